@@ -1,0 +1,21 @@
+"""Every Redis key of asynq's that the Producer touches, made here and nowhere else (asynq `internal/base`)."""
+
+QUEUE = "healthcheck"
+QUEUES = "asynq:queues"
+WORKERS = "asynq:workers"
+SERVERS = "asynq:servers"
+
+_PREFIX = f"asynq:{{{QUEUE}}}:"
+
+PENDING = f"{_PREFIX}pending"
+ACTIVE = f"{_PREFIX}active"
+LEASE = f"{_PREFIX}lease"
+SCHEDULED = f"{_PREFIX}scheduled"
+RETRY = f"{_PREFIX}retry"
+ARCHIVED = f"{_PREFIX}archived"
+COMPLETED = f"{_PREFIX}completed"
+PAUSED = f"{_PREFIX}paused"
+GROUP = f"{_PREFIX}g:"
+"""Followed by a group's name: the ZSET of its tasks (state `aggregating`)."""
+TASK = f"{_PREFIX}t:"
+"""Followed by a task's id: its HASH."""

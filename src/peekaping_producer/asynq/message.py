@@ -1,0 +1,29 @@
+"""A health check as the task message asynq's servers read (PROTOCOL 2)."""
+
+from peekaping_producer.asynq.keys import QUEUE
+from peekaping_producer.asynq.task_message_pb2 import TaskMessage
+from peekaping_producer.monitor import MonitorId
+
+TASK_TYPE = "monitor:healthcheck"
+TIMEOUT_MARGIN_S = 10
+"""Added to a monitor's timeout, so that the executor's own comes first: where both are equal, a hung target races into
+`archived`, and with retry 0 an archived task blocks its monitor for hours."""
+
+
+def task_id(monitor_id: MonitorId) -> str:
+    """Return the id of a monitor's task: one per monitor, which is what prevents two pending checks of it."""
+    return f"healthcheck:{monitor_id}"
+
+
+def encode_task(monitor_id: MonitorId, timeout_s: int, payload: bytes) -> bytes:
+    """Return the bytes of a task message: retry and retention 0, no unique key.
+
+    A timeout of 0 would mean asynq's default of half an hour; with the margin it never is 0.
+    """
+    return TaskMessage(
+        type=TASK_TYPE,
+        payload=payload,
+        id=task_id(monitor_id),
+        queue=QUEUE,
+        timeout=max(0, timeout_s) + TIMEOUT_MARGIN_S,
+    ).SerializeToString()

@@ -1,0 +1,48 @@
+"""When a monitor is due: a grid of its own, `phase + k × period`, in Unix milliseconds.
+
+The settle and schedule scripts do the same arithmetic with Redis' clock; a test holds the two together.
+"""
+
+from enum import StrEnum
+from hashlib import blake2b
+
+from msgspec import Struct
+
+from peekaping_producer.monitor import MonitorId
+
+ALIGNED_PHASE_MS = 1
+"""Aligned slots lie 1 ms after a multiple of the period: beside a Go node's, and never mistaken for one of its own."""
+
+
+class Spacing(StrEnum):
+    """Where in its period a monitor's slots lie."""
+
+    SPREAD = "spread"
+    """At a hash of its id, so that many monitors of one interval spread evenly."""
+    ALIGNED = "aligned"
+    """Just after a multiple of the period, as Go producers have it."""
+
+
+class Cadence(Struct, frozen=True):
+    """One monitor's grid."""
+
+    period_ms: int
+    phase_ms: int
+    """0 < phase_ms < period_ms: a slot is never an exact multiple of the period, which is a Go node's mark."""
+
+    def slot_from(self, at_ms: int) -> int:
+        """Return the first slot at or after `at_ms`."""
+        return at_ms + (self.phase_ms - at_ms) % self.period_ms
+
+    def next_slot(self, now_ms: int) -> int:
+        """Return the slot that follows a check at `now_ms`: the first one ≥ now + period / 2 (invariant 1)."""
+        return self.slot_from(now_ms + self.period_ms // 2)
+
+
+def cadence(monitor_id: MonitorId, interval_s: int, spacing: Spacing = Spacing.SPREAD) -> Cadence:
+    """Return the grid of a monitor: the same on every node and in every process, with no one to ask."""
+    period_ms = interval_s * 1000
+    if spacing is Spacing.ALIGNED:
+        return Cadence(period_ms, ALIGNED_PHASE_MS)
+    digest = blake2b(monitor_id.encode()).digest()
+    return Cadence(period_ms, int.from_bytes(digest[:8], "big") % period_ms or 1)

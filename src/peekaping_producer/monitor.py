@@ -1,0 +1,109 @@
+"""The values the Producer works with: what the database holds about a monitor, frozen.
+
+Rows become these once, in `catalog`; nothing past it sees a row.
+"""
+
+from datetime import datetime
+from typing import NewType
+
+from msgspec import Struct
+
+MonitorId = NewType("MonitorId", str)
+"""A monitor's id in its canonical form: a lower-case UUID, or an ObjectId's hex."""
+
+
+class Monitor(Struct, frozen=True):
+    """One row of `monitors` (PROTOCOL 4), as far as a check needs it."""
+
+    id: MonitorId
+    name: str
+    type: str
+    interval: int
+    """Seconds between checks, > 0."""
+    timeout: int
+    """Seconds a check may take. 0 and less exist and go out as they are."""
+    max_retries: int
+    retry_interval: int
+    """Seconds."""
+    resend_interval: int
+    active: bool
+    config: str
+    """The column's own text, never parsed and written again; SQL NULL is the empty string."""
+    proxy_id: str | None
+
+
+class Proxy(Struct, frozen=True):
+    """One row of `proxies`."""
+
+    id: str
+    protocol: str
+    host: str
+    port: int
+    auth: bool
+    username: str
+    """Empty when the column is NULL."""
+    password: str
+
+    def __repr__(self) -> str:
+        """Leave the credentials out: a repr may end in a log."""
+        return f"Proxy(id={self.id!r})"
+
+
+class Heartbeat(Struct, frozen=True):
+    """One row of `heartbeats`: the verdict of an earlier check. NULL columns read as "" or 0 (PROTOCOL 2)."""
+
+    id: str
+    monitor_id: MonitorId
+    status: int
+    """0 down, 1 up, 2 pending, 3 maintenance."""
+    msg: str
+    ping: int
+    duration: int
+    down_count: int
+    retries: int
+    important: bool
+    time: datetime
+    """Aware, UTC, to the microsecond."""
+    end_time: datetime | None
+    notified: bool
+
+
+class Maintenance(Struct, frozen=True):
+    """One row of `maintenances`: a time window in which its monitors count as under maintenance."""
+
+    id: str
+    active: bool
+    strategy: str
+    start_date_time: str | None
+    """Local wall clock `YYYY-MM-DDTHH:MM` in `timezone`."""
+    end_date_time: str | None
+    start_time: str | None
+    """`HH:MM` in `timezone`."""
+    end_time: str | None
+    interval_day: int | None
+    cron: str | None
+    timezone: str | None
+    """IANA name, `SAME_AS_SERVER`, empty or unknown = UTC."""
+    duration: int | None
+    """Minutes."""
+
+
+class Snapshot(Struct, frozen=True):
+    """All that the database held about one monitor at one reading: what a check is built from."""
+
+    monitor: Monitor
+    proxy: Proxy | None
+    maintenances: tuple[Maintenance, ...]
+    """Active ones only."""
+    last_heartbeat: Heartbeat | None
+    """The newest by `time`; read for monitors of type exactly `push` only."""
+
+
+class Schedulable(Struct, frozen=True):
+    """What the schedule needs to know of an active monitor: its id and its period."""
+
+    id: MonitorId
+    interval: int
+    """Seconds, > 0."""
+    created_at: datetime | None
+    """Aware, UTC; None where the column is NULL or unreadable."""

@@ -1,0 +1,88 @@
+"""The way to Redis: a client that never retries on its own, and errors that say who must act."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import asyncio
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, AuthorizationError, ConnectionError as RedisConnectionError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
+
+from peekaping_producer.errors import ConfigurationError, Unavailable
+
+if TYPE_CHECKING:
+    from peekaping_producer.config import Settings
+
+OLDEST_REDIS = (6, 2)
+"""ZRANGE … BYSCORE came with it."""
+
+
+def open_redis(settings: "Settings", timeout_s: float) -> Redis:
+    """Return a client; nothing is connected yet.
+
+    redis-py would retry ten times by itself: a claim whose reply is lost must not be sent again, and every other
+    retry is the caller's to decide and to log.
+    """
+    return Redis(
+        host=settings.redis_host,
+        port=settings.redis_port,
+        db=settings.redis_db,
+        password=settings.redis_password.get_secret_value() if settings.redis_password else None,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        retry=Retry(NoBackoff(), 0),
+        # Monitor ids that are no text must come back to Redis as they came from it.
+        encoding_errors="surrogateescape",
+        client_name="peekaping-producer",
+    )
+
+
+@asynccontextmanager
+async def answered(timeout_s: float) -> AsyncIterator[None]:
+    """Bound what is inside by `timeout_s`, and raise Unavailable for whatever keeps Redis from doing it."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError as error:
+        raise Unavailable("redis", f"no answer within {timeout_s:g} s") from error
+    except RedisError as error:
+        raise Unavailable("redis", _one_line(error)) from error
+    except OSError as error:
+        raise Unavailable("redis", _one_line(error)) from error
+
+
+async def check_redis(redis: Redis, timeout_s: float) -> None:
+    """Make sure that Redis answers and can hold a schedule.
+
+    Raises Unavailable while it does not answer, and ConfigurationError where only a person helps: a refused password,
+    a database number that is not there, a version before 6.2, Redis Cluster.
+    """
+    async with answered(timeout_s):
+        try:
+            await redis.ping()
+            info = await redis.info()
+        except (AuthenticationError, AuthorizationError) as error:
+            raise ConfigurationError(f"REDIS_PASSWORD is refused by Redis ({_one_line(error)}): set the right one") from error
+        except NoPermissionError as error:
+            raise ConfigurationError(f"Redis lets us in but refuses a command: {_one_line(error)}. Grant it by ACL") from error
+        except ResponseError as error:
+            raise ConfigurationError(f"Redis refuses REDIS_DB or the login: {_one_line(error)}") from error
+    version = str(info["redis_version"])
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
+        raise ConfigurationError(f"REDIS_HOST is a Redis {version}: 6.2 or newer is needed")
+    if info.get("cluster_enabled"):
+        raise ConfigurationError(
+            "REDIS_HOST is a Redis Cluster: Peekaping's keys lie in different slots; use a single Redis, or Sentinel"
+        )
+
+
+def _one_line(error: Exception) -> str:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return reason.removesuffix(".")
+
+
+__all__ = ["RedisConnectionError", "answered", "check_redis", "open_redis"]

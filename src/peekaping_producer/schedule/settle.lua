@@ -1,0 +1,48 @@
+-- Settle: end the claims of one batch. Each id alone: still mine → its order is carried out, else nothing changes.
+-- KEYS  as in task.lua
+-- ARGV  1 token  2 queue's name  3 prefix of task ids  4 prefix of groups  5 deferral_ms
+--       then five for each id: order, id, and by order
+--         enqueue  period_ms  phase_ms  message     the task is put in place, the next slot into due
+--         release  delay_ms   ""        ""          back into due after the delay, no task
+--         drop     ""         ""        message     out of the schedule; a pending task goes, or becomes this stale one
+-- Returns one outcome's name for each id; `failed:` and the reason where the id's own step raised.
+-- Keeps invariants 1 (next slot ≥ now + period / 2, by this script's clock), 2 (fencing) and 4 (task.lua).
+local token = tonumber(ARGV[1])
+local outcomes = {}
+local enqueued = false
+
+local function settle(order, id, first, second, message, key)
+  local mine = tonumber(redis.call('ZSCORE', KEYS[2], id) or nil)
+  if mine ~= token then return 'lost' end
+
+  local task = ARGV[3] .. id
+  local outcome, due_ms
+  if order == 'enqueue' then
+    local period_ms, phase_ms = tonumber(first), tonumber(second)
+    local earliest = now_ms + math.floor(period_ms / 2)
+    due_ms = earliest + (phase_ms - earliest) % period_ms
+    outcome = place(key, task, message, ARGV[4])
+    if outcome == 'deferred' then due_ms = now_ms + ARGV[5] else enqueued = true end
+  elseif order == 'release' then
+    outcome, due_ms = 'released', now_ms + first
+  else
+    outcome = 'dropped'
+    withdraw(key, task, message)
+  end
+
+  if due_ms then redis.call('ZADD', KEYS[1], due_ms, id) end
+  redis.call('ZREM', KEYS[2], id)
+  return outcome
+end
+
+for i = 6, #ARGV, 5 do
+  local n = #outcomes + 1
+  local ok, outcome = pcall(settle, ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], KEYS[FIRST_TASK + n - 1])
+  if not ok then
+    outcome = 'failed:' .. (type(outcome) == 'table' and outcome.err or tostring(outcome))
+  end
+  outcomes[n] = outcome
+end
+
+if enqueued then redis.call('SADD', KEYS[3], ARGV[2]) end
+return outcomes

@@ -1,0 +1,276 @@
+"""The schedule: typed wrappers around the scripts, each of which is one decision made by Redis' clock."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from enum import StrEnum
+from importlib.resources import files
+from typing import Literal, cast
+
+from msgspec import Struct
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+
+from peekaping_producer.asynq import keys as asynq
+from peekaping_producer.asynq.message import task_id
+from peekaping_producer.cadence import Cadence
+from peekaping_producer.errors import Unavailable
+from peekaping_producer.monitor import MonitorId
+from peekaping_producer.schedule.connection import answered
+from peekaping_producer.schedule.keys import CLAIMS, DUE, LEASE
+from peekaping_producer.timing import Timing
+
+_TASK_KEYS = (
+    DUE,
+    LEASE,
+    asynq.QUEUES,
+    asynq.PENDING,
+    asynq.ACTIVE,
+    asynq.LEASE,
+    asynq.SCHEDULED,
+    asynq.RETRY,
+    asynq.ARCHIVED,
+    asynq.COMPLETED,
+    asynq.WORKERS,
+)
+_TASK_ID_PREFIX = task_id(MonitorId(""))
+_TASK_KEY_PREFIX = asynq.TASK + _TASK_ID_PREFIX
+
+
+class Claimed(Struct, frozen=True):
+    """One claimed monitor, and the instant it was due at (Unix ms)."""
+
+    id: MonitorId
+    due_ms: float
+
+
+class Claim(Struct, frozen=True):
+    """What one claim took: a batch under one fencing token. Empty when nothing was due."""
+
+    now_ms: int
+    """Redis' clock at the claim, Unix ms."""
+    token: str
+    next_due_ms: float | None
+    """When the next monitor is due, of those not claimed."""
+    claimed: tuple[Claimed, ...]
+    answered_at_s: float
+    """This host's monotonic clock at the reply: from here on the lease runs out."""
+
+
+class Enqueue(Struct, frozen=True):
+    """Order: put the check's task in place and the monitor's next slot into due."""
+
+    id: MonitorId
+    cadence: Cadence
+    message: bytes
+
+
+class Release(Struct, frozen=True):
+    """Order: no check now; due again after `delay_ms`."""
+
+    id: MonitorId
+    delay_ms: int
+
+
+class Drop(Struct, frozen=True):
+    """Order: out of the schedule, with its pending task (`stale_message` takes its place in a very long list)."""
+
+    id: MonitorId
+    stale_message: bytes
+
+
+Order = Enqueue | Release | Drop
+
+
+class Outcome(StrEnum):
+    """How one order of a settle ended."""
+
+    ENQUEUED = "enqueued"
+    REFRESHED = "refreshed"
+    """The earlier task still waited: it keeps its turn and bears the new message."""
+    RUNNING = "running"
+    """The earlier check still runs, and is left alone."""
+    HEALED_ORPHANED = "healed_orphaned"
+    """The worker that ran the earlier one is dead."""
+    HEALED_ARCHIVED = "healed_archived"
+    HEALED_COMPLETED = "healed_completed"
+    HEALED_RETRY = "healed_retry"
+    HEALED_SCHEDULED = "healed_scheduled"
+    HEALED_AGGREGATING = "healed_aggregating"
+    HEALED_UNLISTED = "healed_unlisted"
+    """The earlier one said it waited, but stood in no list."""
+    HEALED_MALFORMED = "healed_malformed"
+    RELEASED = "released"
+    DROPPED = "dropped"
+    DEFERRED = "deferred"
+    """The earlier one must be searched for in a very long list, which is rationed: due again in a second."""
+    LOST = "lost"
+    """The claim was no longer ours: it ended, or the monitor was removed. Nothing was changed."""
+    UNKNOWN = "unknown"
+    """A reply was lost, and a second try found the claim gone: settled by the first, or by nobody."""
+    FAILED = "failed"
+    """Redis refused this one's step; the claim ends by itself."""
+
+
+PLACED = frozenset(
+    {Outcome.ENQUEUED, Outcome.REFRESHED} | {outcome for outcome in Outcome if outcome.startswith("healed_")}
+)
+"""The outcomes after which a fresh task waits for a worker."""
+
+
+class Settlement(Struct, frozen=True):
+    """The outcomes of one settle, in the order of its orders."""
+
+    outcomes: tuple[Outcome, ...]
+    failures: dict[MonitorId, str]
+    """Redis' reason for each FAILED one."""
+
+
+class Entry(Struct, frozen=True):
+    """A monitor that belongs into the schedule."""
+
+    id: MonitorId
+    cadence: Cadence
+    at_once: bool = False
+    """Due at once where it is in neither set, instead of at its next slot."""
+
+
+Placement = Literal["added", "moved", "kept"]
+
+
+class Overview(Struct, frozen=True):
+    """The schedule at a glance."""
+
+    due: int
+    """Monitors waiting for their slot, or overdue."""
+    leased: int
+    oldest_due_ms: int | None
+    """How long the longest overdue monitor has been due; 0 when none is overdue, None when none is scheduled."""
+
+
+class Schedule:
+    """The schedule in Redis. Every method raises Unavailable when Redis does not do it in time."""
+
+    def __init__(self, redis: Redis, timing: Timing) -> None:
+        """Take the client; scripts are loaded by the first call that needs them."""
+        self._redis = redis
+        self._timing = timing
+        self._claim = _script(redis, "claim")
+        self._settle = _script(redis, "task", "settle")
+        self._reclaim = _script(redis, "reclaim")
+        self._schedule = _script(redis, "schedule")
+        self._remove = _script(redis, "task", "remove")
+
+    async def claim(self, limit: int) -> Claim:
+        """Claim at most `limit` due monitors. Never sent twice: a lost reply's batch comes back by reclaim."""
+        timing = self._timing
+        async with answered(timing.redis_timeout_s):
+            reply = await self._claim(keys=(DUE, LEASE, CLAIMS), args=(limit, timing.lease_ms))
+        now_ms, token, next_due_ms, *pairs = (_text(part) for part in cast("list[bytes]", reply))
+        claimed = (Claimed(MonitorId(id_), float(due_ms)) for id_, due_ms in zip(pairs[::2], pairs[1::2], strict=True))
+        return Claim(
+            int(now_ms),
+            token,
+            float(next_due_ms) if next_due_ms else None,
+            tuple(claimed),
+            time.monotonic(),
+        )
+
+    async def settle(self, claim: Claim, orders: Sequence[Order]) -> Settlement:
+        """Carry out one order for each claimed monitor that is still ours.
+
+        A reply that is lost is asked for again until the lease has ended; then `lost` says no more than `unknown`.
+        """
+        lease_ends_s = claim.answered_at_s + self._timing.lease_ms / 1000
+        keys = (*_TASK_KEYS, *(_TASK_KEY_PREFIX + order.id for order in orders))
+        args: list[str | int | bytes] = [
+            claim.token,
+            asynq.QUEUE,
+            _TASK_ID_PREFIX,
+            asynq.GROUP,
+            self._timing.deferral_ms,
+        ]
+        for order in orders:
+            args += _order_args(order)
+        asked_again = False
+        while True:
+            try:
+                async with answered(self._timing.redis_timeout_s):
+                    reply = await self._settle(keys=keys, args=args)
+                return _settlement(orders, cast("list[bytes]", reply), asked_again=asked_again)
+            except Unavailable:
+                if time.monotonic() + self._timing.retry_first_s > lease_ends_s:
+                    raise
+            await asyncio.sleep(self._timing.retry_first_s)
+            asked_again = True
+
+    async def reclaim(self) -> int:
+        """Put claims that have ended back into due; return how many, bounded by the timing's limit a kind."""
+        timing = self._timing
+        async with answered(timing.redis_timeout_s):
+            reply = await self._reclaim(
+                keys=(DUE, LEASE), args=(timing.reclaim_limit, timing.lease_ms, timing.far_lease_ms)
+            )
+        return cast("int", reply)
+
+    async def schedule(self, entries: Sequence[Entry]) -> list[Placement]:
+        """Bring monitors into the schedule; what is right already stays."""
+        args: list[str | int] = []
+        for entry in entries:
+            args += (entry.id, entry.cadence.period_ms, entry.cadence.phase_ms, "now" if entry.at_once else "")
+        async with answered(self._timing.redis_timeout_s):
+            reply = await self._schedule(keys=(DUE, LEASE), args=args)
+        return [cast("Placement", _text(part)) for part in cast("list[bytes]", reply)]
+
+    async def remove(self, drops: Sequence[Drop]) -> int:
+        """Take monitors out of the schedule, whoever claims them now; return how many were in it."""
+        keys = (*_TASK_KEYS, *(_TASK_KEY_PREFIX + drop.id for drop in drops))
+        args: list[str | bytes] = [_TASK_ID_PREFIX]
+        for drop in drops:
+            args += (drop.id, drop.stale_message)
+        async with answered(self._timing.redis_timeout_s):
+            reply = await self._remove(keys=keys, args=args)
+        return cast("int", reply)
+
+    async def overview(self) -> Overview:
+        """Count the schedule and find its longest overdue monitor."""
+        async with answered(self._timing.redis_timeout_s), self._redis.pipeline(transaction=False) as pipe:
+            pipe.zcard(DUE).zcard(LEASE).zrange(DUE, 0, 0, withscores=True).time()
+            due, leased, first, (seconds, micros) = await pipe.execute()
+        now_ms = seconds * 1000 + micros // 1000
+        return Overview(due, leased, max(0, int(now_ms - first[0][1])) if first else None)
+
+
+def _script(redis: Redis, *names: str) -> AsyncScript:
+    """Return the script of these files, run by EVALSHA and loaded when Redis does not know it."""
+    folder = files(__package__)
+    return redis.register_script("\n".join(folder.joinpath(f"{name}.lua").read_text("utf-8") for name in names))
+
+
+def _order_args(order: Order) -> tuple[str, MonitorId, int | str, int | str, bytes]:
+    if isinstance(order, Enqueue):
+        return "enqueue", order.id, order.cadence.period_ms, order.cadence.phase_ms, order.message
+    if isinstance(order, Release):
+        return "release", order.id, order.delay_ms, "", b""
+    return "drop", order.id, "", "", order.stale_message
+
+
+def _settlement(orders: Sequence[Order], reply: list[bytes], *, asked_again: bool) -> Settlement:
+    outcomes: list[Outcome] = []
+    failures: dict[MonitorId, str] = {}
+    for order, part in zip(orders, reply, strict=True):
+        name, _, reason = _text(part).partition(":")
+        outcome = _OUTCOMES[name]
+        if outcome is Outcome.FAILED:
+            failures[order.id] = reason
+        elif outcome is Outcome.LOST and asked_again:
+            outcome = Outcome.UNKNOWN
+        outcomes.append(outcome)
+    return Settlement(tuple(outcomes), failures)
+
+
+_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
+
+
+def _text(part: bytes) -> str:
+    return part.decode("utf-8", "surrogateescape")

@@ -1,0 +1,38 @@
+"""A real Redis for every test that asks: one server per test process, emptied before each test."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from peekaping_producer.embedded import HOST, EmbeddedRedis
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[EmbeddedRedis]:
+    """Share one server among the tests of this process. A test that freezes, kills or fills it takes its own."""
+    with EmbeddedRedis(tcp=True) as server:
+        yield server
+
+
+@pytest.fixture
+def own_redis_server() -> Iterator[EmbeddedRedis]:
+    """Start a server for this test alone, free to be paused, killed and restarted."""
+    with EmbeddedRedis(tcp=True) as server:
+        yield server
+
+
+@pytest.fixture
+async def redis(redis_server: EmbeddedRedis) -> AsyncIterator[Redis]:
+    """Connect to the shared server, empty at the start of the test; replies are bytes."""
+    async with Redis(
+        host=HOST,
+        port=redis_server.port,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=10,
+        client_name="test",
+    ) as client:
+        await client.flushall()
+        yield client
