@@ -10,6 +10,11 @@ ZERO_TIME = "0001-01-01T00:00:00Z"
 """Go's zero time, which stands for NULL (PROTOCOL 2)."""
 
 
+def now_utc() -> datetime:
+    """Return this host's wall clock: good for hints and log lines, never for a decision."""
+    return datetime.now(UTC)
+
+
 def from_unix_ms(unix_ms: int) -> datetime:
     """Return the instant as an aware UTC datetime."""
     return _EPOCH + timedelta(milliseconds=unix_ms)

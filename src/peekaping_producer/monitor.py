@@ -4,12 +4,18 @@ Rows become these once, in `catalog`; nothing past it sees a row.
 """
 
 from datetime import datetime
-from typing import NewType
+from typing import Annotated, NewType
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 MonitorId = NewType("MonitorId", str)
 """A monitor's id in its canonical form: a lower-case UUID, or an ObjectId's hex."""
+
+
+Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
+"""What Peekaping's integer columns hold, and its workers read."""
+Interval = Annotated[int, Meta(gt=0, le=2**31 - 1)]
+"""Seconds between checks; a row with another value gets no check (PROTOCOL 1)."""
 
 
 class Monitor(Struct, frozen=True):
@@ -18,14 +24,13 @@ class Monitor(Struct, frozen=True):
     id: MonitorId
     name: str
     type: str
-    interval: int
-    """Seconds between checks, > 0."""
-    timeout: int
+    interval: Interval
+    timeout: Int32
     """Seconds a check may take. 0 and less exist and go out as they are."""
-    max_retries: int
-    retry_interval: int
+    max_retries: Int32
+    retry_interval: Int32
     """Seconds."""
-    resend_interval: int
+    resend_interval: Int32
     active: bool
     config: str
     """The column's own text, never parsed and written again; SQL NULL is the empty string."""
@@ -38,7 +43,7 @@ class Proxy(Struct, frozen=True):
     id: str
     protocol: str
     host: str
-    port: int
+    port: Int32
     auth: bool
     username: str
     """Empty when the column is NULL."""
@@ -54,13 +59,13 @@ class Heartbeat(Struct, frozen=True):
 
     id: str
     monitor_id: MonitorId
-    status: int
+    status: Int32
     """0 down, 1 up, 2 pending, 3 maintenance."""
     msg: str
-    ping: int
-    duration: int
-    down_count: int
-    retries: int
+    ping: Int32
+    duration: Int32
+    down_count: Int32
+    retries: Int32
     important: bool
     time: datetime
     """Aware, UTC, to the microsecond."""
@@ -103,7 +108,6 @@ class Schedulable(Struct, frozen=True):
     """What the schedule needs to know of an active monitor: its id and its period."""
 
     id: MonitorId
-    interval: int
-    """Seconds, > 0."""
+    interval: Interval
     created_at: datetime | None
     """Aware, UTC; None where the column is NULL or unreadable."""

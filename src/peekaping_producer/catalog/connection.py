@@ -1,0 +1,119 @@
+"""The way to the database: an engine for each kind, and driver errors that say who must act."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import aiosqlite
+from sqlalchemy import URL, AsyncAdaptedQueuePool
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from peekaping_producer.config import DbType, Settings
+from peekaping_producer.errors import ConfigurationError, Unavailable
+
+CONNECT_TIMEOUT_S = 5.0
+_OPERATORS_SQLSTATES = {
+    "28000": "DB_USER or DB_PASS is refused",
+    "28P01": "DB_USER or DB_PASS is refused",
+    "3D000": "DB_NAME does not exist",
+    "42501": "DB_USER lacks a right, SELECT is needed",
+}
+_SQLITE_NOTADB = 26
+
+
+def open_engine(settings: Settings, connections: int, statement_timeout_s: float) -> AsyncEngine:
+    """Return an engine with a pool of at most `connections`; nothing is connected yet.
+
+    Raises ConfigurationError for a kind of database that is not supported yet.
+    """
+    pool = {
+        "poolclass": AsyncAdaptedQueuePool,
+        "pool_size": connections,
+        "max_overflow": 0,
+        "pool_timeout": statement_timeout_s,
+        "isolation_level": "AUTOCOMMIT",
+    }
+    if settings.db_type is DbType.SQLITE:
+        return create_async_engine("sqlite+aiosqlite://", async_creator=_sqlite(settings.db_name), **pool)
+    if settings.db_type is DbType.POSTGRES:
+        password = settings.db_pass.get_secret_value() if settings.db_pass else None
+        url = URL.create(
+            "postgresql+asyncpg",
+            settings.db_user,
+            password,
+            settings.db_host,
+            settings.db_port,
+            settings.db_name,
+        )
+        connect_args = {
+            "timeout": CONNECT_TIMEOUT_S,
+            "server_settings": {
+                "application_name": "peekaping-producer",
+                "default_transaction_read_only": "on",
+                "statement_timeout": str(int(statement_timeout_s * 1000)),
+            },
+        }
+        return create_async_engine(url, connect_args=connect_args, **pool)
+    raise ConfigurationError(
+        f"DB_TYPE is {settings.db_type.value!r}: not yet supported; postgres and sqlite are"
+    )
+
+
+@asynccontextmanager
+async def answered(timeout_s: float) -> AsyncIterator[None]:
+    """Bound what is inside by `timeout_s`, and raise Unavailable for whatever keeps the database from doing it."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError as error:
+        raise Unavailable("database", f"no answer within {timeout_s:g} s") from error
+    except (SQLAlchemyError, OSError) as error:
+        raise Unavailable("database", reason(error)) from error
+    except Exception as error:
+        # asyncpg's own errors at connecting arrive unwrapped; anything without a code is a fault of ours.
+        if not hasattr(error, "sqlstate"):
+            raise
+        raise Unavailable("database", reason(error)) from error
+
+
+def driver_error(error: BaseException) -> BaseException:
+    """Return the driver's own error behind SQLAlchemy's, whose text would hold the statement."""
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        error = error.orig
+    return error.__cause__ if hasattr(error.__cause__, "sqlstate") and error.__cause__ else error
+
+
+def reason(error: BaseException) -> str:
+    """Return an error's reason in one line."""
+    driver = driver_error(error)
+    return " ".join(str(driver).split()).removesuffix(".") or type(driver).__name__
+
+
+def operators_mend(error: Unavailable, settings: Settings) -> ConfigurationError | None:
+    """Return the line for an operator where only a person can mend this, None where time can."""
+    cause = driver_error(error.__cause__) if error.__cause__ else error
+    advice = _OPERATORS_SQLSTATES.get(str(getattr(cause, "sqlstate", "")))
+    if advice:
+        return ConfigurationError(f"{advice} by the database at DB_HOST: {error.reason}")
+    if settings.db_type is DbType.SQLITE and Path(settings.db_name).is_dir():
+        return ConfigurationError(f"DB_NAME is {settings.db_name!r}: a folder, not an SQLite file")
+    if getattr(cause, "sqlite_errorcode", None) == _SQLITE_NOTADB:
+        return ConfigurationError(f"DB_NAME is {settings.db_name!r}: not an SQLite file")
+    return None
+
+
+def _sqlite(name: str):  # noqa: ANN202 - the type is the driver's
+    """Return what opens the file read-only, even while others write to it, whatever its name holds."""
+    uri = f"file:{quote(os.path.abspath(name))}?mode=ro"
+
+    async def connect() -> aiosqlite.Connection:
+        connection = await aiosqlite.connect(uri, uri=True, timeout=1.0)
+        # One text that is not UTF-8 must not fail the whole fetch.
+        connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
+        return connection
+
+    return connect

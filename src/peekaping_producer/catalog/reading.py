@@ -1,0 +1,33 @@
+"""What a reading of the database gives."""
+
+import re
+
+from msgspec import Struct
+
+from peekaping_producer.monitor import MonitorId, Schedulable, Snapshot
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+class Reading(Struct, frozen=True):
+    """The rows of one batch. An id in neither has no row."""
+
+    found: dict[MonitorId, Snapshot]
+    """Active or not."""
+    aside: dict[MonitorId, str]
+    """Rows that are nonsense, each with the reason; never a secret in it."""
+
+
+class Page(Struct, frozen=True):
+    """Some of the active monitors, in the order of their ids."""
+
+    monitors: tuple[Schedulable, ...]
+    aside: dict[str, str]
+    """Active rows that are nonsense, each with the reason."""
+    next_after: MonitorId | None
+    """Where the next page begins; None when this is the last."""
+
+
+def is_monitor_id(text: str) -> bool:
+    """Tell whether this is a UUID as Peekaping writes it: lower case, with dashes."""
+    return _UUID.fullmatch(text) is not None

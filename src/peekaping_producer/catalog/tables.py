@@ -1,0 +1,103 @@
+"""Peekaping's tables, as far as the Producer reads them (PROTOCOL 4), and the statements that read them.
+
+The columns have no types on purpose: what a driver delivers is judged by `rows`, value by value.
+"""
+
+from typing import Any
+
+from msgspec import Struct
+from sqlalchemy import (
+    ARRAY,
+    UUID,
+    Column,
+    ColumnElement,
+    MetaData,
+    Select,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    select,
+    true,
+)
+from sqlalchemy.sql.expression import any_
+
+_metadata = MetaData()
+
+
+def _table(name: str, columns: str) -> Table:
+    return Table(name, _metadata, *(Column(column) for column in columns.split()))
+
+
+MONITORS = _table(
+    "monitors",
+    "id name type interval timeout max_retries retry_interval resend_interval active config proxy_id created_at",
+)
+PROXIES = _table("proxies", "id protocol host port auth username password")
+MAINTENANCES = _table(
+    "maintenances",
+    "id active strategy start_date_time end_date_time start_time end_time interval_day cron timezone duration",
+)
+LINKS = _table("monitor_maintenances", "monitor_id maintenance_id")
+HEARTBEATS = _table(
+    "heartbeats",
+    "id monitor_id status msg ping duration down_count retries important time end_time notified",
+)
+TABLES: tuple[Table, ...] = tuple(_metadata.tables.values())
+
+
+class Statements(Struct, frozen=True):
+    """The reading statements of one dialect. `ids` is a list of ids, `after` one id, `limit` a count of rows."""
+
+    monitors: Select[Any]
+    proxies: Select[Any]
+    maintenances: Select[Any]
+    heartbeats: Select[Any]
+    first_page: Select[Any]
+    next_page: Select[Any]
+
+
+def statements(dialect: str) -> Statements:
+    """Return the statements for the dialect `postgresql` or `sqlite`."""
+    postgres = dialect == "postgresql"
+
+    def text(column: Column[Any]) -> ColumnElement[Any]:
+        """Read ids and JSON as the text they are written as; SQLite stores them so."""
+        return cast(column, Text).label(column.name) if postgres else column
+
+    def among_ids(column: Column[Any]) -> ColumnElement[bool]:
+        if postgres:
+            return column == any_(bindparam("ids", type_=ARRAY(UUID(as_uuid=False))))
+        return column.in_(bindparam("ids", expanding=True))
+
+    m, beat = MONITORS.c, HEARTBEATS.c
+    older = HEARTBEATS.alias("older")
+    newest = (
+        select(older.c.id).where(older.c.monitor_id == m.id).order_by(older.c.time.desc()).limit(1).scalar_subquery()
+    )
+    page = select(text(m.id), m.interval, m.created_at).where(m.active.is_(true())).order_by(m.id)
+    page = page.limit(bindparam("limit"))
+    return Statements(
+        monitors=select(
+            text(m.id),
+            m.name,
+            m.type,
+            m.interval,
+            m.timeout,
+            m.max_retries,
+            m.retry_interval,
+            m.resend_interval,
+            m.active,
+            text(m.config),
+            text(m.proxy_id),
+        ).where(among_ids(m.id)),
+        proxies=select(text(PROXIES.c.id), *list(PROXIES.c)[1:]).where(among_ids(PROXIES.c.id)),
+        maintenances=select(text(LINKS.c.monitor_id), text(MAINTENANCES.c.id), *list(MAINTENANCES.c)[1:])
+        .join_from(LINKS, MAINTENANCES, LINKS.c.maintenance_id == MAINTENANCES.c.id)
+        .where(among_ids(LINKS.c.monitor_id), MAINTENANCES.c.active.is_(true())),
+        heartbeats=select(text(beat.id), text(beat.monitor_id), *list(beat)[2:])
+        .join_from(MONITORS, HEARTBEATS, beat.id == newest)
+        .where(among_ids(m.id)),
+        first_page=page,
+        next_page=page.where(m.id > bindparam("after", type_=UUID(as_uuid=False) if postgres else None)),
+    )

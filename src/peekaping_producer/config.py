@@ -1,0 +1,200 @@
+"""The settings: every variable of the Go producer (PROTOCOL 5), from the environment and `.env`.
+
+The fields' descriptions and `allowed` texts are what docs/configuration.md and the error lines say.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import BeforeValidator, Field, PlainValidator, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from peekaping_producer.errors import ConfigurationError
+
+ENV_FILE = Path(".env")
+
+
+class DbType(StrEnum):
+    """The kinds of database Peekaping runs on."""
+
+    POSTGRES = "postgres"
+    MYSQL = "mysql"
+    SQLITE = "sqlite"
+    MONGO = "mongo"
+
+
+class Mode(StrEnum):
+    """How the process presents itself: `prod` logs JSON, `dev` readable and coloured lines, `test` plain lines."""
+
+    DEV = "dev"
+    PROD = "prod"
+    TEST = "test"
+
+
+class LogLevel(StrEnum):
+    """The least severe lines that are written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+_DB_TYPES: Final = {
+    "postgres": DbType.POSTGRES,
+    "postgresql": DbType.POSTGRES,
+    "mysql": DbType.MYSQL,
+    "sqlite": DbType.SQLITE,
+    "mongo": DbType.MONGO,
+    "mongodb": DbType.MONGO,
+}
+_LOG_LEVELS: Final = {
+    "debug": LogLevel.DEBUG,
+    "info": LogLevel.INFO,
+    "warn": LogLevel.WARNING,
+    "warning": LogLevel.WARNING,
+    "error": LogLevel.ERROR,
+    "dpanic": LogLevel.ERROR,
+    "panic": LogLevel.ERROR,
+    "fatal": LogLevel.ERROR,
+}
+_MODES: Final = {mode.value: mode for mode in Mode}
+
+
+def _one_of(names: dict[str, Any]) -> PlainValidator:
+    def choose(value: object) -> object:
+        try:
+            return value if isinstance(value, StrEnum) else names[str(value).strip().lower()]
+        except KeyError:
+            raise ValueError from None
+
+    return PlainValidator(choose)
+
+
+def _whole(value: object) -> object:
+    """Accept digits only: pydantic alone would take `6_379` and ` 1.0`."""
+    text = str(value).strip()
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError
+    return int(text)
+
+
+def _zone(value: object) -> ZoneInfo:
+    if isinstance(value, ZoneInfo):
+        return value
+    name = str(value).strip()
+    if name not in available_timezones():
+        raise ValueError
+    return ZoneInfo(name)
+
+
+def _allowed(text: str) -> dict[str, Any]:
+    return {"allowed": text}
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+_PORT = _allowed("a whole number from 1 to 65535")
+
+
+class Settings(BaseSettings):
+    """What an operator decides. Field names are the variables' names in lower case."""
+
+    model_config = SettingsConfigDict(
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        validate_default=True,
+    )
+
+    db_type: Annotated[DbType, _one_of(_DB_TYPES)] = Field(
+        description="The kind of database Peekaping runs on.",
+        json_schema_extra=_allowed("one of postgres, postgresql, mysql, sqlite, mongo, mongodb"),
+    )
+    db_host: str | None = Field(
+        None, description="The database server's host name or address.", json_schema_extra=_allowed("a host name")
+    )
+    db_port: Annotated[Whole, Field(ge=1, le=65535)] | None = Field(
+        None, description="The database server's port.", json_schema_extra=_PORT
+    )
+    db_user: str | None = Field(
+        None, description="The database user; SELECT rights are enough.", json_schema_extra=_allowed("a user name")
+    )
+    db_pass: SecretStr | None = Field(
+        None, description="The database user's password.", json_schema_extra=_allowed("a password")
+    )
+    db_name: str = Field(
+        description="The database's name, or the SQLite file's path.",
+        json_schema_extra=_allowed("a database name, or a path for sqlite"),
+    )
+    redis_host: str = Field(
+        "redis", description="The Redis server's host name or address.", json_schema_extra=_allowed("a host name")
+    )
+    redis_port: Annotated[Whole, Field(ge=1, le=65535)] = Field(
+        6379, description="The Redis server's port.", json_schema_extra=_PORT
+    )
+    redis_password: SecretStr | None = Field(
+        None, description="The Redis password; empty for none.", json_schema_extra=_allowed("a password")
+    )
+    redis_db: Annotated[Whole, Field(ge=0, le=15)] = Field(
+        0, description="The number of the Redis database.", json_schema_extra=_allowed("a whole number from 0 to 15")
+    )
+    producer_concurrency: Annotated[Whole, Field(ge=1, le=128)] = Field(
+        10,
+        description="How many batches of up to 200 monitors may be in flight at once.",
+        json_schema_extra=_allowed("a whole number from 1 to 128"),
+    )
+    mode: Annotated[Mode, _one_of(_MODES)] = Field(
+        Mode.DEV,
+        description="`prod` logs JSON lines; `dev` readable ones, coloured on a terminal; `test` plain ones.",
+        json_schema_extra=_allowed("one of dev, prod, test"),
+    )
+    log_level: Annotated[LogLevel, _one_of(_LOG_LEVELS)] = Field(
+        LogLevel.DEBUG,
+        description="The least severe lines to write; `dpanic`, `panic` and `fatal` count as `error`.",
+        json_schema_extra=_allowed("one of debug, info, warn, warning, error, dpanic, panic, fatal"),
+    )
+    tz: Annotated[ZoneInfo, PlainValidator(_zone)] = Field(
+        ZoneInfo("UTC"),
+        description="The time zone of maintenances marked SAME_AS_SERVER.",
+        json_schema_extra=_allowed("an IANA time zone name, such as Europe/Berlin"),
+    )
+    service_name: str = Field(
+        "peekaping:producer", description="Stands as `svc` on every log line.", json_schema_extra=_allowed("any text")
+    )
+
+    @field_validator("db_host", "db_port", "db_user", "db_pass")
+    @classmethod
+    def _required_unless_sqlite(cls, value: object, info: ValidationInfo) -> object:
+        if value is None and info.data.get("db_type", DbType.SQLITE) is not DbType.SQLITE:
+            raise ValueError
+        return value
+
+
+def load_settings(env_file: Path = ENV_FILE) -> Settings:
+    """Read the settings from the environment, and from `env_file` what the environment leaves unset or empty.
+
+    Raises ConfigurationError with one line for each variable that is wrong or missing, all at once.
+    """
+    try:
+        return Settings(_env_file=env_file)  # type: ignore[call-arg]
+    except ValidationError as error:
+        problems = (_problem(str(detail["loc"][0]), detail.get("input")) for detail in error.errors())
+        raise ConfigurationError(*dict.fromkeys(problems)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigurationError(f"{env_file} can't be read: {reason}; mend or remove it") from None
+
+
+def _problem(field: str, value: object) -> str:
+    """Describe one wrong or missing variable; of a secret, never the value."""
+    variable, extra = field.upper(), Settings.model_fields[field].json_schema_extra
+    allowed = extra["allowed"] if isinstance(extra, dict) else ""
+    if value is None or isinstance(value, dict):
+        unless = " unless DB_TYPE is sqlite" if variable in {"DB_HOST", "DB_PORT", "DB_USER", "DB_PASS"} else ""
+        return f"{variable} is not set: required{unless}, {allowed}"
+    shown = "wrong" if variable in {"DB_PASS", "REDIS_PASSWORD"} else repr(value)
+    return f"{variable} is {shown}: must be {allowed}"

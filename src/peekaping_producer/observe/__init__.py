@@ -1,0 +1,1 @@
+"""What people see: log lines and the figures behind them."""

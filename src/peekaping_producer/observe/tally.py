@@ -1,0 +1,64 @@
+"""What happened to the checks since the last summary, counted by outcome; and how late they were."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+
+class Totals(Struct, frozen=True):
+    """The figures of one span of time."""
+
+    checks: dict[str, int]
+    """How many, by outcome or by the reason why none happened."""
+    lateness_p50_ms: int | None
+    """None when there was no check."""
+    lateness_p99_ms: int | None
+
+
+class Tally:
+    """Collects counts between two summaries, in memory that does not grow with them."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._checks: Counter[str] = Counter()
+        self._lateness: Counter[int] = Counter()
+
+    def count(self, outcomes: Iterable[str]) -> None:
+        """Count each of these."""
+        self._checks.update(outcomes)
+
+    def add(self, outcome: str, times: int) -> None:
+        """Count one outcome several times."""
+        if times:
+            self._checks[outcome] += times
+
+    def late(self, lateness_ms: Iterable[float]) -> None:
+        """Note by how much claims came after their slots."""
+        self._lateness.update(map(_bucket, lateness_ms))
+
+    def take(self) -> Totals:
+        """Return what was collected and begin anew."""
+        checks, lateness = self._checks, self._lateness
+        self._checks, self._lateness = Counter(), Counter()
+        return Totals(dict(checks), percentile(lateness, 0.5), percentile(lateness, 0.99))
+
+
+def percentile(counts: Counter[int], share: float) -> int | None:
+    """Return the smallest value that at least `share` of the counted ones do not exceed."""
+    rank = math.ceil(counts.total() * share)
+    for value in sorted(counts):
+        rank -= counts[value]
+        if rank <= 0:
+            return value
+    return None
+
+
+def _bucket(lateness_ms: float) -> int:
+    """Keep two digits, so that there are few different values; garbage in due may be infinite."""
+    if not math.isfinite(lateness_ms) or lateness_ms <= 0:
+        return 0
+    value = int(lateness_ms)
+    step = 10 ** max(0, len(str(value)) - 2)
+    return value // step * step

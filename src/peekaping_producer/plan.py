@@ -1,0 +1,56 @@
+"""From what was claimed and what the database holds to one order for each monitor. Pure."""
+
+from zoneinfo import ZoneInfo
+
+from msgspec import Struct
+
+from peekaping_producer.cadence import Spacing, cadence
+from peekaping_producer.catalog.reading import Reading
+from peekaping_producer.check import build_task, stale_task
+from peekaping_producer.clock import from_unix_ms, rfc3339
+from peekaping_producer.maintenance import under_maintenance
+from peekaping_producer.schedule.store import Claim, Drop, Enqueue, Order, Release
+
+
+class Plan(Struct, frozen=True):
+    """The orders of one batch, and what is to be told of it."""
+
+    orders: list[Order]
+    aside: dict[str, str]
+    """Monitors set aside: id → reason."""
+    broken_maintenances: dict[str, str]
+    """Maintenances that can't be judged, and count as not in their window: id → reason."""
+    gone: int
+    """Claimed monitors that have no row, or an inactive one."""
+
+
+def plan(claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacing) -> Plan:
+    """Give one order to each claimed monitor: a task for an active one, out of the schedule for any other.
+
+    A monitor set aside leaves the schedule; the sweep brings it back, and so looks at it again.
+    """
+    now = from_unix_ms(claim.now_ms)
+    scheduled_at = rfc3339(now)
+    orders: list[Order] = []
+    broken: dict[str, str] = {}
+    gone = 0
+    for claimed in claim.claimed:
+        snapshot = reading.found.get(claimed.id)
+        if snapshot is None or not snapshot.monitor.active:
+            gone += claimed.id not in reading.aside
+            orders.append(Drop(claimed.id, stale_task(claimed.id)))
+            continue
+        in_maintenance = False
+        if snapshot.maintenances:
+            verdict = under_maintenance(snapshot.maintenances, now, server_zone)
+            in_maintenance = verdict.under_maintenance
+            broken.update((one.maintenance_id, one.reason) for one in verdict.broken)
+        message = build_task(snapshot, scheduled_at, under_maintenance=in_maintenance)
+        orders.append(Enqueue(claimed.id, cadence(claimed.id, snapshot.monitor.interval, spacing), message))
+    aside = {str(id_): reason for id_, reason in reading.aside.items()}
+    return Plan(orders, aside, broken, gone)
+
+
+def put_off(claim: Claim, delay_ms: int) -> list[Order]:
+    """Give the whole batch back: the database could not be read."""
+    return [Release(claimed.id, delay_ms) for claimed in claim.claimed]
