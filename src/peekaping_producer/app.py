@@ -12,13 +12,12 @@ from peekaping_producer.catalog.sql import SqlCatalog
 from peekaping_producer.config import Settings
 from peekaping_producer.dispatch import Dispatcher
 from peekaping_producer.errors import Unavailable
+from peekaping_producer.node import Node, Stop, make_node
 from peekaping_producer.observe.log import Logger, capture_stdlib_logging, make_logger
-from peekaping_producer.observe.summary import summary_loop
-from peekaping_producer.observe.tally import Tally
 from peekaping_producer.reclaim import reclaim_loop
 from peekaping_producer.schedule.connection import check_redis, open_redis
 from peekaping_producer.schedule.store import Schedule
-from peekaping_producer.stopping import Stop
+from peekaping_producer.summary import summary_loop, write_summary
 from peekaping_producer.sync import Sweeper
 from peekaping_producer.timing import Timing
 
@@ -41,65 +40,53 @@ async def produce(settings: Settings, log: Logger, timing: Timing, stop: Stop | 
 
     Raises ConfigurationError for what only a person can mend.
     """
-    stop = stop or Stop()
+    node = make_node(log, timing, stop or Stop())
     log.info("producer starting", version=__version__, pid=os.getpid())
     connections = min(settings.producer_concurrency, MOST_CONNECTIONS)
     catalog = SqlCatalog(settings, connections=connections, timeout_s=timing.read_deadline_s)
     redis = open_redis(settings, timing.redis_timeout_s)
-    redis_outage, database_outage = Outage("redis", log), Outage("database", log)
+    schedule = Schedule(redis, timing)
     try:
-        with _signals(stop, log):
-            await _until_it_answers(lambda: check_redis(redis, timing.redis_timeout_s), redis_outage, stop, timing)
-            await _until_it_answers(catalog.check, database_outage, stop, timing)
-            schedule, tally = Schedule(redis, timing), Tally()
-            dispatcher = Dispatcher(
-                schedule,
-                catalog,
-                tally,
-                log,
-                stop,
-                redis_outage,
-                database_outage,
-                connections=connections,
-                server_zone=settings.tz,
-                timing=timing,
-            )
-            sweeper = Sweeper(schedule, catalog, log, stop, redis_outage, database_outage, timing)
+        with _signals(node):
+            await _until_it_answers(lambda: check_redis(redis, timing.redis_timeout_s), node.redis, node)
+            await _until_it_answers(catalog.check, node.database, node)
+            dispatcher = Dispatcher(node, schedule, catalog, connections=connections, server_zone=settings.tz)
             async with asyncio.TaskGroup() as loops:
-                loops.create_task(sweeper.loop(), name="sweep")
-                loops.create_task(reclaim_loop(schedule, tally, log, stop, redis_outage, timing), name="reclaim")
-                loops.create_task(summary_loop(schedule, tally, log, stop, timing), name="summary")
+                loops.create_task(Sweeper(node, schedule, catalog).loop(), name="sweep")
+                loops.create_task(reclaim_loop(node, schedule), name="reclaim")
+                loops.create_task(summary_loop(node, schedule), name="summary")
                 for number in range(settings.producer_concurrency):
                     loops.create_task(dispatcher.worker(), name=f"dispatch-{number}")
+            await write_summary(node, schedule)
     finally:
         await catalog.close()
         await redis.aclose()
     log.info("Producer stopped gracefully")
 
 
-async def _until_it_answers(check: Callable[[], Awaitable[None]], outage: Outage, stop: Stop, timing: Timing) -> None:
+async def _until_it_answers(check: Callable[[], Awaitable[None]], outage: Outage, node: Node) -> None:
     """Try until the system answers or it is time to stop; one line each time the reason changes."""
-    backoff = Backoff(timing.retry_first_s, timing.retry_cap_s)
-    while not stop:
+    backoff = Backoff(node.timing.retry_first_s, node.timing.retry_cap_s)
+    while not node.stop:
         try:
             await check()
         except Unavailable as error:
             outage.failed(error)
-            await stop.within(backoff.next_delay_s())
+            await node.stop.within(backoff.next_delay_s())
         else:
             outage.worked()
             return
 
 
 @contextmanager
-def _signals(stop: Stop, log: Logger) -> Iterator[None]:
+def _signals(node: Node) -> Iterator[None]:
     """Stop at the first SIGTERM or SIGINT, end at once at the second."""
 
     def on_signal(number: signal.Signals) -> None:
-        if stop:
+        if node.stop:
             os._exit(128 + number)
-        log.info("Shutdown signal received, stopping producer...", signal=number.name)
-        stop.set()
+        node.log.info("Shutdown signal received, stopping producer...", signal=number.name)
+        node.stop.set()
 
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGTERM, signal.SIGINT)

@@ -37,7 +37,7 @@ class Outage:
         self._log = log
         self._clock = clock
         self._since_s: float | None = None
-        self._reason = ""
+        self._reason: str | None = None
 
     @property
     def ongoing(self) -> bool:
@@ -56,4 +56,4 @@ class Outage:
         """Note a success; a line is written when it ends an outage."""
         if self._since_s is not None:
             self._log.info(f"{self._system} available again", away_s=round(self._clock() - self._since_s, 1))
-            self._since_s, self._reason = None, ""
+            self._since_s, self._reason = None, None

@@ -3,17 +3,24 @@
 The fields' descriptions and `allowed` texts are what docs/configuration.md and the error lines say.
 """
 
+import io
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
 from zoneinfo import ZoneInfo, available_timezones
 
+from dotenv import dotenv_values
+from dotenv.parser import Binding, parse_stream
 from pydantic import BeforeValidator, Field, PlainValidator, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from peekaping_producer.errors import ConfigurationError
 
 ENV_FILE = Path(".env")
+_SECRETS = frozenset({"DB_PASS", "REDIS_PASSWORD"})
+_LONGEST_SHOWN = 80
+"""Characters of a wrong value that an error line repeats."""
 
 
 class DbType(StrEnum):
@@ -102,7 +109,6 @@ class Settings(BaseSettings):
     """What an operator decides. Field names are the variables' names in lower case."""
 
     model_config = SettingsConfigDict(
-        env_file_encoding="utf-8",
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
@@ -169,7 +175,7 @@ class Settings(BaseSettings):
     @field_validator("db_host", "db_port", "db_user", "db_pass")
     @classmethod
     def _required_unless_sqlite(cls, value: object, info: ValidationInfo) -> object:
-        if value is None and info.data.get("db_type", DbType.SQLITE) is not DbType.SQLITE:
+        if value is None and info.data.get("db_type") is not DbType.SQLITE:
             raise ValueError
         return value
 
@@ -179,14 +185,56 @@ def load_settings(env_file: Path = ENV_FILE) -> Settings:
 
     Raises ConfigurationError with one line for each variable that is wrong or missing, all at once.
     """
+    bindings = _bindings(env_file)
+    problems = [
+        f"{env_file} line {binding.original.line} can't be understood: must be NAME=value, with every quote closed"
+        for binding in bindings
+        if binding.error
+    ]
+    in_environment = {name.lower() for name, value in os.environ.items() if value}
+    from_file: dict[str, Any] = {
+        name: value
+        for name, value in _values(bindings).items()
+        if name in Settings.model_fields and name not in in_environment
+    }
     try:
-        return Settings(_env_file=env_file)  # type: ignore[call-arg]
+        settings = Settings(**from_file)
     except ValidationError as error:
-        problems = (_problem(str(detail["loc"][0]), detail.get("input")) for detail in error.errors())
-        raise ConfigurationError(*dict.fromkeys(problems)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise ConfigurationError(f"{env_file} can't be read: {reason}; mend or remove it") from None
+        problems += [_problem(str(detail["loc"][0]), detail.get("input")) for detail in error.errors()]
+    if problems:
+        raise ConfigurationError(*dict.fromkeys(problems))
+    return settings
+
+
+def _bindings(env_file: Path) -> list[Binding]:
+    """Read the file's lines; none where there is no file. Raises ConfigurationError where it can't be read."""
+    try:
+        text = env_file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        reason = error.strerror
+    except UnicodeDecodeError:
+        reason = "it is not UTF-8"
+    else:
+        return list(parse_stream(io.StringIO(text)))
+    raise ConfigurationError(f"{env_file} can't be read: {reason}; mend or remove it")
+
+
+def _values(bindings: list[Binding]) -> dict[str, str]:
+    """Return what the file sets, by name in lower case; empty values count as unset.
+
+    `${NAME}` is replaced, but not between single quotes: a password may hold it.
+    """
+    sound = [binding for binding in bindings if not binding.error]
+    values = dotenv_values(stream=io.StringIO("".join(binding.original.string for binding in sound)))
+    last = {binding.key: binding for binding in sound if binding.key}
+    values |= {
+        name: binding.value
+        for name, binding in last.items()
+        if binding.original.string.partition("=")[2].lstrip().startswith("'")
+    }
+    return {name.lower(): value for name, value in values.items() if value}
 
 
 def _problem(field: str, value: object) -> str:
@@ -196,5 +244,9 @@ def _problem(field: str, value: object) -> str:
     if value is None or isinstance(value, dict):
         unless = " unless DB_TYPE is sqlite" if variable in {"DB_HOST", "DB_PORT", "DB_USER", "DB_PASS"} else ""
         return f"{variable} is not set: required{unless}, {allowed}"
-    shown = "wrong" if variable in {"DB_PASS", "REDIS_PASSWORD"} else repr(value)
+    shown = "wrong" if variable in _SECRETS else _shortened(str(value))
     return f"{variable} is {shown}: must be {allowed}"
+
+
+def _shortened(value: str) -> str:
+    return repr(value if len(value) <= _LONGEST_SHOWN else f"{value[:_LONGEST_SHOWN]}…")

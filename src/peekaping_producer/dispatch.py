@@ -4,18 +4,15 @@ import asyncio
 import time
 from zoneinfo import ZoneInfo
 
-from peekaping_producer.backoff import Backoff, Outage
+from peekaping_producer.backoff import Backoff
 from peekaping_producer.cadence import Spacing
 from peekaping_producer.catalog.reading import Reading
 from peekaping_producer.catalog.sql import SqlCatalog
 from peekaping_producer.errors import Unavailable
-from peekaping_producer.observe.log import Logger
+from peekaping_producer.node import Node
 from peekaping_producer.observe.notices import Notices
-from peekaping_producer.observe.tally import Tally
 from peekaping_producer.plan import plan, put_off
 from peekaping_producer.schedule.store import PLACED, Claim, Order, Outcome, Schedule, Settlement
-from peekaping_producer.stopping import Stop
-from peekaping_producer.timing import Timing
 
 
 class Dispatcher:
@@ -25,40 +22,25 @@ class Dispatcher:
     when a database connection is free for it: a lease never runs out in a queue.
     """
 
-    def __init__(  # noqa: PLR0913 - the parts of the path of one check
-        self,
-        schedule: Schedule,
-        catalog: SqlCatalog,
-        tally: Tally,
-        log: Logger,
-        stop: Stop,
-        redis_outage: Outage,
-        database_outage: Outage,
-        *,
-        connections: int,
-        server_zone: ZoneInfo,
-        timing: Timing,
+    def __init__(
+        self, node: Node, schedule: Schedule, catalog: SqlCatalog, *, connections: int, server_zone: ZoneInfo
     ) -> None:
         """Take the stores; `connections` is the size of the catalogue's pool."""
+        self._node = node
+        self._timing = node.timing
         self._schedule = schedule
         self._catalog = catalog
-        self._tally = tally
-        self._log = log
-        self._stop = stop
-        self._redis_outage = redis_outage
-        self._database_outage = database_outage
         self._server_zone = server_zone
-        self._timing = timing
         self._turn = asyncio.Lock()
         self._connection_free = asyncio.Semaphore(connections)
-        self._backoff = Backoff(timing.retry_first_s, timing.retry_cap_s)
+        self._backoff = Backoff(node.timing.retry_first_s, node.timing.retry_cap_s)
         self._next_claim_s = 0.0
-        self._aside = Notices(log, "monitors set aside")
-        self._broken_maintenances = Notices(log, "maintenances that can't be judged, taken as not in their window")
+        self._aside = Notices(node.log, "monitors set aside")
+        self._broken_maintenances = Notices(node.log, "maintenances that can't be judged, taken as not in their window")
 
     async def worker(self) -> None:
         """Handle batch after batch until it is time to stop; a batch once claimed is settled."""
-        while not self._stop:
+        while not self._node.stop:
             async with self._connection_free:
                 async with self._turn:
                     claim = await self._next_batch()
@@ -71,14 +53,14 @@ class Dispatcher:
     async def _next_batch(self) -> Claim | None:
         """Wait until something is due and claim it; None when it is time to stop."""
         timing = self._timing
-        while not await self._stop.within(self._next_claim_s - time.monotonic()):
+        while not await self._node.stop.within(self._next_claim_s - time.monotonic()):
             try:
                 claim = await self._schedule.claim(timing.batch)
             except Unavailable as error:
-                self._redis_outage.failed(error)
+                self._node.failed(error)
                 self._next_claim_s = time.monotonic() + self._backoff.next_delay_s()
                 continue
-            self._redis_outage.worked()
+            self._node.redis.worked()
             self._backoff.reset()
             self._next_claim_s = self._next_claim_at_s(claim)
             if claim.claimed:
@@ -102,30 +84,32 @@ class Dispatcher:
                 reading: Reading = await self._catalog.read([claimed.id for claimed in claim.claimed])
         except (Unavailable, TimeoutError) as error:
             away = error if isinstance(error, Unavailable) else Unavailable("database", "slower than half a lease")
-            self._database_outage.failed(away)
-            self._tally.add("database_unavailable", len(claim.claimed))
+            self._node.failed(away)
+            self._node.tally.add("database_unavailable", len(claim.claimed))
             return put_off(claim, self._timing.read_retry_ms)
-        self._database_outage.worked()
+        self._node.database.worked()
         planned = plan(claim, reading, self._server_zone, Spacing.SPREAD)
         self._aside.tell(planned.aside)
         self._broken_maintenances.tell(planned.broken_maintenances)
-        self._tally.add("aside", len(planned.aside))
-        self._tally.add("gone", planned.gone)
+        self._node.tally.add("aside", len(planned.aside))
+        self._node.tally.add("gone", planned.gone)
         return planned.orders
 
     async def _settle(self, claim: Claim, orders: list[Order], started_s: float) -> None:
         try:
             settlement = await self._schedule.settle(claim, orders)
         except Unavailable as error:
-            self._redis_outage.failed(error)
-            self._tally.add("unsettled", len(orders))
+            self._node.failed(error)
+            self._node.tally.add("unsettled", len(orders))
             return
-        self._tally.count(settlement.outcomes)
-        self._tally.late(_lateness(claim, settlement))
+        self._node.tally.count(settlement.outcomes)
+        self._node.tally.late(_lateness(claim, settlement))
         if settlement.failures:
             id_, reason = next(iter(settlement.failures.items()))
-            self._log.error("monitors could not be settled", count=len(settlement.failures), example=id_, reason=reason)
-        self._log.debug(
+            self._node.log.error(
+                "monitors could not be settled", count=len(settlement.failures), example=id_, reason=reason
+            )
+        self._node.log.debug(
             "batch settled",
             checks=len(orders),
             placed=sum(outcome in PLACED for outcome in settlement.outcomes),

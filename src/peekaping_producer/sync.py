@@ -6,17 +6,15 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from peekaping_producer.backoff import Backoff, Outage
+from peekaping_producer.backoff import Backoff
 from peekaping_producer.cadence import Spacing, cadence
 from peekaping_producer.catalog.sql import SqlCatalog
 from peekaping_producer.clock import now_utc
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.monitor import MonitorId, Schedulable
-from peekaping_producer.observe.log import Logger
+from peekaping_producer.node import Node
 from peekaping_producer.observe.notices import Notices
 from peekaping_producer.schedule.store import Entry, Schedule
-from peekaping_producer.stopping import Stop
-from peekaping_producer.timing import Timing
 
 
 class Swept(Struct, frozen=True):
@@ -32,41 +30,30 @@ class Swept(Struct, frozen=True):
 class Sweeper:
     """Sweeps at start and again and again, so that what an event or a flush lost comes back."""
 
-    def __init__(  # noqa: PLR0913 - the stores it joins
-        self,
-        schedule: Schedule,
-        catalog: SqlCatalog,
-        log: Logger,
-        stop: Stop,
-        redis_outage: Outage,
-        database_outage: Outage,
-        timing: Timing,
-    ) -> None:
+    def __init__(self, node: Node, schedule: Schedule, catalog: SqlCatalog) -> None:
         """Take the stores."""
+        self._node = node
+        self._timing = node.timing
         self._schedule = schedule
         self._catalog = catalog
-        self._log = log
-        self._stop = stop
-        self._outages = {"redis": redis_outage, "database": database_outage}
-        self._timing = timing
-        self._aside = Notices(log, "monitors not scheduled")
+        self._aside = Notices(node.log, "monitors not scheduled")
         self._last_began: datetime | None = None
         self._empty_told = False
 
     async def loop(self) -> None:
         """Sweep until it is time to stop."""
         backoff = Backoff(self._timing.retry_first_s, self._timing.retry_cap_s)
-        while not self._stop:
+        while not self._node.stop:
             try:
                 swept = await self.sweep()
             except Unavailable as error:
-                self._outages[error.system].failed(error)
-                await self._stop.within(backoff.next_delay_s())
+                self._node.failed(error)
+                await self._node.stop.within(backoff.next_delay_s())
                 continue
             backoff.reset()
-            self._outages["database"].worked()
+            self._node.database.worked()
             self._tell(swept)
-            await self._stop.within(self._timing.sweep_every_s)
+            await self._node.stop.within(self._timing.sweep_every_s)
 
     async def sweep(self) -> Swept:
         """Schedule every active monitor once; raises Unavailable when a page could not be read or written."""
@@ -81,7 +68,7 @@ class Sweeper:
             seen += len(page.monitors)
             aside += len(page.aside)
             after = page.next_after
-            if after is None or self._stop:
+            if after is None or self._node.stop:
                 break
         self._last_began = began
         return Swept(seen, counts["added"], counts["moved"], aside, round(time.monotonic() - started_s, 3))
@@ -93,10 +80,12 @@ class Sweeper:
 
     def _tell(self, swept: Swept) -> None:
         if swept.added or swept.moved:
-            self._log.info("sweep finished", seen=swept.seen, added=swept.added, moved=swept.moved, s=swept.seconds)
+            self._node.log.info(
+                "sweep finished", seen=swept.seen, added=swept.added, moved=swept.moved, s=swept.seconds
+            )
         else:
-            self._log.debug("sweep finished, nothing to change", seen=swept.seen, s=swept.seconds)
+            self._node.log.debug("sweep finished, nothing to change", seen=swept.seen, s=swept.seconds)
         empty = swept.seen == 0
         if empty and not self._empty_told:
-            self._log.warning("no active monitor found: nothing to check until one is created or activated")
+            self._node.log.warning("no active monitor found: nothing to check until one is created or activated")
         self._empty_told = empty

@@ -66,18 +66,20 @@ class SqlCatalog:
 
     async def active(self, after: MonitorId | None, limit: int) -> Page:
         """Read a page of at most `limit` active monitors whose ids come behind `after`."""
+        sql = self._statements
+        strays: Sequence[rows.Row] = ()
         async with answered(self._timeout_s), self._engine.connect() as connection:
             if after is None:
-                result = await connection.execute(self._statements.first_page, {"limit": limit})
+                result = await connection.execute(sql.first_page, {"limit": limit})
+                if sql.strays is not None:
+                    strays = (await connection.execute(sql.strays)).all()
             else:
-                result = await connection.execute(self._statements.next_page, {"limit": limit, "after": after})
+                result = await connection.execute(sql.next_page, {"limit": limit, "after": after})
             fetched = result.all()
         monitors: list[Schedulable] = []
-        aside: dict[str, str] = {}
+        aside: dict[str, str] = {str(row[0]): "id is no UUID" for row in strays}
         for row in fetched:
             try:
-                if not is_monitor_id(str(row[0])):
-                    raise CorruptRecord("id is no UUID")
                 monitors.append(rows.schedulable(row))
             except CorruptRecord as error:
                 aside[str(row[0])] = error.reason

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Text,
     bindparam,
     cast,
+    func,
     select,
     true,
 )
@@ -45,6 +46,10 @@ HEARTBEATS = _table(
 )
 TABLES: tuple[Table, ...] = tuple(_metadata.tables.values())
 
+_HEX = "[0-9a-f]"
+_UUID_GLOB = "-".join(_HEX * length for length in (8, 4, 4, 4, 12))
+MOST_STRAYS = 100
+
 
 class Statements(Struct, frozen=True):
     """The reading statements of one dialect. `ids` is a list of ids, `after` one id, `limit` a count of rows."""
@@ -55,6 +60,8 @@ class Statements(Struct, frozen=True):
     heartbeats: Select[Any]
     first_page: Select[Any]
     next_page: Select[Any]
+    strays: Select[Any] | None
+    """Ids of active monitors that no page holds, some of them; None where a column of UUIDs holds nothing else."""
 
 
 def statements(dialect: str) -> Statements:
@@ -77,6 +84,12 @@ def statements(dialect: str) -> Statements:
     )
     page = select(text(m.id), m.interval, m.created_at).where(m.active.is_(true())).order_by(m.id)
     page = page.limit(bindparam("limit"))
+    strays = None
+    if not postgres:
+        # SQLite stores anything as an id, also what could not be asked for again: a page must not end with it.
+        is_uuid = (func.typeof(m.id) == "text") & m.id.op("GLOB")(_UUID_GLOB)
+        strays = select(m.id).where(m.active.is_(true()), is_uuid.is_not(true())).limit(MOST_STRAYS)
+        page = page.where(is_uuid)
     return Statements(
         monitors=select(
             text(m.id),
@@ -100,4 +113,5 @@ def statements(dialect: str) -> Statements:
         .where(among_ids(m.id)),
         first_page=page,
         next_page=page.where(m.id > bindparam("after", type_=UUID(as_uuid=False) if postgres else None)),
+        strays=strays,
     )

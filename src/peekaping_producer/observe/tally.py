@@ -60,5 +60,5 @@ def _bucket(lateness_ms: float) -> int:
     if not math.isfinite(lateness_ms) or lateness_ms <= 0:
         return 0
     value = int(lateness_ms)
-    step = 10 ** max(0, len(str(value)) - 2)
+    step: int = 10 ** max(0, len(str(value)) - 2)
     return value // step * step

@@ -1,27 +1,22 @@
 """The way to Redis: a client that never retries on its own, and errors that say who must act."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
-
-import asyncio
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, AuthorizationError, ConnectionError as RedisConnectionError
-from redis.exceptions import NoPermissionError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError, ResponseError
 
+from peekaping_producer.config import Settings
 from peekaping_producer.errors import ConfigurationError, Unavailable
-
-if TYPE_CHECKING:
-    from peekaping_producer.config import Settings
 
 OLDEST_REDIS = (6, 2)
 """ZRANGE … BYSCORE came with it."""
 
 
-def open_redis(settings: "Settings", timeout_s: float) -> Redis:
+def open_redis(settings: Settings, timeout_s: float) -> Redis:
     """Return a client; nothing is connected yet.
 
     redis-py would retry ten times by itself: a claim whose reply is lost must not be sent again, and every other
@@ -49,9 +44,7 @@ async def answered(timeout_s: float) -> AsyncIterator[None]:
             yield
     except TimeoutError as error:
         raise Unavailable("redis", f"no answer within {timeout_s:g} s") from error
-    except RedisError as error:
-        raise Unavailable("redis", _one_line(error)) from error
-    except OSError as error:
+    except (RedisError, OSError) as error:
         raise Unavailable("redis", _one_line(error)) from error
 
 
@@ -66,9 +59,13 @@ async def check_redis(redis: Redis, timeout_s: float) -> None:
             await redis.ping()
             info = await redis.info()
         except (AuthenticationError, AuthorizationError) as error:
-            raise ConfigurationError(f"REDIS_PASSWORD is refused by Redis ({_one_line(error)}): set the right one") from error
+            raise ConfigurationError(
+                f"REDIS_PASSWORD is refused by Redis ({_one_line(error)}): set the right one"
+            ) from error
         except NoPermissionError as error:
-            raise ConfigurationError(f"Redis lets us in but refuses a command: {_one_line(error)}. Grant it by ACL") from error
+            raise ConfigurationError(
+                f"Redis lets us in but refuses a command: {_one_line(error)}. Grant it by ACL"
+            ) from error
         except ResponseError as error:
             raise ConfigurationError(f"Redis refuses REDIS_DB or the login: {_one_line(error)}") from error
     version = str(info["redis_version"])
@@ -83,6 +80,3 @@ async def check_redis(redis: Redis, timeout_s: float) -> None:
 def _one_line(error: Exception) -> str:
     reason = " ".join(str(error).split()) or type(error).__name__
     return reason.removesuffix(".")
-
-
-__all__ = ["RedisConnectionError", "answered", "check_redis", "open_redis"]

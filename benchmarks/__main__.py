@@ -1,0 +1,93 @@
+"""`python -m benchmarks`: measure everything, print the table, write the JSON file and the plot."""
+
+import argparse
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from benchmarks.ceiling import SettleCeiling, measure_rows, measure_settle
+from benchmarks.database import Database, postgres_database, sqlite_database
+from benchmarks.flame import HOW_TO_INSTALL, record_flame
+from benchmarks.herd import Herd, measure_herd
+from benchmarks.idle import Idle, measure_idle
+from benchmarks.report import Report, as_plot, as_text, database_report, lines, machine
+from benchmarks.rows import RowsRead
+from benchmarks.startup import Startup, measure_startup
+
+OUT = Path(__file__).parent / "out"
+INTERVAL_S = 3_600
+FAR_INTERVAL_S = 1_000_000_000
+"""Monitors of an idle producer: due in years."""
+IDLE_MONITORS = 100
+CONCURRENCIES = (10, 128)
+KINDS: Final[dict[str, Callable[[int, int], AbstractContextManager[Database]]]] = {
+    "postgres": postgres_database,
+    "sqlite": sqlite_database,
+}
+
+
+class Size(msgspec.Struct, frozen=True):
+    """How much is measured."""
+
+    monitors: int = 20_000
+    rounds: int = 3
+    """Herds for each database, of which the median in rate is kept."""
+    idle_s: float = 10
+    starts: int = 5
+
+
+QUICK = Size(monitors=2_000, rounds=1, idle_s=1, starts=1)
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a small herd, once: shows that it runs, not how fast")
+    parser.add_argument("--monitors", type=int, help=f"monitors in the herd (default {Size().monitors:,})")
+    parser.add_argument("--profile", action="store_true", help="also a flame graph of each herd (needs py-spy)")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder for bench.json, bench.svg and flame graphs")
+    options = parser.parse_args()
+    size = QUICK if options.quick else Size()
+    if options.monitors:
+        size = msgspec.structs.replace(size, monitors=options.monitors)
+    options.out.mkdir(parents=True, exist_ok=True)
+
+    report = measure(size, options.out if options.profile else None)
+    print(as_text(lines(report)))
+    for name, content in (("bench.json", _json(report)), ("bench.svg", as_plot(report))):
+        (options.out / name).write_text(content, "utf-8")
+        print(f"wrote {options.out / name}")
+
+
+def measure(size: Size, flames: Path | None) -> Report:
+    """Measure all; flame graphs go into the folder `flames`."""
+    where = machine()
+    herds: dict[str, tuple[Herd, RowsRead]] = {}
+    settle: SettleCeiling | None = None
+    for kind, database_of in KINDS.items():
+        with database_of(size.monitors, INTERVAL_S) as database:
+            settle = settle or measure_settle(database)
+            rounds = sorted((measure_herd(database) for _ in range(size.rounds)), key=lambda herd: herd.checks_per_s)
+            herds[kind] = rounds[len(rounds) // 2], measure_rows(database)
+            if flames:
+                print(record_flame(database, flames) or HOW_TO_INSTALL)
+    assert settle is not None
+    databases = {kind: database_report(herd, rows, settle) for kind, (herd, rows) in herds.items()}
+    return Report(where, settle, databases, *_at_rest(size))
+
+
+def _at_rest(size: Size) -> tuple[list[Idle], Startup]:
+    with postgres_database(IDLE_MONITORS, FAR_INTERVAL_S) as database:
+        startup = measure_startup(database, size.starts)
+        return [measure_idle(database, concurrency, size.idle_s) for concurrency in CONCURRENCIES], startup
+
+
+def _json(report: Report) -> str:
+    return msgspec.json.format(msgspec.json.encode(report).decode(), indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    main()

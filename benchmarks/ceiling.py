@@ -1,0 +1,144 @@
+"""The limits beside which a herd is seen: the settle script driven from C, and reading the rows alone."""
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from threading import Thread
+from typing import ClassVar
+from zoneinfo import ZoneInfo
+
+import msgspec
+from msgspec import Struct
+from redis import Redis as BlockingRedis
+from redis.asyncio import ConnectionPool, Redis, UnixDomainSocketConnection
+
+from benchmarks.database import TESTS, Database, settings_of
+from benchmarks.rows import RowsRead
+from peekaping_producer.asynq import keys as asynq
+from peekaping_producer.cadence import Spacing
+from peekaping_producer.catalog.sql import SqlCatalog
+from peekaping_producer.embedded import EmbeddedRedis
+from peekaping_producer.plan import plan
+from peekaping_producer.schedule.keys import DUE, LEASE
+from peekaping_producer.schedule.store import Claim, Order, Schedule
+from peekaping_producer.timing import Timing
+
+BLAST = Path(__file__).parent / "blast.c"
+LAST_REPLY = b"+PONG\r\n"
+LONG_LEASE_MS = 600_000
+"""The claims stand before the first settle is sent."""
+
+
+class SettleCeiling(Struct, frozen=True):
+    """The settle script alone: what Redis itself can do."""
+
+    checks_per_s: float
+    client: str
+    """`c`, or `python` where there is no C compiler: then the client costs a little too."""
+
+
+def measure_rows(database: Database) -> RowsRead:
+    """Read the rows of the whole herd in a fresh process."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.rows"],
+        env={"PATH": os.environ["PATH"], **database.settings},
+        cwd=TESTS.parent,
+        input=msgspec.json.encode(database.ids),
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    return msgspec.json.decode(done.stdout, type=RowsRead)
+
+
+def measure_settle(database: Database) -> SettleCeiling:
+    """Claim all, encode every settle call as the producer would send it, then send them in one go."""
+    with EmbeddedRedis() as server, tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        commands = asyncio.run(_settle_commands(server.unix_socket, database))
+        blast = _compile(Path(folder))
+        if blast:
+            file = Path(folder) / "commands"
+            file.write_bytes(commands)
+            done = subprocess.run([blast, server.unix_socket, file], check=True, stdout=subprocess.PIPE)
+            seconds = int(done.stdout) / 1e9
+        else:
+            seconds = _send(server.unix_socket, commands)
+        with BlockingRedis(unix_socket_path=str(server.unix_socket)) as redis:
+            placed = redis.llen(asynq.PENDING)
+    if placed != len(database.ids):
+        raise RuntimeError(f"{placed} of {len(database.ids)} monitors were settled")
+    return SettleCeiling(placed / seconds, "c" if blast else "python")
+
+
+class _Recording(UnixDomainSocketConnection):
+    """A connection that keeps what it sends."""
+
+    sent: ClassVar[list[bytes]] = []
+
+    async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:  # noqa: FBT001, FBT002 - redis-py's
+        parts = [command] if isinstance(command, bytes) else [command.encode()] if isinstance(command, str) else command
+        packed = b"".join(parts)
+        self.sent.append(packed)
+        await super().send_packed_command(packed, check_health)
+
+
+async def _settle_commands(unix_socket: Path, database: Database) -> bytes:
+    """Settle all once and keep the bytes, then put Redis back to where all were claimed: the bytes fit again."""
+    timing = Timing(lease_ms=LONG_LEASE_MS)
+    pool = ConnectionPool(connection_class=_Recording, path=str(unix_socket), max_connections=1)
+    async with Redis.from_pool(pool) as redis:
+        await redis.zadd(DUE, dict.fromkeys(database.ids, 1))
+        schedule = Schedule(redis, timing)
+        batches = await _claim_all(schedule, database, timing.batch)
+        leases = await redis.dump(LEASE) or b""
+        # Nothing to settle: loads the script, so that every command from here on is one settle.
+        await schedule.settle(batches[0][0], [])
+        _Recording.sent.clear()
+        for claim, orders in batches:
+            await schedule.settle(claim, orders)
+        commands = b"".join(_Recording.sent)
+        await redis.flushdb()
+        await redis.restore(LEASE, 0, leases)
+    return commands + b"PING\r\n"
+
+
+async def _claim_all(schedule: Schedule, database: Database, batch: int) -> list[tuple[Claim, list[Order]]]:
+    zone, batches = ZoneInfo("UTC"), []
+    catalog = SqlCatalog(settings_of(database), connections=1, timeout_s=60)
+    try:
+        while (claim := await schedule.claim(batch)).claimed:
+            reading = await catalog.read([claimed.id for claimed in claim.claimed])
+            batches.append((claim, plan(claim, reading, zone, Spacing.SPREAD).orders))
+    finally:
+        await catalog.close()
+    return batches
+
+
+def _compile(folder: Path) -> Path | None:
+    compiler, program = shutil.which("cc"), folder / "blast"
+    if compiler is None:
+        return None
+    subprocess.run([compiler, "-O2", "-Wall", "-Werror", "-o", program, BLAST], check=True)
+    return program
+
+
+def _send(unix_socket: Path, commands: bytes) -> float:
+    """Do in Python what blast.c does."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.connect(str(unix_socket))
+        started_s, tail = time.perf_counter(), b""
+        sender = Thread(target=server.sendall, args=(commands,))
+        sender.start()
+        while tail != LAST_REPLY:
+            got = server.recv(1 << 20)
+            if not got:
+                raise ConnectionError("Redis hung up")
+            tail = (tail + got)[-len(LAST_REPLY) :]
+        sender.join()
+        return time.perf_counter() - started_s

@@ -1,0 +1,106 @@
+"""The herd: all monitors are due at once, and one node without a worker beside it turns them into tasks."""
+
+import json
+import time
+from collections.abc import Sequence
+from datetime import datetime
+
+from msgspec import Struct
+from redis import Redis
+
+from benchmarks.database import Database
+from benchmarks.producer import cost, running_producer, wait_until
+from peekaping_producer.asynq import keys as asynq
+from peekaping_producer.asynq.message import task_id
+from peekaping_producer.asynq.task_message_pb2 import TaskMessage
+from peekaping_producer.embedded import HOST, EmbeddedRedis
+from peekaping_producer.monitor import MonitorId
+from peekaping_producer.schedule.keys import CLAIMS, DUE, LEASE
+
+PAGE = 1_000
+WARM_UP = 400
+"""Monitors made due once before the herd, so that connections stand and statements are compiled."""
+
+
+class Herd(Struct, frozen=True):
+    """What one herd showed. A check is one monitor claimed, read, built and settled."""
+
+    checks: int
+    seconds: float
+    """From the first claim to the last task in place, by Redis' clock."""
+    checks_per_s: float
+    producer_cpu_us_per_check: float
+    redis_cpu_us_per_check: float
+    database_cpu_us_per_check: float | None
+    """None where the database has no process of its own."""
+    peak_memory_bytes: int
+    claims: int
+    redis_commands_per_check: float
+    """EVALSHA calls sent: all that a producer at work sends."""
+
+
+def measure_herd(database: Database, wrapper: Sequence[str] = ()) -> Herd:
+    """Start a producer, let it schedule all, make all due, and watch until the last one is settled."""
+    with (
+        EmbeddedRedis(tcp=True) as server,
+        Redis(host=HOST, port=server.port, decode_responses=False) as redis,
+        running_producer(database, server.port, wrapper=wrapper) as producer,
+    ):
+        wait_until(lambda: redis.zcard(DUE) == len(database.ids), "the first sweep is done")
+        make_due(redis, database.ids[:WARM_UP])
+        _await_settled(redis, WARM_UP)
+        redis.delete(*(asynq.TASK + task_id(id_) for id_ in database.ids), asynq.PENDING, CLAIMS)
+
+        calls = _scripts_called(redis)
+        processes = [producer.pid, server.pid, *([database.pid] if database.pid else [])]
+        before = [cost(pid) for pid in processes]
+        make_due(redis, database.ids)
+        _await_settled(redis, len(database.ids))
+        after = [cost(pid) for pid in processes]
+        calls = _scripts_called(redis) - calls
+
+        checks, seconds = len(database.ids), _duration_s(redis, database.ids)
+        cpu_us = [(now.cpu_s - then.cpu_s) * 1e6 / checks for then, now in zip(before, after, strict=True)]
+        return Herd(
+            checks,
+            seconds,
+            checks / seconds,
+            cpu_us[0],
+            cpu_us[1],
+            cpu_us[2] if database.pid else None,
+            after[0].peak_memory_bytes,
+            int(redis.get(CLAIMS) or 0),
+            calls / checks,
+        )
+
+
+def make_due(redis: Redis, ids: Sequence[MonitorId]) -> None:
+    """Make all due in one command, so that none is claimed before the last one is due."""
+    now_ms = time.time_ns() // 1_000_000
+    redis.zadd(DUE, dict.fromkeys(ids, now_ms - 1))
+
+
+def _await_settled(redis: Redis, checks: int) -> None:
+    wait_until(lambda: redis.llen(asynq.PENDING) >= checks and not redis.zcard(LEASE), "all checks are settled", 0.05)
+
+
+def _scripts_called(redis: Redis) -> int:
+    return int(redis.info("commandstats")["cmdstat_evalsha"]["calls"])
+
+
+def _duration_s(redis: Redis, ids: Sequence[MonitorId]) -> float:
+    """Return the time from the first claim, which every task names, to the last time a task was put in place."""
+    first_claim_s, last_placed_s = float("inf"), 0.0
+    for start in range(0, len(ids), PAGE):
+        with redis.pipeline(transaction=False) as pipe:
+            for id_ in ids[start : start + PAGE]:
+                pipe.hmget(asynq.TASK + task_id(id_), "msg", "pending_since")
+            for message, pending_since in pipe.execute():
+                payload = json.loads(TaskMessage.FromString(message).payload)
+                first_claim_s = min(first_claim_s, _unix_s(payload["scheduled_at"]))
+                last_placed_s = max(last_placed_s, int(pending_since) / 1e9)
+    return last_placed_s - first_claim_s
+
+
+def _unix_s(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()

@@ -1,0 +1,124 @@
+"""The real producer as a process of its own, started as an operator would, and what it costs."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from msgspec import Struct
+
+from benchmarks.database import Database
+from peekaping_producer.embedded import HOST
+
+STOP_WITHIN_S = 15.0
+WAIT_AT_MOST_S = 120.0
+COMMAND = (sys.executable, "-m", "peekaping_producer", "run")
+
+
+class Cost(Struct, frozen=True):
+    """What one process used up to now."""
+
+    cpu_s: float
+    peak_memory_bytes: int
+
+
+class Producer(Struct, frozen=True):
+    """A producer that runs."""
+
+    pid: int
+    log: Path
+
+    def cost(self) -> Cost:
+        """Read what it used so far."""
+        return cost(self.pid)
+
+
+def cost(pid: int) -> Cost:
+    """Read what a process and its children used so far: a server may fork for each connection."""
+    process = psutil.Process(pid)
+    cpu_s = 0.0
+    for one in (process, *process.children(recursive=True)):
+        try:
+            times = one.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        cpu_s += times.user + times.system
+    return Cost(cpu_s, _peak_memory_bytes(process))
+
+
+def _peak_memory_bytes(process: psutil.Process) -> int:
+    """Linux keeps the peak; elsewhere what it takes now must do."""
+    status = Path(f"/proc/{process.pid}/status")
+    found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.exists() else None
+    return int(found[1]) * 1024 if found else int(process.memory_info().rss)
+
+
+def environment(database: Database, redis_port: int, concurrency: int) -> dict[str, str]:
+    """Return the whole environment: nothing of ours leaks into what is measured."""
+    return {
+        "PATH": os.environ["PATH"],
+        **database.settings,
+        "REDIS_HOST": HOST,
+        "REDIS_PORT": str(redis_port),
+        "PRODUCER_CONCURRENCY": str(concurrency),
+        "MODE": "prod",
+        "LOG_LEVEL": "info",
+    }
+
+
+@contextmanager
+def running_producer(
+    database: Database, redis_port: int, concurrency: int = 10, wrapper: Sequence[str] = ()
+) -> Iterator[Producer]:
+    """Run a producer to the end of the block; `wrapper` is a program that starts it, such as a profiler.
+
+    Raises RuntimeError when it did not end well.
+    """
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        log = Path(folder) / "producer.log"
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                (*wrapper, *COMMAND),
+                env=environment(database, redis_port, concurrency),
+                cwd=folder,
+                stdout=out,
+                stderr=out,
+            )
+        try:
+            producer = Producer(_wrapped(process) if wrapper else process.pid, log)
+            try:
+                yield producer
+            finally:
+                os.kill(producer.pid, signal.SIGTERM)
+                code = process.wait(STOP_WITHIN_S)
+        finally:
+            process.kill()
+            process.wait()
+        if code != 0:
+            raise RuntimeError(f"the producer ended with code {code}: {log.read_text()[-2000:]}")
+
+
+def _wrapped(process: subprocess.Popen[bytes]) -> int:
+    """Return the producer's own process id: the first child of what wraps it."""
+    wrapper = psutil.Process(process.pid)
+    wait_until(lambda: bool(wrapper.children()), "the profiler starts the producer", every_s=0.005)
+    return wrapper.children()[0].pid
+
+
+def wait_until(condition: Callable[[], bool], what: str, every_s: float = 0.02) -> None:
+    """Wait for a condition.
+
+    Raises TimeoutError when it takes more than two minutes.
+    """
+    give_up_s = time.monotonic() + WAIT_AT_MOST_S
+    while not condition():
+        if time.monotonic() > give_up_s:
+            raise TimeoutError(f"waited {WAIT_AT_MOST_S:g} s in vain until {what}")
+        time.sleep(every_s)

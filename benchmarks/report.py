@@ -1,0 +1,161 @@
+"""What was measured, as a value, a table, and a plot."""
+
+import os
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from html import escape
+
+import psutil
+from msgspec import Struct
+
+from benchmarks.ceiling import SettleCeiling
+from benchmarks.herd import Herd
+from benchmarks.idle import Idle
+from benchmarks.rows import RowsRead
+from benchmarks.startup import Startup
+from peekaping_producer import __version__
+
+
+class Machine(Struct, frozen=True):
+    """Where it was measured."""
+
+    measured_at: str
+    version: str
+    python: str
+    system: str
+    processor: str
+    cores: int
+    load_before: float
+    """Of the last minute; figures beside a busy machine say little."""
+
+
+class DatabaseReport(Struct, frozen=True):
+    """A herd beside its ceilings."""
+
+    herd: Herd
+    rows: RowsRead
+    herd_to_settle: float
+    """The herd's rate as a share of what the settle script alone reaches."""
+    herd_to_rows: float
+    """And of what reading the rows alone reaches."""
+
+
+class Report(Struct, frozen=True):
+    """Everything of one run."""
+
+    machine: Machine
+    settle: SettleCeiling
+    databases: dict[str, DatabaseReport]
+    idle: list[Idle]
+    startup: Startup
+
+
+def machine() -> Machine:
+    """Describe this machine."""
+    return Machine(
+        datetime.now(UTC).isoformat(timespec="seconds"),
+        __version__,
+        platform.python_version(),
+        f"{platform.system()} {platform.release()} {platform.machine()}",
+        _processor(),
+        psutil.cpu_count() or 1,
+        round(os.getloadavg()[0], 2),
+    )
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 - no path of ours
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor()
+
+
+def database_report(herd: Herd, rows: RowsRead, settle: SettleCeiling) -> DatabaseReport:
+    """Set a herd beside its ceilings."""
+    return DatabaseReport(herd, rows, herd.checks_per_s / settle.checks_per_s, herd.checks_per_s / rows.catalog_per_s)
+
+
+Line = tuple[str, str, str]
+"""What, how much, and what it should be."""
+
+
+def lines(report: Report) -> list[Line]:
+    """Return the table."""
+    table: list[Line] = [("settle script alone, driven from C", _rate(report.settle.checks_per_s), "")]
+    if report.settle.client != "c":
+        table = [("settle script alone, driven from Python (no cc here)", _rate(report.settle.checks_per_s), "")]
+    for kind, one in report.databases.items():
+        table += _herd_lines(kind, one)
+    for idle in report.idle:
+        where = f"idle, concurrency {idle.concurrency}"
+        table.append((f"{where}: commands sent to Redis", f"{idle.commands_per_s:.1f} /s", "≤ 5"))
+        table.append((f"{where}: CPU", f"{idle.cpu_percent_of_core:.2f} % of a core", "< 1"))
+    table.append(("start to first claim", f"{report.startup.first_claim_ms:.0f} ms", "≤ 800"))
+    table.append(("  of it imports (as importtime tells)", f"{report.startup.import_ms:.0f} ms", ""))
+    return table
+
+
+def _herd_lines(kind: str, one: DatabaseReport) -> list[Line]:
+    herd, postgres = one.herd, kind == "postgres"
+    table: list[Line] = [
+        (f"{kind}: herd of {herd.checks:,}, settled", _rate(herd.checks_per_s), "≥ 15,000" if postgres else ""),
+        ("  CPU of the producer", f"{herd.producer_cpu_us_per_check:.0f} µs a check", "≤ 60" if postgres else ""),
+        ("  CPU of Redis", f"{herd.redis_cpu_us_per_check:.0f} µs a check", ""),
+    ]
+    if herd.database_cpu_us_per_check is not None:
+        table.append(("  CPU of the database", f"{herd.database_cpu_us_per_check:.0f} µs a check", ""))
+    return [
+        *table,
+        ("  peak memory of the producer", f"{herd.peak_memory_bytes / 1e6:.0f} MB", ""),
+        ("  commands sent to Redis", f"{herd.redis_commands_per_check:.4f} a check", ""),
+        ("  reading the rows alone, catalogue", _rate(one.rows.catalog_per_s), ""),
+        ("  reading the rows alone, bare driver", _rate(one.rows.driver_per_s), ""),
+        ("  herd ÷ settle alone", f"{one.herd_to_settle:.0%}", ""),
+        ("  herd ÷ rows alone", f"{one.herd_to_rows:.0%}", ""),
+    ]
+
+
+def _rate(per_s: float) -> str:
+    return f"{per_s:,.0f} /s"
+
+
+def as_text(table: Sequence[Line]) -> str:
+    """Lay the table out in columns."""
+    width = max(len(what) for what, _, _ in table)
+    wide = max(len(value) for _, value, _ in table)
+    return "\n".join(f"{what:{width}}  {value:>{wide}}  {target}".rstrip() for what, value, target in table)
+
+
+BAR, GAP, LEFT, WIDTH = 22, 10, 270, 780
+"""Pixels: a bar's height, the gap below it, the space for names, and the whole."""
+LONGEST = WIDTH - LEFT - 90
+"""The longest bar leaves room for its figure."""
+
+
+def as_plot(report: Report) -> str:
+    """Draw the rates as bars in an SVG, the herds beside their ceilings."""
+    bars = [("settle script alone", report.settle.checks_per_s, "#9aa5b1")]
+    for kind, one in report.databases.items():
+        bars.append((f"{kind}: rows alone, bare driver", one.rows.driver_per_s, "#9aa5b1"))
+        bars.append((f"{kind}: rows alone, catalogue", one.rows.catalog_per_s, "#9aa5b1"))
+        bars.append((f"{kind}: herd, settled checks", one.herd.checks_per_s, "#2f6fde"))
+    most = max(value for _, value, _ in bars)
+    drawn = []
+    for number, (name, value, colour) in enumerate(bars):
+        top, length = 40 + number * (BAR + GAP), max(1, LONGEST * value / most)
+        middle = top + BAR / 2 + 4
+        drawn.append(
+            f'<text x="{LEFT - 10}" y="{middle}" text-anchor="end">{escape(name)}</text>'
+            f'<rect x="{LEFT}" y="{top}" width="{length:.0f}" height="{BAR}" fill="{colour}"/>'
+            f'<text x="{LEFT + length + 8:.0f}" y="{middle}">{value:,.0f}</text>'
+        )
+    height = 50 + len(bars) * (BAR + GAP)
+    title = escape(f"per second, on {report.machine.cores} cores shared with Redis and the database")
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" font-family="sans-serif" '
+        f'font-size="13"><rect width="100%" height="100%" fill="#fff"/><text x="{LEFT}" y="24">{title}</text>'
+        f"{''.join(drawn)}</svg>\n"
+    )

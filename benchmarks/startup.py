@@ -1,0 +1,58 @@
+"""The start: from the process's first instruction to its first claim, and what importing takes of it."""
+
+import re
+import statistics
+import subprocess
+import sys
+import time
+
+from msgspec import Struct
+from redis import Redis
+
+from benchmarks.database import Database
+from benchmarks.herd import make_due
+from benchmarks.producer import running_producer, wait_until
+from peekaping_producer.embedded import HOST, EmbeddedRedis
+from peekaping_producer.schedule.keys import CLAIMS
+
+SLOWEST_SHOWN = 8
+_LINE = re.compile(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)")
+
+
+class Startup(Struct, frozen=True):
+    """How long a start takes."""
+
+    first_claim_ms: float
+    """From the start of the process to the first claim in Redis; the median of several."""
+    import_ms: float
+    """Importing everything that `run` needs, as `python -X importtime` tells; it slows imports by about a fifth."""
+    slowest_imports_ms: dict[str, float]
+    """The packages that take longest, their own modules alone."""
+
+
+def measure_startup(database: Database, times: int) -> Startup:
+    """Start a producer that finds a monitor due, several times."""
+    import_ms, slowest = _imports()
+    return Startup(statistics.median(_first_claim_ms(database) for _ in range(times)), import_ms, slowest)
+
+
+def _first_claim_ms(database: Database) -> float:
+    with EmbeddedRedis(tcp=True) as server, Redis(host=HOST, port=server.port) as redis:
+        make_due(redis, database.ids[:1])
+        started_s = time.monotonic()
+        with running_producer(database, server.port):
+            wait_until(lambda: bool(redis.exists(CLAIMS)), "the first claim", every_s=0.002)
+            return (time.monotonic() - started_s) * 1000
+
+
+def _imports() -> tuple[float, dict[str, float]]:
+    command = [sys.executable, "-X", "importtime", "-c", "import peekaping_producer.cli, peekaping_producer.app"]
+    done = subprocess.run(command, check=True, stderr=subprocess.PIPE, text=True)
+    lines = [match.groups() for match in map(_LINE.match, done.stderr.splitlines()) if match]
+    total_us = sum(int(own_us) for own_us, _ in lines)
+    packages: dict[str, int] = {}
+    for own_us, name in lines:
+        package = name.partition(".")[0]
+        packages[package] = packages.get(package, 0) + int(own_us)
+    slowest = sorted(packages.items(), key=lambda item: -item[1])[:SLOWEST_SHOWN]
+    return total_us / 1000, {name: us / 1000 for name, us in slowest}

@@ -1,0 +1,59 @@
+"""What the loops of one node share: when to stop, where to log and count, what is away, how long things take."""
+
+import asyncio
+
+from msgspec import Struct
+
+from peekaping_producer.backoff import Outage
+from peekaping_producer.errors import Unavailable
+from peekaping_producer.observe.log import Logger
+from peekaping_producer.observe.tally import Tally
+from peekaping_producer.timing import Timing
+
+
+class Stop:
+    """Set once, when the process is asked to end; ends every wait."""
+
+    def __init__(self) -> None:
+        """Begin unset."""
+        self._event = asyncio.Event()
+
+    def __bool__(self) -> bool:
+        """Tell whether it is time to stop."""
+        return self._event.is_set()
+
+    def set(self) -> None:
+        """Ask every loop to end."""
+        self._event.set()
+
+    async def within(self, seconds: float) -> bool:
+        """Wait at most `seconds`; return whether it is time to stop."""
+        if seconds > 0:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._event.wait()
+            except TimeoutError:
+                pass  # the usual end of a wait
+        else:
+            await asyncio.sleep(0)
+        return self._event.is_set()
+
+
+class Node(Struct, frozen=True):
+    """One running producer, as its loops know it."""
+
+    stop: Stop
+    log: Logger
+    tally: Tally
+    redis: Outage
+    database: Outage
+    timing: Timing
+
+    def failed(self, error: Unavailable) -> None:
+        """Note that a system is away."""
+        (self.redis if error.system == "redis" else self.database).failed(error)
+
+
+def make_node(log: Logger, timing: Timing, stop: Stop) -> Node:
+    """Return a node that nothing is known against yet."""
+    return Node(stop, log, Tally(), Outage("redis", log), Outage("database", log), timing)

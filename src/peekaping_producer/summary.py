@@ -1,0 +1,28 @@
+"""Once a minute, one line that tells how the checks go."""
+
+from peekaping_producer.errors import Unavailable
+from peekaping_producer.node import Node
+from peekaping_producer.schedule.store import Schedule
+
+
+async def summary_loop(node: Node, schedule: Schedule) -> None:
+    """Write a summary every minute until it is time to stop."""
+    while not await node.stop.within(node.timing.summary_every_s):
+        await write_summary(node, schedule)
+
+
+async def write_summary(node: Node, schedule: Schedule) -> None:
+    """Write the summary of all that was counted since the last one."""
+    totals = node.tally.take()
+    figures: dict[str, object] = {
+        "checks": totals.checks,
+        "lateness_p50_ms": totals.lateness_p50_ms,
+        "lateness_p99_ms": totals.lateness_p99_ms,
+    }
+    try:
+        overview = await schedule.overview()
+    except Unavailable as error:
+        figures["schedule"] = f"unknown, {error}"
+    else:
+        figures |= {"monitors_scheduled": overview.due + overview.leased, "oldest_due_ms": overview.oldest_due_ms}
+    node.log.info("summary", **figures)

@@ -1,0 +1,121 @@
+"""What the catalogue promises of the pages of active monitors, on every kind of database."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from peekaping_producer.monitor import MonitorId, Schedulable
+from support.catalogues import all_pages, opened
+from support.databases import CREATED_AT, Database, SqliteDatabase, monitor_row, new_id, numbered_id
+
+
+@pytest.mark.parametrize("limit", [1, 2, 7, 9, 10, 11, 1000])
+async def test_pages_hold_every_active_monitor_once_and_in_order(any_db: Database, limit: int) -> None:
+    rows = [monitor_row(interval=20 + n) for n in range(10)]
+    await any_db.insert("monitors", *rows, *(monitor_row(active=False) for _ in range(5)))
+
+    async with opened(any_db) as catalog:
+        monitors, aside = await all_pages(catalog, limit)
+
+    expected = sorted(rows, key=lambda row: str(row["id"]))
+    assert monitors == [Schedulable(MonitorId(row["id"]), row["interval"], CREATED_AT) for row in expected]
+    assert aside == {}
+
+
+async def test_a_page_that_is_not_full_is_the_last(any_db: Database) -> None:
+    await any_db.insert("monitors", *(monitor_row(id=numbered_id(n)) for n in (1, 2, 3)))
+
+    async with opened(any_db) as catalog:
+        full, rest = await catalog.active(None, 2), await catalog.active(MonitorId(numbered_id(2)), 2)
+
+    assert ([one.id for one in full.monitors], full.next_after) == ([numbered_id(1), numbered_id(2)], numbered_id(2))
+    assert ([one.id for one in rest.monitors], rest.next_after) == ([numbered_id(3)], None)
+
+
+async def test_no_monitors_are_one_empty_page(any_db: Database) -> None:
+    async with opened(any_db) as catalog:
+        page = await catalog.active(None, 10)
+
+    assert (page.monitors, page.aside, page.next_after) == ((), {}, None)
+
+
+async def test_a_page_begins_behind_an_id_that_is_gone(any_db: Database) -> None:
+    await any_db.insert("monitors", *(monitor_row(id=numbered_id(n)) for n in (1, 3)))
+
+    async with opened(any_db) as catalog:
+        page = await catalog.active(MonitorId(numbered_id(2)), 10)
+
+    assert [one.id for one in page.monitors] == [numbered_id(3)]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 100])
+async def test_an_interval_of_nonsense_is_set_aside_on_its_page(any_db: Database, limit: int) -> None:
+    good = [monitor_row() for _ in range(4)]
+    bad = [monitor_row(interval=0), monitor_row(interval=-5)]
+    await any_db.insert("monitors", *good, *bad)
+
+    async with opened(any_db) as catalog:
+        monitors, aside = await all_pages(catalog, limit)
+
+    assert {one.id for one in monitors} == {row["id"] for row in good}
+    assert aside.keys() == {row["id"] for row in bad}
+
+
+async def test_monitors_added_while_paging_don_t_disturb_it(any_db: Database) -> None:
+    await any_db.insert("monitors", *(monitor_row(id=numbered_id(n)) for n in range(10, 20)))
+
+    async with opened(any_db) as catalog:
+        first = await catalog.active(None, 5)
+        await any_db.insert("monitors", monitor_row(id=numbered_id(1)), monitor_row(id=numbered_id(99)))
+        second = await catalog.active(first.next_after, 100)
+
+    assert [one.id for one in second.monitors] == [*(numbered_id(n) for n in range(15, 20)), numbered_id(99)]
+
+
+async def test_ten_thousand_monitors_are_paged_through(any_db: Database) -> None:
+    rows = [monitor_row(id=numbered_id(n)) for n in range(1, 10_001)]
+    await any_db.insert("monitors", *rows)
+
+    async with opened(any_db) as catalog:
+        monitors, _ = await all_pages(catalog, 1_000)
+
+    assert [one.id for one in monitors] == [row["id"] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("stored", "read"),
+    [
+        ("'2026-01-02 03:04:05'", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
+        ("'2026-01-02 03:04:05.5+00:00'", datetime(2026, 1, 2, 3, 4, 5, 500_000, tzinfo=UTC)),
+        ("'2026-01-02 05:04:05+02:00'", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
+        ("'nonsense'", None),
+        ("5", None),
+        ("x'ff'", None),
+    ],
+)
+async def test_a_creation_time_of_any_form_is_no_reason_to_set_aside(
+    empty_sqlite_db: SqliteDatabase, stored: str, read: datetime | None
+) -> None:
+    await empty_sqlite_db.insert("monitors", monitor_row())
+    await empty_sqlite_db.execute(f"UPDATE monitors SET created_at = {stored}")
+
+    async with opened(empty_sqlite_db) as catalog:
+        (monitor,), aside = await all_pages(catalog, 10)
+
+    assert (monitor.created_at, aside) == (read, {})
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+@pytest.mark.parametrize("bad_id", ["'no-uuid'", "5", "NULL", "x'00ff'", "cast(x'ff' AS TEXT)", "''", "2.5"])
+async def test_an_id_of_nonsense_never_ends_the_pages(
+    empty_sqlite_db: SqliteDatabase, bad_id: str, limit: int
+) -> None:
+    good, bad = [monitor_row() for _ in range(4)], monitor_row(id=new_id())
+    await empty_sqlite_db.insert("monitors", *good, bad)
+    await empty_sqlite_db.execute(f"UPDATE monitors SET id = {bad_id} WHERE id = '{bad['id']}'")
+
+    async with opened(empty_sqlite_db) as catalog:
+        monitors, aside = await all_pages(catalog, limit)
+
+    assert {one.id for one in monitors} == {row["id"] for row in good}
+    assert list(aside.values()) == ["id is no UUID"]

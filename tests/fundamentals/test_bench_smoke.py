@@ -1,0 +1,39 @@
+"""The benchmark runs and says something; how fast things are is for a quiet machine to tell."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def _figures(value: Any) -> list[float]:
+    """Return all numbers of a JSON value, however deep."""
+    if isinstance(value, dict):
+        return [figure for inner in value.values() for figure in _figures(inner)]
+    if isinstance(value, list):
+        return [figure for inner in value for figure in _figures(inner)]
+    return [value] if isinstance(value, int | float) else []
+
+
+@pytest.mark.timeout(60)
+def test_a_quick_benchmark_measures_a_herd_beside_its_ceilings(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--monitors", "500", "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+    report = json.loads((tmp_path / "bench.json").read_text("utf-8"))
+    assert report["databases"].keys() == {"postgres", "sqlite"}
+    for database in report["databases"].values():
+        assert database["herd"]["checks"] == 500
+        assert min(_figures(database)) > 0
+    assert report["settle"]["checks_per_s"] > 0
+    assert [idle["concurrency"] for idle in report["idle"]] == [10, 128]
+    assert all(idle["commands_per_s"] > 0 for idle in report["idle"])
+    assert report["startup"]["first_claim_ms"] > 0
+    assert "herd of 500" in done.stdout
+    assert (tmp_path / "bench.svg").read_text("utf-8").startswith("<svg")

@@ -1,0 +1,171 @@
+"""The whole producer on Peekaping's own databases: every active monitor is scheduled and gets its tasks, no other does."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from io import StringIO
+from typing import Any
+
+from redis.asyncio import Redis
+
+from peekaping_producer.app import produce
+from peekaping_producer.asynq import keys
+from peekaping_producer.asynq.message import TASK_TYPE, task_id
+from peekaping_producer.asynq.task_message_pb2 import TaskMessage
+from peekaping_producer.config import LogLevel, Mode
+from peekaping_producer.embedded import HOST, EmbeddedRedis
+from peekaping_producer.monitor import MonitorId
+from peekaping_producer.node import Stop
+from peekaping_producer.observe.log import make_logger
+from peekaping_producer.schedule.keys import DUE, LEASE
+from peekaping_producer.timing import Timing
+from support.databases import Database
+from vectors.vectors import load
+
+TIMING = Timing(claim_wait_s=0.05, reclaim_every_s=0.1, sweep_every_s=0.1)
+ACTIVE = "active AND interval > 0"
+WITHIN_S = 20.0
+
+
+@asynccontextmanager
+async def producing(database: Database, redis_server: EmbeddedRedis) -> AsyncIterator[StringIO]:
+    """Run the producer for the time of the block; give its log, complete after the block."""
+    log = StringIO()
+    stop = Stop()
+    settings = database.settings(redis_host=HOST, redis_port=redis_server.port)
+    producer = asyncio.create_task(
+        produce(settings, make_logger(Mode.PROD, LogLevel.DEBUG, "test", log), TIMING, stop), name="producer"
+    )
+    try:
+        yield log
+    finally:
+        stop.set()
+        async with asyncio.timeout(WITHIN_S):
+            await producer
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until a condition in Redis holds."""
+    async with asyncio.timeout(WITHIN_S):
+        while not await condition():
+            await asyncio.sleep(0.01)
+
+
+async def scheduled(redis: Redis) -> set[str]:
+    """Return the monitors that have a place in the schedule; a moving one is in one of the two sets."""
+    script = "return {redis.call('ZRANGE', KEYS[1], 0, -1), redis.call('ZRANGE', KEYS[2], 0, -1)}"
+    due, leased = await redis.eval(script, 2, DUE, LEASE)
+    return {id_.decode() for id_ in (*due, *leased)}
+
+
+async def make_all_due(redis: Redis) -> int:
+    """Set every waiting monitor's due time to now; return now, Unix ms."""
+    seconds, micros = await redis.time()
+    now_ms: int = seconds * 1000 + micros // 1000
+    await redis.zadd(DUE, dict.fromkeys(await redis.zrange(DUE, 0, -1), now_ms), xx=True)
+    return now_ms
+
+
+async def pending(redis: Redis) -> list[str]:
+    return [id_.decode() for id_ in await redis.lrange(keys.PENDING, 0, -1)]
+
+
+async def task(redis: Redis, monitor_id: str) -> dict[str, Any]:
+    """Return a monitor's task: the hash's fields, the message's, and the payload parsed."""
+    stored = {
+        name.decode(): value
+        for name, value in (await redis.hgetall(keys.TASK + task_id(MonitorId(monitor_id)))).items()
+    }
+    message = TaskMessage.FromString(stored.pop("msg"))
+    fields = {field.name: value for field, value in message.ListFields()}
+    return {**stored, **fields, "payload": json.loads(message.payload)}
+
+
+async def test_every_active_monitor_is_scheduled_and_no_other(
+    any_fixture_db: Database, redis_server: EmbeddedRedis, redis: Redis
+) -> None:
+    active = set(await any_fixture_db.ids(ACTIVE))
+
+    async with producing(any_fixture_db, redis_server):
+        await until(lambda: _equals(scheduled(redis), active))
+
+    assert len(active) >= 78
+    assert await scheduled(redis) == active
+
+
+async def test_every_scheduled_monitor_gets_a_proper_pending_task(
+    any_fixture_db: Database, redis_server: EmbeddedRedis, redis: Redis
+) -> None:
+    active = set(await any_fixture_db.ids(ACTIVE))
+
+    async with producing(any_fixture_db, redis_server):
+        await until(lambda: _equals(scheduled(redis), active))
+        now_ms = await make_all_due(redis)
+        await until(lambda: _all_settled(redis, now_ms, len(active)))
+
+    ids = await pending(redis)
+    assert sorted(ids) == sorted(task_id(MonitorId(id_)) for id_ in active)
+    assert await redis.smembers(keys.QUEUES) == {keys.QUEUE.encode()}
+    assert await redis.zcard(LEASE) == 0
+    for id_ in active:
+        found = await task(redis, id_)
+        payload = found["payload"]
+        assert found["state"] == b"pending"
+        assert int(found["pending_since"]) >= now_ms * 1_000_000
+        assert (found["type"], found["queue"], found["id"]) == (TASK_TYPE, keys.QUEUE, task_id(MonitorId(id_)))
+        assert found.keys().isdisjoint({"retry", "retention", "deadline", "unique_key"})
+        assert found["timeout"] > payload["timeout"]
+        assert payload["monitor_id"] == id_
+        due_ms = await redis.zscore(DUE, id_)
+        assert due_ms is not None
+        assert now_ms + payload["interval"] * 500 <= due_ms
+
+
+async def test_checks_follow_one_another(
+    any_fixture_db: Database, redis_server: EmbeddedRedis, redis: Redis
+) -> None:
+    active = set(await any_fixture_db.ids(ACTIVE))
+
+    async with producing(any_fixture_db, redis_server):
+        await until(lambda: _equals(scheduled(redis), active))
+        for _ in range(3):
+            now_ms = await make_all_due(redis)
+            await until(lambda: _all_settled(redis, now_ms, len(active)))
+            assert len(await pending(redis)) == len(active)
+            await redis.delete(keys.PENDING, *[keys.TASK + task_id(MonitorId(id_)) for id_ in active])
+
+
+async def test_a_monitor_that_must_get_none_gets_none(
+    any_fixture_db: Database, redis_server: EmbeddedRedis, redis: Redis
+) -> None:
+    absent = [case["monitor"]["id"] for case in load("tasks")["absent"] if case["database"] == any_fixture_db.kind]
+    others = set(await any_fixture_db.ids(f"NOT ({ACTIVE})"))
+    # As if they had been active a moment ago.
+    await redis.zadd(DUE, dict.fromkeys(others, 1.0))
+    await redis.zadd(LEASE, {MonitorId("00000000-0000-4000-8000-000000000000"): 1.0})
+
+    async with producing(any_fixture_db, redis_server) as log:
+        active = set(await any_fixture_db.ids(ACTIVE))
+        await until(lambda: _equals(scheduled(redis), active))
+        now_ms = await make_all_due(redis)
+        await until(lambda: _all_settled(redis, now_ms, len(active)))
+
+    assert others >= set(absent)
+    assert len(others) >= 3
+    assert await scheduled(redis) == active
+    for id_ in others:
+        assert not await redis.exists(keys.TASK + task_id(MonitorId(id_)))
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert "Producer stopped gracefully" in {line["event"] for line in lines}
+    assert {line["level"] for line in lines} <= {"debug", "info", "warning"}
+
+
+async def _equals(seen: Awaitable[set[str]], expected: set[str]) -> bool:
+    return await seen == expected
+
+
+async def _all_settled(redis: Redis, now_ms: int, count: int) -> bool:
+    """Tell whether all monitors are settled: none is claimed, and each waits for a slot after now."""
+    waiting = await redis.zcount(DUE, f"({now_ms}", "+inf")
+    return bool(waiting == count and not await redis.zcard(LEASE))

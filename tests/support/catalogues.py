@@ -1,0 +1,47 @@
+"""Catalogues for tests: opened on a database, and closed with the proof that no connection is left checked out."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy import QueuePool
+
+from peekaping_producer.catalog.sql import SqlCatalog
+from peekaping_producer.config import Settings
+from peekaping_producer.monitor import MonitorId, Schedulable
+from support.databases import Database
+
+
+@asynccontextmanager
+async def opened(
+    database: Database | Settings, *, connections: int = 2, timeout_s: float = 10
+) -> AsyncIterator[SqlCatalog]:
+    """Open a catalogue for the time of the block."""
+    settings = database if isinstance(database, Settings) else database.settings()
+    catalog = SqlCatalog(settings, connections=connections, timeout_s=timeout_s)
+    try:
+        yield catalog
+        assert checked_out(catalog) == 0
+    finally:
+        await catalog.close()
+
+
+def checked_out(catalog: SqlCatalog) -> int:
+    """Return how many connections of the pool are in somebody's hands."""
+    pool = catalog._engine.sync_engine.pool  # noqa: SLF001 - a leak is looked for inside
+    assert isinstance(pool, QueuePool)
+    return pool.checkedout()
+
+
+async def all_pages(catalog: SqlCatalog, limit: int) -> tuple[list[Schedulable], dict[str, str]]:
+    """Read every page of at most `limit` active monitors; return them, and what was set aside."""
+    monitors: list[Schedulable] = []
+    aside: dict[str, str] = {}
+    after: MonitorId | None = None
+    while True:
+        page = await catalog.active(after, limit)
+        assert len(page.monitors) <= limit
+        monitors += page.monitors
+        aside |= page.aside
+        if page.next_after is None:
+            return monitors, aside
+        after = page.next_after

@@ -1,0 +1,319 @@
+"""Peekaping's databases for tests: the fixture with its rows, or its bare schema, on SQLite and on Postgres.
+
+Both kinds offer the same few methods, and take the same rows: dicts with every column, made by `monitor_row` and its
+siblings. Instants are aware datetimes; each kind stores them the way Peekaping does.
+"""
+
+import contextlib
+import json
+import shutil
+import sqlite3
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import asyncpg
+
+from peekaping_producer.config import Settings
+from support.postgres import HOST, SUPERUSER, Postgres
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+SQLITE_FIXTURE = FIXTURES / "peekaping-0.0.46.sqlite"
+POSTGRES_FIXTURE = FIXTURES / "peekaping-0.0.46.postgres.sql"
+
+Kind = Literal["sqlite", "postgres"]
+Row = dict[str, Any]
+CREATED_AT = datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=UTC)
+_ROW_TABLES = ("heartbeats", "monitor_maintenances", "monitors", "maintenances", "proxies")
+"""What a bare schema is emptied of: children before parents."""
+
+
+class Database(Protocol):
+    """One database of Peekaping's, free to be changed by the test that has it."""
+
+    kind: Kind
+
+    def settings(self, **others: Any) -> Settings:
+        """Return the settings that lead to it; `others` by the names of Settings' fields."""
+
+    async def insert(self, table: str, *rows: Row) -> None:
+        """Insert rows that all have the same columns."""
+
+    async def update(self, table: str, id_: str, **values: Any) -> None:
+        """Set columns of one row."""
+
+    async def delete(self, table: str, id_: str) -> None:
+        """Delete one row."""
+
+    async def execute(self, sql: str) -> None:
+        """Run any statements."""
+
+    async def ids(self, where: str = "true") -> list[str]:
+        """Return the ids of the monitors for which an SQL condition holds, in order."""
+
+
+class SqliteDatabase:
+    """An SQLite file. Foreign keys aren't enforced, as nothing but the API server enforces them."""
+
+    kind: Kind = "sqlite"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def settings(self, **others: Any) -> Settings:
+        return settings(**{"db_type": "sqlite", "db_name": str(self.path), **others})
+
+    @contextlib.contextmanager
+    def connected(self) -> Iterator[sqlite3.Connection]:
+        """Connect for reading and writing; commits at the end."""
+        with contextlib.closing(sqlite3.connect(self.path, timeout=10)) as connection, connection:
+            yield connection
+
+    async def insert(self, table: str, *rows: Row) -> None:
+        columns = list(rows[0])
+        names, marks = ", ".join(f'"{column}"' for column in columns), ", ".join("?" * len(columns))
+        with self.connected() as connection:
+            connection.executemany(
+                f"INSERT INTO {table} ({names}) VALUES ({marks})",
+                [[_for_sqlite(row[column]) for column in columns] for row in rows],
+            )
+
+    async def update(self, table: str, id_: str, **values: Any) -> None:
+        assigned = ", ".join(f'"{column}" = ?' for column in values)
+        with self.connected() as connection:
+            done = connection.execute(
+                f"UPDATE {table} SET {assigned} WHERE id = ?", [*map(_for_sqlite, values.values()), id_]
+            )
+            assert done.rowcount == 1
+
+    async def delete(self, table: str, id_: str) -> None:
+        with self.connected() as connection:
+            assert connection.execute(f"DELETE FROM {table} WHERE id = ?", [id_]).rowcount == 1
+
+    async def execute(self, sql: str) -> None:
+        with self.connected() as connection:
+            connection.executescript(sql)
+
+    async def ids(self, where: str = "true") -> list[str]:
+        with self.connected() as connection:
+            return [row[0] for row in connection.execute(f"SELECT id FROM monitors WHERE {where} ORDER BY id")]
+
+
+class PostgresDatabase:
+    """A database on a Postgres server."""
+
+    kind: Kind = "postgres"
+
+    def __init__(self, server: Postgres, name: str) -> None:
+        self.server = server
+        self.name = name
+
+    def settings(self, **others: Any) -> Settings:
+        address = {"db_host": HOST, "db_port": self.server.port, "db_user": SUPERUSER, "db_pass": "any"}
+        return settings(**{"db_type": "postgres", "db_name": self.name, **address, **others})
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[Any]:
+        """Connect with asyncpg."""
+        async with _connected(self.server, self.name) as connection:
+            yield connection
+
+    async def insert(self, table: str, *rows: Row) -> None:
+        columns = list(rows[0])
+        async with self.connected() as connection:
+            await connection.copy_records_to_table(
+                table,
+                columns=columns,
+                records=[[_for_postgres(row[column]) for column in columns] for row in rows],
+            )
+
+    async def update(self, table: str, id_: str, **values: Any) -> None:
+        assigned = ", ".join(f'"{column}" = ${number}' for number, column in enumerate(values, start=2))
+        async with self.connected() as connection:
+            done = await connection.execute(
+                f"UPDATE {table} SET {assigned} WHERE id = $1", id_, *map(_for_postgres, values.values())
+            )
+            assert done == "UPDATE 1"
+
+    async def delete(self, table: str, id_: str) -> None:
+        async with self.connected() as connection:
+            assert await connection.execute(f"DELETE FROM {table} WHERE id = $1", id_) == "DELETE 1"
+
+    async def execute(self, sql: str) -> None:
+        async with self.connected() as connection:
+            await connection.execute(sql)
+
+    async def ids(self, where: str = "true") -> list[str]:
+        async with self.connected() as connection:
+            return [row[0] for row in await connection.fetch(f"SELECT id::text FROM monitors WHERE {where} ORDER BY id")]
+
+
+def settings(**values: Any) -> Settings:
+    """Return settings made of these alone where given; no `.env` file is read."""
+    return Settings(_env_file=None, **values)
+
+
+def sqlite_copy(folder: Path, *, rows: bool, name: str = "peekaping.sqlite") -> SqliteDatabase:
+    """Copy the fixture into a folder, with its rows or without."""
+    database = SqliteDatabase(folder / name)
+    shutil.copyfile(SQLITE_FIXTURE, database.path)
+    if not rows:
+        with database.connected() as connection:
+            connection.executescript("".join(f"DELETE FROM {table};" for table in _ROW_TABLES))
+    return database
+
+
+async def postgres_database(server: Postgres, *, rows: bool) -> PostgresDatabase:
+    """Make a database of the fixture, with its rows or without; it goes with the server."""
+    template = await _template(server, rows=rows)
+    database = PostgresDatabase(server, f"peekaping_{uuid.uuid4().hex[:12]}")
+    await _administer(server, f"CREATE DATABASE {database.name} TEMPLATE {template}")
+    return database
+
+
+@asynccontextmanager
+async def postgres_copy(server: Postgres, *, rows: bool) -> AsyncIterator[PostgresDatabase]:
+    """Make a database of the fixture for the time of the block."""
+    database = await postgres_database(server, rows=rows)
+    try:
+        yield database
+    finally:
+        await _administer(server, f"DROP DATABASE {database.name} WITH (FORCE)")
+
+
+def new_id() -> str:
+    """Return an id as Peekaping makes them."""
+    return str(uuid.uuid4())
+
+
+def numbered_id(number: int) -> str:
+    """Return an id that stands for a number, in the order of numbers."""
+    return str(uuid.UUID(int=number))
+
+
+def monitor_row(**values: Any) -> Row:
+    """Return a row of `monitors`: an active http check every minute, with these columns set otherwise."""
+    return {
+        "id": new_id(),
+        "type": "http",
+        "name": "Example",
+        "interval": 60,
+        "timeout": 16,
+        "max_retries": 2,
+        "retry_interval": 20,
+        "resend_interval": 0,
+        "active": True,
+        "status": 1,
+        "created_at": CREATED_AT,
+        "updated_at": CREATED_AT,
+        "config": json.dumps({"url": "https://example.org"}),
+        "proxy_id": None,
+        "push_token": "",
+        **values,
+    }
+
+
+def proxy_row(**values: Any) -> Row:
+    """Return a row of `proxies` without credentials, with these columns set otherwise."""
+    return {
+        "id": new_id(),
+        "protocol": "http",
+        "host": "proxy.example.org",
+        "port": 3128,
+        "auth": False,
+        "username": None,
+        "password": None,
+        **values,
+    }
+
+
+def maintenance_row(**values: Any) -> Row:
+    """Return a row of `maintenances`: an active manual one, with these columns set otherwise."""
+    return {
+        "id": new_id(),
+        "title": "Work",
+        "description": None,
+        "active": True,
+        "strategy": "manual",
+        "start_date_time": None,
+        "end_date_time": None,
+        "start_time": None,
+        "end_time": None,
+        "weekdays": "null",
+        "days_of_month": "null",
+        "interval_day": None,
+        "cron": None,
+        "timezone": None,
+        "duration": None,
+        **values,
+    }
+
+
+def link_row(monitor_id: str, maintenance_id: str) -> Row:
+    """Return a row of `monitor_maintenances`."""
+    return {"id": new_id(), "monitor_id": monitor_id, "maintenance_id": maintenance_id}
+
+
+def heartbeat_row(monitor_id: str, **values: Any) -> Row:
+    """Return a row of `heartbeats`: an unimportant up, with these columns set otherwise."""
+    return {
+        "id": new_id(),
+        "monitor_id": monitor_id,
+        "status": 1,
+        "msg": "OK",
+        "ping": 0,
+        "duration": 0,
+        "down_count": 0,
+        "retries": 0,
+        "important": False,
+        "time": CREATED_AT,
+        "end_time": CREATED_AT,
+        "notified": False,
+        **values,
+    }
+
+
+@asynccontextmanager
+async def _connected(server: Postgres, database: str) -> AsyncIterator[Any]:
+    connection = await asyncpg.connect(host=HOST, port=server.port, user=SUPERUSER, database=database)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def _administer(server: Postgres, statement: str) -> None:
+    async with _connected(server, "postgres") as connection:
+        await connection.execute(statement)
+
+
+async def _template(server: Postgres, *, rows: bool) -> str:
+    """Return the name of the database to copy, made when first asked for."""
+    name = "fixture" if rows else "bare"
+    if name not in server.templates:
+        await _administer(server, f"CREATE DATABASE {name}")
+        async with _connected(server, name) as connection:
+            await connection.execute(POSTGRES_FIXTURE.read_text(encoding="utf-8"))
+            if not rows:
+                tables = ", ".join(f"public.{table}" for table in _ROW_TABLES)
+                await connection.execute(f"TRUNCATE {tables} CASCADE")
+        server.templates.add(name)
+    return name
+
+
+def _for_sqlite(value: object) -> object:
+    return _sqlite_instant(value) if isinstance(value, datetime) else value
+
+
+def _sqlite_instant(instant: datetime) -> str:
+    text = f"{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}".rstrip("0").rstrip(".")
+    return f"{text}+00:00"
+
+
+def _for_postgres(value: object) -> object:
+    return value.astimezone(UTC).replace(tzinfo=None) if isinstance(value, datetime) else value
+
+

@@ -1,0 +1,114 @@
+"""Growing delays, and outages told once."""
+
+import io
+import json
+from typing import Any
+
+import pytest
+
+from peekaping_producer.backoff import Backoff, Outage
+from peekaping_producer.config import LogLevel, Mode
+from peekaping_producer.errors import System, Unavailable
+from peekaping_producer.observe.log import make_logger
+
+
+class Watched:
+    """An outage whose clock stands until it is moved, and the lines it wrote."""
+
+    def __init__(self, system: System = "database") -> None:
+        self.now_s = 1000.0
+        self._stream = io.StringIO()
+        log = make_logger(Mode.PROD, LogLevel.DEBUG, "svc", self._stream)
+        self.outage = Outage(system, log, clock=lambda: self.now_s)
+        self._system: System = system
+
+    def fail(self, reason: str) -> None:
+        self.outage.failed(Unavailable(self._system, reason))
+
+    def lines(self) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in self._stream.getvalue().splitlines()]
+        return [{key: value for key, value in line.items() if key not in {"time", "svc"}} for line in lines]
+
+
+def test_delays_double_up_to_the_cap_and_are_cut_by_at_most_half() -> None:
+    backoff = Backoff(0.1, 5.0)
+    for full_s in (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0):
+        assert full_s / 2 <= backoff.next_delay_s() <= full_s
+
+
+def test_delays_of_two_nodes_differ() -> None:
+    first, second = Backoff(1.0, 60.0), Backoff(1.0, 60.0)
+    assert [first.next_delay_s() for _ in range(5)] != [second.next_delay_s() for _ in range(5)]
+
+
+def test_a_reset_starts_over() -> None:
+    backoff = Backoff(1.0, 60.0)
+    for _ in range(20):
+        backoff.next_delay_s()
+    backoff.reset()
+    assert backoff.next_delay_s() <= 1.0
+
+
+def test_the_delay_stays_at_the_cap_for_as_long_as_it_takes() -> None:
+    backoff = Backoff(0.1, 5.0)
+    assert max(backoff.next_delay_s() for _ in range(5000)) <= 5.0
+    assert backoff.next_delay_s() >= 2.5
+
+
+def test_an_outage_is_told_when_it_begins_and_when_it_ends() -> None:
+    watched = Watched()
+    watched.fail("refused")
+    watched.now_s += 12.34
+    watched.fail("refused")
+    watched.outage.worked()
+    assert watched.lines() == [
+        {"level": "warning", "event": "database unavailable, retrying", "reason": "refused"},
+        {"level": "info", "event": "database available again", "away_s": 12.3},
+    ]
+
+
+def test_a_new_reason_is_told_and_does_not_start_the_outage_again() -> None:
+    watched = Watched("redis")
+    watched.fail("refused")
+    watched.now_s += 5
+    watched.fail("loading")
+    watched.now_s += 5
+    watched.fail("loading")
+    watched.outage.worked()
+    assert [(line["event"], line.get("reason"), line.get("away_s")) for line in watched.lines()] == [
+        ("redis unavailable, retrying", "refused", None),
+        ("redis unavailable, retrying", "loading", None),
+        ("redis available again", None, 10.0),
+    ]
+
+
+def test_the_same_reason_is_told_again_in_the_next_outage() -> None:
+    watched = Watched()
+    for _ in range(2):
+        watched.fail("refused")
+        watched.outage.worked()
+    assert [line["event"] for line in watched.lines()].count("database unavailable, retrying") == 2
+
+
+def test_a_failure_without_a_reason_is_told_too() -> None:
+    watched = Watched()
+    watched.fail("")
+    assert [line["reason"] for line in watched.lines()] == [""]
+
+
+def test_success_without_an_outage_says_nothing() -> None:
+    watched = Watched()
+    watched.outage.worked()
+    assert watched.lines() == []
+
+
+@pytest.mark.parametrize("start_s", [0.0, 1000.0])
+def test_it_is_ongoing_from_the_first_failure_to_the_first_success(start_s: float) -> None:
+    watched = Watched()
+    watched.now_s = start_s
+    ongoing = [watched.outage.ongoing]
+    watched.fail("refused")
+    ongoing.append(watched.outage.ongoing)
+    watched.outage.worked()
+    ongoing.append(watched.outage.ongoing)
+    assert ongoing == [False, True, False]

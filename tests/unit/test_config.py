@@ -1,0 +1,335 @@
+"""The settings: each variable's rule (PROTOCOL 5), where values come from, and what is said about wrong ones."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from pydantic import ValidationError
+
+from peekaping_producer.config import ENV_FILE, DbType, LogLevel, Mode, Settings, load_settings
+from peekaping_producer.errors import ConfigurationError
+
+DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"
+SERVER = {"DB_HOST": "db", "DB_PORT": "5432", "DB_USER": "peekaping", "DB_PASS": "hush", "DB_NAME": "peekaping"}
+POSTGRES = {"DB_TYPE": "postgres"} | SERVER
+SQLITE = {"DB_TYPE": "sqlite", "DB_NAME": "/data/peekaping.db"}
+
+
+class Place:
+    """A working directory and an environment that hold nothing but what a test puts there."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self._monkeypatch = monkeypatch
+        self.env_file = folder / ".env"
+
+    def load(self, environment: dict[str, str]) -> Settings:
+        for name, value in environment.items():
+            self._monkeypatch.setenv(name, value)
+        return load_settings()
+
+    def problems(self, environment: dict[str, str]) -> tuple[str, ...]:
+        with pytest.raises(ConfigurationError) as caught:
+            self.load(environment)
+        assert all("\n" not in problem for problem in caught.value.problems)
+        return caught.value.problems
+
+
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Place:
+    names = {field.upper() for field in Settings.model_fields}
+    for name in [name for name in os.environ if name.upper() in names]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return Place(monkeypatch, tmp_path)
+
+
+def test_the_defaults_of_a_minimal_setup(place: Place) -> None:
+    settings = place.load(SQLITE)
+    assert settings.model_dump() == {
+        "db_type": DbType.SQLITE,
+        "db_host": None,
+        "db_port": None,
+        "db_user": None,
+        "db_pass": None,
+        "db_name": "/data/peekaping.db",
+        "redis_host": "redis",
+        "redis_port": 6379,
+        "redis_password": None,
+        "redis_db": 0,
+        "producer_concurrency": 10,
+        "mode": Mode.DEV,
+        "log_level": LogLevel.DEBUG,
+        "tz": ZoneInfo("UTC"),
+        "service_name": "peekaping:producer",
+    }
+
+
+def test_every_variable_is_taken(place: Place) -> None:
+    settings = place.load(
+        POSTGRES
+        | {
+            "REDIS_HOST": "cache",
+            "REDIS_PORT": "6380",
+            "REDIS_PASSWORD": "quiet",
+            "REDIS_DB": "15",
+            "PRODUCER_CONCURRENCY": "128",
+            "MODE": "prod",
+            "LOG_LEVEL": "error",
+            "TZ": "Europe/Berlin",
+            "SERVICE_NAME": "checks",
+        }
+    )
+    assert settings.db_pass is not None
+    assert settings.redis_password is not None
+    assert (settings.db_pass.get_secret_value(), settings.redis_password.get_secret_value()) == ("hush", "quiet")
+    assert settings.model_dump(exclude={"db_pass", "redis_password"}) == {
+        "db_type": DbType.POSTGRES,
+        "db_host": "db",
+        "db_port": 5432,
+        "db_user": "peekaping",
+        "db_name": "peekaping",
+        "redis_host": "cache",
+        "redis_port": 6380,
+        "redis_db": 15,
+        "producer_concurrency": 128,
+        "mode": Mode.PROD,
+        "log_level": LogLevel.ERROR,
+        "tz": ZoneInfo("Europe/Berlin"),
+        "service_name": "checks",
+    }
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "value"),
+    [
+        ("DB_TYPE", "postgresql", DbType.POSTGRES),
+        ("DB_TYPE", "mongodb", DbType.MONGO),
+        ("DB_TYPE", "mongo", DbType.MONGO),
+        ("DB_TYPE", "mysql", DbType.MYSQL),
+        ("DB_TYPE", "  SQLite ", DbType.SQLITE),
+        ("MODE", " PROD\t", Mode.PROD),
+        ("MODE", "Test", Mode.TEST),
+        ("LOG_LEVEL", "info", LogLevel.INFO),
+        ("LOG_LEVEL", "warn", LogLevel.WARNING),
+        ("LOG_LEVEL", " Warning", LogLevel.WARNING),
+        ("LOG_LEVEL", "dpanic", LogLevel.ERROR),
+        ("LOG_LEVEL", "PANIC", LogLevel.ERROR),
+        ("LOG_LEVEL", "fatal", LogLevel.ERROR),
+        ("DB_PORT", "1", 1),
+        ("DB_PORT", "65535", 65535),
+        ("REDIS_PORT", " 6380 ", 6380),
+        ("REDIS_DB", "0", 0),
+        ("REDIS_DB", "15", 15),
+        ("PRODUCER_CONCURRENCY", "1", 1),
+        ("PRODUCER_CONCURRENCY", "128", 128),
+        ("TZ", "America/Argentina/Ushuaia", ZoneInfo("America/Argentina/Ushuaia")),
+    ],
+)
+def test_a_value_that_is_allowed(place: Place, variable: str, text: str, value: object) -> None:
+    assert getattr(place.load(POSTGRES | {variable: text}), variable.lower()) == value
+
+
+PORT = "must be a whole number from 1 to 65535"
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "rule"),
+    [
+        ("DB_TYPE", "oracle", "must be one of postgres, postgresql, mysql, sqlite, mongo, mongodb"),
+        ("DB_PORT", "0", PORT),
+        ("DB_PORT", "65536", PORT),
+        ("REDIS_PORT", "abc", PORT),
+        ("REDIS_PORT", "-1", PORT),
+        ("REDIS_PORT", "6379.0", PORT),
+        ("REDIS_PORT", "6_379", PORT),
+        ("REDIS_PORT", "٦٣٧٩", PORT),
+        ("REDIS_DB", "16", "must be a whole number from 0 to 15"),
+        ("PRODUCER_CONCURRENCY", "0", "must be a whole number from 1 to 128"),
+        ("PRODUCER_CONCURRENCY", "129", "must be a whole number from 1 to 128"),
+        ("MODE", "production", "must be one of dev, prod, test"),
+        ("LOG_LEVEL", "trace", "must be one of debug, info, warn, warning, error, dpanic, panic, fatal"),
+        ("TZ", "Mars/Olympus", "must be an IANA time zone name, such as Europe/Berlin"),
+        ("TZ", "../../etc/passwd", "must be an IANA time zone name, such as Europe/Berlin"),
+    ],
+)
+def test_a_value_that_is_not_allowed(place: Place, variable: str, text: str, rule: str) -> None:
+    assert place.problems(POSTGRES | {variable: text}) == (f"{variable} is {text!r}: {rule}",)
+
+
+def test_a_long_wrong_value_is_shortened(place: Place) -> None:
+    (problem,) = place.problems(SQLITE | {"REDIS_PORT": "9" * 6000})
+    assert problem == f"REDIS_PORT is '{'9' * 80}…': must be a whole number from 1 to 65535"
+
+
+def test_all_that_is_wrong_or_missing_is_said_at_once(place: Place) -> None:
+    problems = place.problems({"DB_TYPE": "postgress", "REDIS_PORT": "abc", "MODE": "x\ny", "DB_PASS": "hush"})
+    assert problems == (
+        "DB_TYPE is 'postgress': must be one of postgres, postgresql, mysql, sqlite, mongo, mongodb",
+        "DB_HOST is not set: required unless DB_TYPE is sqlite, a host name",
+        "DB_PORT is not set: required unless DB_TYPE is sqlite, a whole number from 1 to 65535",
+        "DB_USER is not set: required unless DB_TYPE is sqlite, a user name",
+        "DB_NAME is not set: required, a database name, or a path for sqlite",
+        "REDIS_PORT is 'abc': must be a whole number from 1 to 65535",
+        "MODE is 'x\\ny': must be one of dev, prod, test",
+    )
+
+
+def test_nothing_set_at_all(place: Place) -> None:
+    missing = [problem.split()[0] for problem in place.problems({})]
+    assert missing == ["DB_TYPE", "DB_HOST", "DB_PORT", "DB_USER", "DB_PASS", "DB_NAME"]
+
+
+@pytest.mark.parametrize("kind", ["postgres", "mysql", "mongodb"])
+@pytest.mark.parametrize("variable", list(SERVER))
+def test_a_server_needs_each_of_its_variables(place: Place, kind: str, variable: str) -> None:
+    (problem,) = place.problems(SERVER | {"DB_TYPE": kind, variable: ""})
+    assert problem.startswith(f"{variable} is not set: required")
+
+
+def test_unknown_variables_are_ignored(place: Place) -> None:
+    place.env_file.write_text("DB_COLOUR=red\n_ENV_FILE=elsewhere\nMODEL_CONFIG=1\n")
+    assert place.load(SQLITE | {"DB_SHAPE": "round"}).db_type is DbType.SQLITE
+
+
+def test_the_env_file_of_the_working_directory_is_read(place: Place) -> None:
+    place.env_file.write_text("# ours\nDB_TYPE=sqlite\r\nexport DB_NAME = 'a b.db' # the file\nredis_db=3\n")
+    settings = place.load({})
+    assert (settings.db_type, settings.db_name, settings.redis_db) == (DbType.SQLITE, "a b.db", 3)
+    assert Path(".env") == ENV_FILE
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_name(place: Place) -> None:
+    place.env_file.write_bytes(b"\xef\xbb\xbfDB_TYPE=sqlite\nDB_NAME=caf\xc3\xa9.db\n")
+    assert place.load({}).db_name == "café.db"
+
+
+def test_the_environment_wins_over_the_env_file(place: Place) -> None:
+    place.env_file.write_text("REDIS_DB=3\nREDIS_HOST=theirs\nMODE=nonsense\n")
+    settings = place.load(SQLITE | {"REDIS_DB": "4", "MODE": "prod"})
+    assert (settings.redis_db, settings.redis_host, settings.mode) == (4, "theirs", Mode.PROD)
+
+
+def test_an_empty_variable_counts_as_unset(place: Place) -> None:
+    place.env_file.write_text("REDIS_DB=3\nREDIS_PORT=\nREDIS_PASSWORD\n")
+    settings = place.load(SQLITE | {"REDIS_DB": "", "REDIS_PORT": "", "MODE": "", "REDIS_PASSWORD": "", "TZ": ""})
+    assert (settings.redis_db, settings.redis_port, settings.mode) == (3, 6379, Mode.DEV)
+    assert settings.redis_password is None
+    assert settings.tz == ZoneInfo("UTC")
+
+
+def test_an_empty_value_in_the_env_file_is_a_missing_one(place: Place) -> None:
+    place.env_file.write_text("DB_TYPE=sqlite\nDB_NAME=''\n")
+    assert place.problems({}) == ("DB_NAME is not set: required, a database name, or a path for sqlite",)
+
+
+def test_a_reference_in_the_env_file_is_replaced_outside_single_quotes(place: Place) -> None:
+    place.env_file.write_text("KIND=lite\nDB_TYPE=sq${KIND}\nDB_NAME=\"${KIND}.db\"\nREDIS_HOST='${KIND}'\n")
+    settings = place.load({})
+    assert (settings.db_type, settings.db_name, settings.redis_host) == (DbType.SQLITE, "lite.db", "${KIND}")
+
+
+PASSWORDS = ["pa${HOME}ss", "a b#c #d", "$x`y`", '"', "=;:@/?%41&", "é😀", "{'a': 1}", "null", "  ", "\\n"]
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+def test_a_password_may_hold_anything(place: Place, password: str) -> None:
+    secret = place.load(POSTGRES | {"DB_PASS": password}).db_pass
+    assert secret is not None
+    assert secret.get_secret_value() == password
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+def test_a_password_in_single_quotes_may_hold_anything_in_the_env_file(place: Place, password: str) -> None:
+    written = password.replace("\\", "\\\\").replace("'", "\\'")
+    place.env_file.write_text(f"REDIS_PASSWORD=earlier\nREDIS_PASSWORD='{written}'\n")
+    secret = place.load(SQLITE).redis_password
+    assert secret is not None
+    assert secret.get_secret_value() == password
+
+
+@contextmanager
+def _no_superuser() -> Iterator[None]:
+    """Be `nobody` for a moment where the tests run as root, who may read everything."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_an_env_file_that_is_a_folder(place: Place) -> None:
+    place.env_file.mkdir()
+    assert place.problems({}) == (".env can't be read: Is a directory; mend or remove it",)
+
+
+def test_an_env_file_that_is_not_utf8(place: Place) -> None:
+    place.env_file.write_bytes(b"DB_PASS=\xff\n")
+    assert place.problems(SQLITE) == (".env can't be read: it is not UTF-8; mend or remove it",)
+
+
+def test_an_env_file_that_may_not_be_read(place: Place) -> None:
+    place.env_file.write_text("DB_TYPE=sqlite\n")
+    place.env_file.chmod(0)
+    with _no_superuser():
+        assert place.problems(SQLITE) == (".env can't be read: Permission denied; mend or remove it",)
+
+
+def test_an_env_file_whose_links_go_round(place: Place) -> None:
+    place.env_file.symlink_to(place.env_file)
+    (problem,) = place.problems(SQLITE)
+    assert problem.startswith(".env can't be read: ")
+
+
+def test_a_line_of_the_env_file_that_makes_no_sense_is_named_without_its_text(place: Place) -> None:
+    place.env_file.write_text("DB_TYPE=sqlite\nREDIS_PASSWORD='hush\nMODE=loud\n")
+    problems = place.problems({"DB_NAME": "x"})
+    assert problems == (
+        ".env line 2 can't be understood: must be NAME=value, with every quote closed",
+        "MODE is 'loud': must be one of dev, prod, test",
+    )
+
+
+def test_no_password_is_in_what_is_shown(place: Place) -> None:
+    settings = place.load(POSTGRES | {"DB_PASS": "hush-db", "REDIS_PASSWORD": "hush-redis"})
+    assert "hush" not in f"{settings!r} {settings} {settings.model_dump()}"
+
+
+def test_no_password_is_in_an_error(place: Place) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        place.load({"DB_PASS": "hush-db", "REDIS_PASSWORD": "hush-redis", "REDIS_DB": "99"})
+    error = caught.value
+    assert "REDIS_DB" in str(error)
+    assert "hush" not in f"{error!r} {error} {error.__cause__!r} {error.__context__!r}"
+
+
+def test_settings_are_frozen(place: Place) -> None:
+    settings = place.load(SQLITE)
+    with pytest.raises(ValidationError):
+        settings.redis_db = 1
+
+
+def _documented() -> dict[str, tuple[str, str, str, str]]:
+    """Read the table: name → required, default, allowed, meaning."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in DOCS.read_text().splitlines()]
+    return {row[0].strip("`"): (row[1], row[2], row[3], row[4]) for row in rows if len(row) == 5 and row[0][:1] == "`"}
+
+
+def test_the_docs_know_exactly_the_variables_there_are() -> None:
+    assert list(_documented()) == [name.upper() for name in Settings.model_fields]
+
+
+@pytest.mark.parametrize("name", list(Settings.model_fields))
+def test_the_docs_say_what_the_settings_do(name: str) -> None:
+    field = Settings.model_fields[name]
+    required, default, allowed, meaning = _documented()[name.upper()]
+    assert isinstance(field.json_schema_extra, dict)
+    assert allowed == field.json_schema_extra["allowed"]
+    assert meaning == field.description
+    assert default == ("" if field.is_required() or field.default is None else f"`{field.default}`")
+    unless_sqlite = name in {"db_host", "db_port", "db_user", "db_pass"}
+    assert required == ("yes" if field.is_required() else "unless sqlite" if unless_sqlite else "")

@@ -1,0 +1,180 @@
+"""Every recorded task comes out of its rows: once out of the whole fixture databases, once out of the recorded rows."""
+
+import asyncio
+import json
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from peekaping_producer.asynq.message import TIMEOUT_MARGIN_S
+from peekaping_producer.asynq.task_message_pb2 import TaskMessage
+from peekaping_producer.cadence import Spacing
+from peekaping_producer.catalog import rows
+from peekaping_producer.catalog.reading import Reading
+from peekaping_producer.catalog.sql import SqlCatalog
+from peekaping_producer.monitor import Heartbeat, Maintenance, Monitor, MonitorId, Proxy, Snapshot
+from peekaping_producer.plan import Plan, plan
+from peekaping_producer.schedule.store import Claim, Claimed, Drop, Enqueue
+from support.databases import postgres_copy, sqlite_copy
+from support.postgres import Postgres
+from vectors.vectors import load
+
+VECTORS = load("tasks")
+SQL = ("sqlite", "postgres")
+CASES: list[dict[str, Any]] = [case for case in VECTORS["cases"] if case["database"] in SQL]
+ABSENT: list[dict[str, Any]] = [case for case in VECTORS["absent"] if case["database"] in SQL]
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+each_case = pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
+each_absent = pytest.mark.parametrize("case", ABSENT, ids=[case["id"] for case in ABSENT])
+
+
+class FixtureReading:
+    """What one reading of a fixture database gave: its rows by id, and the ids of its active monitors."""
+
+    def __init__(self, reading: Reading, active: set[MonitorId]) -> None:
+        self.reading = reading
+        self.active = active
+
+
+@pytest.fixture(scope="session")
+def sqlite_reading(tmp_path_factory: pytest.TempPathFactory) -> FixtureReading:
+    return asyncio.run(_read_sqlite(tmp_path_factory.mktemp("vectors")))
+
+
+@pytest.fixture(scope="session")
+def postgres_reading(postgres_server: Postgres) -> FixtureReading:
+    return asyncio.run(_read_postgres(postgres_server))
+
+
+@pytest.fixture(scope="session")
+def fixture_readings(sqlite_reading: FixtureReading, postgres_reading: FixtureReading) -> dict[str, FixtureReading]:
+    return {"sqlite": sqlite_reading, "postgres": postgres_reading}
+
+
+@each_case
+def test_the_fixture_database_gives_the_recorded_task(
+    case: dict[str, Any], fixture_readings: dict[str, FixtureReading]
+) -> None:
+    read = fixture_readings[case["database"]]
+    id_ = _monitor_id(case["rows"]["monitor"])
+    if os.environ.get("PEEKAPING_VECTORS") and id_ not in read.reading.found | read.reading.aside:
+        pytest.skip("the fixtures hold the rows of the vectors in this repository only")
+
+    _assert_recorded_task(case, read.reading)
+    assert id_ in read.active
+
+
+@each_case
+def test_the_recorded_rows_give_the_recorded_task(case: dict[str, Any]) -> None:
+    snapshot = _snapshot(case)
+
+    _assert_recorded_task(case, Reading({snapshot.monitor.id: snapshot}, {}))
+
+
+@each_absent
+def test_a_monitor_recorded_as_absent_gets_no_task(
+    case: dict[str, Any], fixture_readings: dict[str, FixtureReading]
+) -> None:
+    read = fixture_readings[case["database"]]
+    id_ = _monitor_id(case["monitor"])
+
+    planned = _plan(id_, 1_795_000_000_000, read.reading, "UTC")
+
+    assert id_ not in read.active
+    assert [type(order) for order in planned.orders] == [Drop]
+
+
+def test_the_vectors_are_there() -> None:
+    assert len({case["id"] for case in CASES}) == len(CASES) >= 161
+    assert len({case["id"] for case in ABSENT}) == len(ABSENT) >= 6
+
+
+def _assert_recorded_task(case: dict[str, Any], reading: Reading) -> None:
+    """Compare with the record, but for what the contract changes: no unique key, and a margin on the timeout."""
+    id_ = _monitor_id(case["rows"]["monitor"])
+    at_ms = _unix_ms(case["payload"]["scheduled_at"])
+
+    (order,) = _plan(id_, at_ms, reading, case["server_tz"]).orders
+
+    assert isinstance(order, Enqueue)
+    assert order.cadence.period_ms == case["payload"]["interval"] * 1000
+    message = TaskMessage.FromString(order.message)
+    fields = {field.name: value for field, value in message.ListFields()}
+    payload = fields.pop("payload")
+    assert json.loads(payload) == case["payload"]
+    _assert_same_types(json.loads(payload), case["payload"])
+    recorded = {name: value for name, value in case["message"].items() if name != "unique_key"}
+    assert fields == recorded | {"timeout": max(0, case["message"].get("timeout", 0)) + TIMEOUT_MARGIN_S}
+
+
+def _assert_same_types(ours: Any, recorded: Any) -> None:
+    """Tell 1 from true and 20 from 20.0, which are equal in Python and fatal to a worker."""
+    assert type(ours) is type(recorded)
+    if isinstance(recorded, dict):
+        for key, value in recorded.items():
+            _assert_same_types(ours[key], value)
+
+
+def _plan(id_: MonitorId, at_ms: int, reading: Reading, server_tz: str) -> Plan:
+    claim = Claim(at_ms, f"{at_ms + 5000}", None, (Claimed(id_, at_ms),), 0.0)
+    return plan(claim, reading, ZoneInfo(server_tz), Spacing.SPREAD)
+
+
+def _unix_ms(text: str) -> int:
+    return (datetime.fromisoformat(text) - _EPOCH) // timedelta(milliseconds=1)
+
+
+def _monitor_id(monitor: dict[str, Any]) -> MonitorId:
+    return MonitorId(monitor["id"])
+
+
+async def _read_sqlite(folder: Path) -> FixtureReading:
+    return await _read(SqlCatalog(sqlite_copy(folder, rows=True).settings(), connections=1, timeout_s=30), "sqlite")
+
+
+async def _read_postgres(server: Postgres) -> FixtureReading:
+    async with postgres_copy(server, rows=True) as database:
+        return await _read(SqlCatalog(database.settings(), connections=1, timeout_s=30), "postgres")
+
+
+async def _read(catalog: SqlCatalog, database: str) -> FixtureReading:
+    recorded = (case["rows"]["monitor"] for case in CASES if case["database"] == database)
+    absent = (case["monitor"] for case in ABSENT if case["database"] == database)
+    try:
+        reading = await catalog.read([*map(_monitor_id, recorded), *map(_monitor_id, absent)])
+        page = await catalog.active(None, 10_000)
+    finally:
+        await catalog.close()
+    assert page.next_after is None
+    return FixtureReading(reading, {monitor.id for monitor in page.monitors})
+
+
+def _snapshot(case: dict[str, Any]) -> Snapshot:
+    """Build the snapshot as the catalogue does, from the recorded rows as a driver delivers them."""
+    recorded, postgres = case["rows"], case["database"] == "postgres"
+    monitor = rows.monitor(_columns(recorded["monitor"], Monitor, postgres=postgres))
+    proxy, beat = recorded["proxy"], recorded["newest_heartbeat"]
+    return Snapshot(
+        monitor,
+        rows.proxy(_columns(proxy, Proxy, postgres=postgres)) if proxy else None,
+        tuple(
+            rows.maintenance(_columns(one, Maintenance, postgres=postgres))
+            for one in recorded["maintenances"]
+            if one["active"]
+        ),
+        rows.heartbeat(_columns(beat, Heartbeat, postgres=postgres)) if beat and monitor.type == "push" else None,
+    )
+
+
+def _columns(row: dict[str, Any], value: type[Any], *, postgres: bool) -> list[Any]:
+    """Return a recorded row's columns in the order of a value's fields; Postgres delivers instants as datetimes."""
+    columns = {name: row[name] for name in value.__struct_fields__}
+    if postgres and value is Heartbeat:
+        for name in ("time", "end_time"):
+            columns[name] = datetime.fromisoformat(columns[name]) if columns[name] else None
+    return list(columns.values())
