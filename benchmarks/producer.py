@@ -18,7 +18,7 @@ from benchmarks.database import Database
 from peekaping_producer.embedded import HOST
 
 STOP_WITHIN_S = 15.0
-WAIT_AT_MOST_S = 120.0
+WAIT_AT_MOST_S = 60.0
 COMMAND = (sys.executable, "-m", "peekaping_producer", "run")
 
 
@@ -95,6 +95,8 @@ def running_producer(
             producer = Producer(_wrapped(process) if wrapper else process.pid, log)
             try:
                 yield producer
+            except TimeoutError as error:
+                raise RuntimeError(f"{error}; the producer said: {log.read_text()[-2000:]}") from error
             finally:
                 os.kill(producer.pid, signal.SIGTERM)
                 code = process.wait(STOP_WITHIN_S)
@@ -115,7 +117,7 @@ def _wrapped(process: subprocess.Popen[bytes]) -> int:
 def wait_until(condition: Callable[[], bool], what: str, every_s: float = 0.02) -> None:
     """Wait for a condition.
 
-    Raises TimeoutError when it takes more than two minutes.
+    Raises TimeoutError when it takes more than a minute.
     """
     give_up_s = time.monotonic() + WAIT_AT_MOST_S
     while not condition():

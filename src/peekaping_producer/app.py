@@ -40,7 +40,7 @@ async def produce(settings: Settings, log: Logger, timing: Timing, stop: Stop | 
 
     Raises ConfigurationError for what only a person can mend.
     """
-    node = make_node(log, timing, stop or Stop())
+    node = make_node(log, timing, Stop() if stop is None else stop)
     log.info("producer starting", version=__version__, pid=os.getpid())
     connections = min(settings.producer_concurrency, MOST_CONNECTIONS)
     catalog = SqlCatalog(settings, connections=connections, timeout_s=timing.read_deadline_s)

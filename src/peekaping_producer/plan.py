@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 
 from peekaping_producer.cadence import Spacing, cadence
-from peekaping_producer.catalog.reading import Reading
+from peekaping_producer.catalog.reading import Reading, is_monitor_id
 from peekaping_producer.check import build_task, stale_task
 from peekaping_producer.clock import from_unix_ms, rfc3339
 from peekaping_producer.maintenance import under_maintenance
@@ -38,7 +38,8 @@ def plan(claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacing
         snapshot = reading.found.get(claimed.id)
         if snapshot is None or not snapshot.monitor.active:
             gone += claimed.id not in reading.aside
-            orders.append(Drop(claimed.id, stale_task(claimed.id)))
+            # An id that is none may be no text at all, and then nothing can be written of it.
+            orders.append(Drop(claimed.id, stale_task(claimed.id) if is_monitor_id(claimed.id) else b""))
             continue
         in_maintenance = False
         if snapshot.maintenances:

@@ -51,9 +51,7 @@ async def set_raw(database: SqliteDatabase, table: str, id_: str, column: str, s
         ("proxy_id", NOT_UTF8),
     ],
 )
-async def test_a_monitors_nonsense_is_set_aside_alone(
-    empty_sqlite_db: SqliteDatabase, column: str, value: str
-) -> None:
+async def test_a_monitors_nonsense_is_set_aside_alone(empty_sqlite_db: SqliteDatabase, column: str, value: str) -> None:
     good, bad = monitor_row(type="push"), monitor_row(config=CONFIG)
     await empty_sqlite_db.insert("monitors", good, bad)
     await set_raw(empty_sqlite_db, "monitors", bad["id"], column, value)
@@ -173,9 +171,7 @@ async def test_a_heartbeats_nonsense_sets_aside_its_push_monitor(
         ("duration", "1 << 62"),
     ],
 )
-async def test_a_maintenances_nonsense_costs_no_check(
-    empty_sqlite_db: SqliteDatabase, column: str, value: str
-) -> None:
+async def test_a_maintenances_nonsense_costs_no_check(empty_sqlite_db: SqliteDatabase, column: str, value: str) -> None:
     row, bad, good = monitor_row(), maintenance_row(), maintenance_row()
     await empty_sqlite_db.insert("monitors", row)
     await empty_sqlite_db.insert("maintenances", bad, good)

@@ -160,7 +160,16 @@ async def test_an_absent_file_is_waited_for_and_never_made(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     "name",
-    ["a b.sqlite", "a#b.sqlite", "a?mode=rw.sqlite", "100%41.sqlite", "ünï 🚀.sqlite", "a&b;c'd\"e.sqlite", "%", ":memory:"],
+    [
+        "a b.sqlite",
+        "a#b.sqlite",
+        "a?mode=rw.sqlite",
+        "100%41.sqlite",
+        "ünï 🚀.sqlite",
+        "a&b;c'd\"e.sqlite",
+        "%",
+        ":memory:",
+    ],
 )
 async def test_a_file_may_have_any_name(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
@@ -204,7 +213,9 @@ def test_the_kinds_to_come_are_refused_in_plain_words(db_type: str) -> None:
     assert PASSWORD not in str(raised.value)
 
 
-@pytest.mark.parametrize("statement", ["DELETE FROM monitors", "UPDATE monitors SET name = 'x'", "CREATE TABLE t (i INT)"])
+@pytest.mark.parametrize(
+    "statement", ["DELETE FROM monitors", "UPDATE monitors SET name = 'x'", "CREATE TABLE t (i INT)"]
+)
 async def test_the_catalogue_could_not_write_even_if_it_tried(any_db: Database, statement: str) -> None:
     await any_db.insert("monitors", monitor_row())
 

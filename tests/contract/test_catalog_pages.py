@@ -107,9 +107,7 @@ async def test_a_creation_time_of_any_form_is_no_reason_to_set_aside(
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
 @pytest.mark.parametrize("bad_id", ["'no-uuid'", "5", "NULL", "x'00ff'", "cast(x'ff' AS TEXT)", "''", "2.5"])
-async def test_an_id_of_nonsense_never_ends_the_pages(
-    empty_sqlite_db: SqliteDatabase, bad_id: str, limit: int
-) -> None:
+async def test_an_id_of_nonsense_never_ends_the_pages(empty_sqlite_db: SqliteDatabase, bad_id: str, limit: int) -> None:
     good, bad = [monitor_row() for _ in range(4)], monitor_row(id=new_id())
     await empty_sqlite_db.insert("monitors", *good, bad)
     await empty_sqlite_db.execute(f"UPDATE monitors SET id = {bad_id} WHERE id = '{bad['id']}'")

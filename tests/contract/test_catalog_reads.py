@@ -74,7 +74,16 @@ async def test_an_id_asked_for_twice_is_read_once(any_db: Database) -> None:
 
 @pytest.mark.parametrize(
     "id_",
-    ["", "5", "no-uuid", "AAAAAAAA-AAAA-4AAA-8AAA-AAAAAAAAAAAA", f"{numbered_id(1)}\n", "\udcff", "x" * 100_000, "'; --"],
+    [
+        "",
+        "5",
+        "no-uuid",
+        "AAAAAAAA-AAAA-4AAA-8AAA-AAAAAAAAAAAA",
+        f"{numbered_id(1)}\n",
+        "\udcff",
+        "x" * 100_000,
+        "'; --",
+    ],
     ids=["empty", "number", "word", "upper-case", "newline", "not-utf8", "long", "sql"],
 )
 async def test_an_id_that_is_no_uuid_is_set_aside_and_the_others_are_read(any_db: Database, id_: str) -> None:

@@ -59,10 +59,15 @@ async def scheduled(redis: Redis) -> set[str]:
     return {id_.decode() for id_ in (*due, *leased)}
 
 
+async def now(redis: Redis) -> int:
+    """Return Redis' clock, Unix ms."""
+    seconds, micros = await redis.time()
+    return int(seconds * 1000 + micros // 1000)
+
+
 async def make_all_due(redis: Redis) -> int:
     """Set every waiting monitor's due time to now; return now, Unix ms."""
-    seconds, micros = await redis.time()
-    now_ms: int = seconds * 1000 + micros // 1000
+    now_ms = await now(redis)
     await redis.zadd(DUE, dict.fromkeys(await redis.zrange(DUE, 0, -1), now_ms), xx=True)
     return now_ms
 
@@ -98,11 +103,13 @@ async def test_every_scheduled_monitor_gets_a_proper_pending_task(
     any_fixture_db: Database, redis_server: EmbeddedRedis, redis: Redis
 ) -> None:
     active = set(await any_fixture_db.ids(ACTIVE))
+    started_ms = await now(redis)
 
     async with producing(any_fixture_db, redis_server):
         await until(lambda: _equals(scheduled(redis), active))
         now_ms = await make_all_due(redis)
         await until(lambda: _all_settled(redis, now_ms, len(active)))
+    ended_ms = await now(redis)
 
     ids = await pending(redis)
     assert sorted(ids) == sorted(task_id(MonitorId(id_)) for id_ in active)
@@ -112,7 +119,7 @@ async def test_every_scheduled_monitor_gets_a_proper_pending_task(
         found = await task(redis, id_)
         payload = found["payload"]
         assert found["state"] == b"pending"
-        assert int(found["pending_since"]) >= now_ms * 1_000_000
+        assert started_ms * 10**6 <= int(found["pending_since"]) < (ended_ms + 1) * 10**6
         assert (found["type"], found["queue"], found["id"]) == (TASK_TYPE, keys.QUEUE, task_id(MonitorId(id_)))
         assert found.keys().isdisjoint({"retry", "retention", "deadline", "unique_key"})
         assert found["timeout"] > payload["timeout"]
@@ -122,9 +129,7 @@ async def test_every_scheduled_monitor_gets_a_proper_pending_task(
         assert now_ms + payload["interval"] * 500 <= due_ms
 
 
-async def test_checks_follow_one_another(
-    any_fixture_db: Database, redis_server: EmbeddedRedis, redis: Redis
-) -> None:
+async def test_checks_follow_one_another(any_fixture_db: Database, redis_server: EmbeddedRedis, redis: Redis) -> None:
     active = set(await any_fixture_db.ids(ACTIVE))
 
     async with producing(any_fixture_db, redis_server):

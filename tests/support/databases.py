@@ -148,7 +148,9 @@ class PostgresDatabase:
 
     async def ids(self, where: str = "true") -> list[str]:
         async with self.connected() as connection:
-            return [row[0] for row in await connection.fetch(f"SELECT id::text FROM monitors WHERE {where} ORDER BY id")]
+            return [
+                row[0] for row in await connection.fetch(f"SELECT id::text FROM monitors WHERE {where} ORDER BY id")
+            ]
 
 
 def settings(**values: Any) -> Settings:
@@ -315,5 +317,3 @@ def _sqlite_instant(instant: datetime) -> str:
 
 def _for_postgres(value: object) -> object:
     return value.astimezone(UTC).replace(tzinfo=None) if isinstance(value, datetime) else value
-
-

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection, Select, inspect
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -114,7 +114,7 @@ def _missing(connection: Connection) -> list[str]:
 async def _fetch(connection: AsyncConnection, statement: Select[Any], ids: list[Any]) -> Sequence[rows.Row]:
     if not ids:
         return ()
-    return (await connection.execute(statement, {"ids": ids})).all()
+    return cast("Sequence[rows.Row]", (await connection.execute(statement, {"ids": ids})).all())
 
 
 def _monitors(fetched: Sequence[rows.Row], aside: dict[MonitorId, str]) -> dict[MonitorId, Monitor]:

@@ -211,7 +211,8 @@ def _failed(task: Taken, check: Check, error: str) -> _Ended:
 def _finished(ended: Sequence[_Ended]) -> list[ledger.Finished]:
     entries = []
     for one in ended:
-        outcome, ping_ms, text = "dropped", 0, "too old"
+        outcome: ledger.Outcome = "dropped"
+        ping_ms, text = 0, "too old"
         if one.result:
             verdict = one.result.verdict
             outcome, ping_ms, text = _OUTCOMES[verdict.status], verdict.ping_ms, verdict.text

@@ -235,7 +235,10 @@ class Schedule:
     async def overview(self) -> Overview:
         """Count the schedule and find its longest overdue monitor."""
         async with answered(self._timing.redis_timeout_s), self._redis.pipeline(transaction=False) as pipe:
-            pipe.zcard(DUE).zcard(LEASE).zrange(DUE, 0, 0, withscores=True).time()
+            pipe.zcard(DUE)
+            pipe.zcard(LEASE)
+            pipe.zrange(DUE, 0, 0, withscores=True)
+            pipe.time()
             due, leased, first, (seconds, micros) = await pipe.execute()
         now_ms = seconds * 1000 + micros // 1000
         return Overview(due, leased, max(0, int(now_ms - first[0][1])) if first else None)

@@ -1,0 +1,73 @@
+"""Child processes of the demo: in its folder, with an environment of our own, and never outliving us."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import peekaping_producer
+from peekaping_producer.embedded import _DIE_WITH_PARENT
+
+_KEPT = ("PATH", "LANG", "LC_ALL", "HOME")
+"""What a child gets of the caller's environment: nothing that names a Redis, a database or a proxy."""
+_STOP_WITHIN_S = 8.0
+
+
+class Child:
+    """One Python process of ours. Start it from the main thread: on Linux it ends with the thread that starts it."""
+
+    def __init__(self, arguments: Sequence[str], folder: Path, log: str, variables: Mapping[str, str]) -> None:
+        """Start `python ARGUMENTS` in `folder`; what it says goes to the file `log` there."""
+        environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        environment |= {"PYTHONPATH": str(Path(peekaping_producer.__file__).parents[1]), "TZ": "UTC", **variables}
+        self.log = folder / log
+        with self.log.open("ab") as said:
+            self._process = subprocess.Popen(  # noqa: S603 - this interpreter and this package
+                _command([sys.executable, *arguments]),
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                # Ctrl-C in the terminal is for us; we stop them in our own time.
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is gone."""
+        return self._process.poll() is not None
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        self._process.kill()
+        self._process.wait()
+
+    def ask_to_stop(self) -> None:
+        """Send SIGTERM."""
+        if not self.ended:
+            self._process.terminate()
+
+    def stop(self) -> None:
+        """Wait for the end after `ask_to_stop`, by force if it takes too long."""
+        self.ask_to_stop()
+        try:
+            self._process.wait(_STOP_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def last_words(self, lines: int = 5) -> list[str]:
+        """Return the end of what it said."""
+        return self.log.read_text(errors="replace").splitlines()[-lines:]
+
+
+def _command(command: list[str]) -> list[str]:
+    if sys.platform != "linux":
+        return command
+    return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
