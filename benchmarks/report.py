@@ -84,9 +84,11 @@ Line = tuple[str, str, str]
 
 def lines(report: Report) -> list[Line]:
     """Return the table."""
-    table: list[Line] = [("settle script alone, driven from C", _rate(report.settle.checks_per_s), "")]
-    if report.settle.client != "c":
-        table = [("settle script alone, driven from Python (no cc here)", _rate(report.settle.checks_per_s), "")]
+    host, client = report.machine, "C" if report.settle.client == "c" else "Python (no cc here)"
+    table: list[Line] = [
+        (f"load of the machine before, {host.cores} cores", f"{host.load_before:.2f}", "< 0.5, to compare"),
+        (f"settle script alone, driven from {client}", _rate(report.settle.checks_per_s), ""),
+    ]
     for kind, one in report.databases.items():
         table += _herd_lines(kind, one)
     for idle in report.idle:

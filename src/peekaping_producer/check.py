@@ -101,7 +101,7 @@ def wants_cert_expiry(monitor_type: str, config: str) -> bool:
     if _CERT_KEY not in config.lower() and "\\u" not in config:
         return False
     try:
-        fields = json.loads(config, object_pairs_hook=_Fields, parse_constant=_refuse, parse_int=str)
+        fields = _decoder.decode(config)
     except (ValueError, RecursionError):
         return False
     wanted = False
@@ -122,6 +122,9 @@ class _Fields:
 def _refuse(constant: str) -> None:
     """Refuse NaN and the infinities, which are Python's and no JSON."""
     raise ValueError(constant)
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_Fields, parse_constant=_refuse, parse_int=str)
 
 
 def _proxy(proxy: Proxy) -> _ProxyPayload:

@@ -45,6 +45,26 @@ def run() -> None:
     run_producer(load_settings())
 
 
+@app.command()
+def demo(  # noqa: PLR0913 - each is an option
+    monitors: Annotated[
+        int | None, typer.Option(help="How many monitors, up to 100,000; default: a named dozen.")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="How long; default: until Ctrl-C, 30 without a terminal.")
+    ] = None,
+    interval: Annotated[int | None, typer.Option(help="Seconds between two checks of a monitor.")] = None,
+    nodes: Annotated[int, typer.Option(help="How many producers.")] = 1,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
+    breaking: Annotated[bool, typer.Option("--break", help="Break things on the way, and see nothing lost.")] = False,
+) -> None:
+    """Show the producer at work: its own Redis, database, targets and worker, and nothing of yours."""
+    from peekaping_producer.demo.run import Options, run_demo  # noqa: PLC0415 - an extra, and slow to import
+
+    raise typer.Exit(run_demo(Options(monitors, seconds, interval, nodes, as_json, breaking)))
+
+
 def main() -> None:
     """Run the command; what only a person can mend ends it with code 2 and one line for each problem."""
     try:

@@ -1,4 +1,4 @@
-"""A database that stops, stalls or is busy: an error in time, never an empty answer, and all is well when it is back."""
+"""A database that stops, stalls or is busy is an error in time, never an empty answer; when it is back, all is well."""
 
 import asyncio
 import sqlite3
@@ -40,7 +40,8 @@ while True:
     connection.execute("BEGIN IMMEDIATE")
     for _ in range(2):
         connection.execute(f"INSERT INTO monitors ({columns}) VALUES (?,'http','pair',60,1,1,1,1)", [str(uuid.uuid4())])
-    connection.execute("UPDATE monitors SET name = ?, retry_interval = ? WHERE id = ?", [str(number), number, sys.argv[2]])
+    values = [str(number), number, sys.argv[2]]
+    connection.execute("UPDATE monitors SET name = ?, retry_interval = ? WHERE id = ?", values)
     connection.execute("COMMIT")
     if number == 5:
         print("busy", flush=True)
@@ -108,11 +109,11 @@ async def test_a_slow_statement_does_not_go_on_in_the_server(postgres_db: Postgr
         opened(postgres_db, timeout_s=DEADLINE_S) as catalog,
         postgres_db.connected() as observer,
         postgres_db.connected() as holder,
+        holder.transaction(),
     ):
-        async with holder.transaction():
-            await holder.execute("LOCK TABLE monitors IN ACCESS EXCLUSIVE MODE")
-            await assert_unavailable_in_time(catalog, ids)
-            await until_no_statement_runs(observer)
+        await holder.execute("LOCK TABLE monitors IN ACCESS EXCLUSIVE MODE")
+        await assert_unavailable_in_time(catalog, ids)
+        await until_no_statement_runs(observer)
 
 
 async def test_a_batch_cancelled_in_the_middle_leaves_no_connection_behind(postgres_db: PostgresDatabase) -> None:

@@ -6,8 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -20,7 +18,6 @@ def _figures(value: Any) -> list[float]:
     return [value] if isinstance(value, int | float) else []
 
 
-@pytest.mark.timeout(60)
 def test_a_quick_benchmark_measures_a_herd_beside_its_ceilings(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks", "--quick", "--monitors", "500", "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)

@@ -1,9 +1,10 @@
-"""The whole producer on Peekaping's own databases: every active monitor is scheduled and gets its tasks, no other does."""
+"""The whole producer on Peekaping's own databases: every active monitor is scheduled and gets tasks, no other does."""
 
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from io import StringIO
 from typing import Any
 
@@ -68,20 +69,20 @@ async def now(redis: Redis) -> int:
 async def make_all_due(redis: Redis) -> int:
     """Set every waiting monitor's due time to now; return now, Unix ms."""
     now_ms = await now(redis)
-    await redis.zadd(DUE, dict.fromkeys(await redis.zrange(DUE, 0, -1), now_ms), xx=True)
+    waiting: list[Any] = await redis.zrange(DUE, 0, -1)
+    await redis.zadd(DUE, dict.fromkeys(waiting, now_ms), xx=True)
     return now_ms
 
 
 async def pending(redis: Redis) -> list[str]:
-    return [id_.decode() for id_ in await redis.lrange(keys.PENDING, 0, -1)]
+    ids: list[Any] = await redis.lrange(keys.PENDING, 0, -1)
+    return [id_.decode() for id_ in ids]
 
 
 async def task(redis: Redis, monitor_id: str) -> dict[str, Any]:
     """Return a monitor's task: the hash's fields, the message's, and the payload parsed."""
-    stored = {
-        name.decode(): value
-        for name, value in (await redis.hgetall(keys.TASK + task_id(MonitorId(monitor_id)))).items()
-    }
+    reply: dict[Any, Any] = await redis.hgetall(keys.TASK + task_id(MonitorId(monitor_id)))
+    stored = {name.decode(): value for name, value in reply.items()}
     message = TaskMessage.FromString(stored.pop("msg"))
     fields = {field.name: value for field, value in message.ListFields()}
     return {**stored, **fields, "payload": json.loads(message.payload)}
@@ -135,8 +136,7 @@ async def test_checks_follow_one_another(any_fixture_db: Database, redis_server:
     async with producing(any_fixture_db, redis_server):
         await until(lambda: _equals(scheduled(redis), active))
         for _ in range(3):
-            now_ms = await make_all_due(redis)
-            await until(lambda: _all_settled(redis, now_ms, len(active)))
+            await until(partial(_all_settled, redis, await make_all_due(redis), len(active)))
             assert len(await pending(redis)) == len(active)
             await redis.delete(keys.PENDING, *[keys.TASK + task_id(MonitorId(id_)) for id_ in active])
 

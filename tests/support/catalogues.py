@@ -27,7 +27,7 @@ async def opened(
 
 def checked_out(catalog: SqlCatalog) -> int:
     """Return how many connections of the pool are in somebody's hands."""
-    pool = catalog._engine.sync_engine.pool  # noqa: SLF001 - a leak is looked for inside
+    pool = catalog._engine.sync_engine.pool
     assert isinstance(pool, QueuePool)
     return pool.checkedout()
 

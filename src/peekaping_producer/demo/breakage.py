@@ -1,0 +1,59 @@
+"""What `--break` does to the running demo, and when."""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+PLANTED = 3
+"""Monitors that get an archived task."""
+_CYCLE_S = 80.0
+"""Without an end in sight, all of it comes again after this."""
+
+
+class Breakage(StrEnum):
+    """One way to hurt it; the value is what the table says."""
+
+    WORKER = "worker killed in the middle of checks"
+    PLANT = "archived tasks planted"
+    NODE = "producer killed (-9)"
+    FLUSH = "Redis flushed"
+
+
+_ORDER = ((0.15, Breakage.WORKER), (0.3, Breakage.PLANT), (0.45, Breakage.NODE), (0.6, Breakage.FLUSH))
+"""At which part of the run."""
+
+
+class Event(Struct, frozen=True):
+    """What was done, and to which monitors."""
+
+    at_ms: int
+    at_s: float
+    """Since the demo began."""
+    breakage: Breakage
+    monitor_ids: tuple[str, ...]
+
+
+class Plan:
+    """Which breakage comes next."""
+
+    def __init__(self, seconds: float | None) -> None:
+        """Spread them over a run of `seconds`, or over rounds of 80 s in one without an end."""
+        self._cycle_s = seconds or _CYCLE_S
+        self._rounds = 1 if seconds else None
+        self._done = 0
+
+    def due(self, elapsed_s: float) -> Breakage | None:
+        """Return what is to be done now, or None. What has been done is to be told by `did`."""
+        turn, place = divmod(self._done, len(_ORDER))
+        if self._rounds is not None and turn >= self._rounds:
+            return None
+        part, breakage = _ORDER[place]
+        return breakage if elapsed_s >= (turn + part) * self._cycle_s else None
+
+    def did(self) -> None:
+        """Go on to the next."""
+        self._done += 1
+
+    def __str__(self) -> str:
+        """Return the plan in one line."""
+        return ", ".join(f"{part * self._cycle_s:.0f} s {breakage}" for part, breakage in _ORDER)

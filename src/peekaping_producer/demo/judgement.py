@@ -1,0 +1,113 @@
+"""Was every check on time? G1 of the design, applied to what the worker saw: pure arithmetic on instants.
+
+*Doubled*: two runs of a monitor closer than half a period.
+*Missed*: two runs further apart than the period plus the lateness of the later one; 1.5 periods plus it, where the
+earlier run was late by half a period or more. Lateness is the distance of `scheduled_at` from the grid slot before it,
+so a run of a later slot does not excuse the slot that was left out: each such slot counts.
+
+The gap before the first run counts from the instant the schedule was whole. The gap after the last one is open: it is a
+miss once it is longer than the above with a lateness of half a period.
+
+Exempt, as G1 has it:
+- a check that still runs: the gap counts from its end. One whose worker died counts as running until its lease is over;
+- loss of Redis' data: a gap with a flush in it counts from when the schedule is rebuilt, and is never *doubled*;
+- for periods under 20 s, the claim of a node that died: its monitors wait for the end of the lease and the reclaim.
+"""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from peekaping_producer.cadence import Cadence
+
+REBUILT_WITHIN_MS = 31_000
+"""A flush is found by the next sweep, at most 30 s later."""
+CLAIM_BACK_WITHIN_MS = 6_500
+"""A dead node's claim ends after 5 s; the reclaim looks every second."""
+CLAIMS_COUNT_FROM_PERIOD_MS = 20_000
+"""From this period on, a dead node's claim stays within the limits by itself."""
+_SETTLE_WITHIN_MS = 500
+"""The next slot is chosen when the claim is settled, a little after `scheduled_at`."""
+
+
+class Run(Struct, frozen=True):
+    """One task that a worker saw."""
+
+    scheduled_ms: int
+    busy_until_ms: int
+    """When its check was over, and its id free again."""
+
+
+class Incidents(Struct, frozen=True):
+    """What was done to the system on purpose, Unix ms."""
+
+    flushes_ms: tuple[int, ...] = ()
+    node_deaths_ms: tuple[int, ...] = ()
+
+
+class Judgement(Struct, frozen=True):
+    """What became of one monitor's slots."""
+
+    missed: int
+    doubled: int
+    lateness_ms: tuple[int, ...]
+    """Of each run."""
+
+
+def judge(cadence: Cadence, runs: Sequence[Run], began_ms: int, ended_ms: int, incidents: Incidents) -> Judgement:
+    """Judge one monitor by its runs, in any order, between the two instants."""
+    ordered = sorted(runs, key=lambda run: run.scheduled_ms)
+    lateness = tuple(lateness_ms(cadence, run.scheduled_ms) for run in ordered)
+    missed = doubled = 0
+    before: Run | None = None
+    for run, late_ms in zip(ordered, lateness, strict=True):
+        until_ms = _next_run_until(cadence, before, began_ms, run.scheduled_ms, incidents) + late_ms
+        missed += _slots_missed(run.scheduled_ms - until_ms, cadence.period_ms)
+        if before and _is_doubled(cadence, before, run, incidents):
+            doubled += 1
+        before = run
+    until_ms = _next_run_until(cadence, before, began_ms, ended_ms, incidents) + cadence.period_ms // 2
+    missed += _slots_missed(ended_ms - until_ms, cadence.period_ms)
+    return Judgement(missed, doubled, lateness)
+
+
+def lateness_ms(cadence: Cadence, scheduled_ms: int) -> int:
+    """Return how long after the grid slot before it a check was claimed."""
+    return (scheduled_ms - cadence.phase_ms) % cadence.period_ms
+
+
+def percentile(values: Sequence[int], percent: float) -> int:
+    """Return the value that `percent` of the sorted `values` do not exceed; 0 of none."""
+    if not values:
+        return 0
+    return values[min(len(values) - 1, int(len(values) * percent / 100))]
+
+
+def _next_run_until(cadence: Cadence, before: Run | None, began_ms: int, to_ms: int, incidents: Incidents) -> int:
+    """Return until when the next run must come, its own lateness left out."""
+    period_ms = cadence.period_ms
+    from_ms = before.scheduled_ms if before else began_ms
+    until_ms = from_ms + period_ms
+    if before:
+        if lateness_ms(cadence, from_ms) + _SETTLE_WITHIN_MS >= period_ms / 2:
+            until_ms = from_ms + period_ms * 3 // 2
+        if before.busy_until_ms > cadence.next_slot(from_ms):
+            until_ms = max(until_ms, before.busy_until_ms + period_ms * 3 // 2)
+    for flush_ms in incidents.flushes_ms:
+        if from_ms < flush_ms <= to_ms:
+            until_ms = max(until_ms, flush_ms + REBUILT_WITHIN_MS + period_ms)
+    if period_ms < CLAIMS_COUNT_FROM_PERIOD_MS:
+        for death_ms in incidents.node_deaths_ms:
+            if from_ms < death_ms <= to_ms:
+                until_ms = max(until_ms, death_ms + CLAIM_BACK_WITHIN_MS)
+    return until_ms
+
+
+def _slots_missed(over_ms: int, period_ms: int) -> int:
+    return 0 if over_ms <= 0 else 1 + (over_ms - 1) // period_ms
+
+
+def _is_doubled(cadence: Cadence, before: Run, run: Run, incidents: Incidents) -> bool:
+    if any(before.scheduled_ms < flush_ms <= run.scheduled_ms for flush_ms in incidents.flushes_ms):
+        return False
+    return run.scheduled_ms - before.scheduled_ms < cadence.period_ms / 2

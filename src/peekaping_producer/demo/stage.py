@@ -1,0 +1,230 @@
+"""Everything that runs in the demo beside Redis and the targets: producers, the worker, the push client, and their harm."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+from redis.asyncio import Redis
+
+from peekaping_producer.asynq import keys
+from peekaping_producer.asynq.message import encode_task, task_id
+from peekaping_producer.demo.book import Book, Totals
+from peekaping_producer.demo.breakage import PLANTED, Breakage, Event
+from peekaping_producer.demo.child import Child
+from peekaping_producer.demo.clock import now_ms
+from peekaping_producer.demo.judgement import Incidents
+from peekaping_producer.demo.ledger import LedgerReader
+from peekaping_producer.demo.payload import read_check
+from peekaping_producer.demo.queue import message_of
+from peekaping_producer.demo.results import Results
+from peekaping_producer.demo.sample import PUSH, Sample
+from peekaping_producer.demo.worker import WorkerOptions
+from peekaping_producer.embedded import HOST
+from peekaping_producer.errors import ConfigurationError, Unavailable
+from peekaping_producer.schedule.keys import DUE, LEASE
+
+_READY_WITHIN_S = 60.0
+_RESTART_AFTER_S = 1.0
+_ORPHAN_AFTER_MS = 3_000
+"""A dead worker's task counts as running until its lease has been over for two seconds, and leases are whole seconds."""
+_LOOK_S = 0.05
+
+
+class Stage:
+    """The demo's processes, and what is known of them."""
+
+    def __init__(  # noqa: PLR0913 - the demo's parts
+        self, folder: Path, redis_port: int, redis: Redis, monitors: Sequence[Sample], nodes: int, *, instant: bool
+    ) -> None:
+        """Describe them; nothing runs yet. `instant`: checks give their verdict without looking."""
+        self._folder, self._redis_port, self._redis, self._monitors = folder, redis_port, redis, monitors
+        self.instant = instant
+        self.book = Book(monitors)
+        self.events: list[Event] = []
+        self._database = folder / "peekaping.sqlite"
+        self._reader = LedgerReader(folder)
+        self._nodes: list[Child | None] = [None] * nodes
+        self._worker: Child | None = None
+        self._workers_started = 0
+        self._restart_at_s: dict[int, float] = {}
+        self._push_id = next((monitor.id for monitor in monitors if monitor.name == PUSH), None)
+        self._push_again_s = 0.0
+        self._began_ms, self._began_s = 0, 0.0
+
+    def __enter__(self) -> Self:
+        """Open the database, which keeps its WAL in place for the readers."""
+        self._results = Results(self._database)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End every process."""
+        self.end()
+        self._results.__exit__(kind, error, traceback)
+
+    @property
+    def elapsed_s(self) -> float:
+        """How long ago the schedule stood."""
+        return time.monotonic() - self._began_s
+
+    @property
+    def nodes_alive(self) -> int:
+        """How many producers run."""
+        return sum(node is not None and not node.ended for node in self._nodes)
+
+    async def begin(self, stopping: asyncio.Event) -> bool:
+        """Start everything and wait until the schedule holds every monitor; False if stopped before.
+
+        Raises ConfigurationError if a producer ends, and Unavailable if it takes too long.
+        """
+        self._push()
+        for place in range(len(self._nodes)):
+            self._nodes[place] = self._start_node(place)
+        self._worker = self._start_worker()
+        give_up_s = time.monotonic() + _READY_WITHIN_S
+        while await self._redis.zcard(DUE) + await self._redis.zcard(LEASE) < len(self._monitors):
+            if stopping.is_set():
+                return False
+            for child in (*self._nodes, self._worker):
+                if child and child.ended:
+                    raise ConfigurationError(f"the demo's {child.log.stem} ended at its start:", *child.last_words())
+            if time.monotonic() > give_up_s:
+                raise Unavailable("redis", f"the schedule was not whole within {_READY_WITHIN_S:g} s")
+            await asyncio.sleep(_LOOK_S)
+        self._began_ms, self._began_s = now_ms(), time.monotonic()
+        return True
+
+    def watch(self) -> None:
+        """Read the ledgers, push, and start again what has ended."""
+        self._read()
+        now_s = time.monotonic()
+        if self._push_id and now_s >= self._push_again_s:
+            self._push()
+        for place, node in enumerate(self._nodes):
+            if (node is None or node.ended) and self._may_restart(place, now_s):
+                self._nodes[place] = self._start_node(place)
+        if (self._worker is None or self._worker.ended) and self._may_restart(-1, now_s):
+            self._worker = self._start_worker()
+
+    def end(self) -> None:
+        """End every process, and read what they wrote."""
+        children = [child for child in (*self._nodes, self._worker) if child]
+        for child in children:
+            child.ask_to_stop()
+        for child in children:
+            child.stop()
+        self._read()
+
+    def totals(self, at_ms: int) -> Totals:
+        """Judge all runs as of `at_ms`."""
+        flushes = tuple(event.at_ms for event in self.events if event.breakage is Breakage.FLUSH)
+        deaths = tuple(event.at_ms for event in self.events if event.breakage is Breakage.NODE)
+        return self.book.totals(self._began_ms, at_ms, Incidents(flushes, deaths))
+
+    def healed(self) -> int:
+        """Return how many monitors came back whose id was held by a planted or abandoned task."""
+        held = [event for event in self.events if event.breakage in (Breakage.PLANT, Breakage.WORKER)]
+        return sum(self.book.came_back(event.monitor_ids, event.at_ms) for event in held)
+
+    async def hurt(self, breakage: Breakage) -> bool:
+        """Do it now; False if this is not the moment, such as no check running whose worker could die."""
+        at_ms, at_s = now_ms(), self.elapsed_s
+        match breakage:
+            case Breakage.WORKER:
+                hurt = await self._kill_worker()
+            case Breakage.PLANT:
+                hurt = await self._plant()
+            case Breakage.NODE:
+                hurt = self._kill_node()
+            case Breakage.FLUSH:
+                await self._redis.flushall()
+                hurt = self._all()
+        if hurt:
+            self.events.append(Event(at_ms, at_s, breakage, hurt))
+        return bool(hurt)
+
+    def _all(self) -> tuple[str, ...]:
+        return tuple(str(monitor.id) for monitor in self._monitors)
+
+    def _kill_node(self) -> tuple[str, ...]:
+        node = self._nodes[0]
+        if node is None or node.ended:
+            return ()
+        node.kill()
+        return self._all()
+
+    async def _kill_worker(self) -> tuple[str, ...]:
+        if self._worker is None or self._worker.ended:
+            return ()
+        if not self.instant and not await self._redis.llen(keys.ACTIVE):
+            return ()
+        self._worker.kill()
+        self._read()
+        abandoned = []
+        for name in await self._redis.lrange(keys.ACTIVE, 0, -1):
+            message = await message_of(self._redis, bytes(name).decode())
+            lease_s = await self._redis.zscore(keys.LEASE, name)
+            if message is not None and lease_s is not None:
+                check = read_check(message.payload)
+                until_ms = int(lease_s) * 1000 + _ORPHAN_AFTER_MS
+                self.book.abandon(check.monitor_id, check.scheduled_ms, now_ms(), until_ms)
+                abandoned.append(check.monitor_id)
+        # With none in its hands it still died: then all monitors are what it did not look at.
+        return tuple(abandoned) or self._all()
+
+    async def _plant(self) -> tuple[str, ...]:
+        plant = self._redis.register_script(files(__package__).joinpath("plant.lua").read_text())
+        planted: list[str] = []
+        for monitor in self._monitors:
+            message = encode_task(monitor.id, monitor.timeout_s, b'{"monitor_type": "demo"}')
+            name = task_id(monitor.id)
+            if await plant(keys=[keys.ARCHIVED, keys.TASK + name], args=[name, message, now_ms() // 1000]):
+                planted.append(str(monitor.id))
+            if len(planted) == PLANTED:
+                break
+        return tuple(planted)
+
+    def _read(self) -> None:
+        for entries in self._reader.new_entries():
+            self.book.add(entries)
+
+    def _push(self) -> None:
+        if self._push_id:
+            self._results.push(self._push_id, now_ms())
+            self._push_again_s = time.monotonic() + self._monitors[0].interval_s / 2
+
+    def _may_restart(self, place: int, now_s: float) -> bool:
+        """Tell whether it has been down for long enough; the first call only notes that it is down."""
+        if now_s < self._restart_at_s.setdefault(place, now_s + _RESTART_AFTER_S):
+            return False
+        del self._restart_at_s[place]
+        return True
+
+    def _start_node(self, place: int) -> Child:
+        variables = {
+            "DB_TYPE": "sqlite",
+            "DB_NAME": str(self._database),
+            "REDIS_HOST": HOST,
+            "REDIS_PORT": str(self._redis_port),
+            "MODE": "prod",
+            "LOG_LEVEL": "info",
+            "PRODUCER_CONCURRENCY": "4",
+        }
+        return Child(["-m", "peekaping_producer", "run"], self._folder, f"producer-{place + 1}.log", variables)
+
+    def _start_worker(self) -> Child:
+        self._workers_started += 1
+        options = WorkerOptions(
+            redis_port=self._redis_port,
+            database=str(self._database),
+            ledger=str(self._folder / f"worker-{self._workers_started}.ledger"),
+            instant=self.instant,
+        )
+        arguments = ["-m", "peekaping_producer.demo.worker", msgspec.json.encode(options).decode()]
+        return Child(arguments, self._folder, "worker.log", {})

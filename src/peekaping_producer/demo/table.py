@@ -1,0 +1,114 @@
+"""The live table, and the summary at the end."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from peekaping_producer.cadence import cadence
+from peekaping_producer.demo.book import Book, Totals
+from peekaping_producer.demo.breakage import Event
+from peekaping_producer.demo.judgement import lateness_ms
+from peekaping_producer.demo.ledger import Finished, Outcome
+from peekaping_producer.demo.sample import Sample
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.text import Text
+
+ROWS = 15
+_BARS = "▁▂▃▄▅▆▇█"
+_STYLES: dict[Outcome, str] = {
+    "up": "green",
+    "down": "red",
+    "pending": "yellow",
+    "maintenance": "blue",
+    "dropped": "magenta",
+    "failed": "magenta",
+}
+
+
+class State(Struct, frozen=True):
+    """What the table shows beside the book."""
+
+    now_ms: int
+    elapsed_s: float
+    due_ms: Mapping[str, float]
+    """The next run of the monitors shown."""
+    totals: Totals
+    pending: int
+    active: int
+    nodes: int
+    events: Sequence[Event]
+
+
+def render(monitors: Sequence[Sample], book: Book, state: State) -> "Group":
+    """Draw the table with its totals below."""
+    from rich.console import Group  # noqa: PLC0415 - an extra
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in ("monitor", "type", "last result"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("next run", justify="right")
+    table.add_column("lateness", justify="right")
+    table.add_column("last runs", no_wrap=True, min_width=24)
+    for monitor in monitors[:ROWS]:
+        table.add_row(*_row(monitor, book, state))
+    lines = [Text(f"… and {len(monitors) - ROWS:,} more", style="dim")] if len(monitors) > ROWS else []
+    lines += [Text(), Text(totals_line(state.totals, state.pending, state.active, state.nodes), style="bold")]
+    lines += [Text(line, style="yellow") for line in event_lines(state.events, book)[-6:]]
+    lines.append(Text(f"{state.elapsed_s:.0f} s; Ctrl-C ends it", style="dim"))
+    return Group(table, *lines)
+
+
+def totals_line(totals: Totals, pending: int, active: int, nodes: int) -> str:
+    """Return the totals in one line."""
+    return (
+        f"{totals.runs:,} runs, {totals.missed} missed, {totals.doubled} doubled; "
+        f"lateness p50 {totals.lateness_p50_ms} ms, p99 {totals.lateness_p99_ms} ms; "
+        f"queue {pending} pending, {active} active; {nodes} node{'' if nodes == 1 else 's'}"
+    )
+
+
+def event_lines(events: Sequence[Event], book: Book) -> list[str]:
+    """Return what was broken, a line each, and how much of it has come back."""
+    lines = []
+    for event in events:
+        back = book.came_back(event.monitor_ids, event.at_ms)
+        lines.append(
+            f"{event.at_s:4.0f} s  {event.breakage}: {back} of {len(event.monitor_ids)} monitors have run since"
+        )
+    return lines
+
+
+def _row(monitor: Sample, book: Book, state: State) -> "Sequence[str | Text]":
+    from rich.text import Text  # noqa: PLC0415 - an extra
+
+    results = book.results(monitor.id)
+    last_ms, due_ms = book.last_run_ms(monitor.id), state.due_ms.get(monitor.id)
+    grid = cadence(monitor.id, monitor.interval_s)
+    return (
+        monitor.name,
+        monitor.type,
+        Text(_told(results[-1]), style=_STYLES[results[-1].outcome]) if results else Text("…", style="dim"),
+        "now" if due_ms is None else f"{max(0.0, (due_ms - state.now_ms) / 1000):.1f} s",
+        "" if last_ms is None else f"{lateness_ms(grid, last_ms)} ms",
+        _sparkline(results, monitor.timeout_s * 1000),
+    )
+
+
+def _told(result: Finished) -> str:
+    ping = f" {result.ping_ms} ms" if result.outcome == "up" and result.ping_ms else ""
+    return f"{result.outcome.upper()}{ping}  {result.text}"[:40]
+
+
+def _sparkline(results: Sequence[Finished], most_ms: int) -> "Text":
+    from rich.text import Text  # noqa: PLC0415 - an extra
+
+    line = Text()
+    for result in results:
+        height = 7 if result.outcome in ("down", "failed") else min(6, round(6 * (result.ping_ms / most_ms) ** 0.5))
+        line.append(_BARS[height], style=_STYLES[result.outcome])
+    return line

@@ -1,0 +1,208 @@
+"""The whole producer as a process of its own, and in this one with shorter durations; its log lines can be awaited."""
+
+import asyncio
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from peekaping_producer.app import produce
+from peekaping_producer.config import LogLevel, Mode, Settings
+from peekaping_producer.node import Stop
+from peekaping_producer.observe.log import make_logger
+from peekaping_producer.timing import Timing
+
+Line = dict[str, Any]
+"""One parsed log line."""
+WITHIN_S = 20.0
+"""A start of Python takes a second where the tests have the machine to themselves, and more beside others."""
+_LINE_MAX_BYTES = 1 << 20
+
+GRACEFUL = ["Shutdown signal received, stopping producer...", "Producer stopped gracefully"]
+
+
+class Ended:
+    """A process that has ended: its exit code, its log lines, and what it wrote to standard error."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code = code
+        self.out = out
+        self.err = err
+
+    @property
+    def problems(self) -> list[str]:
+        """The lines of standard error."""
+        return self.err.splitlines()
+
+
+class Producer:
+    """A running process, and the JSON lines it has logged so far."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.lines: list[Line] = []
+        self.err = ""
+        self._process = process
+        self._changed = asyncio.Condition()
+        self._closed = False
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def events(self) -> list[str]:
+        """The events logged so far."""
+        return [line["event"] for line in self.lines]
+
+    def logged(self, event: str) -> list[Line]:
+        """Return the lines of one event."""
+        return [line for line in self.lines if line["event"] == event]
+
+    async def until_logged(self, event: str, times: int = 1) -> Line:
+        """Wait until an event has been logged so often; return its last line."""
+        await self.until(lambda: len(self.logged(event)) >= times, f"{times} × {event!r}")
+        return self.logged(event)[times - 1]
+
+    async def until(self, condition: Callable[[], bool], what: str = "the condition") -> None:
+        """Wait until `condition` holds, looked at after each line; raises AssertionError with the log if it never does."""
+        try:
+            async with asyncio.timeout(WITHIN_S), self._changed:
+                await self._changed.wait_for(lambda: condition() or self._closed)
+        except TimeoutError:
+            pass  # told below, with the log
+        assert condition(), f"{what}: not within {WITHIN_S:g} s or before the end; log: {self.lines}; {self.err}"
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self._process.send_signal(number)
+
+    async def ended(self) -> int:
+        """Wait for its end; return the exit code, negative for a signal."""
+        async with asyncio.timeout(WITHIN_S):
+            return await self._process.wait()
+
+    async def stop(self) -> int:
+        """Send SIGTERM, and SIGKILL to one that does not mind it; return the exit code."""
+        if self._process.returncode is None:
+            self._process.terminate()
+            try:
+                return await self.ended()
+            except TimeoutError:
+                self._process.kill()
+        return await self._process.wait()
+
+    async def _read_log(self) -> None:
+        assert self._process.stdout is not None
+        try:
+            async for line in self._process.stdout:
+                async with self._changed:
+                    self.lines.append(json.loads(line))
+                    self._changed.notify_all()
+        finally:
+            async with self._changed:
+                self._closed = True
+                self._changed.notify_all()
+
+    async def _read_err(self) -> None:
+        assert self._process.stderr is not None
+        async for line in self._process.stderr:
+            self.err += line.decode()
+
+
+def command(*arguments: str) -> list[str]:
+    """Return the command line of the producer with this interpreter."""
+    return [sys.executable, "-m", "peekaping_producer", *arguments]
+
+
+def environment(**variables: object) -> dict[str, str]:
+    """Return a whole environment: quiet defaults and these variables, nothing inherited."""
+    return {"MODE": "prod", "REDIS_HOST": "127.0.0.1"} | {name: str(value) for name, value in variables.items()}
+
+
+@asynccontextmanager
+async def started(
+    folder: Path, *, arguments: Sequence[str] = ("run",), **variables: object
+) -> AsyncIterator[Producer]:
+    """Start the process in `folder` for the time of the block; its lines must be JSON and stay below a megabyte."""
+    process = await asyncio.create_subprocess_exec(
+        *command(*arguments),
+        cwd=folder,
+        env=environment(**variables),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        limit=_LINE_MAX_BYTES,
+    )
+    producer = Producer(process)
+    async with asyncio.TaskGroup() as readers:
+        readers.create_task(producer._read_log())
+        readers.create_task(producer._read_err())
+        try:
+            yield producer
+        finally:
+            await producer.stop()
+
+
+def run_to_the_end(folder: Path, *arguments: str, **variables: object) -> Ended:
+    """Run the process until it ends by itself."""
+    done = subprocess.run(
+        command(*arguments),
+        cwd=folder,
+        env=environment(**variables),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+        check=False,
+    )
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+class InProcess:
+    """The producer as a task of this process, with durations of the test's choice."""
+
+    def __init__(self) -> None:
+        self.stop = Stop()
+        self._stream = io.StringIO()
+
+    @property
+    def lines(self) -> list[Line]:
+        """All lines logged so far."""
+        return [json.loads(line) for line in self._stream.getvalue().splitlines()]
+
+    def logged(self, event: str) -> list[Line]:
+        """Return the lines of one event."""
+        return [line for line in self.lines if line["event"] == event]
+
+    async def until_logged(self, event: str, times: int = 1) -> Line:
+        """Wait until an event has been logged so often; return its last line."""
+        await until(lambda: len(self.logged(event)) >= times, lambda: f"{times} × {event!r}; log: {self.lines}")
+        return self.logged(event)[times - 1]
+
+
+@asynccontextmanager
+async def producing(settings: Settings, timing: Timing) -> AsyncIterator[InProcess]:
+    """Run the producer in this process for the time of the block; its end is a clean one."""
+    producer = InProcess()
+    log = make_logger(Mode.PROD, LogLevel.DEBUG, "test", producer._stream)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(produce(settings, log, timing, producer.stop))
+        try:
+            yield producer
+        finally:
+            producer.stop.set()
+
+
+async def until(condition: Callable[[], bool], what: Callable[[], str] = lambda: "the condition") -> None:
+    """Wait until `condition` holds; raises AssertionError if it does not in time."""
+    give_up = time.monotonic() + WITHIN_S
+    while not condition():
+        assert time.monotonic() < give_up, f"not within {WITHIN_S:g} s: {what()}"
+        await asyncio.sleep(0.01)

@@ -1,0 +1,89 @@
+"""The tally: counts by outcome, and lateness in memory that does not grow with the number of checks."""
+
+import math
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peekaping_producer.observe.tally import Tally, percentile
+from peekaping_producer.schedule.store import Outcome
+
+
+def test_nothing_was_counted() -> None:
+    totals = Tally().take()
+    assert totals.checks == {}
+    assert totals.lateness_p50_ms is None
+    assert totals.lateness_p99_ms is None
+
+
+def test_outcomes_are_counted_by_name() -> None:
+    tally = Tally()
+    tally.count([Outcome.ENQUEUED, Outcome.LOST, Outcome.ENQUEUED])
+    tally.add("aside", 3)
+    tally.add("enqueued", 1)
+    tally.add("gone", 0)
+    assert tally.take().checks == {"enqueued": 3, "lost": 1, "aside": 3}
+
+
+def test_taking_begins_anew() -> None:
+    tally = Tally()
+    tally.count(["enqueued"])
+    tally.late([5])
+    first = tally.take()
+    tally.count(["lost"])
+    assert first.checks == {"enqueued": 1}
+    assert tally.take().checks == {"lost": 1}
+    assert tally.take().lateness_p50_ms is None
+
+
+def test_the_percentiles_of_a_hundred() -> None:
+    tally = Tally()
+    tally.late(range(100))
+    totals = tally.take()
+    assert (totals.lateness_p50_ms, totals.lateness_p99_ms) == (49, 98)
+
+
+def test_one_late_check_among_many_is_not_p99() -> None:
+    tally = Tally()
+    tally.late([0] * 999 + [50_000])
+    assert tally.take().lateness_p99_ms == 0
+
+
+def test_one_alone_is_every_percentile() -> None:
+    tally = Tally()
+    tally.late([42.9])
+    totals = tally.take()
+    assert (totals.lateness_p50_ms, totals.lateness_p99_ms) == (42, 42)
+
+
+@pytest.mark.parametrize("garbage", [-5.0, -math.inf, math.inf, math.nan])
+def test_garbage_counts_as_not_late(garbage: float) -> None:
+    tally = Tally()
+    tally.late([garbage])
+    assert tally.take().lateness_p99_ms == 0
+
+
+@given(st.lists(st.floats(0, 1e15), min_size=1, max_size=200))
+def test_a_percentile_is_the_true_one_but_for_its_last_digits(lateness_ms: list[float]) -> None:
+    tally = Tally()
+    tally.late(lateness_ms)
+    totals = tally.take()
+    for share, shown in ((0.5, totals.lateness_p50_ms), (0.99, totals.lateness_p99_ms)):
+        true = int(sorted(lateness_ms)[math.ceil(len(lateness_ms) * share) - 1])
+        assert shown is not None
+        assert true * 0.9 <= shown + 1e-9
+        assert shown <= true
+
+
+def test_memory_does_not_grow_with_the_number_of_checks() -> None:
+    tally = Tally()
+    tally.late(range(100_000))
+    tally.late(float(value) for value in range(10**15, 10**15 + 10_000))
+    # Two digits of each power of ten.
+    assert len(tally._lateness) <= 90 * 16
+
+
+def test_percentile_of_nothing() -> None:
+    assert percentile(Counter(), 0.5) is None
