@@ -46,7 +46,7 @@ def run() -> None:
 
 
 @app.command()
-def demo(  # noqa: PLR0913 - each is an option
+def demo(
     monitors: Annotated[
         int | None, typer.Option(help="How many monitors, up to 100,000; default: a named dozen.")
     ] = None,

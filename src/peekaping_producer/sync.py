@@ -45,15 +45,24 @@ class Sweeper:
         backoff = Backoff(self._timing.retry_first_s, self._timing.retry_cap_s)
         while not self._node.stop:
             try:
+                epoch = await self._schedule.epoch()
                 swept = await self.sweep()
+                self._node.database.worked()
+                self._tell(swept)
+                await self._until_next(epoch)
             except Unavailable as error:
                 self._node.failed(error)
                 await self._node.stop.within(backoff.next_delay_s())
-                continue
-            backoff.reset()
-            self._node.database.worked()
-            self._tell(swept)
-            await self._node.stop.within(self._timing.sweep_every_s)
+            else:
+                backoff.reset()
+
+    async def _until_next(self, epoch: str) -> None:
+        """Wait until the next sweep is due, which is at once when Redis has lost its data."""
+        next_s = time.monotonic() + self._timing.sweep_every_s
+        while time.monotonic() < next_s and not await self._node.stop.within(self._timing.epoch_every_s):
+            if await self._schedule.epoch() != epoch:
+                self._node.log.warning("Redis lost its data, the schedule is being rebuilt")
+                return
 
     async def sweep(self) -> Swept:
         """Schedule every active monitor once; raises Unavailable when a page could not be read or written."""

@@ -24,6 +24,8 @@ class Timing(Struct, frozen=True):
     reclaim_limit: int = 1_000
     sweep_every_s: float = 30.0
     sweep_page: int = 1_000
+    epoch_every_s: float = 1.0
+    """How often a node looks whether Redis still has its data."""
     summary_every_s: float = 60.0
     redis_timeout_s: float = 2.0
     """A Redis command that takes longer counts as unanswered."""

@@ -109,7 +109,8 @@ async def test_a_host_without_an_address_is_a_matter_of_time() -> None:
 async def test_a_refused_login_names_the_variables_and_shows_no_password(postgres_db: PostgresDatabase) -> None:
     await postgres_db.execute(
         f"DO $$ BEGIN CREATE ROLE {GUEST} LOGIN PASSWORD '{PASSWORD}';"
-        " EXCEPTION WHEN duplicate_object THEN NULL; END $$"
+        " EXCEPTION WHEN duplicate_object THEN NULL; END $$;"
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {GUEST}"
     )
 
     problem = await refusal(postgres_db.settings(db_user=GUEST, db_pass=WRONG))

@@ -158,4 +158,3 @@ def test_the_phase_is_the_documented_hash() -> None:
     monitor = MonitorId("11111111-1111-4111-8111-111111111111")
     # The figure is from coreutils' b2sum.
     assert cadence(monitor, 3600).phase_ms == 0x2319C9A9904F5B67 % 3_600_000
-

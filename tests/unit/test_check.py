@@ -1,7 +1,7 @@
 """From a snapshot to the task a worker reads: which keys are there, in which form (PROTOCOL 2)."""
 
 import json
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -183,7 +183,7 @@ def test_types_that_do_not(type_: str) -> None:
         ('{"check_cert_expiry": true}', True),
         ('{"check_cert_expiry": false}', False),
         ('{"CHECK_Cert_expiry": true}', True),
-        ('{"checK_cert_expiry": true}', True),
+        ('{"chec\u212a_cert_expiry": true}', True),
         (r'{"check\u005fcert_expiry": true}', True),
         ('{"check_cert_expiry": false, "Check_Cert_Expiry": true}', True),
         ('{"check_cert_expiry": true, "Check_Cert_Expiry": false}', False),
@@ -227,8 +227,3 @@ def test_a_stale_task_is_older_than_any_workers_patience() -> None:
     assert (task.id, task.queue, task.type) == (f"healthcheck:{ID}", "healthcheck", "monitor:healthcheck")
     assert task.timeout > 0
     assert (body["monitor_id"], bool(body["monitor_type"])) == (ID, True)
-
-
-def test_instants_are_utc_whatever_the_row_said() -> None:
-    elsewhere = BEAT.time.astimezone(timezone(timedelta(hours=2))).astimezone(UTC)
-    assert rfc3339(elsewhere) == "2026-01-02T03:04:05.12Z"

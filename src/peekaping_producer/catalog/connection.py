@@ -6,12 +6,13 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 from urllib.parse import quote
 
 import aiosqlite
 import asyncpg
-from sqlalchemy import URL, AsyncAdaptedQueuePool
+from sqlalchemy import URL, AdaptedConnection, AsyncAdaptedQueuePool, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -19,15 +20,17 @@ from peekaping_producer.config import DbType, Settings
 from peekaping_producer.errors import ConfigurationError, Unavailable
 
 CONNECT_TIMEOUT_S = 5.0
+_SQLITE_REOPEN_S = 30
+"""A file put in the place of the one that is open, as by a restore, is noticed within this."""
 _CLOSE_TIMEOUT_S = 0.1
 """What saying goodbye to a server may take beyond a deadline that it let pass."""
 _OPERATORS_SQLSTATES = {
     "28000": "DB_USER or DB_PASS is refused",
     "28P01": "DB_USER or DB_PASS is refused",
-    "3D000": "DB_NAME does not exist",
+    "3D000": "DB_NAME names no database of this server",
     "42501": "DB_USER lacks a right, SELECT is needed",
 }
-_SQLITE_NOTADB = 26
+_SQLITE_CORRUPT, _SQLITE_NOTADB = 11, 26
 
 
 def open_engine(settings: Settings, connections: int, statement_timeout_s: float) -> AsyncEngine:
@@ -43,7 +46,11 @@ def open_engine(settings: Settings, connections: int, statement_timeout_s: float
         "isolation_level": "AUTOCOMMIT",
     }
     if settings.db_type is DbType.SQLITE:
-        return create_async_engine("sqlite+aiosqlite://", async_creator=_sqlite(settings.db_name), **pool)
+        engine = create_async_engine(
+            "sqlite+aiosqlite://", async_creator=_sqlite(settings.db_name), pool_recycle=_SQLITE_REOPEN_S, **pool
+        )
+        event.listen(engine.sync_engine, "invalidate", _interrupt)
+        return engine
     if settings.db_type is DbType.POSTGRES:
         password = settings.db_pass.get_secret_value() if settings.db_pass else None
         url = URL.create(
@@ -105,8 +112,12 @@ def operators_mend(error: Unavailable, settings: Settings) -> ConfigurationError
         return ConfigurationError(f"{advice} by the database at DB_HOST: {error.reason}")
     if settings.db_type is DbType.SQLITE and Path(settings.db_name).is_dir():
         return ConfigurationError(f"DB_NAME is {settings.db_name!r}: a folder, not an SQLite file")
-    if getattr(cause, "sqlite_errorcode", None) == _SQLITE_NOTADB:
+    # The low byte is the kind of error, the rest its details.
+    code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
+    if code == _SQLITE_NOTADB:
         return ConfigurationError(f"DB_NAME is {settings.db_name!r}: not an SQLite file")
+    if code == _SQLITE_CORRUPT:
+        return ConfigurationError(f"DB_NAME is {settings.db_name!r}: a damaged SQLite file, restore it from a copy")
     return None
 
 
@@ -136,9 +147,14 @@ class _SqliteConnection(aiosqlite.Connection):
         return self
 
 
+def _interrupt(connection: DBAPIConnection, _record: object, _error: object) -> None:
+    """End the statement that a given-up connection may still be at: closing would wait for its thread."""
+    cast("AdaptedConnection", connection).run_async(lambda driver: driver.interrupt())
+
+
 def _sqlite(name: str) -> Callable[[], Awaitable[aiosqlite.Connection]]:
     """Return what opens the file read-only, even while others write to it, whatever its name holds."""
-    uri = f"file:{quote(os.path.abspath(name))}?mode=ro"
+    uri = f"file:{quote(os.fsencode(os.path.abspath(name)))}?mode=ro"
 
     async def connect() -> aiosqlite.Connection:
         connection = await _SqliteConnection(lambda: sqlite3.connect(uri, uri=True, timeout=1.0), 64).opened()

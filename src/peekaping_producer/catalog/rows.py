@@ -46,7 +46,10 @@ def heartbeat(row: Row) -> Heartbeat:
     for field in ("important", "notified"):
         values[field] = _bool(values[field])
     for field in ("time", "end_time"):
-        values[field] = instant(values[field])
+        try:
+            values[field] = instant(values[field])
+        except CorruptRecord as error:
+            raise CorruptRecord(f"newest heartbeat: {field} {error.reason}") from None
     return _value(values, Heartbeat, "newest heartbeat: ")
 
 
@@ -62,15 +65,18 @@ def maintenance(row: Row) -> Maintenance:
         _text_or_none(start_time),
         _text_or_none(end_time),
         interval_day if type(interval_day) is int else None,
-        _text_or_none(cron),
+        # A strategy that can't be read must not turn into `cron`, as an unknown one does.
+        _text_or_none(cron) if isinstance(strategy, str) else None,
         _text_or_none(timezone),
         duration if type(duration) is int else None,
     )
 
 
 def schedulable(row: Row) -> Schedulable:
-    """Return the value of a row of id, interval and created_at."""
-    id_, interval, created_at = row
+    """Return the value of a row of id, interval, created_at and active, which in SQLite may hold anything."""
+    id_, interval, created_at, active = row
+    if _bool(active) is not True:
+        raise CorruptRecord("active is neither true nor false")
     try:
         created = instant(created_at)
     except CorruptRecord:
@@ -86,10 +92,15 @@ def instant(value: object) -> datetime | None:
         try:
             value = datetime.fromisoformat(value)
         except ValueError:
-            raise CorruptRecord("a timestamp that can't be read") from None
+            raise CorruptRecord("is no date and time") from None
     if not isinstance(value, datetime):
-        raise CorruptRecord(f"a timestamp that is of type {type(value).__name__}")
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        raise CorruptRecord(f"is no date and time but of type {type(value).__name__}")
+    if value.tzinfo is None:
+        return value.replace(tzinfo=UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise CorruptRecord("is beyond the years 1 to 9999 in UTC") from None
 
 
 def _value(values: dict[str, Any], type_: type[T], where: str) -> T:

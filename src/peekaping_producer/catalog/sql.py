@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, cast
 
-from sqlalchemy import Connection, Select, inspect
+from sqlalchemy import Connection, Select, inspect, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from peekaping_producer.catalog import rows
@@ -37,6 +37,10 @@ class SqlCatalog:
         try:
             async with answered(CONNECT_TIMEOUT_S), self._engine.connect() as connection:
                 missing = await connection.run_sync(_missing)
+                if not missing:
+                    # Names can be seen without the right to read; rows can't.
+                    for table in TABLES:
+                        await connection.execute(select(table).limit(0))
         except Unavailable as error:
             mend = operators_mend(error, self._settings)
             if mend:
@@ -156,7 +160,7 @@ def _reading(
         try:
             heartbeats[row[1]] = rows.heartbeat(row)
         except CorruptRecord as error:
-            heartbeats[row[1]] = f"newest heartbeat: {error.reason}"
+            heartbeats[row[1]] = error.reason
 
     found: dict[MonitorId, Snapshot] = {}
     for id_, monitor in monitors.items():

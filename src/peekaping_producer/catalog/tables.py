@@ -17,6 +17,7 @@ from sqlalchemy import (
     Text,
     bindparam,
     cast,
+    false,
     func,
     select,
     true,
@@ -82,7 +83,7 @@ def statements(dialect: str) -> Statements:
     newest = (
         select(older.c.id).where(older.c.monitor_id == m.id).order_by(older.c.time.desc()).limit(1).scalar_subquery()
     )
-    page = select(text(m.id), m.interval, m.created_at).where(m.active.is_(true())).order_by(m.id)
+    page = select(text(m.id), m.interval, m.created_at, m.active).where(m.active.is_not(false())).order_by(m.id)
     page = page.limit(bindparam("limit"))
     strays = None
     if not postgres:

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 PLANTED = 3
 """Monitors that get an archived task."""
-_CYCLE_S = 80.0
+_CYCLE_S = 90.0
 """Without an end in sight, all of it comes again after this."""
 
 
@@ -19,7 +19,7 @@ class Breakage(StrEnum):
     FLUSH = "Redis flushed"
 
 
-_ORDER = ((0.15, Breakage.WORKER), (0.3, Breakage.PLANT), (0.45, Breakage.NODE), (0.6, Breakage.FLUSH))
+_ORDER = ((0.1, Breakage.WORKER), (0.2, Breakage.PLANT), (0.3, Breakage.NODE), (0.45, Breakage.FLUSH))
 """At which part of the run."""
 
 
@@ -37,7 +37,7 @@ class Plan:
     """Which breakage comes next."""
 
     def __init__(self, seconds: float | None) -> None:
-        """Spread them over a run of `seconds`, or over rounds of 80 s in one without an end."""
+        """Spread them over a run of `seconds`, or over rounds of 90 s in one without an end."""
         self._cycle_s = seconds or _CYCLE_S
         self._rounds = 1 if seconds else None
         self._done = 0

@@ -23,7 +23,7 @@ class Child:
         environment |= {"PYTHONPATH": str(Path(peekaping_producer.__file__).parents[1]), "TZ": "UTC", **variables}
         self.log = folder / log
         with self.log.open("ab") as said:
-            self._process = subprocess.Popen(  # noqa: S603 - this interpreter and this package
+            self._process = subprocess.Popen(
                 _command([sys.executable, *arguments]),
                 cwd=folder,
                 env=environment,

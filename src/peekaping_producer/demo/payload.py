@@ -27,14 +27,14 @@ class Check(Struct, frozen=True):
     timeout: int = 0
     """Seconds."""
     config: str = ""
-    scheduled_at: datetime = datetime.min
+    scheduled_at: datetime | None = None
     last_heartbeat: LastHeartbeat | None = None
     is_under_maintenance: bool = False
 
     @property
     def scheduled_ms(self) -> int:
         """`scheduled_at` in Unix milliseconds; 0 if it is missing."""
-        return round(self.scheduled_at.timestamp() * 1000) if self.scheduled_at.tzinfo else 0
+        return round(self.scheduled_at.timestamp() * 1000) if self.scheduled_at else 0
 
     def is_stale(self, now_ms: int) -> bool:
         """Tell whether it is too old to be worth a result."""
@@ -47,7 +47,7 @@ _decoder = msgspec.json.Decoder(Check)
 def read_check(payload: bytes) -> Check:
     """Read a task's payload; raises ValueError where a worker would archive the task."""
     check = _decoder.decode(payload)
-    if check.scheduled_at is not datetime.min and check.scheduled_at.tzinfo is None:
+    if check.scheduled_at and check.scheduled_at.tzinfo is None:
         raise ValueError("scheduled_at has no zone")
     if not check.monitor_type:
         raise ValueError("monitor_type is missing")

@@ -106,7 +106,7 @@ class Queue:
         )
 
     async def beat(self, running: Sequence[Taken], owned: Sequence[str]) -> int:
-        """Announce this server and its running tasks, renew the leases of those still owned; return their new end, ms."""
+        """Announce this server and its running tasks, renew the leases of those owned; return their new end, ms."""
         now_s = now_ms() // 1000
         lasting_s = int(2 * BEAT_EVERY_S)
         async with self._redis.pipeline(transaction=True) as pipe:
@@ -135,7 +135,7 @@ class Queue:
         cutoff_s = now_ms() // 1000 - RECOVER_AFTER_S
         recovered = 0
         for task_id in await self._redis.zrangebyscore(keys.LEASE, "-inf", cutoff_s):
-            if message := await message_of(self._redis, task_id.decode()):
+            if message := await message_of(self._redis, text_of(task_id)):
                 recovered += await self.archive(message, LEASE_EXPIRED)
         return recovered
 
@@ -165,6 +165,11 @@ class Queue:
         info.start_time.FromMilliseconds(task.taken_ms)
         info.deadline.FromMilliseconds(task.deadline_ms)
         return bytes(info.SerializeToString())
+
+
+def text_of(reply: object) -> str:
+    """Return a task's id as it comes from a list of Redis."""
+    return reply.decode() if isinstance(reply, bytes) else str(reply)
 
 
 async def message_of(redis: Redis, task_id: str) -> TaskMessage | None:

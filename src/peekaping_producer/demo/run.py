@@ -39,7 +39,7 @@ CHECKS_PER_S = 2_000
 """What the little worker is asked to do at most: the default interval grows with the monitors."""
 DEFAULT_INTERVAL_S = 5
 DEFAULT_SECONDS = 30.0
-DEFAULT_BREAKING_SECONDS = 60.0
+DEFAULT_BREAKING_SECONDS = 90.0
 _TICK_S = 0.2
 _TELL_EVERY_S = 5.0
 _JUDGE_SHARE = 20
@@ -52,7 +52,7 @@ class Options(Struct, frozen=True):
     monitors: int | None = None
     """None: a dozen with names."""
     seconds: float | None = None
-    """None: until Ctrl-C on a terminal, else half a minute; a minute if things get broken."""
+    """None: until Ctrl-C on a terminal, else half a minute; 90 seconds if things get broken."""
     interval_s: int | None = None
     nodes: int = 1
     as_json: bool = False
@@ -147,13 +147,13 @@ async def _run(options: Options, folder: Path, server: EmbeddedRedis) -> Report:
 class _Show:
     """What is seen of the demo while it runs: a live table on a terminal, else lines on standard error."""
 
-    def __init__(  # noqa: PLR0913 - the demo's parts
+    def __init__(
         self, options: Options, stage: Stage, monitors: list[Sample], redis: Redis, *, live: bool, seconds: float | None
     ) -> None:
         self._options, self._stage, self._monitors, self._redis = options, stage, monitors, redis
         self._live, self._seconds = live, seconds
         self._plan = Plan(seconds) if options.breaking else None
-        self._update: "_Update | None" = None
+        self._update: _Update | None = None
         self._totals: Totals | None = None
         self._judge_again_s = 0.0
         self._tell_again_s = 0.0

@@ -18,7 +18,8 @@ PUSH = "nightly backup (push)"
 _DAY_MS = 24 * 3600 * 1000
 _MONITOR = (
     "INSERT INTO monitors (id, type, name, interval, timeout, max_retries, retry_interval, resend_interval, active,"
-    " status, created_at, updated_at, config, proxy_id, push_token) VALUES (?, ?, ?, ?, ?, 0, ?, 0, 1, 2, ?, ?, ?, NULL, ?)"
+    " status, created_at, updated_at, config, proxy_id, push_token)"
+    " VALUES (?, ?, ?, ?, ?, 0, ?, 0, 1, 2, ?, ?, ?, NULL, ?)"
 )
 
 
@@ -92,7 +93,7 @@ def _plain(targets: Targets) -> list[tuple[str, str, str]]:
     ]
 
 
-def _sample(  # noqa: PLR0913 - a row
+def _sample(
     name: str,
     kind: str,
     config: str,

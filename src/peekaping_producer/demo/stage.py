@@ -1,4 +1,4 @@
-"""Everything that runs in the demo beside Redis and the targets: producers, the worker, the push client, and their harm."""
+"""What runs in the demo beside Redis and the targets: producers, the worker, the push client; and what harms them."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ from peekaping_producer.demo.clock import now_ms
 from peekaping_producer.demo.judgement import Incidents
 from peekaping_producer.demo.ledger import LedgerReader
 from peekaping_producer.demo.payload import read_check
-from peekaping_producer.demo.queue import message_of
+from peekaping_producer.demo.queue import message_of, text_of
 from peekaping_producer.demo.results import Results
 from peekaping_producer.demo.sample import PUSH, Sample
 from peekaping_producer.demo.worker import WorkerOptions
@@ -31,14 +31,14 @@ from peekaping_producer.schedule.keys import DUE, LEASE
 _READY_WITHIN_S = 60.0
 _RESTART_AFTER_S = 1.0
 _ORPHAN_AFTER_MS = 3_000
-"""A dead worker's task counts as running until its lease has been over for two seconds, and leases are whole seconds."""
+"""A dead worker's task counts as running until its lease is over by two seconds; leases are in whole seconds."""
 _LOOK_S = 0.05
 
 
 class Stage:
     """The demo's processes, and what is known of them."""
 
-    def __init__(  # noqa: PLR0913 - the demo's parts
+    def __init__(
         self, folder: Path, redis_port: int, redis: Redis, monitors: Sequence[Sample], nodes: int, *, instant: bool
     ) -> None:
         """Describe them; nothing runs yet. `instant`: checks give their verdict without looking."""
@@ -168,7 +168,7 @@ class Stage:
         self._read()
         abandoned = []
         for name in await self._redis.lrange(keys.ACTIVE, 0, -1):
-            message = await message_of(self._redis, bytes(name).decode())
+            message = await message_of(self._redis, text_of(name))
             lease_s = await self._redis.zscore(keys.LEASE, name)
             if message is not None and lease_s is not None:
                 check = read_check(message.payload)

@@ -1,7 +1,7 @@
 """An honest little worker: takes health checks from the queue by asynq's rules, runs them, writes their results.
 
-A process of its own, `python -m peekaping_producer.demo.worker '<WorkerOptions as JSON>'`, so that it can be killed in the
-middle of checks.
+A process of its own, `python -m peekaping_producer.demo.worker '<WorkerOptions as JSON>'`, so that it can be killed
+in the middle of checks.
 """
 
 import asyncio

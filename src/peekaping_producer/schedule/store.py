@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from importlib.resources import files
 from typing import Literal, cast
+from uuid import uuid4
 
 from msgspec import Struct
 from redis.asyncio import Redis
@@ -17,7 +18,7 @@ from peekaping_producer.cadence import Cadence
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.monitor import MonitorId
 from peekaping_producer.schedule.connection import answered
-from peekaping_producer.schedule.keys import CLAIMS, DUE, LEASE
+from peekaping_producer.schedule.keys import CLAIMS, DUE, EPOCH, LEASE
 from peekaping_producer.timing import Timing
 
 _TASK_KEYS = (
@@ -160,6 +161,7 @@ class Schedule:
         self._reclaim = _script(redis, "reclaim")
         self._schedule = _script(redis, "schedule")
         self._remove = _script(redis, "task", "remove")
+        self._epoch = _script(redis, "epoch")
 
     async def claim(self, limit: int) -> Claim:
         """Claim at most `limit` due monitors. Never sent twice: a lost reply's batch comes back by reclaim."""
@@ -231,6 +233,12 @@ class Schedule:
         async with answered(self._timing.redis_timeout_s):
             reply = await self._remove(keys=keys, args=args)
         return cast("int", reply)
+
+    async def epoch(self) -> str:
+        """Return the mark of Redis' data: another one than last time means that it was lost in between."""
+        async with answered(self._timing.redis_timeout_s):
+            reply = await self._epoch(keys=(EPOCH,), args=(uuid4().hex,))
+        return _text(cast("bytes", reply))
 
     async def overview(self) -> Overview:
         """Count the schedule and find its longest overdue monitor."""
