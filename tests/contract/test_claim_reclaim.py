@@ -7,8 +7,6 @@ from uuid import UUID
 
 import pytest
 from redis.asyncio import Redis
-from support.asynq_states import fresh_message
-from support.redis_time import redis_now_ms, until_ms
 
 from peekaping_producer.cadence import cadence
 from peekaping_producer.embedded import HOST, EmbeddedRedis
@@ -17,6 +15,8 @@ from peekaping_producer.monitor import MonitorId
 from peekaping_producer.schedule.keys import CLAIMS, DUE, LEASE
 from peekaping_producer.schedule.store import Drop, Enqueue, Outcome, Overview, Release, Schedule
 from peekaping_producer.timing import Timing
+from support.asynq_states import fresh_message, score
+from support.redis_time import redis_now_ms, until_ms
 
 MONITOR = MonitorId("11111111-1111-4111-8111-111111111111")
 
@@ -82,7 +82,7 @@ async def test_odd_members_are_claimed_and_settled_as_they_are(redis: Redis, any
     released = await schedule.settle(claim, [Release(one.id, 0) for one in claim.claimed])
     assert released.outcomes == (Outcome.RELEASED,) * len(odd)
     assert sorted(await redis.zrange(DUE, 0, -1)) == sorted(odd)
-    await until_ms(redis, await redis.zscore(DUE, odd[0]))
+    await until_ms(redis, await score(redis, DUE, odd[0]))
     again = await schedule.claim(10)
     dropped = await schedule.settle(again, [Drop(one.id, b"") for one in again.claimed])
     assert dropped.outcomes == (Outcome.DROPPED,) * len(odd)
@@ -110,7 +110,7 @@ async def test_an_ended_claim_comes_back_at_the_instant_it_was_made(redis: Redis
     assert await schedule.reclaim() == 0
     await until_ms(redis, float(claim.token))
     assert await schedule.reclaim() == 1
-    due_ms = await redis.zscore(DUE, MONITOR)
+    due_ms = await score(redis, DUE, MONITOR)
     assert claim.now_ms <= due_ms < claim.now_ms + 1
     assert not await redis.exists(LEASE)
     assert [one.id for one in (await schedule.claim(1)).claimed] == [MONITOR]
@@ -129,7 +129,7 @@ async def test_a_go_nodes_integer_lease_that_ended_comes_back(redis: Redis) -> N
     now_ms = await redis_now_ms(redis)
     await redis.zadd(LEASE, {MONITOR: now_ms - 3})
     assert await Schedule(redis, Timing()).reclaim() == 1
-    assert await redis.zscore(DUE, MONITOR) == now_ms - 3 - Timing().lease_ms
+    assert await score(redis, DUE, MONITOR) == now_ms - 3 - Timing().lease_ms
 
 
 @pytest.mark.parametrize("ahead_ms", [60_000 + 5_000, 10**12, math.inf])
@@ -138,7 +138,7 @@ async def test_a_lease_absurdly_far_ahead_is_due_now(redis: Redis, ahead_ms: flo
     before_ms = await redis_now_ms(redis)
     await redis.zadd(LEASE, {MONITOR: before_ms + ahead_ms})
     assert await schedule.reclaim() == 1
-    assert before_ms <= await redis.zscore(DUE, MONITOR) <= await redis_now_ms(redis)
+    assert before_ms <= await score(redis, DUE, MONITOR) <= await redis_now_ms(redis)
     assert not await redis.exists(LEASE)
 
 

@@ -5,12 +5,10 @@ from contextlib import asynccontextmanager
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from support.asynq_states import Standing, fresh_message, put_active, put_in_set, put_pending, standing
-from support.redis_time import redis_now_ms, until_ms
-from support.tcp_proxy import Loss, TcpProxy, tcp_proxy
 
 from peekaping_producer.asynq import keys
 from peekaping_producer.cadence import cadence
@@ -21,6 +19,9 @@ from peekaping_producer.monitor import MonitorId
 from peekaping_producer.schedule.keys import CLAIMS, DUE, LEASE
 from peekaping_producer.schedule.store import Claim, Claimed, Drop, Enqueue, Entry, Outcome, Release, Schedule
 from peekaping_producer.timing import Timing
+from support.asynq_states import Standing, fresh_message, put_active, put_in_set, put_pending, score, standing
+from support.redis_time import redis_now_ms, until_ms
+from support.tcp_proxy import Loss, TcpProxy, tcp_proxy
 
 MONITOR = MonitorId("11111111-1111-4111-8111-111111111111")
 LEASE_MS = 60
@@ -38,7 +39,7 @@ async def make_due(redis: Redis, *ids: MonitorId) -> None:
     await redis.zadd(DUE, dict.fromkeys(ids, 1))
 
 
-async def everything(redis: Redis) -> dict[bytes, bytes]:
+async def everything(redis: Redis) -> dict[bytes | str, bytes | None]:
     """Return all of Redis, for a look whether anything changed."""
     return {key: await redis.dump(key) for key in await redis.keys("*")}
 
@@ -115,7 +116,7 @@ async def test_the_token_is_the_lease_to_the_last_bit(redis: Redis) -> None:
     for _ in range(50):
         await make_due(redis, MONITOR)
         claim = await schedule.claim(1)
-        lease_ms = await redis.zscore(LEASE, MONITOR)
+        lease_ms = await score(redis, LEASE, MONITOR)
         assert lease_ms == float(claim.token)
         assert int(lease_ms) == claim.now_ms + 5000
 
@@ -184,12 +185,12 @@ async def behind(proxy: TcpProxy, timing: Timing) -> AsyncIterator[Schedule]:
 
 async def load_scripts(redis: Redis, timing: Timing) -> Schedule:
     """Let Redis know the scripts, so that each call through a proxy is one EVALSHA; return a schedule without one."""
-    direct = Schedule(redis, timing)
+    direct = Schedule(redis, replace(timing, redis_timeout_s=10))
     await direct.settle(await direct.claim(1), [])
     return direct
 
 
-QUICK = Timing(redis_timeout_s=0.2, retry_first_s=0.01)
+QUICK = Timing(redis_timeout_s=0.7, retry_first_s=0.01)
 
 
 @pytest.mark.parametrize("loss", ["reply", "connection"])
@@ -239,7 +240,7 @@ async def test_a_settle_is_given_up_when_its_lease_has_ended(redis: Redis, redis
 async def test_a_claim_whose_reply_is_lost_is_not_sent_again_and_comes_back_with_its_lease(
     redis: Redis, redis_server: EmbeddedRedis, loss: Loss
 ) -> None:
-    timing = Timing(lease_ms=300, redis_timeout_s=0.1)
+    timing = Timing(lease_ms=300, redis_timeout_s=0.7)
     direct = await load_scripts(redis, timing)
     ids = monitors(3)
     await make_due(redis, *ids)
@@ -250,8 +251,8 @@ async def test_a_claim_whose_reply_is_lost_is_not_sent_again_and_comes_back_with
         assert proxy.scripts_sent == 1
     assert refused.value.system == "redis"
     assert await redis.zrange(LEASE, 0, -1) == [id_.encode() for id_ in ids[:2]]
-    await until_ms(redis, await redis.zscore(LEASE, ids[0]))
-    await until_ms(redis, await redis.zscore(LEASE, ids[1]))
+    await until_ms(redis, await score(redis, LEASE, ids[0]))
+    await until_ms(redis, await score(redis, LEASE, ids[1]))
     assert await direct.reclaim() == 2
     again = await direct.claim(10)
     assert {one.id for one in again.claimed} == set(ids)

@@ -5,6 +5,14 @@ from uuid import UUID
 
 import pytest
 from redis.asyncio import Redis
+
+from peekaping_producer.asynq import keys
+from peekaping_producer.cadence import Spacing, cadence
+from peekaping_producer.check import stale_task
+from peekaping_producer.monitor import MonitorId
+from peekaping_producer.schedule.keys import DUE, LEASE
+from peekaping_producer.schedule.store import Drop, Entry, Schedule
+from peekaping_producer.timing import Timing
 from support.asynq_states import (
     EARLIER_NS,
     InSet,
@@ -14,17 +22,10 @@ from support.asynq_states import (
     put_in_set,
     put_malformed,
     put_pending,
+    score,
     standing,
 )
 from support.redis_time import redis_now_ms
-
-from peekaping_producer.asynq import keys
-from peekaping_producer.cadence import Spacing, cadence
-from peekaping_producer.check import stale_task
-from peekaping_producer.monitor import MonitorId
-from peekaping_producer.schedule.keys import DUE, LEASE
-from peekaping_producer.schedule.store import Drop, Entry, Schedule
-from peekaping_producer.timing import Timing
 
 MONITOR = MonitorId("11111111-1111-4111-8111-111111111111")
 GRID = cadence(MONITOR, 60)
@@ -48,7 +49,7 @@ async def test_a_new_monitor_is_due_at_its_next_slot(redis: Redis, schedule: Sch
     before_ms = await redis_now_ms(redis)
     assert await schedule.schedule([Entry(MONITOR, GRID)]) == ["added"]
     slots = {GRID.slot_from(at_ms) for at_ms in range(before_ms, await redis_now_ms(redis) + 1)}
-    assert await redis.zscore(DUE, MONITOR) in slots
+    assert await score(redis, DUE, MONITOR) in slots
 
 
 @pytest.mark.parametrize("spacing", Spacing)
@@ -60,15 +61,14 @@ async def test_the_script_finds_the_slots_that_cadence_finds(
     before_ms = await redis_now_ms(redis)
     assert set(await schedule.schedule([Entry(id_, grid) for id_, grid in grids.items()])) == {"added"}
     after_ms = await redis_now_ms(redis)
-    for member, due_ms in await redis.zrange(DUE, 0, -1, withscores=True):
-        grid = grids[MonitorId(member.decode())]
-        assert due_ms in {grid.slot_from(at_ms) for at_ms in range(before_ms, after_ms + 1)}
+    for id_, grid in grids.items():
+        assert await score(redis, DUE, id_) in {grid.slot_from(at_ms) for at_ms in range(before_ms, after_ms + 1)}
 
 
 async def test_a_new_monitor_may_be_due_at_once(redis: Redis, schedule: Schedule) -> None:
     before_ms = await redis_now_ms(redis)
     assert await schedule.schedule([Entry(MONITOR, GRID, at_once=True)]) == ["added"]
-    assert before_ms <= await redis.zscore(DUE, MONITOR) <= await redis_now_ms(redis)
+    assert before_ms <= await score(redis, DUE, MONITOR) <= await redis_now_ms(redis)
 
 
 @pytest.mark.parametrize("at_once", [False, True])
@@ -79,7 +79,7 @@ async def test_what_is_overdue_or_due_within_one_and_a_half_periods_stays(
     due_ms = await redis_now_ms(redis) + due_in_ms
     await redis.zadd(DUE, {MONITOR: due_ms})
     assert await schedule.schedule([Entry(MONITOR, GRID, at_once=at_once)]) == ["kept"]
-    assert await redis.zscore(DUE, MONITOR) == due_ms
+    assert await score(redis, DUE, MONITOR) == due_ms
 
 
 @pytest.mark.parametrize("due_in_ms", [91_000, 3_600_000, math.inf])
@@ -90,7 +90,7 @@ async def test_what_is_due_later_than_one_and_a_half_periods_moves_onto_its_grid
     await redis.zadd(DUE, {MONITOR: before_ms + due_in_ms})
     assert await schedule.schedule([Entry(MONITOR, GRID)]) == ["moved"]
     slots = {GRID.next_slot(at_ms) for at_ms in range(before_ms, await redis_now_ms(redis) + 1)}
-    assert await redis.zscore(DUE, MONITOR) in slots
+    assert await score(redis, DUE, MONITOR) in slots
     assert await schedule.schedule([Entry(MONITOR, GRID)]) == ["kept"]
 
 

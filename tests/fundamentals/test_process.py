@@ -6,21 +6,32 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
-from support.databases import SqliteDatabase, monitor_row, sqlite_copy
-from support.producer import GRACEFUL, Producer, command, environment, producing, run_to_the_end, started, until
 
 from peekaping_producer import __version__
 from peekaping_producer.asynq import keys
 from peekaping_producer.embedded import HOST, EmbeddedRedis
 from peekaping_producer.schedule.keys import CLAIMS, DUE, LEASE
 from peekaping_producer.timing import Timing
+from support.databases import SqliteDatabase, monitor_row, sqlite_copy
+from support.producer import (
+    GRACEFUL,
+    WITHIN_S,
+    Producer,
+    command,
+    environment,
+    producing,
+    run_to_the_end,
+    started,
+    until,
+)
 
 REDIS_AWAY = "redis unavailable, retrying"
 REDIS_BACK = "redis available again"
@@ -30,7 +41,7 @@ NOTHING_SWEPT = "sweep finished, nothing to change"
 NO_MONITOR = "no active monitor found: nothing to check until one is created or activated"
 
 
-def addressed(database: SqliteDatabase, server: EmbeddedRedis, **others: object) -> dict[str, object]:
+def addressed(database: SqliteDatabase, server: EmbeddedRedis, **others: Any) -> dict[str, Any]:
     """Return the variables that lead to both."""
     return {"DB_TYPE": "sqlite", "DB_NAME": database.path, "REDIS_PORT": server.port, **others}
 
@@ -48,6 +59,12 @@ def free_port() -> Iterator[int]:
     with socket.socket() as held:
         held.bind((HOST, 0))
         yield held.getsockname()[1]
+
+
+def make_due(client: BlockingRedis) -> None:
+    """Make every waiting monitor due."""
+    waiting = cast("list[bytes]", client.zrange(DUE, 0, -1))
+    client.zadd(DUE, dict.fromkeys(waiting, 1), xx=True)
 
 
 def assert_graceful(producer: Producer) -> None:
@@ -271,14 +288,14 @@ async def test_a_log_that_nobody_reads_any_more_does_not_end_it(
         assert b"producer starting" in process.stdout.readline()
         process.stdout.close()
         await _until_reached(lambda: redis.zcard(DUE))
-        first, *_ = await redis.zrange(DUE, 0, 0)
+        (first,) = cast("list[bytes]", await redis.zrange(DUE, 0, 0))
         # Each settled batch writes a line into the closed pipe.
         for times in (1, 2):
             await redis.zadd(DUE, {first: 1})
             await _until_reached(lambda: redis.get(CLAIMS), times)
         assert process.poll() is None
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(WITHIN_S) == 0
     finally:
         if process.poll() is None:
             process.kill()
@@ -286,9 +303,9 @@ async def test_a_log_that_nobody_reads_any_more_does_not_end_it(
     assert await redis.zcard(LEASE) == 0
 
 
-async def _until_reached(read: object, at_least: int = 1) -> None:
-    assert callable(read)
-    async with asyncio.timeout(20):
+async def _until_reached(read: Callable[[], Awaitable[Any]], at_least: int = 1) -> None:
+    """Wait until a figure in Redis has grown so far."""
+    async with asyncio.timeout(WITHIN_S):
         while int(await read() or 0) < at_least:
             await asyncio.sleep(0.01)
 
@@ -296,7 +313,7 @@ async def _until_reached(read: object, at_least: int = 1) -> None:
 # --- what it survives
 
 
-QUICK = Timing(claim_wait_s=0.05, reclaim_every_s=0.05, sweep_every_s=0.1, retry_cap_s=0.2)
+QUICK = Timing(claim_wait_s=0.05, reclaim_every_s=0.05, sweep_every_s=0.1, epoch_every_s=0.05, retry_cap_s=0.2)
 
 
 async def test_the_schedule_is_whole_again_after_redis_lost_its_data(
@@ -304,13 +321,15 @@ async def test_the_schedule_is_whole_again_after_redis_lost_its_data(
 ) -> None:
     count = len(await sqlite_db.ids("active AND interval > 0"))
     settings = sqlite_db.settings(redis_host=HOST, redis_port=own_redis_server.port)
-    async with producing(settings, QUICK) as producer:
+    # The next sweep by the clock would come too late.
+    timing = Timing(claim_wait_s=0.05, epoch_every_s=0.05, sweep_every_s=600, retry_cap_s=0.2)
+    async with producing(settings, timing) as producer:
         await producer.until_logged(SWEPT)
         own_redis_server.restart()
         await producer.until_logged(SWEPT, 2)
         with blocking(own_redis_server) as client:
             await until(lambda: int(client.zcard(DUE)) == count)
-            client.zadd(DUE, dict.fromkeys(client.zrange(DUE, 0, -1), 1))
+            make_due(client)
             await until(lambda: client.llen(keys.PENDING) == count)
     assert producer.lines[-1]["event"] == GRACEFUL[1]
 
@@ -329,7 +348,7 @@ async def test_a_frozen_redis_is_told_once_and_work_goes_on_when_it_thaws(
             own_redis_server.resume()
         await producer.until_logged(REDIS_BACK)
         with blocking(own_redis_server) as client:
-            client.zadd(DUE, dict.fromkeys(client.zrange(DUE, 0, 0), 1))
+            make_due(client)
             await until(lambda: client.llen(keys.PENDING) >= 1)
     assert len(producer.logged(REDIS_AWAY)) == len(producer.logged(REDIS_BACK)) == 1
 
@@ -360,15 +379,15 @@ async def test_rows_of_nonsense_are_told_once_and_harm_no_other(
         connection.execute("UPDATE monitors SET name = CAST(x'ff41' AS TEXT) WHERE id = ?", [bytes_id])
 
     settings = empty_sqlite_db.settings(redis_host=HOST, redis_port=redis_server.port)
-    async with producing(settings, Timing(sweep_every_s=0.1)) as producer:
+    async with producing(settings, Timing(sweep_every_s=0.1, epoch_every_s=0.1)) as producer:
         began_s, calls_before = time.monotonic(), await _scripts_run(redis)
         # Each monitor of one second has been due two times and more by then.
         sweeps_before = len(_sweeps(producer.lines))
         await until(lambda: len(_sweeps(producer.lines)) >= sweeps_before + 25)
         calls, lasted_s = await _scripts_run(redis) - calls_before, time.monotonic() - began_s
 
-        pending = {id_.decode().removeprefix("healthcheck:") for id_ in await redis.lrange(keys.PENDING, 0, -1)}
-        assert pending == {row["id"] for row in good}
+        pending = set(cast("list[bytes]", await redis.lrange(keys.PENDING, 0, -1)))
+        assert pending == {f"healthcheck:{row['id']}".encode() for row in good}
 
     # Sweeps, claims of a few slots a second, reclaims; a hot loop runs thousands.
     assert calls / lasted_s < 60

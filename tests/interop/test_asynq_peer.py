@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
+
 from support.asynq_peer import AsynqPeer, AsynqRefusedError, Inspection
 
 TASK = "healthcheck:11111111-1111-4111-8111-111111111111"

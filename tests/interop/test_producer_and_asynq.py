@@ -1,20 +1,22 @@
 """The producer beside the real asynq: its server takes our tasks, again and again and on time; its tools see them."""
 
+import asyncio
 from collections import defaultdict
 from datetime import datetime
 from itertools import pairwise
 
 from redis.asyncio import Redis
-from support.asynq_peer import AsynqPeer, AsynqServer, HandledTask
-from support.databases import SqliteDatabase, monitor_row
-from support.producer import producing
 
+from peekaping_producer.asynq import keys
 from peekaping_producer.asynq.message import TASK_TYPE, task_id
 from peekaping_producer.cadence import cadence
 from peekaping_producer.embedded import HOST, EmbeddedRedis
 from peekaping_producer.monitor import MonitorId
 from peekaping_producer.schedule.keys import DUE
 from peekaping_producer.timing import Timing
+from support.asynq_peer import AsynqPeer, AsynqServer, HandledTask
+from support.databases import SqliteDatabase, monitor_row
+from support.producer import producing
 
 PROMPT = Timing(claim_wait_s=0.05)
 """What a test makes due is not noticed a second later."""
@@ -29,7 +31,10 @@ async def test_asynq_sees_and_takes_a_task_of_every_monitor(
 
     settings = sqlite_db.settings(redis_host=HOST, redis_port=redis_server.port)
     async with producing(settings, PROMPT):
-        seen = await asynq_peer.inspect_until(lambda seen: bool(seen.queue and seen.queue.size == len(active)), one)
+        async with asyncio.timeout(20):
+            while await redis.llen(keys.PENDING) < len(active):
+                await asyncio.sleep(0.01)
+        seen = await asynq_peer.inspect(one)
         assert seen.queues == ["healthcheck"]
         assert seen.queue is not None
         assert (seen.queue.pending, seen.queue.paused) == (len(active), False)

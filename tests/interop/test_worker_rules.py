@@ -12,13 +12,13 @@ from typing import Literal, Protocol
 import msgspec
 import pytest
 from redis.asyncio import Redis
-from support.asynq_peer import AsynqPeer, Inspection
 
 from peekaping_producer.asynq import keys
 from peekaping_producer.demo.clock import now_ms
 from peekaping_producer.demo.sample import create_database
 from peekaping_producer.demo.worker import WorkerOptions
 from peekaping_producer.embedded import EmbeddedRedis
+from support.asynq_peer import AsynqPeer, Inspection
 
 MONITOR = "11111111-1111-4111-8111-111111111111"
 TASK = f"healthcheck:{MONITOR}"

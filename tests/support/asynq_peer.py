@@ -260,13 +260,13 @@ class AsynqPeer:
                 limit=_LINE_MAX_BYTES,
             )
             server = AsynqServer(process, log)
-            reader = asyncio.create_task(server._read())  # noqa: SLF001 - one thing in two classes
+            reader = asyncio.create_task(server._read())
             try:
-                await server.until(lambda: server._ready)  # noqa: SLF001
+                await server.until(lambda: server._ready)
                 yield server
             finally:
                 try:
-                    await server._stop()  # noqa: SLF001
+                    await server._stop()
                 finally:
                     await reader
 
@@ -285,7 +285,7 @@ class AsynqPeer:
             await asyncio.sleep(0.01)  # asynq has no event to wait for
         return seen
 
-    async def enqueue(  # noqa: PLR0913 - asynq's own options
+    async def enqueue(
         self,
         task_id: str = "",
         payload: str = "{}",

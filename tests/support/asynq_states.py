@@ -123,6 +123,13 @@ async def put_backlog(redis: Redis, length: int) -> None:
     await redis.lpush(keys.PENDING, *(f"healthcheck:other-{n}" for n in range(length)))
 
 
+async def score(redis: Redis, key: str, member: str | bytes) -> float:
+    """Return a member's score; it must be there."""
+    found = await redis.zscore(key, member)
+    assert found is not None, f"{member!r} is not in {key}"
+    return found
+
+
 async def standing(redis: Redis, monitor: MonitorId) -> Standing:
     """Return all that Redis holds about a monitor."""
     task = task_id(monitor)
@@ -133,13 +140,20 @@ async def standing(redis: Redis, monitor: MonitorId) -> Standing:
         if await redis.zscore(key, task) is not None:
             places.append(name)
     return Standing(
-        await redis.hgetall(task_key(monitor)),
+        {_bytes(field): _bytes(value) for field, value in (await redis.hgetall(task_key(monitor))).items()},
         places,
         await redis.zscore(DUE, monitor),
         await redis.zscore(LEASE, monitor),
     )
 
 
+def _bytes(part: bytes | str) -> bytes:
+    assert isinstance(part, bytes), "the test's client does not decode"
+    return part
+
+
 async def _put_hash(redis: Redis, monitor: MonitorId, state: str, **more: bytes) -> None:
-    await redis.hset(task_key(monitor), mapping={"msg": earlier_message(monitor), "state": state, **more})
+    await redis.hset(task_key(monitor), mapping={"msg": earlier_message(monitor), "state": state})
+    for field, value in more.items():
+        await redis.hset(task_key(monitor), field, value)
     await redis.sadd(keys.QUEUES, keys.QUEUE)

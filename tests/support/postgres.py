@@ -4,6 +4,7 @@ Postgres refuses to run as root: started by root, it runs as `nobody`.
 """
 
 import atexit
+import contextlib
 import importlib.util
 import os
 import pwd
@@ -104,12 +105,14 @@ class Postgres:
     def pause(self) -> None:
         """Freeze the server and every backend of it: connections stay open and nothing is answered."""
         for process in self._processes():
-            process.suspend()
+            with contextlib.suppress(psutil.NoSuchProcess):  # backends come and go
+                process.suspend()
 
     def resume(self) -> None:
         """Let it go on after `pause`."""
         for process in self._processes():
-            process.resume()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
 
     def kill(self) -> None:
         """End it at once, as a crash would; `restart` brings it back with its data."""

@@ -71,7 +71,7 @@ class Producer:
         return self.logged(event)[times - 1]
 
     async def until(self, condition: Callable[[], bool], what: str = "the condition") -> None:
-        """Wait until `condition` holds, looked at after each line; raises AssertionError with the log if it never does."""
+        """Wait until `condition` holds, looked at after each line; raises AssertionError with the log if not."""
         try:
             async with asyncio.timeout(WITHIN_S), self._changed:
                 await self._changed.wait_for(lambda: condition() or self._closed)
@@ -127,9 +127,7 @@ def environment(**variables: object) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def started(
-    folder: Path, *, arguments: Sequence[str] = ("run",), **variables: object
-) -> AsyncIterator[Producer]:
+async def started(folder: Path, *, arguments: Sequence[str] = ("run",), **variables: object) -> AsyncIterator[Producer]:
     """Start the process in `folder` for the time of the block; its lines must be JSON and stay below a megabyte."""
     process = await asyncio.create_subprocess_exec(
         *command(*arguments),

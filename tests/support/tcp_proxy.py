@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Literal
 
 from peekaping_producer.embedded import HOST
@@ -10,9 +10,12 @@ from peekaping_producer.embedded import HOST
 Loss = Literal["request", "reply", "connection"]
 """A request never arrives; its reply never comes; its reply is replaced by the end of the connection."""
 
+_CHUNK_BYTES = 1 << 20
+"""More than any request or reply of these tests: each is read at once."""
+
 
 class TcpProxy:
-    """Forwards to one port of this machine. One request at a time on a connection, as without pipelining."""
+    """Forwards to one port of this machine."""
 
     def __init__(self, upstream_port: int) -> None:
         self.port = 0
@@ -25,30 +28,45 @@ class TcpProxy:
         """Lose this of the next `times` requests with EVALSHA."""
         self._losses += [what] * times
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Forward one connection, until either end closes it."""
         up_reader, up_writer = await asyncio.open_connection(HOST, self._upstream_port)
+        losing: list[Loss] = []
+        """What is lost of the reply that comes next."""
         try:
-            while request := await reader.read(1 << 20):
+            async with asyncio.TaskGroup() as both_ways:
+                both_ways.create_task(self._requests(reader, up_writer, losing))
+                both_ways.create_task(_replies(up_reader, writer, losing))
+        finally:
+            writer.close()
+            up_writer.close()
+
+    async def _requests(self, client: asyncio.StreamReader, redis: asyncio.StreamWriter, losing: list[Loss]) -> None:
+        with suppress(ConnectionError):
+            while request := await client.read(_CHUNK_BYTES):
                 loss = self._loss_of(request)
                 if loss == "request":
                     continue
-                up_writer.write(request)
-                reply = await up_reader.read(1 << 20)
-                if loss == "connection":
-                    return
-                if loss is None:
-                    writer.write(reply)
-        except ConnectionError:
-            return
-        finally:
-            for end in (writer, up_writer):
-                end.close()
+                if loss:
+                    losing.append(loss)
+                redis.write(request)
+        redis.close()
 
     def _loss_of(self, request: bytes) -> Loss | None:
         if b"EVALSHA" not in request:
             return None
         self.scripts_sent += 1
         return self._losses.pop(0) if self._losses else None
+
+
+async def _replies(redis: asyncio.StreamReader, client: asyncio.StreamWriter, losing: list[Loss]) -> None:
+    with suppress(ConnectionError):
+        while reply := await redis.read(_CHUNK_BYTES):
+            if not losing:
+                client.write(reply)
+            elif losing.pop() == "connection":
+                break
+    client.close()
 
 
 @asynccontextmanager
@@ -58,7 +76,7 @@ async def tcp_proxy(upstream_port: int) -> AsyncIterator[TcpProxy]:
     handlers: set[asyncio.Task[None]] = set()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        handlers.add(asyncio.create_task(proxy._serve(reader, writer)))  # noqa: SLF001 - one thing in two halves
+        handlers.add(asyncio.create_task(proxy.serve(reader, writer)))
 
     async with await asyncio.start_server(accept, HOST, 0) as server:
         proxy.port = server.sockets[0].getsockname()[1]

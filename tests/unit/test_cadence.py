@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from itertools import pairwise
 from uuid import UUID
 
 import pytest
@@ -54,7 +55,7 @@ def test_checks_keep_their_distance_whatever_the_lateness(
 ) -> None:
     grid = cadence(monitor, interval_s, spacing)
     done = runs([grid] * len(lateness), start_ms, lateness)
-    for before, after in zip(done, done[1:], strict=False):
+    for before, after in pairwise(done):
         distance_ms = after.at_ms - before.at_ms
         assert distance_ms * 2 >= grid.period_ms
         if before.lateness_ms * 2 <= grid.period_ms:
@@ -82,7 +83,7 @@ def test_switching_between_spread_and_aligned_keeps_the_distance(
     grids = [cadence(monitor, interval_s, spacing) for spacing, _ in steps]
     period_ms = interval_s * 1000
     done = runs(grids, start_ms, [late for _, late in steps])
-    for before, after in zip(done, done[1:], strict=False):
+    for before, after in pairwise(done):
         distance_ms = after.at_ms - before.at_ms
         assert period_ms <= distance_ms * 2 <= period_ms * 3 + after.lateness_ms * 2
 

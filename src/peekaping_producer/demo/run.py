@@ -42,7 +42,7 @@ DEFAULT_SECONDS = 30.0
 DEFAULT_BREAKING_SECONDS = 90.0
 _TICK_S = 0.2
 _TELL_EVERY_S = 5.0
-_JUDGE_SHARE = 20
+_JUDGE_SHARE = 10
 """Judging all runs again for the table may take one part in so many of the time."""
 
 
@@ -223,12 +223,13 @@ class _Show:
         )
 
     def _judged(self) -> "Totals":
+        """Return the latest judgement, which with many monitors is some seconds old; its count of runs never is."""
         began_s = time.monotonic()
         if self._totals is None or began_s >= self._judge_again_s:
             self._totals = self._stage.totals(now_ms())
             ended_s = time.monotonic()
             self._judge_again_s = ended_s + (ended_s - began_s) * _JUDGE_SHARE
-        return self._totals
+        return msgspec.structs.replace(self._totals, runs=self._stage.book.runs)
 
     def summary(self, interval_s: int, elapsed_s: float, ended_ms: int) -> Report:
         """Judge for the last time; print it unless JSON is wanted."""

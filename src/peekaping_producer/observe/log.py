@@ -3,6 +3,7 @@
 No line ever raises: a value that can't be written is written in another way, and a line that nobody reads is dropped.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import TextIO
 
 import structlog
@@ -79,8 +81,16 @@ class _LineWriter:
             except UnicodeEncodeError:
                 self._stream.write(f"{_NOT_ASCII.sub(_escaped, line)}\n")
             self._stream.flush()
+        except BrokenPipeError:
+            self._give_up(self._stream)
         except (OSError, ValueError):
             pass  # there is nowhere left to say it
+
+    def _give_up(self, stream: TextIO) -> None:
+        """Lead the stream nowhere: Python flushes what is left in it at the end, and would exit with code 120."""
+        self._stream = None
+        with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
 
     debug = info = warning = warn = error = critical = exception = log = msg
 
