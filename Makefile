@@ -6,7 +6,7 @@ TESTS ?= tests
 JOBS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format types layers check proto bench clean
+.PHONY: help setup demo test lint format types layers check proto bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -18,6 +18,9 @@ $(STAMP): pyproject.toml uv.lock
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.8"
 	$(BIN)/uv sync --quiet --locked --inexact --all-extras
 	touch $(STAMP)
+
+demo: $(STAMP) ## See it at work, with checks for real (ARGS=--break: see things break and nothing lost)
+	$(BIN)/peekaping-producer demo $(ARGS)
 
 test: $(STAMP) ## Run the tests against real servers that they start themselves (TESTS=path for some)
 	$(BIN)/python -m pytest -n $(JOBS) $(TESTS)
