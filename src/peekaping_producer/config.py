@@ -19,6 +19,7 @@ from peekaping_producer.errors import ConfigurationError
 
 ENV_FILE = Path(".env")
 _SECRETS = frozenset({"DB_PASS", "REDIS_PASSWORD"})
+_HOSTS = frozenset({"DB_HOST", "REDIS_HOST"})
 _LONGEST_SHOWN = 80
 """Characters of a wrong value that an error line repeats."""
 
@@ -97,11 +98,36 @@ def _zone(value: object) -> ZoneInfo:
     return ZoneInfo(name)
 
 
+def _plain(value: object) -> object:
+    """Refuse what no system outside takes: bytes that are not UTF-8 (they arrive as surrogates), and NUL."""
+    if isinstance(value, str) and ("\0" in value or value.encode(errors="ignore").decode() != value):
+        raise ValueError
+    return value
+
+
+def _name(value: object) -> object:
+    """Refuse a name that holds nothing but blanks."""
+    if isinstance(value, str) and not value.strip():
+        raise ValueError
+    return _plain(value)
+
+
+def _host(value: object) -> object:
+    """Refuse a URL in a host's place, with the password it may bear; surrounding blanks don't matter."""
+    host = value.strip() if isinstance(value, str) else value
+    if isinstance(host, str) and ("@" in host or "://" in host or not host.isprintable() or len(host.split()) != 1):
+        raise ValueError
+    return host
+
+
 def _allowed(text: str) -> dict[str, Any]:
     return {"allowed": text}
 
 
 Whole = Annotated[int, BeforeValidator(_whole)]
+Host = Annotated[str, BeforeValidator(_host)]
+Name = Annotated[str, BeforeValidator(_name)]
+Secret = Annotated[SecretStr, BeforeValidator(_plain)]
 _PORT = _allowed("a whole number from 1 to 65535")
 
 
@@ -120,29 +146,29 @@ class Settings(BaseSettings):
         description="The kind of database Peekaping runs on.",
         json_schema_extra=_allowed("one of postgres, postgresql, mysql, sqlite, mongo, mongodb"),
     )
-    db_host: str | None = Field(
+    db_host: Host | None = Field(
         None, description="The database server's host name or address.", json_schema_extra=_allowed("a host name")
     )
     db_port: Annotated[Whole, Field(ge=1, le=65535)] | None = Field(
         None, description="The database server's port.", json_schema_extra=_PORT
     )
-    db_user: str | None = Field(
+    db_user: Name | None = Field(
         None, description="The database user; SELECT rights are enough.", json_schema_extra=_allowed("a user name")
     )
-    db_pass: SecretStr | None = Field(
+    db_pass: Secret | None = Field(
         None, description="The database user's password.", json_schema_extra=_allowed("a password")
     )
-    db_name: str = Field(
+    db_name: Name = Field(
         description="The database's name, or the SQLite file's path.",
         json_schema_extra=_allowed("a database name, or a path for sqlite"),
     )
-    redis_host: str = Field(
+    redis_host: Host = Field(
         "redis", description="The Redis server's host name or address.", json_schema_extra=_allowed("a host name")
     )
     redis_port: Annotated[Whole, Field(ge=1, le=65535)] = Field(
         6379, description="The Redis server's port.", json_schema_extra=_PORT
     )
-    redis_password: SecretStr | None = Field(
+    redis_password: Secret | None = Field(
         None, description="The Redis password; empty for none.", json_schema_extra=_allowed("a password")
     )
     redis_db: Annotated[Whole, Field(ge=0, le=15)] = Field(
@@ -244,7 +270,8 @@ def _problem(field: str, value: object) -> str:
     if value is None or isinstance(value, dict):
         unless = " unless DB_TYPE is sqlite" if variable in {"DB_HOST", "DB_PORT", "DB_USER", "DB_PASS"} else ""
         return f"{variable} is not set: required{unless}, {allowed}"
-    shown = "wrong" if variable in _SECRETS else _shortened(str(value))
+    secret = variable in _SECRETS or (variable in _HOSTS and "@" in str(value))
+    shown = "wrong" if secret else _shortened(str(value))
     return f"{variable} is {shown}: must be {allowed}"
 
 

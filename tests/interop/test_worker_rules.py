@@ -231,7 +231,7 @@ async def test_the_lease_is_renewed_and_the_task_announced(worker: Worker, asynq
     async with worker.serve("hang") as server:
         await asynq_peer.inspect_until(is_active, TASK)
         # As if it had been taken 10 s ago.
-        first_s = await redis.zincrby(keys.LEASE, -10, TASK)
+        first_s = float(await redis.zincrby(keys.LEASE, -10, TASK) or 0)
         seen = await asynq_peer.inspect_until(lambda seen: any(TASK in peer.tasks for peer in seen.servers))
         assert [peer.pid for peer in seen.servers] == [server.pid]
         async with asyncio.timeout(10):

@@ -118,6 +118,10 @@ def test_every_variable_is_taken(place: Place) -> None:
         ("LOG_LEVEL", "dpanic", LogLevel.ERROR),
         ("LOG_LEVEL", "PANIC", LogLevel.ERROR),
         ("LOG_LEVEL", "fatal", LogLevel.ERROR),
+        ("REDIS_HOST", " cache ", "cache"),
+        ("REDIS_HOST", "::1", "::1"),
+        ("DB_HOST", "/run/postgresql", "/run/postgresql"),
+        ("DB_NAME", "with a blank ", "with a blank "),
         ("DB_PORT", "1", 1),
         ("DB_PORT", "65535", 65535),
         ("REDIS_PORT", " 6380 ", 6380),
@@ -151,6 +155,13 @@ PORT = "must be a whole number from 1 to 65535"
         ("PRODUCER_CONCURRENCY", "129", "must be a whole number from 1 to 128"),
         ("MODE", "production", "must be one of dev, prod, test"),
         ("LOG_LEVEL", "trace", "must be one of debug, info, warn, warning, error, dpanic, panic, fatal"),
+        ("REDIS_HOST", " ", "must be a host name"),
+        ("REDIS_HOST", "redis:6379 or so", "must be a host name"),
+        ("REDIS_HOST", "redis://cache", "must be a host name"),
+        ("DB_HOST", "d\udcffb", "must be a host name"),
+        ("DB_USER", "  ", "must be a user name"),
+        ("DB_NAME", " \t", "must be a database name, or a path for sqlite"),
+        ("DB_NAME", "peek\udcff", "must be a database name, or a path for sqlite"),
         ("TZ", "Mars/Olympus", "must be an IANA time zone name, such as Europe/Berlin"),
         ("TZ", "../../etc/passwd", "must be an IANA time zone name, such as Europe/Berlin"),
     ],
@@ -305,6 +316,22 @@ def test_no_password_is_in_an_error(place: Place) -> None:
     error = caught.value
     assert "REDIS_DB" in str(error)
     assert "hush" not in f"{error!r} {error} {error.__cause__!r} {error.__context__!r}"
+
+
+@pytest.mark.parametrize("variable", ["DB_PASS", "REDIS_PASSWORD"])
+def test_a_password_that_is_not_utf8_is_refused_and_not_shown(place: Place, variable: str) -> None:
+    assert place.problems(POSTGRES | {variable: "hush\udcff"}) == (f"{variable} is wrong: must be a password",)
+
+
+@pytest.mark.parametrize("variable", ["DB_HOST", "REDIS_HOST"])
+def test_a_url_in_a_hosts_place_keeps_its_password_to_itself(place: Place, variable: str) -> None:
+    assert place.problems(POSTGRES | {variable: "x://me:hush@there"}) == (f"{variable} is wrong: must be a host name",)
+
+
+def test_a_nul_in_the_env_file_is_refused(place: Place) -> None:
+    place.env_file.write_text("DB_NAME=a\0b\n")
+    (problem,) = place.problems({"DB_TYPE": "sqlite"})
+    assert problem.startswith("DB_NAME is 'a\\x00b': ")
 
 
 def test_settings_are_frozen(place: Place) -> None:

@@ -10,7 +10,7 @@ from peekaping_producer.demo.judgement import Incidents, Run, judge, percentile
 from peekaping_producer.demo.ledger import Entry, Finished, Taken
 from peekaping_producer.demo.sample import Sample
 
-_SHOWN = 24
+_SHOWN = 20
 """Results kept of each monitor for the table."""
 
 

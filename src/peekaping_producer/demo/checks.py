@@ -1,6 +1,7 @@
 """The checks themselves: does the target answer, and how fast. A target that fails is a verdict, never an exception."""
 
 import asyncio
+import os
 import time
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -99,7 +100,7 @@ async def _tcp(host: str, port: int) -> tuple[bool, str]:
     try:
         _reader, writer = await asyncio.open_connection(host, port)
     except OSError as error:
-        return False, error.strerror or type(error).__name__
+        return False, os.strerror(error.errno) if error.errno else type(error).__name__
     writer.close()
     return True, "connected"
 

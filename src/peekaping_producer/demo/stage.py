@@ -132,6 +132,12 @@ class Stage:
         held = [event for event in self.events if event.breakage in (Breakage.PLANT, Breakage.WORKER)]
         return sum(self.book.came_back(event.monitor_ids, event.at_ms) for event in held)
 
+    def all_back(self) -> bool:
+        """Tell whether every monitor has run since the last thing that was done to it."""
+        return all(
+            self.book.came_back(event.monitor_ids, event.at_ms) == len(event.monitor_ids) for event in self.events
+        )
+
     async def hurt(self, breakage: Breakage) -> bool:
         """Do it now; False if this is not the moment, such as no check running whose worker could die."""
         at_ms, at_s = now_ms(), self.elapsed_s

@@ -51,9 +51,9 @@ def render(monitors: Sequence[Sample], book: Book, state: State) -> "Group":
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for heading in ("monitor", "type", "last result"):
         table.add_column(heading, no_wrap=True)
-    table.add_column("next run", justify="right")
-    table.add_column("lateness", justify="right")
-    table.add_column("last runs", no_wrap=True, min_width=24)
+    for heading in ("next run", "lateness"):
+        table.add_column(heading, justify="right", no_wrap=True, min_width=8)
+    table.add_column("last runs", no_wrap=True, min_width=16, overflow="crop")
     for monitor in monitors[:ROWS]:
         table.add_row(*_row(monitor, book, state))
     lines = [Text(f"… and {len(monitors) - ROWS:,} more", style="dim")] if len(monitors) > ROWS else []
@@ -101,7 +101,7 @@ def _row(monitor: Sample, book: Book, state: State) -> "Sequence[str | Text]":
 
 def _told(result: Finished) -> str:
     ping = f" {result.ping_ms} ms" if result.outcome == "up" and result.ping_ms else ""
-    return f"{result.outcome.upper()}{ping}  {result.text}"[:40]
+    return f"{result.outcome.upper()}{ping}  {result.text}"[:30]
 
 
 def _sparkline(results: Sequence[Finished], most_ms: int) -> "Text":
