@@ -15,7 +15,7 @@ import psutil
 from msgspec import Struct
 
 from benchmarks.database import Database
-from peekaping_producer.embedded import HOST
+from peekaping_producer.embedded import HOST, dying_with_us
 
 STOP_WITHIN_S = 15.0
 WAIT_AT_MOST_S = 60.0
@@ -85,7 +85,7 @@ def running_producer(
         log = Path(folder) / "producer.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                (*wrapper, *COMMAND),
+                dying_with_us((*wrapper, *COMMAND)),
                 env=environment(database, redis_port, concurrency),
                 cwd=folder,
                 stdout=out,

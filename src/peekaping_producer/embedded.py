@@ -39,10 +39,17 @@ PR_SET_PDEATHSIG, SIGKILL = 1, 9
 if ctypes.CDLL(None).prctl(ctypes.c_int(PR_SET_PDEATHSIG), ctypes.c_ulong(SIGKILL)) != 0:
     sys.exit("prctl(PR_SET_PDEATHSIG) failed")
 if os.getppid() != int(sys.argv[1]):
-    sys.exit("the process that starts the server is gone already")
+    sys.exit("the process that starts this one is gone already")
 os.execv(sys.argv[2], sys.argv[2:])
 """
 """Runs between fork and exec. A program of its own, since Python code in a forked child may deadlock beside threads."""
+
+
+def dying_with_us(command: Sequence[str]) -> list[str]:
+    """Return a command that runs `command` and, on Linux, ends with the thread that starts it, even by SIGKILL."""
+    if sys.platform != "linux":
+        return list(command)
+    return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
 
 
 class EmbeddedRedis:
@@ -193,9 +200,7 @@ class EmbeddedRedis:
             *("--save", "", "--appendonly", "no", "--dir", ".", "--daemonize", "no"),
             *self._config,
         ]
-        if sys.platform != "linux":
-            return server
-        return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *server]
+        return dying_with_us(server)
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         give_up = time.monotonic() + self._ready_within_s

@@ -31,6 +31,8 @@ class Event(Struct, frozen=True):
     """Since the demo began."""
     breakage: Breakage
     monitor_ids: tuple[str, ...]
+    held_ids: tuple[str, ...] = ()
+    """Those whose task id is held since by a task that nobody works on."""
 
 
 class Plan:

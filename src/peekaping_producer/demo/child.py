@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import peekaping_producer
-from peekaping_producer.embedded import _DIE_WITH_PARENT
+from peekaping_producer.embedded import dying_with_us
 
 _KEPT = ("PATH", "LANG", "LC_ALL", "HOME")
 """What a child gets of the caller's environment: nothing that names a Redis, a database or a proxy."""
@@ -24,7 +24,7 @@ class Child:
         self.log = folder / log
         with self.log.open("ab") as said:
             self._process = subprocess.Popen(
-                _command([sys.executable, *arguments]),
+                dying_with_us([sys.executable, *arguments]),
                 cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -65,9 +65,3 @@ class Child:
     def last_words(self, lines: int = 5) -> list[str]:
         """Return the end of what it said."""
         return self.log.read_text(errors="replace").splitlines()[-lines:]
-
-
-def _command(command: list[str]) -> list[str]:
-    if sys.platform != "linux":
-        return command
-    return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]

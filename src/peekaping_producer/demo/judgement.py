@@ -20,8 +20,8 @@ from msgspec import Struct
 
 from peekaping_producer.cadence import Cadence
 
-REBUILT_WITHIN_MS = 31_000
-"""A flush is found by the next sweep, at most 30 s later."""
+REBUILT_WITHIN_MS = 5_000
+"""A node looks every second whether Redis still has its data, and sweeps at once when not."""
 CLAIM_BACK_WITHIN_MS = 6_500
 """A dead node's claim ends after 5 s; the reclaim looks every second."""
 CLAIMS_COUNT_FROM_PERIOD_MS = 20_000

@@ -129,8 +129,7 @@ class Stage:
 
     def healed(self) -> int:
         """Return how many monitors came back whose id was held by a planted or abandoned task."""
-        held = [event for event in self.events if event.breakage in (Breakage.PLANT, Breakage.WORKER)]
-        return sum(self.book.came_back(event.monitor_ids, event.at_ms) for event in held)
+        return sum(self.book.came_back(event.held_ids, event.at_ms) for event in self.events)
 
     def all_back(self) -> bool:
         """Tell whether every monitor has run since the last thing that was done to it."""
@@ -141,35 +140,34 @@ class Stage:
     async def hurt(self, breakage: Breakage) -> bool:
         """Do it now; False if this is not the moment, such as no check running whose worker could die."""
         at_ms, at_s = now_ms(), self.elapsed_s
+        held: tuple[str, ...] | None = ()
         match breakage:
             case Breakage.WORKER:
-                hurt = await self._kill_worker()
+                held = await self._kill_worker()
             case Breakage.PLANT:
-                hurt = await self._plant()
+                held = await self._plant() or None
             case Breakage.NODE:
-                hurt = self._kill_node()
+                held = self._kill_node()
             case Breakage.FLUSH:
                 await self._redis.flushall()
-                hurt = self._all()
-        if hurt:
-            self.events.append(Event(at_ms, at_s, breakage, hurt))
-        return bool(hurt)
+        if held is None:
+            return False
+        # Where nobody's id is held, all monitors are hurt alike.
+        everyone = tuple(str(monitor.id) for monitor in self._monitors)
+        self.events.append(Event(at_ms, at_s, breakage, held or everyone, held))
+        return True
 
-    def _all(self) -> tuple[str, ...]:
-        return tuple(str(monitor.id) for monitor in self._monitors)
-
-    def _kill_node(self) -> tuple[str, ...]:
+    def _kill_node(self) -> tuple[str, ...] | None:
         node = self._nodes[0]
         if node is None or node.ended:
-            return ()
+            return None
         node.kill()
-        return self._all()
+        return ()
 
-    async def _kill_worker(self) -> tuple[str, ...]:
-        if self._worker is None or self._worker.ended:
-            return ()
-        if not self.instant and not await self._redis.llen(keys.ACTIVE):
-            return ()
+    async def _kill_worker(self) -> tuple[str, ...] | None:
+        """Return the monitors whose checks it had in its hands; None if it is not the moment."""
+        if self._worker is None or self._worker.ended or not await self._redis.llen(keys.ACTIVE):
+            return None
         self._worker.kill()
         self._read()
         abandoned = []
@@ -181,8 +179,7 @@ class Stage:
                 until_ms = int(lease_s) * 1000 + _ORPHAN_AFTER_MS
                 self.book.abandon(check.monitor_id, check.scheduled_ms, now_ms(), until_ms)
                 abandoned.append(check.monitor_id)
-        # With none in its hands it still died: then all monitors are what it did not look at.
-        return tuple(abandoned) or self._all()
+        return tuple(abandoned)
 
     async def _plant(self) -> tuple[str, ...]:
         plant = self._redis.register_script(files(__package__).joinpath("plant.lua").read_text())

@@ -9,7 +9,7 @@
 -- Keeps invariants 1 (next slot ≥ now + period / 2, by this script's clock), 2 (fencing) and 4 (task.lua).
 local token = tonumber(ARGV[1])
 local outcomes = {}
-local enqueued = false
+local queue_is_known = false
 
 local function settle(order, id, first, second, message, key)
   local mine = tonumber(redis.call('ZSCORE', KEYS[2], id) or nil)
@@ -21,8 +21,12 @@ local function settle(order, id, first, second, message, key)
     local period_ms, phase_ms = tonumber(first), tonumber(second)
     local earliest = now_ms + math.floor(period_ms / 2)
     due_ms = earliest + (phase_ms - earliest) % period_ms
+    if not queue_is_known then
+      redis.call('SADD', KEYS[3], ARGV[2])
+      queue_is_known = true
+    end
     outcome = place(key, task, message, ARGV[4])
-    if outcome == 'deferred' then due_ms = now_ms + ARGV[5] else enqueued = true end
+    if outcome == 'deferred' then due_ms = now_ms + ARGV[5] end
   elseif order == 'release' then
     outcome, due_ms = 'released', now_ms + first
   else
@@ -44,5 +48,4 @@ for i = 6, #ARGV, 5 do
   outcomes[n] = outcome
 end
 
-if enqueued then redis.call('SADD', KEYS[3], ARGV[2]) end
 return outcomes
