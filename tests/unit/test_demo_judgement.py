@@ -75,8 +75,8 @@ def test_a_check_that_ended_before_its_next_slot_excuses_nothing() -> None:
 
 
 def test_a_flush_exempts_until_the_schedule_is_rebuilt() -> None:
-    assert judged(1, 51, until_s=55, flushes_ms=(12,)).missed == 0
-    assert judged(1, 71, until_s=75, flushes_ms=(12,)).missed == 2
+    assert judged(1, 25, until_s=29, flushes_ms=(12,)).missed == 0
+    assert judged(1, 45, until_s=49, flushes_ms=(12,)).missed == 2
     assert judged(1, 3, until_s=5, flushes_ms=(2,)).doubled == 0
     assert judged(1, 21, until_s=25, flushes_ms=(0.5,)).missed == 1
 
