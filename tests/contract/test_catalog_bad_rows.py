@@ -240,3 +240,33 @@ async def test_bad_rows_of_every_kind_leave_a_whole_batch_unharmed(empty_sqlite_
 
     assert reading.found.keys() == {row["id"] for row in good}
     assert reading.aside.keys() == {row["id"] for row in bad}
+
+
+async def test_times_beyond_the_calendar_harm_only_their_own_row(empty_sqlite_db: SqliteDatabase) -> None:
+    good, bad = monitor_row(type="push"), monitor_row(type="push")
+    beat = heartbeat_row(bad["id"])
+    await empty_sqlite_db.insert("monitors", good, bad)
+    await empty_sqlite_db.insert("heartbeats", beat)
+    # Before the year 1, once in UTC.
+    await set_raw(empty_sqlite_db, "heartbeats", beat["id"], "time", "'0001-01-01 00:00:00+05:00'")
+    await set_raw(empty_sqlite_db, "monitors", bad["id"], "created_at", "'0001-01-01 00:00:00+05:00'")
+
+    async with opened(empty_sqlite_db) as catalog:
+        reading = await catalog.read([bad["id"], good["id"]])
+        page = await catalog.active(None, 10)
+
+    assert set(reading.found) == {good["id"]}
+    assert "time" in reading.aside[bad["id"]]
+    assert {monitor.id for monitor in page.monitors} == {good["id"], bad["id"]}
+
+
+async def test_an_active_that_is_no_truth_value_is_told_by_the_page_too(empty_sqlite_db: SqliteDatabase) -> None:
+    bad = monitor_row()
+    await empty_sqlite_db.insert("monitors", bad)
+    await set_raw(empty_sqlite_db, "monitors", bad["id"], "active", "'yes'")
+
+    async with opened(empty_sqlite_db) as catalog:
+        page = await catalog.active(None, 10)
+
+    assert page.monitors == ()
+    assert "active" in page.aside[bad["id"]]

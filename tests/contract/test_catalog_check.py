@@ -222,3 +222,27 @@ async def test_the_catalogue_could_not_write_even_if_it_tried(any_db: Database, 
             await connection.exec_driver_sql(statement)
 
     assert len(await any_db.ids()) == 1
+
+
+async def test_a_damaged_sqlite_file_is_the_operators(sqlite_db: SqliteDatabase) -> None:
+    with sqlite_db.path.open("r+b") as file:
+        file.seek(100)
+        file.write(b"\xff" * 4_000)
+
+    problem = await refusal(sqlite_db)
+
+    assert "DB_NAME" in problem
+    assert "damaged" in problem
+
+
+async def test_a_missing_right_to_read_is_the_operators(postgres_db: PostgresDatabase) -> None:
+    await postgres_db.execute(
+        f"DO $$ BEGIN CREATE ROLE {GUEST} LOGIN PASSWORD '{PASSWORD}';"
+        " EXCEPTION WHEN duplicate_object THEN NULL; END $$;"
+        f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {GUEST}"
+    )
+
+    problem = await refusal(postgres_db.settings(db_user=GUEST, db_pass=PASSWORD))
+
+    assert "SELECT" in problem
+    assert PASSWORD not in problem
