@@ -15,7 +15,7 @@ from peekaping_producer.monitor import MonitorId
 from peekaping_producer.schedule.keys import DUE
 from peekaping_producer.timing import Timing
 from support.asynq_peer import AsynqPeer, AsynqServer, HandledTask
-from support.databases import SqliteDatabase, monitor_row
+from support.databases import Database, monitor_row
 from support.producer import producing
 
 PROMPT = Timing(claim_wait_s=0.05)
@@ -23,13 +23,13 @@ PROMPT = Timing(claim_wait_s=0.05)
 
 
 async def test_asynq_sees_and_takes_a_task_of_every_monitor(
-    sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis, asynq_peer: AsynqPeer
+    any_fixture_db: Database, redis_server: EmbeddedRedis, redis: Redis, asynq_peer: AsynqPeer
 ) -> None:
-    active = await sqlite_db.ids("active AND interval > 0")
+    active = await any_fixture_db.ids("active AND interval > 0")
     await redis.zadd(DUE, dict.fromkeys(active, 1))
     one = task_id(MonitorId(active[0]))
 
-    settings = sqlite_db.settings(redis_host=HOST, redis_port=redis_server.port)
+    settings = any_fixture_db.settings(redis_host=HOST, redis_port=redis_server.port)
     async with producing(settings, PROMPT):
         async with asyncio.timeout(20):
             while await redis.llen(keys.PENDING) < len(active):
@@ -56,13 +56,13 @@ async def test_asynq_sees_and_takes_a_task_of_every_monitor(
 
 
 async def test_checks_come_again_and_again_on_their_grid(
-    empty_sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis, asynq_peer: AsynqPeer
+    any_db: Database, redis_server: EmbeddedRedis, redis: Redis, asynq_peer: AsynqPeer
 ) -> None:
     rows = [monitor_row(interval=1 + number % 2) for number in range(8)]
-    await empty_sqlite_db.insert("monitors", *rows)
+    await any_db.insert("monitors", *rows)
     tasks_of = {task_id(MonitorId(row["id"])): row["interval"] for row in rows}
 
-    settings = empty_sqlite_db.settings(redis_host=HOST, redis_port=redis_server.port)
+    settings = any_db.settings(redis_host=HOST, redis_port=redis_server.port)
     async with producing(settings, Timing()), asynq_peer.serve() as server:
         await server.until(lambda: min(len(runs) for runs in _runs(server, list(tasks_of)).values()) >= 4, 30)
 
