@@ -1,6 +1,7 @@
 """The one module that reads the wall clock, and how instants are written.
 
-Decisions are made by Redis' clock inside the scripts; this host's wall clock only dates log lines.
+Decisions are made by Redis' clock inside the scripts; this host's wall clock dates log lines, and tells the sweep
+which monitors are new.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -24,8 +25,3 @@ def rfc3339(instant: datetime) -> str:
     """Return an aware UTC instant as Go writes it: `Z`, and a fraction without trailing zeros (PROTOCOL 2)."""
     text = instant.replace(tzinfo=None).isoformat()
     return f"{text.rstrip('0') if '.' in text else text}Z"
-
-
-def rfc3339_ms(unix_ms: int) -> str:
-    """Return a Unix time in milliseconds in the same form."""
-    return rfc3339(from_unix_ms(unix_ms))
