@@ -34,7 +34,7 @@ class Dispatcher:
         self._turn = asyncio.Lock()
         self._connection_free = asyncio.Semaphore(connections)
         self._backoff = Backoff(node.timing.retry_first_s, node.timing.retry_cap_s)
-        self._next_claim_s = 0.0
+        self._next_claim_s = self._earliest_claim_s = 0.0
         self._aside = Notices(node.log, "monitors set aside")
         self._broken_maintenances = Notices(node.log, "maintenances that can't be judged, taken as not in their window")
 
@@ -52,30 +52,36 @@ class Dispatcher:
 
     async def _next_batch(self) -> Claim | None:
         """Wait until something is due and claim it; None when it is time to stop."""
-        timing = self._timing
-        while not await self._node.stop.within(self._next_claim_s - time.monotonic()):
+        while not self._node.stop:
+            wait_s = self._next_claim_s - time.monotonic()
+            if wait_s > 0:
+                if await self._node.due_sooner.within(wait_s):
+                    self._next_claim_s = self._earliest_claim_s
+                continue
             try:
-                claim = await self._schedule.claim(timing.batch)
+                claim = await self._schedule.claim(self._timing.batch)
             except Unavailable as error:
                 self._node.failed(error)
-                self._next_claim_s = time.monotonic() + self._backoff.next_delay_s()
+                self._next_claim_s = self._earliest_claim_s = time.monotonic() + self._backoff.next_delay_s()
                 continue
             self._node.redis.worked()
             self._backoff.reset()
-            self._next_claim_s = self._next_claim_at_s(claim)
+            self._plan_next_claim(claim)
             if claim.claimed:
                 return claim
         return None
 
-    def _next_claim_at_s(self, claim: Claim) -> float:
-        """Return when to claim again: at once after a full batch, else when the next monitor is due."""
+    def _plan_next_claim(self, claim: Claim) -> None:
+        """Claim again at once after a full batch, else when the next monitor is due."""
         timing = self._timing
         if len(claim.claimed) == timing.batch:
-            return claim.answered_at_s
+            self._next_claim_s = self._earliest_claim_s = claim.answered_at_s
+            return
         wait_s = timing.claim_wait_s
         if claim.next_due_ms is not None:
             wait_s = min(wait_s, (claim.next_due_ms - claim.now_ms) / 1000)
-        return claim.answered_at_s + max(timing.claim_spacing_s, wait_s)
+        self._earliest_claim_s = claim.answered_at_s + timing.claim_spacing_s
+        self._next_claim_s = max(self._earliest_claim_s, claim.answered_at_s + wait_s)
 
     async def _orders(self, claim: Claim) -> list[Order]:
         """Read the batch and decide; a batch that can't be read is given back."""

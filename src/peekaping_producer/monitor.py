@@ -111,3 +111,5 @@ class Schedulable(Struct, frozen=True):
     interval: Interval
     created_at: datetime | None
     """Aware, UTC; None where the column is NULL or unreadable."""
+    updated_at: datetime | None
+    """Likewise. Moves with every edit, and with every change of the monitor's status."""

@@ -17,6 +17,7 @@ class Stop:
     def __init__(self) -> None:
         """Begin unset."""
         self._event = asyncio.Event()
+        self._bells: list[Bell] = []
 
     def __bool__(self) -> bool:
         """Tell whether it is time to stop."""
@@ -25,6 +26,14 @@ class Stop:
     def set(self) -> None:
         """Ask every loop to end."""
         self._event.set()
+        for bell in self._bells:
+            bell.ring()
+
+    def bell(self) -> "Bell":
+        """Return a new bell, which rings when it is time to stop too."""
+        bell = Bell()
+        self._bells.append(bell)
+        return bell
 
     async def within(self, seconds: float) -> bool:
         """Wait at most `seconds`; return whether it is time to stop."""
@@ -39,10 +48,34 @@ class Stop:
         return self._event.is_set()
 
 
+class Bell:
+    """Ends another loop's wait early. A ring that nobody waits for is kept until somebody does."""
+
+    def __init__(self) -> None:
+        """Begin silent."""
+        self._event = asyncio.Event()
+
+    def ring(self) -> None:
+        """End the present wait, or the next."""
+        self._event.set()
+
+    async def within(self, seconds: float) -> bool:
+        """Wait at most `seconds`; return whether it rang."""
+        try:
+            async with asyncio.timeout(max(0.0, seconds)):
+                await self._event.wait()
+        except TimeoutError:
+            return False
+        self._event.clear()
+        return True
+
+
 class Node(Struct, frozen=True):
     """One running producer, as its loops know it."""
 
     stop: Stop
+    due_sooner: Bell
+    """Rung when a monitor may be due before the dispatcher looks again."""
     log: Logger
     tally: Tally
     redis: Outage
@@ -56,4 +89,4 @@ class Node(Struct, frozen=True):
 
 def make_node(log: Logger, timing: Timing, stop: Stop) -> Node:
     """Return a node that nothing is known against yet."""
-    return Node(stop, log, Tally(), Outage("redis", log), Outage("database", log), timing)
+    return Node(stop, stop.bell(), log, Tally(), Outage("redis", log), Outage("database", log), timing)

@@ -17,5 +17,6 @@ async def reclaim_loop(node: Node, schedule: Schedule) -> None:
             reclaimed = 0
             continue
         if reclaimed:
+            node.due_sooner.ring()
             node.tally.add("reclaimed", reclaimed)
             node.log.warning("claims ended unsettled, due again", count=reclaimed)

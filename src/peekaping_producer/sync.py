@@ -73,7 +73,10 @@ class Sweeper:
         while True:
             page = await self._catalog.active(after, self._timing.sweep_page)
             self._aside.tell(page.aside)
-            counts.update(await self._schedule.schedule([self._entry(monitor) for monitor in page.monitors]))
+            placed = Counter(await self._schedule.schedule([self._entry(monitor) for monitor in page.monitors]))
+            if placed["added"] or placed["moved"]:
+                self._node.due_sooner.ring()
+            counts += placed
             seen += len(page.monitors)
             aside += len(page.aside)
             after = page.next_after

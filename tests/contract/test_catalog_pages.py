@@ -1,9 +1,10 @@
 """What the catalogue promises of the pages of active monitors, on every kind of database."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from peekaping_producer.catalog.reading import Changes, Page
 from peekaping_producer.monitor import MonitorId, Schedulable
 from support.catalogues import all_pages, opened
 from support.databases import CREATED_AT, Database, SqliteDatabase, monitor_row, new_id, numbered_id
@@ -18,7 +19,7 @@ async def test_pages_hold_every_active_monitor_once_and_in_order(any_db: Databas
         monitors, aside = await all_pages(catalog, limit)
 
     expected = sorted(rows, key=lambda row: str(row["id"]))
-    assert monitors == [Schedulable(MonitorId(row["id"]), row["interval"], CREATED_AT) for row in expected]
+    assert monitors == [Schedulable(MonitorId(row["id"]), row["interval"], CREATED_AT, CREATED_AT) for row in expected]
     assert aside == {}
 
 
@@ -117,3 +118,28 @@ async def test_an_id_of_nonsense_never_ends_the_pages(empty_sqlite_db: SqliteDat
 
     assert {one.id for one in monitors} == {row["id"] for row in good}
     assert list(aside.values()) == ["id is no UUID"]
+
+
+async def test_the_active_among_some_ids(any_db: Database) -> None:
+    active, inactive = monitor_row(), monitor_row(active=False)
+    await any_db.insert("monitors", active, inactive)
+    ids = [MonitorId(id_) for id_ in (active["id"], inactive["id"], new_id(), "no id", active["id"].upper())]
+    async with opened(any_db) as catalog:
+        page = await catalog.active_of(ids)
+        assert await catalog.active_of([]) == Page((), {}, None)
+    assert page == Page((Schedulable(MonitorId(active["id"]), 60, CREATED_AT, CREATED_AT),), {}, None)
+
+
+async def test_changes_since_an_instant_page_by_page(any_db: Database) -> None:
+    times = [CREATED_AT + timedelta(microseconds=100_000 * number) for number in range(6)]
+    changed = [
+        monitor_row(id=numbered_id(number), updated_at=time, active=number % 2 == 0)
+        for number, time in enumerate(times)
+    ]
+    earlier = monitor_row(id=numbered_id(99), updated_at=CREATED_AT - timedelta(seconds=1))
+    await any_db.insert("monitors", *changed, earlier)
+    async with opened(any_db) as catalog:
+        first = await catalog.changed(CREATED_AT, None, 4)
+        second = await catalog.changed(CREATED_AT, first.next_after, 4)
+    assert first == Changes(tuple(MonitorId(numbered_id(n)) for n in range(4)), times[3], MonitorId(numbered_id(3)))
+    assert second == Changes((MonitorId(numbered_id(4)), MonitorId(numbered_id(5))), times[5], None)

@@ -1,6 +1,7 @@
 """What a reading of the database gives."""
 
 import re
+from datetime import datetime
 
 from msgspec import Struct
 
@@ -24,6 +25,16 @@ class Page(Struct, frozen=True):
     monitors: tuple[Schedulable, ...]
     aside: dict[str, str]
     """Active rows that are nonsense, each with the reason."""
+    next_after: MonitorId | None
+    """Where the next page begins; None when this is the last."""
+
+
+class Changes(Struct, frozen=True):
+    """Some of the monitors that were changed of late, active or not, in the order of their ids."""
+
+    ids: tuple[MonitorId, ...]
+    newest: datetime | None
+    """The newest `updated_at` among them, aware, UTC."""
     next_after: MonitorId | None
     """Where the next page begins; None when this is the last."""
 

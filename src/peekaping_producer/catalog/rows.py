@@ -73,15 +73,23 @@ def maintenance(row: Row) -> Maintenance:
 
 
 def schedulable(row: Row) -> Schedulable:
-    """Return the value of a row of id, interval, created_at and active, which in SQLite may hold anything."""
-    id_, interval, created_at, active = row
+    """Return the value of a row of id, interval, created_at, updated_at and active.
+
+    Raises CorruptRecord for what is no such thing: in SQLite a column may hold anything.
+    """
+    id_, interval, created_at, updated_at, active = row
     if _bool(active) is not True:
         raise CorruptRecord("active is neither true nor false")
+    values = {"created_at": instant_or_none(created_at), "updated_at": instant_or_none(updated_at)}
+    return _value({"id": id_, "interval": interval, **values}, Schedulable, "")
+
+
+def instant_or_none(value: object) -> datetime | None:
+    """Return a timestamp as aware UTC, None where it is NULL or nonsense."""
     try:
-        created = instant(created_at)
+        return instant(value)
     except CorruptRecord:
-        created = None
-    return _value({"id": id_, "interval": interval, "created_at": created}, Schedulable, "")
+        return None
 
 
 def instant(value: object) -> datetime | None:

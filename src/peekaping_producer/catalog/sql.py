@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from sqlalchemy import Connection, Select, inspect, select
@@ -9,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from peekaping_producer.catalog import rows
 from peekaping_producer.catalog.connection import CONNECT_TIMEOUT_S, answered, open_engine, operators_mend
-from peekaping_producer.catalog.reading import Page, Reading, is_monitor_id
+from peekaping_producer.catalog.reading import Changes, Page, Reading, is_monitor_id
 from peekaping_producer.catalog.tables import TABLES, statements
 from peekaping_producer.config import DbType, Settings
 from peekaping_producer.errors import ConfigurationError, CorruptRecord, Unavailable
@@ -80,14 +81,34 @@ class SqlCatalog:
             else:
                 result = await connection.execute(sql.next_page, {"limit": limit, "after": after})
             fetched = result.all()
-        monitors: list[Schedulable] = []
-        aside: dict[str, str] = {str(row[0]): "id is no UUID" for row in strays}
-        for row in fetched:
-            try:
-                monitors.append(rows.schedulable(row))
-            except CorruptRecord as error:
-                aside[str(row[0])] = error.reason
-        return Page(tuple(monitors), aside, fetched[-1][0] if len(fetched) == limit else None)
+        page = _page(fetched, fetched[-1][0] if len(fetched) == limit else None)
+        page.aside.update((str(row[0]), "id is no UUID") for row in strays)
+        return page
+
+    async def active_of(self, ids: Sequence[MonitorId]) -> Page:
+        """Read those of these monitors that are active; any other is inactive, or has no row."""
+        asked = [id_ for id_ in ids if is_monitor_id(id_)]
+        async with answered(self._timeout_s), self._engine.connect() as connection:
+            return _page(await _fetch(connection, self._statements.active_of, asked), None)
+
+    async def changed(self, since: datetime, after: MonitorId | None, limit: int) -> Changes:
+        """Read a page of at most `limit` monitors changed at or after `since`, whose ids come behind `after`."""
+        sql = self._statements
+        values: dict[str, object] = {"since": self._stored(since), "limit": limit}
+        async with answered(self._timeout_s), self._engine.connect() as connection:
+            if after is None:
+                result = await connection.execute(sql.first_changes, values)
+            else:
+                result = await connection.execute(sql.next_changes, {**values, "after": after})
+            fetched = result.all()
+        times = [time for row in fetched if (time := rows.instant_or_none(row[1]))]
+        ids = tuple(row[0] for row in fetched)
+        return Changes(ids, max(times, default=None), ids[-1] if len(ids) == limit else None)
+
+    def _stored(self, instant: datetime) -> object:
+        """Return an instant in the form that columns are compared in; of SQLite's texts, one not above any of it."""
+        naive = instant.astimezone(UTC).replace(tzinfo=None)
+        return f"{naive:%Y-%m-%d %H:%M:%S}" if self._settings.db_type is DbType.SQLITE else naive
 
     async def close(self) -> None:
         """Close all connections."""
@@ -113,6 +134,17 @@ def _missing(connection: Connection) -> list[str]:
         else:
             missing += (f"column {table.name}.{c.name}" for c in table.c if c.name not in found[table.name])
     return missing
+
+
+def _page(fetched: Sequence[rows.Row], next_after: MonitorId | None) -> Page:
+    monitors: list[Schedulable] = []
+    aside: dict[str, str] = {}
+    for row in fetched:
+        try:
+            monitors.append(rows.schedulable(row))
+        except CorruptRecord as error:
+            aside[str(row[0])] = error.reason
+    return Page(tuple(monitors), aside, next_after)
 
 
 async def _fetch(connection: AsyncConnection, statement: Select[Any], ids: list[Any]) -> Sequence[rows.Row]:

@@ -33,7 +33,8 @@ def _table(name: str, columns: str) -> Table:
 
 MONITORS = _table(
     "monitors",
-    "id name type interval timeout max_retries retry_interval resend_interval active config proxy_id created_at",
+    "id name type interval timeout max_retries retry_interval resend_interval active config proxy_id"
+    " created_at updated_at",
 )
 PROXIES = _table("proxies", "id protocol host port auth username password")
 MAINTENANCES = _table(
@@ -61,6 +62,11 @@ class Statements(Struct, frozen=True):
     heartbeats: Select[Any]
     first_page: Select[Any]
     next_page: Select[Any]
+    active_of: Select[Any]
+    """The active ones among `ids`, in the columns of a page."""
+    first_changes: Select[Any]
+    """Ids and times of those changed at or after `since`, a naive UTC datetime, or its text where those are stored."""
+    next_changes: Select[Any]
     strays: Select[Any] | None
     """Ids of active monitors that no page holds, some of them; None where a column of UUIDs holds nothing else."""
 
@@ -83,14 +89,18 @@ def statements(dialect: str) -> Statements:
     newest = (
         select(older.c.id).where(older.c.monitor_id == m.id).order_by(older.c.time.desc()).limit(1).scalar_subquery()
     )
-    page = select(text(m.id), m.interval, m.created_at, m.active).where(m.active.is_not(false())).order_by(m.id)
-    page = page.limit(bindparam("limit"))
+    schedulable = select(text(m.id), m.interval, m.created_at, m.updated_at, m.active).where(m.active.is_not(false()))
+    page = schedulable.order_by(m.id).limit(bindparam("limit"))
+    # In the order of ids, so that all pages together read the table once: the time has no index.
+    changes = select(text(m.id), m.updated_at).where(m.updated_at >= bindparam("since"))
+    changes = changes.order_by(m.id).limit(bindparam("limit"))
+    after = m.id > bindparam("after", type_=UUID(as_uuid=False) if postgres else None)
     strays = None
     if not postgres:
         # SQLite stores anything as an id, also what could not be asked for again: a page must not end with it.
         is_uuid = (func.typeof(m.id) == "text") & m.id.op("GLOB")(_UUID_GLOB)
         strays = select(m.id).where(m.active.is_(true()), is_uuid.is_not(true())).limit(MOST_STRAYS)
-        page = page.where(is_uuid)
+        page, changes = page.where(is_uuid), changes.where(is_uuid)
     return Statements(
         monitors=select(
             text(m.id),
@@ -113,6 +123,9 @@ def statements(dialect: str) -> Statements:
         .join_from(MONITORS, HEARTBEATS, beat.id == newest)
         .where(among_ids(m.id)),
         first_page=page,
-        next_page=page.where(m.id > bindparam("after", type_=UUID(as_uuid=False) if postgres else None)),
+        next_page=page.where(after),
+        active_of=schedulable.where(among_ids(m.id)),
+        first_changes=changes,
+        next_changes=changes.where(after),
         strays=strays,
     )

@@ -209,7 +209,9 @@ def _failed(task: Taken, check: Check, error: str) -> _Ended:
 
 
 def _finished(ended: Sequence[_Ended]) -> list[ledger.Finished]:
+    """Enter them as of now, when their ids are free again, which is a little after their checks ended."""
     entries = []
+    free_ms = now_ms()
     for one in ended:
         outcome: ledger.Outcome = "dropped"
         ping_ms, text = 0, "too old"
@@ -218,7 +220,7 @@ def _finished(ended: Sequence[_Ended]) -> list[ledger.Finished]:
             outcome, ping_ms, text = _OUTCOMES[verdict.status], verdict.ping_ms, verdict.text
         elif one.error:
             outcome, text = "failed", one.error
-        entries.append(ledger.Finished(one.monitor_id, one.scheduled_ms, one.at_ms, outcome, ping_ms, text))
+        entries.append(ledger.Finished(one.monitor_id, one.scheduled_ms, free_ms, outcome, ping_ms, text))
     return entries
 
 
