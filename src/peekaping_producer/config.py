@@ -33,6 +33,14 @@ class DbType(StrEnum):
     MONGO = "mongo"
 
 
+class ScheduleMode(StrEnum):
+    """Where in their intervals checks lie: `auto` spreads them, but aligns them while a Go producer runs beside us."""
+
+    AUTO = "auto"
+    SPREAD = "spread"
+    ALIGNED = "aligned"
+
+
 class Mode(StrEnum):
     """How the process presents itself: `prod` logs JSON, `dev` readable and coloured lines, `test` plain lines."""
 
@@ -68,6 +76,7 @@ _LOG_LEVELS: Final = {
     "panic": LogLevel.ERROR,
     "fatal": LogLevel.ERROR,
 }
+_SCHEDULE_MODES: Final = {mode.value: mode for mode in ScheduleMode}
 _MODES: Final = {mode.value: mode for mode in Mode}
 
 
@@ -178,6 +187,12 @@ class Settings(BaseSettings):
         10,
         description="How many batches of up to 200 monitors may be in flight at once.",
         json_schema_extra=_allowed("a whole number from 1 to 128"),
+    )
+    producer_schedule: Annotated[ScheduleMode, _one_of(_SCHEDULE_MODES)] = Field(
+        ScheduleMode.AUTO,
+        description="Where in their intervals checks lie: `spread` evenly, `aligned` 1 ms after each multiple of the"
+        " interval, or `auto`: spread, but aligned while a Go producer has been noticed within the last 2 minutes.",
+        json_schema_extra=_allowed("one of auto, spread, aligned"),
     )
     mode: Annotated[Mode, _one_of(_MODES)] = Field(
         Mode.DEV,

@@ -22,6 +22,8 @@ class Plan(Struct, frozen=True):
     """Maintenances that can't be judged, and count as not in their window: id → reason."""
     gone: int
     """Claimed monitors that have no row, or an inactive one."""
+    go_slots: int
+    """Claimed monitors that were due at an exact multiple of their period, as only a Go producer writes it."""
 
 
 def plan(claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacing) -> Plan:
@@ -33,7 +35,7 @@ def plan(claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacing
     scheduled_at = rfc3339(now)
     orders: list[Order] = []
     broken: dict[str, str] = {}
-    gone = 0
+    gone = go_slots = 0
     for claimed in claim.claimed:
         snapshot = reading.found.get(claimed.id)
         if snapshot is None or not snapshot.monitor.active:
@@ -47,11 +49,13 @@ def plan(claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacing
             in_maintenance = verdict.under_maintenance
             broken.update((one.maintenance_id, one.reason) for one in verdict.broken)
         message = build_task(snapshot, scheduled_at, under_maintenance=in_maintenance)
-        orders.append(Enqueue(claimed.id, cadence(claimed.id, snapshot.monitor.interval, spacing), message))
+        own = cadence(claimed.id, snapshot.monitor.interval, spacing)
+        go_slots += claimed.due_ms % own.period_ms == 0
+        orders.append(Enqueue(claimed.id, own, message))
     aside = {str(id_): reason for id_, reason in reading.aside.items()}
-    return Plan(orders, aside, broken, gone)
+    return Plan(orders, aside, broken, gone, go_slots)
 
 
-def put_off(claim: Claim, delay_ms: int) -> list[Order]:
+def put_off(claim: Claim, delay_ms: int) -> Plan:
     """Give the whole batch back: the database could not be read."""
-    return [Release(claimed.id, delay_ms) for claimed in claim.claimed]
+    return Plan([Release(claimed.id, delay_ms) for claimed in claim.claimed], {}, {}, 0, 0)

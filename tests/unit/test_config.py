@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from pydantic import ValidationError
 
-from peekaping_producer.config import ENV_FILE, DbType, LogLevel, Mode, Settings, load_settings
+from peekaping_producer.config import ENV_FILE, DbType, LogLevel, Mode, ScheduleMode, Settings, load_settings
 from peekaping_producer.errors import ConfigurationError
 
 DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -60,6 +60,7 @@ def test_the_defaults_of_a_minimal_setup(place: Place) -> None:
         "redis_password": None,
         "redis_db": 0,
         "producer_concurrency": 10,
+        "producer_schedule": ScheduleMode.AUTO,
         "mode": Mode.DEV,
         "log_level": LogLevel.DEBUG,
         "tz": ZoneInfo("UTC"),
@@ -76,6 +77,7 @@ def test_every_variable_is_taken(place: Place) -> None:
             "REDIS_PASSWORD": "quiet",
             "REDIS_DB": "15",
             "PRODUCER_CONCURRENCY": "128",
+            "PRODUCER_SCHEDULE": "aligned",
             "MODE": "prod",
             "LOG_LEVEL": "error",
             "TZ": "Europe/Berlin",
@@ -95,6 +97,7 @@ def test_every_variable_is_taken(place: Place) -> None:
         "redis_port": 6380,
         "redis_db": 15,
         "producer_concurrency": 128,
+        "producer_schedule": ScheduleMode.ALIGNED,
         "mode": Mode.PROD,
         "log_level": LogLevel.ERROR,
         "tz": ZoneInfo("Europe/Berlin"),

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from enum import StrEnum
 from importlib.resources import files
 from typing import Literal, cast
-from uuid import uuid4
 
 from msgspec import Struct
 from redis.asyncio import Redis
@@ -15,10 +14,10 @@ from redis.commands.core import AsyncScript
 from peekaping_producer.asynq import keys as asynq
 from peekaping_producer.asynq.message import task_id
 from peekaping_producer.cadence import Cadence
-from peekaping_producer.errors import Unavailable
+from peekaping_producer.errors import NotLeading, Unavailable
 from peekaping_producer.monitor import MonitorId
 from peekaping_producer.schedule.connection import answered
-from peekaping_producer.schedule.keys import CLAIMS, DUE, EPOCH, LEASE
+from peekaping_producer.schedule.keys import CLAIMS, DUE, GO_SEEN, LEADER, LEASE, REMOVED, SIGNALS
 from peekaping_producer.timing import Timing
 
 _TASK_KEYS = (
@@ -53,6 +52,8 @@ class Claim(Struct, frozen=True):
     token: str
     next_due_ms: float | None
     """When the next monitor is due, of those not claimed."""
+    go_seen: bool
+    """Whether a Go producer has been noticed of late, by any node."""
     claimed: tuple[Claimed, ...]
     answered_at_s: float
     """This host's monotonic clock at the reply: from here on the lease runs out."""
@@ -64,6 +65,8 @@ class Enqueue(Struct, frozen=True):
     id: MonitorId
     cadence: Cadence
     message: bytes
+    from_copy: bool = False
+    """Its row was read earlier: no task if the monitor has been removed since."""
 
 
 class Release(Struct, frozen=True):
@@ -134,9 +137,15 @@ class Entry(Struct, frozen=True):
     cadence: Cadence
     at_once: bool = False
     """Due at once where it is in neither set, instead of at its next slot."""
+    edited: bool = False
+    """A person has changed its row: a claim that may have read it before is revoked."""
 
 
-Placement = Literal["added", "moved", "kept"]
+Placement = Literal["added", "moved", "revoked", "kept"]
+
+
+Cursor = tuple[str, int]
+"""A place in the schedule: a set's key, and Redis' cursor in it."""
 
 
 class Overview(Struct, frozen=True):
@@ -156,24 +165,24 @@ class Schedule:
         """Take the client; scripts are loaded by the first call that needs them."""
         self._redis = redis
         self._timing = timing
-        self._claim = _script(redis, "claim")
-        self._settle = _script(redis, "task", "settle")
-        self._reclaim = _script(redis, "reclaim")
-        self._schedule = _script(redis, "schedule")
-        self._remove = _script(redis, "task", "remove")
-        self._epoch = _script(redis, "epoch")
+        self._claim = _script(redis, "time", "claim")
+        self._settle = _script(redis, "time", "task", "settle")
+        self._reclaim = _script(redis, "time", "reclaim")
+        self._schedule = _script(redis, "time", "schedule")
+        self._remove = _script(redis, "time", "task", "remove")
 
     async def claim(self, limit: int) -> Claim:
         """Claim at most `limit` due monitors. Never sent twice: a lost reply's batch comes back by reclaim."""
         timing = self._timing
         async with answered(timing.redis_timeout_s):
-            reply = await self._claim(keys=(DUE, LEASE, CLAIMS), args=(limit, timing.lease_ms))
-        now_ms, token, next_due_ms, *pairs = (_text(part) for part in cast("list[bytes]", reply))
+            reply = await self._claim(keys=(DUE, LEASE, CLAIMS, GO_SEEN), args=(limit, timing.lease_ms))
+        now_ms, token, next_due_ms, go_seen, *pairs = (_text(part) for part in cast("list[bytes]", reply))
         claimed = (Claimed(MonitorId(id_), float(due_ms)) for id_, due_ms in zip(pairs[::2], pairs[1::2], strict=True))
         return Claim(
             int(now_ms),
             token,
             float(next_due_ms) if next_due_ms else None,
+            go_seen == "1",
             tuple(claimed),
             time.monotonic(),
         )
@@ -184,7 +193,7 @@ class Schedule:
         A reply that is lost is asked for again until the lease has ended; then `lost` says no more than `unknown`.
         """
         lease_ends_s = claim.answered_at_s + self._timing.lease_ms / 1000
-        keys = (*_TASK_KEYS, *(_TASK_KEY_PREFIX + order.id for order in orders))
+        keys = (*_TASK_KEYS, *(_TASK_KEY_PREFIX + order.id for order in orders), REMOVED)
         args: list[str | int | bytes] = [
             claim.token,
             asynq.QUEUE,
@@ -215,30 +224,49 @@ class Schedule:
             )
         return cast("int", reply)
 
-    async def schedule(self, entries: Sequence[Entry]) -> list[Placement]:
-        """Bring monitors into the schedule; what is right already stays."""
-        args: list[str | int] = []
-        for entry in entries:
-            args += (entry.id, entry.cadence.period_ms, entry.cadence.phase_ms, "now" if entry.at_once else "")
-        async with answered(self._timing.redis_timeout_s):
-            reply = await self._schedule(keys=(DUE, LEASE), args=args)
-        return [cast("Placement", _text(part)) for part in cast("list[bytes]", reply)]
+    async def schedule(self, node_id: str, entries: Sequence[Entry]) -> list[Placement]:
+        """Bring monitors into the schedule, in the name of the node that leads; what is right already stays.
 
-    async def remove(self, drops: Sequence[Drop]) -> int:
-        """Take monitors out of the schedule, whoever claims them now; return how many were in it."""
-        keys = (*_TASK_KEYS, *(_TASK_KEY_PREFIX + drop.id for drop in drops))
-        args: list[str | bytes] = [_TASK_ID_PREFIX]
+        Raises NotLeading, and changes nothing, when another node leads.
+        """
+        args: list[str | int] = [node_id, SIGNALS, int(self._timing.claim_wait_s * 1000)]
+        for entry in entries:
+            args += (entry.id, entry.cadence.period_ms, entry.cadence.phase_ms)
+            args += ("now" if entry.at_once else "", "edited" if entry.edited else "")
+        async with answered(self._timing.redis_timeout_s):
+            reply = await self._schedule(keys=(DUE, LEASE, LEADER, REMOVED), args=args)
+        return [cast("Placement", _text(part)) for part in cast("list[bytes]", _led(reply))]
+
+    async def remove(self, node_id: str, drops: Sequence[Drop]) -> int:
+        """Take monitors out of the schedule, whoever claims them now; return how many were in it.
+
+        Raises NotLeading, and changes nothing, when another node leads.
+        """
+        keys = (*_TASK_KEYS, *(_TASK_KEY_PREFIX + drop.id for drop in drops), LEADER, REMOVED)
+        args: list[str | int | bytes] = [node_id, _TASK_ID_PREFIX, self._timing.tombstone_ms]
         for drop in drops:
             args += (drop.id, drop.stale_message)
         async with answered(self._timing.redis_timeout_s):
             reply = await self._remove(keys=keys, args=args)
-        return cast("int", reply)
+        return cast("int", _led(reply))
 
-    async def epoch(self) -> str:
-        """Return the mark of Redis' data: another one than last time means that it was lost in between."""
+    async def members(self, cursor: Cursor | None, count: int) -> tuple[list[MonitorId], Cursor | None]:
+        """Return about `count` ids of the schedule, and where to go on; None at the end.
+
+        Each id that is there from the first page to the last is in one of them, some in two.
+        """
+        key, position = cursor or (DUE, 0)
         async with answered(self._timing.redis_timeout_s):
-            reply = await self._epoch(keys=(EPOCH,), args=(uuid4().hex,))
-        return _text(cast("bytes", reply))
+            position, pairs = await self._redis.zscan(key, position, count=count)
+        ids = [MonitorId(_text(cast("bytes", id_))) for id_, _ in pairs]
+        if position:
+            return ids, (key, position)
+        return ids, (LEASE, 0) if key == DUE else None
+
+    async def note_go_node(self) -> None:
+        """Leave the mark that a Go producer runs beside us, for all nodes to see."""
+        async with answered(self._timing.redis_timeout_s):
+            await self._redis.set(GO_SEEN, 1, px=self._timing.go_seen_ms)
 
     async def overview(self) -> Overview:
         """Count the schedule and find its longest overdue monitor."""
@@ -258,9 +286,21 @@ def _script(redis: Redis, *names: str) -> AsyncScript:
     return redis.register_script("\n".join(folder.joinpath(f"{name}.lua").read_text("utf-8") for name in names))
 
 
+def _led(reply: object) -> object:
+    if reply is None:
+        raise NotLeading
+    return reply
+
+
 def _order_args(order: Order) -> tuple[str, MonitorId, int | str, int | str, bytes]:
     if isinstance(order, Enqueue):
-        return "enqueue", order.id, order.cadence.period_ms, order.cadence.phase_ms, order.message
+        return (
+            "copied" if order.from_copy else "enqueue",
+            order.id,
+            order.cadence.period_ms,
+            order.cadence.phase_ms,
+            order.message,
+        )
     if isinstance(order, Release):
         return "release", order.id, order.delay_ms, "", b""
     return "drop", order.id, "", "", order.stale_message
