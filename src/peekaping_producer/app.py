@@ -16,10 +16,13 @@ from peekaping_producer.config import Settings
 from peekaping_producer.dispatch import Dispatcher
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.events import EventReader
+from peekaping_producer.fleet.registry import Registry
 from peekaping_producer.leader.election import Duty, Election
 from peekaping_producer.leader.term import Terms
 from peekaping_producer.node import Node, Stop, make_node
 from peekaping_producer.observe.log import Logger, capture_stdlib_logging, make_logger
+from peekaping_producer.presence import presence_loop
+from peekaping_producer.queue_watch import QueueWatch
 from peekaping_producer.reclaim import reclaim_loop
 from peekaping_producer.schedule.connection import check_redis, open_redis
 from peekaping_producer.schedule.store import Schedule
@@ -64,6 +67,8 @@ async def produce(settings: Settings, log: Logger, timing: Timing, stop: Stop | 
             async with asyncio.TaskGroup() as loops:
                 loops.create_task(signals_loop(node, redis, vacant), name="signals")
                 loops.create_task(election.loop(), name="election")
+                presence = presence_loop(node, Registry(redis, timing), settings.producer_concurrency)
+                loops.create_task(presence, name="presence")
                 loops.create_task(reclaim_loop(node, schedule), name="reclaim")
                 loops.create_task(summary_loop(node, schedule), name="summary")
                 for number in range(settings.producer_concurrency):
@@ -85,6 +90,7 @@ def _duties(node: Node, redis: Redis, schedule: Schedule, catalog: SqlCatalog) -
         "events": events.acting,
         "changes": ChangeReader(node, sync).duty,
         "sweep": Sweeper(node, schedule, sync, sweep_wanted).duty,
+        "queue": QueueWatch(node, redis).duty,
     }
 
 

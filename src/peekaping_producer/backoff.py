@@ -44,6 +44,11 @@ class Outage:
         """Tell whether the system is away."""
         return self._since_s is not None
 
+    @property
+    def reason(self) -> str | None:
+        """Why the system is away; None while it is not."""
+        return self._reason
+
     def failed(self, error: Unavailable) -> None:
         """Note a failure; a line is written when it is the first, or has a new reason."""
         if self._since_s is None:

@@ -97,11 +97,18 @@ class Bell:
 class Presence:
     """What a node's loops have to say of it to other nodes and to people; each sets what is its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, changed: Bell) -> None:
         """Begin as a follower that has done nothing."""
+        self.changed = changed
+        """Rung when there is something that others should know soon."""
         self.leading = False
         self.swept: Struct | None = None
         """The result of this node's last sweep."""
+
+    def lead(self, *, leading: bool) -> None:
+        """Note that this node leads, or does no longer."""
+        self.leading = leading
+        self.changed.ring()
 
 
 class Node(Struct, frozen=True):
@@ -136,6 +143,6 @@ def make_node(log: Logger, timing: Timing, stop: Stop, mode: ScheduleMode = Sche
         redis=Outage("redis", log),
         database=Outage("database", log),
         spacing=SpacingChoice(mode, log),
-        presence=Presence(),
+        presence=Presence(stop.bell()),
         timing=timing,
     )

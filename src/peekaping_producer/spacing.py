@@ -19,8 +19,7 @@ class SpacingChoice:
     @property
     def now(self) -> Spacing:
         """The spacing of every slot that is chosen from now on."""
-        fixed = _FIXED.get(self._mode)
-        return fixed or (Spacing.ALIGNED if self._go_seen else Spacing.SPREAD)
+        return spacing_for(self._mode, go_seen=self._go_seen)
 
     def heard(self, *, go_seen: bool) -> None:
         """Take in what the last claim said of the mark that nodes leave; a change is told once."""
@@ -33,3 +32,8 @@ class SpacingChoice:
             self._log.info("a Go producer runs beside us: checks are aligned to multiples of their intervals")
         else:
             self._log.info("no Go producer runs beside us any more: checks are spread again")
+
+
+def spacing_for(mode: ScheduleMode, *, go_seen: bool) -> Spacing:
+    """Return the spacing that the setting means while a Go producer has or has not been noticed of late."""
+    return _FIXED.get(mode) or (Spacing.ALIGNED if go_seen else Spacing.SPREAD)

@@ -16,9 +16,9 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
 from peekaping_producer.asynq import keys
+from peekaping_producer.asynq.server_state_pb2 import ServerInfo, WorkerInfo
 from peekaping_producer.asynq.task_message_pb2 import TaskMessage
 from peekaping_producer.demo.clock import now_ms
-from peekaping_producer.demo.server_state_pb2 import ServerInfo, WorkerInfo
 
 LEASE_S = 30
 """How long a worker owns a task it took, unless it renews."""

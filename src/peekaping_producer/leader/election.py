@@ -51,7 +51,7 @@ class Election:
 
     async def _lead(self, term: Term) -> None:
         self._leader = term.node_id
-        self._node.presence.leading = True
+        self._node.presence.lead(leading=True)
         self._node.log.info("leadership taken", node=term.node_id)
         try:
             async with asyncio.TaskGroup() as duties:
@@ -60,7 +60,7 @@ class Election:
                 lost = await self._extended(term)
                 term.ended.set()
         finally:
-            self._node.presence.leading = False
+            self._node.presence.lead(leading=False)
         if lost:
             self._node.log.warning("leadership lost", reason=lost)
         else:

@@ -158,6 +158,18 @@ class Overview(Struct, frozen=True):
     """How long the longest overdue monitor has been due; 0 when none is overdue, None when none is scheduled."""
 
 
+class Place(Struct, frozen=True):
+    """Where one monitor stands in the schedule, and who leads."""
+
+    now_ms: int
+    due_ms: float | None
+    lease_ms: float | None
+    """When the claim on it ends; None where nobody has claimed it."""
+    leader: str | None
+    go_seen: bool
+    """Whether a Go producer has been noticed of late."""
+
+
 class Schedule:
     """The schedule in Redis. Every method raises Unavailable when Redis does not do it in time."""
 
@@ -170,6 +182,7 @@ class Schedule:
         self._reclaim = _script(redis, "time", "reclaim")
         self._schedule = _script(redis, "time", "schedule")
         self._remove = _script(redis, "time", "task", "remove")
+        self._run_now = _script(redis, "time", "run_now")
 
     async def claim(self, limit: int) -> Claim:
         """Claim at most `limit` due monitors. Never sent twice: a lost reply's batch comes back by reclaim."""
@@ -267,6 +280,35 @@ class Schedule:
         """Leave the mark that a Go producer runs beside us, for all nodes to see."""
         async with answered(self._timing.redis_timeout_s):
             await self._redis.set(GO_SEEN, 1, px=self._timing.go_seen_ms)
+
+    async def run_now(self, ids: Sequence[MonitorId]) -> list[bool]:
+        """Make active monitors due at once; False for one that is claimed this very moment, and so is due already."""
+        async with answered(self._timing.redis_timeout_s):
+            reply = await self._run_now(keys=(DUE, LEASE), args=(SIGNALS, *ids))
+        return [bool(part) for part in cast("list[int]", reply)]
+
+    async def place_of(self, id_: MonitorId) -> Place:
+        """Tell where a monitor stands in the schedule."""
+        async with answered(self._timing.redis_timeout_s), self._redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.zscore(DUE, id_)
+            pipe.zscore(LEASE, id_)
+            pipe.get(LEADER)
+            pipe.exists(GO_SEEN)
+            (seconds, micros), due_ms, lease_ms, leader, go_seen = await pipe.execute()
+        return Place(
+            now_ms=seconds * 1000 + micros // 1000,
+            due_ms=due_ms,
+            lease_ms=lease_ms,
+            leader=None if leader is None else _text(leader),
+            go_seen=bool(go_seen),
+        )
+
+    async def next_runs(self, count: int) -> list[Claimed]:
+        """Return the monitors that are due next, the first one first."""
+        async with answered(self._timing.redis_timeout_s):
+            pairs = await self._redis.zrange(DUE, 0, count - 1, withscores=True)
+        return [Claimed(MonitorId(_text(id_)), due_ms) for id_, due_ms in cast("list[tuple[bytes, float]]", pairs)]
 
     async def overview(self) -> Overview:
         """Count the schedule and find its longest overdue monitor."""
