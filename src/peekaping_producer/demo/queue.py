@@ -112,7 +112,7 @@ class Queue:
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.zadd(keys.SERVERS, {self._server_key: now_s + lasting_s})
             pipe.zadd(keys.WORKERS, {self._workers_key: now_s + lasting_s})
-            pipe.setex(self._server_key, lasting_s, self._server_info(len(running)))
+            pipe.set(self._server_key, self._server_info(len(running)), ex=lasting_s)
             pipe.delete(self._workers_key)
             if running:
                 pipe.hset(self._workers_key, mapping={task.id: self._worker_info(task) for task in running})
