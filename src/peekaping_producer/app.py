@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from peekaping_producer import __version__
 from peekaping_producer.backoff import Backoff, Outage
-from peekaping_producer.catalog.catalog import open_catalog
+from peekaping_producer.catalog.catalog import Catalog, open_catalog
 from peekaping_producer.changes import ChangeReader
 from peekaping_producer.config import Settings
 from peekaping_producer.dispatch import Dispatcher
@@ -75,7 +75,7 @@ async def produce(settings: Settings, log: Logger, timing: Timing, stop: Stop | 
     log.info("Producer stopped gracefully")
 
 
-def _duties(node: Node, redis: Redis, schedule: Schedule, catalog: SqlCatalog) -> dict[str, Duty]:
+def _duties(node: Node, redis: Redis, schedule: Schedule, catalog: Catalog) -> dict[str, Duty]:
     """Return what a leader does, by names."""
     sync = Sync(node, schedule, catalog)
     sweep_wanted = node.stop.bell()
