@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from peekaping_producer import __version__
 from peekaping_producer.backoff import Backoff, Outage
-from peekaping_producer.catalog.sql import SqlCatalog
+from peekaping_producer.catalog.catalog import Catalog, open_catalog
 from peekaping_producer.changes import ChangeReader
 from peekaping_producer.config import Settings
 from peekaping_producer.dispatch import Dispatcher
@@ -54,7 +54,7 @@ async def produce(settings: Settings, log: Logger, timing: Timing, stop: Stop | 
     node = make_node(log, timing, Stop() if stop is None else stop, settings.producer_schedule)
     log.info("producer starting", version=__version__, node=node.id)
     connections = min(settings.producer_concurrency, MOST_CONNECTIONS)
-    catalog = SqlCatalog(settings, connections=connections, timeout_s=timing.read_deadline_s)
+    catalog = open_catalog(settings, connections=connections, timeout_s=timing.read_deadline_s)
     redis = open_redis(settings, timing.redis_timeout_s)
     schedule = Schedule(redis, timing)
     try:
@@ -80,7 +80,7 @@ async def produce(settings: Settings, log: Logger, timing: Timing, stop: Stop | 
     log.info("Producer stopped gracefully")
 
 
-def _duties(node: Node, redis: Redis, schedule: Schedule, catalog: SqlCatalog) -> dict[str, Duty]:
+def _duties(node: Node, redis: Redis, schedule: Schedule, catalog: Catalog) -> dict[str, Duty]:
     """Return what a leader does, by names."""
     sync = Sync(node, schedule, catalog)
     sweep_wanted = node.stop.bell()

@@ -41,6 +41,13 @@ class ScheduleMode(StrEnum):
     ALIGNED = "aligned"
 
 
+class Switch(StrEnum):
+    """Something that can be turned off."""
+
+    ON = "on"
+    OFF = "off"
+
+
 class Mode(StrEnum):
     """How the process presents itself: `prod` logs JSON, `dev` readable and coloured lines, `test` plain lines."""
 
@@ -78,6 +85,7 @@ _LOG_LEVELS: Final = {
 }
 _SCHEDULE_MODES: Final = {mode.value: mode for mode in ScheduleMode}
 _MODES: Final = {mode.value: mode for mode in Mode}
+_SWITCHES: Final = {switch.value: switch for switch in Switch}
 
 
 def _one_of(names: dict[str, Any]) -> PlainValidator:
@@ -156,7 +164,9 @@ class Settings(BaseSettings):
         json_schema_extra=_allowed("one of postgres, postgresql, mysql, sqlite, mongo, mongodb"),
     )
     db_host: Host | None = Field(
-        None, description="The database server's host name or address.", json_schema_extra=_allowed("a host name")
+        None,
+        description="The database server's host name or address, or the path of its Unix socket.",
+        json_schema_extra=_allowed("a host name"),
     )
     db_port: Annotated[Whole, Field(ge=1, le=65535)] | None = Field(
         None, description="The database server's port.", json_schema_extra=_PORT
@@ -170,6 +180,16 @@ class Settings(BaseSettings):
     db_name: Name = Field(
         description="The database's name, or the SQLite file's path.",
         json_schema_extra=_allowed("a database name, or a path for sqlite"),
+    )
+    db_schema: Name | None = Field(
+        None,
+        description="The schema that holds Peekaping's tables, where it is not the user's own; Postgres only.",
+        json_schema_extra=_allowed("a schema name, with DB_TYPE postgres"),
+    )
+    db_statement_cache: Annotated[Switch, _one_of(_SWITCHES)] = Field(
+        Switch.ON,
+        description="`off` for Postgres behind PgBouncer in transaction mode.",
+        json_schema_extra=_allowed("on or off"),
     )
     redis_host: Host = Field(
         "redis", description="The Redis server's host name or address.", json_schema_extra=_allowed("a host name")
@@ -217,6 +237,13 @@ class Settings(BaseSettings):
     @classmethod
     def _required_unless_sqlite(cls, value: object, info: ValidationInfo) -> object:
         if value is None and info.data.get("db_type") is not DbType.SQLITE:
+            raise ValueError
+        return value
+
+    @field_validator("db_schema")
+    @classmethod
+    def _postgres_only(cls, value: object, info: ValidationInfo) -> object:
+        if value is not None and info.data.get("db_type", DbType.POSTGRES) is not DbType.POSTGRES:
             raise ValueError
         return value
 

@@ -5,8 +5,8 @@ import time
 from zoneinfo import ZoneInfo
 
 from peekaping_producer.backoff import Backoff
+from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.catalog.reading import Reading
-from peekaping_producer.catalog.sql import SqlCatalog
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.node import Node
 from peekaping_producer.observe.notices import Notices
@@ -22,7 +22,7 @@ class Dispatcher:
     """
 
     def __init__(
-        self, node: Node, schedule: Schedule, catalog: SqlCatalog, *, connections: int, server_zone: ZoneInfo
+        self, node: Node, schedule: Schedule, catalog: Catalog, *, connections: int, server_zone: ZoneInfo
     ) -> None:
         """Take the stores; `connections` is the size of the catalogue's pool."""
         self._node = node

@@ -8,8 +8,8 @@ from datetime import datetime
 from msgspec import Struct
 
 from peekaping_producer.cadence import cadence
+from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.catalog.reading import Page, is_monitor_id
-from peekaping_producer.catalog.sql import SqlCatalog
 from peekaping_producer.check import stale_task
 from peekaping_producer.leader.term import Term
 from peekaping_producer.monitor import MonitorId, Schedulable
@@ -44,7 +44,7 @@ class Sync:
     Its methods raise Unavailable when something was not read or written, and NotLeading when the term is over.
     """
 
-    def __init__(self, node: Node, schedule: Schedule, catalog: SqlCatalog) -> None:
+    def __init__(self, node: Node, schedule: Schedule, catalog: Catalog) -> None:
         """Take the stores."""
         self._node = node
         self._schedule = schedule

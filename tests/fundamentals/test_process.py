@@ -118,16 +118,6 @@ def test_everything_wrong_with_the_settings_is_said_in_a_line_each(tmp_path: Pat
     assert "hush" not in ended.err
 
 
-@pytest.mark.parametrize("kind", ["mysql", "mongodb"])
-def test_a_database_that_is_not_supported_yet(tmp_path: Path, kind: str) -> None:
-    server = {"DB_HOST": "db", "DB_PORT": "1", "DB_USER": "me", "DB_PASS": "hush", "DB_NAME": "x"}
-    ended = run_to_the_end(tmp_path, "run", DB_TYPE=kind, **server)
-    assert ended.code == 2
-    assert "hush" not in ended.out + ended.err
-    (problem,) = ended.problems
-    assert "not yet supported" in problem
-
-
 def test_a_database_that_is_not_peekapings(tmp_path: Path, redis_server: EmbeddedRedis) -> None:
     foreign = SqliteDatabase(tmp_path / "foreign.sqlite")
     with foreign.connected() as connection:
