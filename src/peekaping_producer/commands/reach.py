@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from redis.asyncio import Redis
 
-from peekaping_producer.catalog.sql import SqlCatalog
+from peekaping_producer.catalog.catalog import Catalog, open_catalog
 from peekaping_producer.config import Settings
 from peekaping_producer.schedule.connection import check_redis, open_redis
 from peekaping_producer.timing import Timing
@@ -23,9 +23,9 @@ async def reached_redis(settings: Settings, timing: Timing) -> AsyncIterator[Red
 
 
 @asynccontextmanager
-async def reached_catalog(settings: Settings, timing: Timing) -> AsyncIterator[SqlCatalog]:
+async def reached_catalog(settings: Settings, timing: Timing) -> AsyncIterator[Catalog]:
     """Connect for the time of the block. Raises ConfigurationError and Unavailable as the catalogue's check does."""
-    catalog = SqlCatalog(settings, connections=1, timeout_s=timing.read_deadline_s)
+    catalog = open_catalog(settings, connections=1, timeout_s=timing.read_deadline_s)
     try:
         await catalog.check()
         yield catalog
