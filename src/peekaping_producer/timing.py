@@ -42,7 +42,7 @@ class Timing(Struct, frozen=True):
     """A subscription that was silent for so long is asked whether it lives."""
     presence_every_s: float = 10.0
     """How often a node says that it lives; it counts as gone after three times that."""
-    queue_every_s: float = 10.0
+    queue_every_s: float = 15.0
     """How often the leader looks whether workers take from the queue."""
     summary_every_s: float = 60.0
     redis_timeout_s: float = 2.0
