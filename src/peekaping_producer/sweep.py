@@ -28,6 +28,8 @@ class Swept(Struct, frozen=True):
     added: int
     moved: int
     removed: int
+    relisted: int
+    """Tasks that had fallen out of a long queue."""
     aside: int
     seconds: float
 
@@ -65,6 +67,7 @@ class Sweeper:
             added=counts["added"],
             moved=counts["moved"],
             removed=counts["removed"],
+            relisted=counts["relisted"],
             aside=counts["aside"],
             seconds=round(time.monotonic() - began_s, 3),
         )
@@ -86,14 +89,18 @@ class Sweeper:
         cursor: Cursor | None = None
         while not term.is_over:
             ids, cursor = await self._schedule.members(cursor, self._timing.sweep_page)
-            progress.add(removed=await self._sync.inactive(term, ids) if ids else 0)
+            if ids:
+                progress.add(
+                    removed=await self._sync.inactive(term, ids),
+                    relisted=await self._schedule.relist(term.node_id, ids),
+                )
             if cursor is None:
                 return
 
     def _tell(self, swept: Swept) -> None:
         self._node.presence.swept = swept
         figures = {field: getattr(swept, field) for field in swept.__struct_fields__}
-        if swept.added or swept.moved or swept.removed:
+        if swept.added or swept.moved or swept.removed or swept.relisted:
             self._node.log.info("sweep finished", **figures)
         else:
             self._node.log.debug("sweep finished, nothing to change", **figures)

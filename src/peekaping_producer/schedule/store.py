@@ -35,6 +35,9 @@ _TASK_KEYS = (
 )
 _TASK_ID_PREFIX = task_id(MonitorId(""))
 _TASK_KEY_PREFIX = asynq.TASK + _TASK_ID_PREFIX
+SHORT_LIST = 1_000
+"""A pending list up to here is searched by settle whenever that helps (task.lua)."""
+_CLOCKS_DIFFER_NS = 60_000_000_000
 
 
 class Claimed(Struct, frozen=True):
@@ -182,6 +185,7 @@ class Schedule:
         self._reclaim = _script(redis, "time", "reclaim")
         self._schedule = _script(redis, "time", "schedule")
         self._remove = _script(redis, "time", "task", "remove")
+        self._relist = _script(redis, "relist")
         self._run_now = _script(redis, "time", "run_now")
 
     async def claim(self, limit: int) -> Claim:
@@ -262,6 +266,16 @@ class Schedule:
         async with answered(self._timing.redis_timeout_s):
             reply = await self._remove(keys=keys, args=args)
         return cast("int", _led(reply))
+
+    async def relist(self, node_id: str, ids: Sequence[MonitorId]) -> int:
+        """Put back into a long pending list the tasks of these monitors that are missing in it; return how many.
+
+        Raises NotLeading, and changes nothing, when another node leads.
+        """
+        keys = (LEADER, asynq.PENDING, *(_TASK_KEY_PREFIX + id_ for id_ in ids))
+        args: tuple[str | int, ...] = (node_id, SHORT_LIST, _CLOCKS_DIFFER_NS, *(_TASK_ID_PREFIX + id_ for id_ in ids))
+        async with answered(self._timing.redis_timeout_s):
+            return cast("int", _led(await self._relist(keys=keys, args=args)))
 
     async def members(self, cursor: Cursor | None, count: int) -> tuple[list[MonitorId], Cursor | None]:
         """Return about `count` ids of the schedule, and where to go on; None at the end.
