@@ -12,12 +12,12 @@ ZERO_TIME = "0001-01-01T00:00:00Z"
 """A full update's `created_at`."""
 
 
-def row_message(kind: str, row: Row | None, **fields: object) -> bytes:
-    """Return the message that a monitor was created or updated; `fields` differ from the row, as they may."""
-    payload = None
-    if row is not None:
-        payload = {name: _value(value) for name, value in row.items()} | fields
-        payload["proxy_id"] = payload["proxy_id"] or ""
+def row_message(kind: str, row: Row | str | None, **fields: object) -> bytes:
+    """Return a message of one monitor: its row, where `fields` may differ from it, its id, or nothing at all."""
+    payload: object = row
+    if isinstance(row, dict):
+        values = {name: _value(value) for name, value in row.items()} | fields
+        payload = values | {"proxy_id": values["proxy_id"] or ""}
     return msgspec.json.encode({"type": kind, "payload": payload})
 
 
@@ -33,7 +33,7 @@ async def publish_updated(redis: Redis, row: Row | None, **fields: object) -> in
 
 async def publish_deleted(redis: Redis, id_: str) -> int:
     """Publish that a monitor was deleted; return how many heard."""
-    return int(await redis.publish(DELETED, msgspec.json.encode({"type": "monitor.deleted", "payload": id_})))
+    return int(await redis.publish(DELETED, row_message("monitor.deleted", id_)))
 
 
 def _value(value: object) -> object:
