@@ -192,7 +192,7 @@ class Schedule:
         """Claim at most `limit` due monitors. Never sent twice: a lost reply's batch comes back by reclaim."""
         timing = self._timing
         async with answered(timing.redis_timeout_s):
-            reply = await self._claim(keys=(DUE, LEASE, CLAIMS, GO_SEEN), args=(limit, timing.lease_ms))
+            reply = await self._claim(keys=(DUE, LEASE, CLAIMS, GO_SEEN, LEADER), args=(limit, timing.lease_ms))
         now_ms, token, next_due_ms, go_seen, *pairs = (_text(part) for part in cast("list[bytes]", reply))
         claimed = (Claimed(MonitorId(id_), float(due_ms)) for id_, due_ms in zip(pairs[::2], pairs[1::2], strict=True))
         return Claim(
