@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-import warnings
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -163,7 +162,6 @@ def worker_options(redis_port: int, folder: Path, name: str = "worker") -> Worke
 async def working(redis_port: int, folder: Path) -> AsyncIterator[Ledger]:
     """Run a worker in this process for the time of the block; give its ledger."""
     options = worker_options(redis_port, folder)
-    warnings.filterwarnings("ignore", "Call to deprecated setex", DeprecationWarning)
     with _book(options) as book, Results(Path(options.database)) as results:
         async with (
             Redis(
