@@ -97,9 +97,9 @@ async def _listeners(redis: Redis) -> int:
 
 
 async def test_after_each_recorded_step_the_schedule_is_the_databases(
-    any_db: Database, redis: Redis, redis_server: EmbeddedRedis, tmp_path: Path
+    either_db: Database, redis: Redis, redis_server: EmbeddedRedis, tmp_path: Path
 ) -> None:
-    async with replaying(any_db, redis, redis_server, tmp_path) as (replay, node, ledger):
+    async with replaying(either_db, redis, redis_server, tmp_path) as (replay, node, ledger):
         for step in replay.steps:
             began_ms, known = await redis_now_ms(redis), set(replay.rows)
             await replay.step(step)
@@ -112,9 +112,9 @@ async def test_after_each_recorded_step_the_schedule_is_the_databases(
 
 @pytest.mark.parametrize("until_step", [LAST_BEFORE_DELETES, None])
 async def test_all_recorded_steps_at_once_end_in_the_databases_state(
-    any_db: Database, redis: Redis, redis_server: EmbeddedRedis, tmp_path: Path, until_step: int | None
+    either_db: Database, redis: Redis, redis_server: EmbeddedRedis, tmp_path: Path, until_step: int | None
 ) -> None:
-    async with replaying(any_db, redis, redis_server, tmp_path) as (replay, _node, _ledger):
+    async with replaying(either_db, redis, redis_server, tmp_path) as (replay, _node, _ledger):
         for step in replay.steps[:until_step]:
             await replay.step(step)
         told_ms = await redis_now_ms(redis)

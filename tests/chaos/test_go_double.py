@@ -61,12 +61,12 @@ async def test_a_claim_takes_at_most_fifty_for_ten_seconds(go: GoProducer, redis
     assert await redis.zcard(DUE) == 70
 
 
-async def test_a_task_as_the_real_one_writes_it(any_db: Database, redis_server: EmbeddedRedis, redis: Redis) -> None:
+async def test_a_task_as_the_real_one_writes_it(either_db: Database, redis_server: EmbeddedRedis, redis: Redis) -> None:
     row = monitor_row(interval=45, timeout=16, name='Größe "1"')
-    await any_db.insert("monitors", row)
+    await either_db.insert("monitors", row)
     await redis.zadd(DUE, {row["id"]: 1})
     async with go_client(redis_server.port) as client:
-        assert await GoProducer(client, rows_at(place_of(any_db)), GoTiming()).claim_and_settle() == 1
+        assert await GoProducer(client, rows_at(place_of(either_db)), GoTiming()).claim_and_settle() == 1
 
     (task_id,) = cast("list[bytes]", await redis.lrange(keys.PENDING, 0, -1))
     assert task_id == f"healthcheck:{row['id']}".encode()

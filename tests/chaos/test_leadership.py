@@ -27,8 +27,8 @@ PAUSE_S = 3.0
 
 
 def monitors(count: int) -> tuple[list[Row], list[Row]]:
-    """Return that many of 4 and 5 s, and a few of 20 s."""
-    return [monitor_row(interval=4 + number % 2) for number in range(count)], [
+    """Return that many of 2 and 3 s, and a few of 20 s."""
+    return [monitor_row(interval=2 + number % 2) for number in range(count)], [
         monitor_row(interval=20) for _ in range(6)
     ]
 
@@ -80,7 +80,7 @@ async def test_a_leader_that_was_frozen_beyond_its_term_no_longer_acts_as_one(
     empty_sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path
 ) -> None:
     short, long = monitors(60)
-    deleted = monitor_row(interval=4)
+    deleted = monitor_row(interval=3)
     await empty_sqlite_db.insert("monitors", *short, *long)
     async with fleet(tmp_path, empty_sqlite_db, redis, redis_server.port) as nodes:
         await nodes.until_whole([*short, *long])
@@ -98,7 +98,7 @@ async def test_a_leader_that_was_frozen_beyond_its_term_no_longer_acts_as_one(
         thawed_ms = now_ms()
         nodes.thaw(frozen)
         await frozen.until_logged(LOST)
-        await nodes.until_ran(short, 2)
+        await nodes.until_ran(short)
         assert await nodes.leader() is second
         assert await scheduled_ids(redis) == {row["id"] for row in [*short, *long]}
         assert not nodes.ledger.ran_since([deleted["id"]], thawed_ms)
@@ -111,7 +111,7 @@ async def test_a_leader_cut_off_from_redis_and_a_redis_that_answers_nobody(
     empty_sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path
 ) -> None:
     short, long = monitors(60)
-    new = monitor_row(interval=4, created_at=datetime.now().astimezone())
+    new = monitor_row(interval=3, created_at=datetime.now().astimezone())
     await empty_sqlite_db.insert("monitors", *short, *long)
     async with fleet(tmp_path, empty_sqlite_db, redis, redis_server.port) as nodes:
         await nodes.until_whole([*short, *long])
@@ -128,7 +128,7 @@ async def test_a_leader_cut_off_from_redis_and_a_redis_that_answers_nobody(
         # What they asked meanwhile was done at the end of it, and nobody was there to hear.
         nodes.deaths.append(Death(now_ms(), None))
         await nodes.until_led()
-        await nodes.until_ran(short, 2)
+        await nodes.until_ran(short)
         verdict = nodes.verdict([*short, *long])
     assert (verdict.missed, verdict.doubled) == ((), ())
 
@@ -150,12 +150,14 @@ async def test_all_nodes_are_replaced_one_by_one_and_nobody_notices(
     await empty_postgres_db.insert("monitors", *short, *long)
     async with fleet(tmp_path, empty_postgres_db, redis, redis_server.port) as nodes:
         await nodes.until_whole([*short, *long])
-        for old in list(nodes.nodes):
-            await until_at_work(await nodes.add())
+        olds = list(nodes.nodes)
+        news = [await nodes.add() for _ in olds]
+        for old, new in zip(olds, news, strict=True):
+            await until_at_work(new)
             old.signal(signal.SIGTERM)
             assert await old.ended() == 0
             await asyncio.sleep(0)
-        assert await nodes.leader() in nodes.nodes[3:]
+        assert await nodes.leader() in news
         await nodes.until_ran(short, 2)
         verdict = nodes.verdict([*short, *long])
     assert verdict.runs >= 2 * len(short)

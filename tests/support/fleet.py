@@ -110,6 +110,16 @@ class Fleet:
         """Let it go on."""
         node.signal(signal.SIGCONT)
 
+    async def end(self) -> None:
+        """Ask all nodes to stop at once, and wait until they have."""
+        for node in self.nodes:
+            with suppress(ProcessLookupError):
+                node.signal(signal.SIGCONT)
+                node.signal(signal.SIGTERM)
+        with suppress(TimeoutError):
+            for node in self.nodes:
+                await node.ended()
+
     async def note_death(self) -> None:
         """Note which claims nobody settles any more."""
         at_ms = now_ms()
@@ -152,8 +162,9 @@ async def fleet(
     folder: Path, database: Database, redis: Redis, port: int, *, nodes: int = 3, worker: bool = True
 ) -> AsyncIterator[Fleet]:
     """Run so many nodes and a worker for the time of the block."""
-    async with AsyncExitStack() as stack:
+    async with asyncio.TaskGroup() as group, AsyncExitStack() as stack:
         whole = Fleet(folder, database, redis, port, stack)
+        watch = group.create_task(whole.ledger.watch())
         if worker:
             whole.start_worker()
         for _ in range(nodes):
@@ -161,11 +172,5 @@ async def fleet(
         try:
             yield whole
         finally:
-            # All at once; the stack would end them one after the other, and by force those that do not go.
-            for node in whole.nodes:
-                with suppress(ProcessLookupError):
-                    node.signal(signal.SIGCONT)
-                    node.signal(signal.SIGTERM)
-            with suppress(TimeoutError):
-                for node in whole.nodes:
-                    await node.ended()
+            watch.cancel()
+            await whole.end()

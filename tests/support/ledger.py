@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-import warnings
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -28,6 +27,8 @@ from peekaping_producer.monitor import MonitorId
 from support.databases import Row, sqlite_copy
 
 _LOOK_S = 0.02
+_TICK_S = 0.05
+_STALLED_MS = 300
 _BEYOND_S = 30.0
 """How much longer than it should take the tests wait for a check: a busy machine is no failure."""
 
@@ -56,6 +57,16 @@ class Ledger:
         self._reader = LedgerReader(folder)
         self._taken: defaultdict[str, list[Taken]] = defaultdict(list)
         self._finished_ms: dict[tuple[str, int], int] = {}
+        self._stalls_ms: list[int] = []
+        """When this machine did not let us run for a while: what comes late by that is nobody's fault."""
+
+    async def watch(self) -> None:
+        """Look for stalls, until cancelled."""
+        while True:
+            began_s = time.monotonic()
+            await asyncio.sleep(_TICK_S)
+            if time.monotonic() - began_s > _TICK_S + _STALLED_MS / 1000:
+                self._stalls_ms.append(now_ms())
 
     def read(self) -> None:
         """Read on."""
@@ -103,8 +114,9 @@ class Ledger:
                 for at_ms in self.scheduled(id_)
                 if began_ms <= at_ms <= ended_ms
             ]
-            hit = tuple(death.at_ms for death in deaths if death.claimed is None or id_ in death.claimed)
-            judged = judge(cadence(MonitorId(id_), interval), runs, began_ms, ended_ms, Incidents(node_deaths_ms=hit))
+            hit = [death.at_ms for death in deaths if death.claimed is None or id_ in death.claimed]
+            incidents = Incidents(node_deaths_ms=(*hit, *self._stalls_ms))
+            judged = judge(cadence(MonitorId(id_), interval), runs, began_ms, ended_ms, incidents)
             ran = [run.scheduled_ms - began_ms for run in runs]
             told = f"{id_}, every {interval} s, for {ended_ms - began_ms} ms: {ran}, late {judged.lateness_ms}"
             missed += [told] * bool(judged.missed)
@@ -114,19 +126,28 @@ class Ledger:
 
     def too_close(self, rows: Iterable[Row], since_ms: int = 0) -> list[str]:
         """Return a line for each two checks of a monitor closer than half its period, whatever grid they lie on."""
-        self.read()
+        return [gap for row in rows for gap, periods in self._gaps(row, self._ran(row, since_ms)) if periods < 0.5]
+
+    def too_far(self, rows: Iterable[Row], since_ms: int, until_ms: int, at_most: float) -> list[str]:
+        """Return a line for each time without a check that is longer than so many periods."""
         return [
-            f"{row['id']}, every {row['interval']} s: {earlier} and {later - earlier} ms later"
+            gap
             for row in rows
-            for earlier, later in pairwise(at_ms for at_ms in self.scheduled(row["id"]) if at_ms >= since_ms)
-            if later - earlier < row["interval"] * 500
+            for gap, periods in self._gaps(row, [since_ms, *self._ran(row, since_ms, until_ms), until_ms])
+            if periods > at_most
         ]
 
-    def widest_gap(self, row: Row, since_ms: int, until_ms: int) -> float:
-        """Return the longest time without a check between two instants, in periods."""
-        ran = [at_ms for at_ms in self.scheduled(row["id"]) if since_ms < at_ms < until_ms]
-        widest_ms = max(later - earlier for earlier, later in pairwise([since_ms, *ran, until_ms]))
-        return widest_ms / int(row["interval"]) / 1000
+    def _ran(self, row: Row, since_ms: int, until_ms: float = float("inf")) -> list[int]:
+        self.read()
+        return [at_ms for at_ms in self.scheduled(row["id"]) if since_ms <= at_ms <= until_ms]
+
+    def _gaps(self, row: Row, instants: Sequence[int]) -> Iterator[tuple[str, float]]:
+        """Yield each gap in words and in periods, but those that a stall in them, or just before them, explains."""
+        period_ms = row["interval"] * 1000
+        for earlier, later in pairwise(instants):
+            if not any(earlier - period_ms < stall_ms <= later + _STALLED_MS for stall_ms in self._stalls_ms):
+                words = f"{row['id']}, every {row['interval']} s: {earlier}, and {later - earlier} ms later"
+                yield words, (later - earlier) / period_ms
 
 
 def worker_options(redis_port: int, folder: Path, name: str = "worker") -> WorkerOptions:
@@ -141,7 +162,6 @@ def worker_options(redis_port: int, folder: Path, name: str = "worker") -> Worke
 async def working(redis_port: int, folder: Path) -> AsyncIterator[Ledger]:
     """Run a worker in this process for the time of the block; give its ledger."""
     options = worker_options(redis_port, folder)
-    warnings.filterwarnings("ignore", "Call to deprecated setex", DeprecationWarning)
     with _book(options) as book, Results(Path(options.database)) as results:
         async with (
             Redis(
@@ -150,11 +170,13 @@ async def working(redis_port: int, folder: Path) -> AsyncIterator[Ledger]:
             http_client() as http,
             asyncio.TaskGroup() as group,
         ):
-            worker = Worker(options, Queue(client, options.concurrency), results, book)
+            worker, ledger = Worker(options, Queue(client, options.concurrency), results, book), Ledger(folder)
             group.create_task(worker.run(http))
+            watch = group.create_task(ledger.watch())
             try:
-                yield Ledger(folder)
+                yield ledger
             finally:
+                watch.cancel()
                 worker.stop()
 
 
