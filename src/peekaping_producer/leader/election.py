@@ -74,7 +74,7 @@ class Election:
                 lost = await self._terms.extend(term)
             except Unavailable as error:
                 self._node.failed(error)
-                every_s = self._timing.retry_first_s
+                every_s = min(self._timing.retry_first_s, max(0.0, term.lasts_until_s - time.monotonic()))
             else:
                 self._node.redis.worked()
                 if lost:
