@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import cast
 
 import pytest
 from redis.asyncio import Redis
@@ -51,7 +52,7 @@ async def extended(terms: Terms, term: Term) -> None:
     assert await terms.extend(term) is None
 
 
-async def holder(redis: Redis) -> tuple[bytes | None, int]:
+async def holder(redis: Redis) -> tuple[bytes | str | None, int]:
     """Return who holds the key, and for how many ms more."""
     return await redis.get(LEADER), await redis.pttl(LEADER)
 
@@ -185,7 +186,7 @@ async def test_no_extension_after_another_took_it(redis: Redis, terms: Terms) ->
 async def test_no_extension_after_an_old_copy_came_back(redis: Redis, terms: Terms, extensions_lost: int) -> None:
     term = await taken(terms)
     await extended(terms, term)
-    old_copy = await redis.get(EPOCH)
+    old_copy = cast("bytes", await redis.get(EPOCH))
     for _ in range(extensions_lost):
         await extended(terms, term)
     # A fail-over, or a restart from a file, that still knew this leader.
@@ -206,7 +207,7 @@ async def test_no_extension_when_the_epoch_is_gone_or_a_stranger_s(
 
 async def test_an_epoch_of_an_earlier_term_of_the_same_node_is_none_of_this_one(redis: Redis, terms: Terms) -> None:
     await taken(terms)
-    earlier = await redis.get(EPOCH)
+    earlier = cast("bytes", await redis.get(EPOCH))
     term = await taken(terms)
     assert await redis.get(EPOCH) != earlier
     await redis.set(EPOCH, earlier)
