@@ -60,6 +60,7 @@ class Election:
                 lost = await self._extended(term)
                 term.ended.set()
         finally:
+            term.ended.set()
             self._node.presence.lead(leading=False)
         if lost:
             self._node.log.warning("leadership lost", reason=lost)
