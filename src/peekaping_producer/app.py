@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from peekaping_producer import __version__
 from peekaping_producer.backoff import Backoff, Outage
+from peekaping_producer.catalog.last_known import MB
 from peekaping_producer.catalog.sql import SqlCatalog
 from peekaping_producer.config import Settings
 from peekaping_producer.dispatch import Dispatcher
@@ -17,6 +18,7 @@ from peekaping_producer.observe.log import Logger, capture_stdlib_logging, make_
 from peekaping_producer.reclaim import reclaim_loop
 from peekaping_producer.schedule.connection import check_redis, open_redis
 from peekaping_producer.schedule.store import Schedule
+from peekaping_producer.source import Source
 from peekaping_producer.summary import summary_loop, write_summary
 from peekaping_producer.sync import Sweeper
 from peekaping_producer.timing import Timing
@@ -50,11 +52,13 @@ async def produce(settings: Settings, log: Logger, timing: Timing, stop: Stop | 
         with _signals(node):
             await _until_it_answers(lambda: check_redis(redis, timing.redis_timeout_s), node.redis, node)
             await _until_it_answers(catalog.check, node.database, node)
-            dispatcher = Dispatcher(node, schedule, catalog, connections=connections, server_zone=settings.tz)
+            source = Source(node, catalog, copy_bytes=settings.producer_cache_mb * MB)
+            dispatcher = Dispatcher(node, schedule, source, connections=connections, server_zone=settings.tz)
             async with asyncio.TaskGroup() as loops:
                 loops.create_task(Sweeper(node, schedule, catalog).loop(), name="sweep")
                 loops.create_task(reclaim_loop(node, schedule), name="reclaim")
                 loops.create_task(summary_loop(node, schedule), name="summary")
+                loops.create_task(source.probe_loop(), name="probe")
                 for number in range(settings.producer_concurrency):
                     loops.create_task(dispatcher.worker(), name=f"dispatch-{number}")
             await write_summary(node, schedule)

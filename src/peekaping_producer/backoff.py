@@ -7,6 +7,9 @@ from collections.abc import Callable
 from peekaping_producer.errors import System, Unavailable
 from peekaping_producer.observe.log import Logger
 
+_MOST_REASONS = 20
+"""Reasons told in one outage: an error's text may hold something that is new each time."""
+
 
 class Backoff:
     """Delays that double from `first_s` to `cap_s`, each cut by a random half so that nodes don't come back in step."""
@@ -37,7 +40,8 @@ class Outage:
         self._log = log
         self._clock = clock
         self._since_s: float | None = None
-        self._reason: str | None = None
+        self._reasons: set[str] = set()
+        self._from_copy = 0
 
     @property
     def ongoing(self) -> bool:
@@ -45,15 +49,27 @@ class Outage:
         return self._since_s is not None
 
     def failed(self, error: Unavailable) -> None:
-        """Note a failure; a line is written when it is the first, or has a new reason."""
+        """Note a failure: a warning when it is the first, a line when its reason is new to this outage."""
         if self._since_s is None:
             self._since_s = self._clock()
-        if error.reason != self._reason:
-            self._reason = error.reason
             self._log.warning(f"{self._system} unavailable, retrying", reason=error.reason)
+        elif error.reason not in self._reasons and len(self._reasons) < _MOST_REASONS:
+            self._log.info(f"{self._system} still unavailable", reason=error.reason)
+        if len(self._reasons) < _MOST_REASONS:
+            self._reasons.add(error.reason)
+
+    def served_from_copy(self, checks: int) -> None:
+        """Count checks that went on with what was known before."""
+        if self.ongoing:
+            self._from_copy += checks
 
     def worked(self) -> None:
         """Note a success; a line is written when it ends an outage."""
-        if self._since_s is not None:
-            self._log.info(f"{self._system} available again", away_s=round(self._clock() - self._since_s, 1))
-            self._since_s, self._reason = None, None
+        if self._since_s is None:
+            return
+        figures: dict[str, object] = {"away_s": round(self._clock() - self._since_s, 1)}
+        if self._system == "database":
+            figures["checks_from_copy"] = self._from_copy
+        self._log.info(f"{self._system} available again", **figures)
+        self._since_s, self._from_copy = None, 0
+        self._reasons.clear()

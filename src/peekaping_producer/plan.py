@@ -24,9 +24,10 @@ class Plan(Struct, frozen=True):
     """Claimed monitors that have no row, or an inactive one."""
 
 
-def plan(claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacing) -> Plan:
+def plan(claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacing, *, put_off_ms: int) -> Plan:
     """Give one order to each claimed monitor: a task for an active one, out of the schedule for any other.
 
+    One of which nothing is known now is due again after `put_off_ms`.
     A monitor set aside leaves the schedule; the sweep brings it back, and so looks at it again.
     """
     now = from_unix_ms(claim.now_ms)
@@ -35,6 +36,9 @@ def plan(claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacing
     broken: dict[str, str] = {}
     gone = 0
     for claimed in claim.claimed:
+        if claimed.id in reading.put_off:
+            orders.append(Release(claimed.id, put_off_ms))
+            continue
         snapshot = reading.found.get(claimed.id)
         if snapshot is None or not snapshot.monitor.active:
             gone += claimed.id not in reading.aside
@@ -47,11 +51,7 @@ def plan(claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacing
             in_maintenance = verdict.under_maintenance
             broken.update((one.maintenance_id, one.reason) for one in verdict.broken)
         message = build_task(snapshot, scheduled_at, under_maintenance=in_maintenance)
-        orders.append(Enqueue(claimed.id, cadence(claimed.id, snapshot.monitor.interval, spacing), message))
+        grid = cadence(claimed.id, snapshot.monitor.interval, spacing)
+        orders.append(Enqueue(claimed.id, grid, message, from_copy=reading.from_copy))
     aside = {str(id_): reason for id_, reason in reading.aside.items()}
     return Plan(orders, aside, broken, gone)
-
-
-def put_off(claim: Claim, delay_ms: int) -> list[Order]:
-    """Give the whole batch back: the database could not be read."""
-    return [Release(claimed.id, delay_ms) for claimed in claim.claimed]

@@ -17,7 +17,7 @@ class Timing(Struct, frozen=True):
     claim_spacing_s: float = 0.02
     """The shortest wait after a claim that was not full, so that batches form when monitors are spread evenly."""
     read_retry_ms: int = 2_000
-    """When the database could not be read, the batch is due again after this."""
+    """A monitor of which nothing is known while the database is away is due again after this."""
     deferral_ms: int = 1_000
     """A task that must be searched for in a very long list, and was not this time, is due again after this."""
     reclaim_every_s: float = 1.0
@@ -31,6 +31,8 @@ class Timing(Struct, frozen=True):
     """A Redis command that takes longer counts as unanswered."""
     retry_first_s: float = 0.1
     retry_cap_s: float = 5.0
+    probe_cap_s: float = 2.0
+    """The longest wait between two probes of a database that is away: an edit should count soon after its end."""
 
     @property
     def read_deadline_s(self) -> float:

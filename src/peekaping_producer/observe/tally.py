@@ -15,6 +15,10 @@ class Totals(Struct, frozen=True):
     lateness_p50_ms: int | None
     """None when there was no check."""
     lateness_p99_ms: int | None
+    from_copy: int
+    """Checks built from the copy, the database being away."""
+    oldest_copy_s: float | None
+    """How old the oldest copy was that one was built from."""
 
 
 class Tally:
@@ -24,6 +28,8 @@ class Tally:
         """Begin with nothing."""
         self._checks: Counter[str] = Counter()
         self._lateness: Counter[int] = Counter()
+        self._from_copy = 0
+        self._oldest_copy_s = 0.0
 
     def count(self, outcomes: Iterable[str]) -> None:
         """Count each of these."""
@@ -38,11 +44,18 @@ class Tally:
         """Note by how much claims came after their slots."""
         self._lateness.update(map(_bucket, lateness_ms))
 
+    def from_copy(self, checks: int, oldest_s: float) -> None:
+        """Note checks built from the copy, and how old the oldest of it was."""
+        if checks:
+            self._from_copy += checks
+            self._oldest_copy_s = max(self._oldest_copy_s, oldest_s)
+
     def take(self) -> Totals:
         """Return what was collected and begin anew."""
-        checks, lateness = self._checks, self._lateness
-        self._checks, self._lateness = Counter(), Counter()
-        return Totals(dict(checks), percentile(lateness, 0.5), percentile(lateness, 0.99))
+        checks, lateness, copies = self._checks, self._lateness, self._from_copy
+        oldest_copy_s = self._oldest_copy_s if copies else None
+        self._checks, self._lateness, self._from_copy, self._oldest_copy_s = Counter(), Counter(), 0, 0.0
+        return Totals(dict(checks), percentile(lateness, 0.5), percentile(lateness, 0.99), copies, oldest_copy_s)
 
 
 def percentile(counts: Counter[int], share: float) -> int | None:

@@ -64,6 +64,8 @@ class Enqueue(Struct, frozen=True):
     id: MonitorId
     cadence: Cadence
     message: bytes
+    from_copy: bool = False
+    """Built while the database was away: not to be carried out for a monitor that was removed meanwhile."""
 
 
 class Release(Struct, frozen=True):
