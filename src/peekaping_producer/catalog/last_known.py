@@ -25,7 +25,7 @@ _OBJECTS_BYTES = 33 + 49 + 2 * 16
 """What an entry's bytes and its id take beside their characters: two headers, and the rounding of the allocator."""
 _READS_END_WITHIN_S = 60.0
 _IS_PUSH = b""
-_encode = Encoder().encode
+_encode_into = Encoder().encode_into
 _decode = Decoder().decode
 
 
@@ -109,10 +109,14 @@ def _entry(snapshot: Snapshot | None, at_s: float) -> bytes | None:
     if snapshot.monitor.type == "push":
         return _IS_PUSH
     proxy = astuple(snapshot.proxy) if snapshot.proxy else None
+    maintenances = [astuple(one) for one in snapshot.maintenances]
+    encoded = bytearray()
     try:
-        return _encode((at_s, astuple(snapshot.monitor)[1:], proxy, [astuple(one) for one in snapshot.maintenances]))
+        _encode_into((at_s, astuple(snapshot.monitor)[1:], proxy, maintenances), encoded)
     except (ValueError, OverflowError):
         return None
+    # Encoder.encode gives bytes that keep the room they were written in.
+    return bytes(encoded)
 
 
 def _known(id_: MonitorId, entry: bytes) -> tuple[float, Snapshot]:
