@@ -118,9 +118,13 @@ class Postgres:
         """End it at once, as a crash would; `restart` brings it back with its data."""
         self._end(signal.SIGQUIT)
 
+    def stop(self) -> None:
+        """End it in order, connections or not; `restart` brings it back with all its data."""
+        self._end(signal.SIGINT)
+
     def restart(self) -> None:
         """Start it again at the same port; a running one is stopped first."""
-        self._end(signal.SIGINT)
+        self.stop()
         self._launch()
 
     def _initialise(self, folder: Path) -> None:
