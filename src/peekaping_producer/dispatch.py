@@ -86,7 +86,8 @@ class Dispatcher:
         """Read the batch and decide; what is not known is given back."""
         until_s = claim.answered_at_s + self._timing.read_deadline_s
         reading = await self._source.read([claimed.id for claimed in claim.claimed], until_s)
-        planned = plan(claim, reading, self._server_zone, Spacing.SPREAD, put_off_ms=self._timing.read_retry_ms)
+        delays_ms = self._source.delays_ms(reading.put_off)
+        planned = plan(claim, reading, self._server_zone, Spacing.SPREAD, delays_ms=delays_ms)
         self._node.tally.count(reading.put_off.values())
         self._aside.tell(planned.aside)
         self._broken_maintenances.tell(planned.broken_maintenances)

@@ -1,5 +1,6 @@
 """From what was claimed and what the database holds to one order for each monitor. Pure."""
 
+from collections.abc import Mapping
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
@@ -9,6 +10,7 @@ from peekaping_producer.catalog.reading import Reading, is_monitor_id
 from peekaping_producer.check import build_task, stale_task
 from peekaping_producer.clock import from_unix_ms, rfc3339
 from peekaping_producer.maintenance import under_maintenance
+from peekaping_producer.monitor import MonitorId
 from peekaping_producer.schedule.store import Claim, Drop, Enqueue, Order, Release
 
 
@@ -24,10 +26,12 @@ class Plan(Struct, frozen=True):
     """Claimed monitors that have no row, or an inactive one."""
 
 
-def plan(claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacing, *, put_off_ms: int) -> Plan:
+def plan(
+    claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacing, *, delays_ms: Mapping[MonitorId, int]
+) -> Plan:
     """Give one order to each claimed monitor: a task for an active one, out of the schedule for any other.
 
-    One of which nothing is known now is due again after `put_off_ms`.
+    One of which nothing is known now is due again after its delay.
     A monitor set aside leaves the schedule; the sweep brings it back, and so looks at it again.
     """
     now = from_unix_ms(claim.now_ms)
@@ -37,7 +41,7 @@ def plan(claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacing
     gone = 0
     for claimed in claim.claimed:
         if claimed.id in reading.put_off:
-            orders.append(Release(claimed.id, put_off_ms))
+            orders.append(Release(claimed.id, delays_ms[claimed.id]))
             continue
         snapshot = reading.found.get(claimed.id)
         if snapshot is None or not snapshot.monitor.active:

@@ -1,11 +1,12 @@
 """Where a batch's monitors come from: the database, or while it is away the last known good copy."""
 
 import asyncio
+import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from peekaping_producer.backoff import Backoff
-from peekaping_producer.catalog.last_known import LastKnown
+from peekaping_producer.catalog.last_known import PUSH, LastKnown
 from peekaping_producer.catalog.reading import Reading
 from peekaping_producer.catalog.sql import SqlCatalog
 from peekaping_producer.errors import Unavailable
@@ -30,6 +31,7 @@ class Source:
         self._copy = LastKnown(copy_bytes)
         self._away_since_s: float | None = None
         self._back_since_s = 0.0
+        self._put_off_turn_s = 0.0
         self._newest_batch: Sequence[MonitorId] = ()
         self._opened = node.stop.bell()
         self._backoff = Backoff(node.timing.retry_first_s, node.timing.probe_cap_s)
@@ -63,6 +65,18 @@ class Source:
         self._node.database.served_from_copy(len(reading.found))
         self._node.tally.from_copy(len(reading.found), reading.age_s)
         return reading
+
+    def delays_ms(self, put_off: Mapping[MonitorId, str]) -> dict[MonitorId, int]:
+        """Return after what delay each of the monitors that were put off, for these reasons, is due again."""
+        timing, now_s = self._node.timing, time.monotonic()
+        delays_ms: dict[MonitorId, int] = {}
+        for id_, reason in put_off.items():
+            retry_ms = timing.push_retry_ms if reason == PUSH else timing.unknown_retry_ms
+            # Jitter, or two nodes in step would leave it to the same one each time.
+            delay_s = retry_ms / 1000 * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
+            self._put_off_turn_s = max(now_s, self._put_off_turn_s) + 1 / timing.put_off_per_s
+            delays_ms[id_] = int((self._put_off_turn_s - now_s + delay_s) * 1000)
+        return delays_ms
 
     def forget(self, ids: Iterable[MonitorId]) -> None:
         """Forget monitors that were removed: no check is built from their copies."""

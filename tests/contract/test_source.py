@@ -204,6 +204,22 @@ async def test_a_removed_monitor_is_put_off_not_checked(own_db: PostgresDatabase
         assert (await node.read(row["id"])).put_off == {row["id"]: NOT_KNOWN}
 
 
+async def test_what_is_put_off_is_due_again_soon_and_many_do_not_come_back_all_at_once(
+    sqlite_db: SqliteDatabase,
+) -> None:
+    few = {MonitorId(new_id()): NOT_KNOWN for _ in range(10)} | {MonitorId(new_id()): PUSH for _ in range(10)}
+    many = {MonitorId(new_id()): NOT_KNOWN for _ in range(2_000)}
+    async with watched(sqlite_db, unknown_retry_ms=200, push_retry_ms=2_000, put_off_per_s=200) as node:
+        delays_ms = node.source.delays_ms(few)
+        assert all(100 <= delays_ms[id_] <= 400 for id_, reason in few.items() if reason == NOT_KNOWN)
+        assert all(1_000 <= delays_ms[id_] <= 3_200 for id_, reason in few.items() if reason == PUSH)
+        assert len(set(delays_ms.values())) > 10
+        in_order_ms = sorted(node.source.delays_ms(many).values())
+    assert in_order_ms[-1] >= 10_000
+    for each_second in range(1_000, 10_000, 1_000):
+        assert sum(each_second <= delay_ms < each_second + 1_000 for delay_ms in in_order_ms) <= 300
+
+
 @pytest.mark.parametrize("how", ["deleted", "deactivated"])
 async def test_what_a_reading_found_gone_before_the_outage_is_not_checked_in_it(
     own_db: PostgresDatabase, how: str
