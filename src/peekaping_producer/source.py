@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from peekaping_producer.backoff import Backoff
 from peekaping_producer.catalog.last_known import PUSH, LastKnown
-from peekaping_producer.catalog.reading import Reading
+from peekaping_producer.catalog.reading import Reading, is_monitor_id
 from peekaping_producer.catalog.sql import SqlCatalog
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.monitor import MonitorId
@@ -52,14 +52,16 @@ class Source:
             except Unavailable as error:
                 # One that began before the breaker closed, or opened, says nothing of now.
                 if began_s >= self._back_since_s:
-                    self._open(error)
+                    self._open(error, ids)
             else:
                 self._copy.keep(ids, reading, began_s)
-                if not self.away:
+                # Where all was set aside, the database may not even have been asked.
+                if not self.away and len(reading.aside) < len(ids):
                     self._node.database.worked()
                     self._backoff.reset()
                 return reading
-        self._newest_batch = ids
+        elif any(map(is_monitor_id, ids)):
+            self._newest_batch = ids
         now_s = time.monotonic()
         reading = self._copy.read(ids, self._away_since_s or now_s, now_s)
         self._node.database.served_from_copy(len(reading.found))
@@ -109,10 +111,10 @@ class Source:
         except TimeoutError as error:
             raise Unavailable("database", "slower than half a lease") from error
 
-    def _open(self, error: Unavailable) -> None:
+    def _open(self, error: Unavailable, ids: Sequence[MonitorId]) -> None:
         self._node.failed(error)
         if self._away_since_s is None:
-            self._away_since_s = time.monotonic()
+            self._away_since_s, self._newest_batch = time.monotonic(), ids
             self._opened.ring()
 
     def _close(self) -> None:

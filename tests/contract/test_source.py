@@ -41,6 +41,7 @@ class Watched:
 
     def __init__(self, source: Source, log: io.StringIO, stop: Stop) -> None:
         self.source = source
+        self.catalog = source._catalog
         self.stop = stop
         self._log = log
 
@@ -192,6 +193,35 @@ async def test_an_sqlite_file_locked_by_another(empty_sqlite_db: SqliteDatabase)
         await node.until_back()
         assert not (await node.read(row["id"])).from_copy
     assert took_s < 10 * DEADLINE_S
+
+
+async def test_an_sqlite_file_that_cannot_be_opened(empty_sqlite_db: SqliteDatabase) -> None:
+    row = monitor_row()
+    await empty_sqlite_db.insert("monitors", row)
+    elsewhere = empty_sqlite_db.path.with_suffix(".elsewhere")
+    async with watched(empty_sqlite_db) as node:
+        await node.read(row["id"])
+        await node.catalog._engine.dispose()
+        empty_sqlite_db.path.rename(elsewhere)
+        for _ in range(3):
+            assert (await node.read(row["id"])).from_copy
+        elsewhere.rename(empty_sqlite_db.path)
+        await node.until_back()
+        assert not (await node.read(row["id"])).from_copy
+
+
+async def test_ids_that_no_database_is_asked_for_say_nothing_of_it(own_db: PostgresDatabase) -> None:
+    row, nonsense = monitor_row(), MonitorId("nonsense")
+    await own_db.insert("monitors", row)
+    async with watched(own_db) as node:
+        await node.read(row["id"])
+        own_db.server.stop()
+        await node.read(row["id"])
+        for _ in range(50):
+            assert (await node.read(nonsense)).put_off == {nonsense: NOT_KNOWN}
+            await asyncio.sleep(0.01)
+        assert node.source.away
+        assert node.logged(BACK) == []
 
 
 async def test_a_removed_monitor_is_put_off_not_checked(own_db: PostgresDatabase) -> None:

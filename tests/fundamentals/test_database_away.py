@@ -1,18 +1,20 @@
 """The database away, for a while or from the start: checks go on, nothing is lost, nothing comes twice."""
 
 import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from peekaping_producer.demo.clock import now_ms
 from peekaping_producer.embedded import EmbeddedRedis
-from support.databases import PostgresDatabase, monitor_row, new_id, postgres_database
+from support.databases import PostgresDatabase, monitor_row, new_id, postgres_database, sqlite_copy
 from support.outages import Scene, scene
 from support.postgres import Postgres
-from support.producer import Producer
+from support.producer import Producer, started
 
 AWAY = "database unavailable, retrying"
 BACK = "database available again"
@@ -121,6 +123,38 @@ async def test_what_one_node_does_not_know_another_checks(
     summary = ignorant.logged(SUMMARY)[-1]
     assert summary["checks"]["database_unavailable"] > 0
     assert knowing.logged(SUMMARY)[-1]["checks_from_copy"] >= 40
+
+
+_UNPRIVILEGED = """
+import ctypes, os, sys
+PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2
+for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
+    ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""Runs a program to which file modes apply, even as root."""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="capabilities are Linux'")
+async def test_an_sqlite_file_in_a_folder_that_is_read_only_is_waited_for(
+    redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path
+) -> None:
+    """The journal of a file in WAL mode needs a place, unless whoever writes to it has made one already."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    database = sqlite_copy(folder, rows=True)
+    with database.connected() as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+    folder.chmod(0o555)
+    launcher = [sys.executable, "-c", _UNPRIVILEGED]
+    variables: dict[str, Any] = {"DB_TYPE": "sqlite", "DB_NAME": database.path, "REDIS_PORT": redis_server.port}
+    async with started(tmp_path, launcher=launcher, **variables) as node:
+        line = await node.until_logged(AWAY)
+        assert str(database.path) in line["reason"]
+        folder.chmod(0o755)
+        await node.until_logged(BACK)
+        await node.until_logged("sweep finished")
+        assert await node.stop() == 0
 
 
 async def test_it_starts_by_itself_when_a_database_that_was_away_comes_back(
