@@ -41,8 +41,8 @@ layers: $(STAMP) ## Check that imports go one way only
 
 check: lint types layers test ## All of the above
 
-proto: $(STAMP) ## Generate the task message's code from its .proto
-	$(BIN)/python -m grpc_tools.protoc -Isrc --python_out=src --pyi_out=src src/peekaping_producer/asynq/task_message.proto
+proto: $(STAMP) ## Generate the code of asynq's messages from their .proto
+	$(BIN)/python -m grpc_tools.protoc -Isrc --python_out=src --pyi_out=src src/peekaping_producer/asynq/*.proto
 
 bench: $(STAMP) ## Measure speed beside the limits (ARGS=--quick for a short one)
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -16,6 +16,7 @@ from benchmarks.idle import Idle, measure_idle
 from benchmarks.report import Report, as_plot, as_text, database_report, lines, machine
 from benchmarks.rows import RowsRead
 from benchmarks.startup import Startup, measure_startup
+from benchmarks.sweep import measure_sweep
 
 OUT = Path(__file__).parent / "out"
 INTERVAL_S = 3_600
@@ -37,9 +38,11 @@ class Size(msgspec.Struct, frozen=True):
     """Herds for each database, of which the median in rate is kept."""
     idle_s: float = 10
     starts: int = 5
+    swept: int = 100_000
+    """Monitors of the sweep."""
 
 
-QUICK = Size(monitors=2_000, rounds=1, idle_s=1, starts=1)
+QUICK = Size(monitors=2_000, rounds=1, idle_s=1, starts=1, swept=2_000)
 
 
 def main() -> None:
@@ -76,7 +79,9 @@ def measure(size: Size, flames: Path | None) -> Report:
                 print(record_flame(database, flames) or HOW_TO_INSTALL)
     assert settle is not None
     databases = {kind: database_report(herd, rows, settle) for kind, (herd, rows) in herds.items()}
-    return Report(where, settle, databases, *_at_rest(size))
+    with postgres_database(size.swept, FAR_INTERVAL_S) as database:
+        sweep = measure_sweep(database)
+    return Report(where, settle, databases, *_at_rest(size), sweep)
 
 
 def _at_rest(size: Size) -> tuple[list[Idle], Startup]:

@@ -23,7 +23,7 @@ from benchmarks.database import TESTS, Database, settings_of
 from benchmarks.rows import RowsRead
 from peekaping_producer.asynq import keys as asynq
 from peekaping_producer.cadence import Spacing
-from peekaping_producer.catalog.sql import SqlCatalog
+from peekaping_producer.catalog.catalog import open_catalog
 from peekaping_producer.embedded import EmbeddedRedis
 from peekaping_producer.plan import plan
 from peekaping_producer.schedule.keys import DUE, LEASE
@@ -110,7 +110,7 @@ async def _settle_commands(unix_socket: Path, database: Database) -> bytes:
 
 async def _claim_all(schedule: Schedule, database: Database, batch: int) -> list[tuple[Claim, list[Order]]]:
     zone, batches = ZoneInfo("UTC"), []
-    catalog = SqlCatalog(settings_of(database), connections=1, timeout_s=60)
+    catalog = open_catalog(settings_of(database), connections=1, timeout_s=60)
     try:
         while (claim := await schedule.claim(batch)).claimed:
             reading = await catalog.read([claimed.id for claimed in claim.claimed])

@@ -23,6 +23,7 @@ class Idle(Struct, frozen=True):
     commands_per_s: float
     """Commands sent to Redis; what scripts call inside is not counted."""
     cpu_percent_of_core: float
+    peak_memory_bytes: int
 
 
 def measure_idle(database: Database, concurrency: int, seconds: float) -> Idle:
@@ -41,7 +42,8 @@ def measure_idle(database: Database, concurrency: int, seconds: float) -> Idle:
             time.sleep(seconds)
             after, took_s = process.cpu_times(), time.monotonic() - started_s
         cpu_s = after.user + after.system - before.user - before.system
-        return Idle(concurrency, took_s, watch.commands / took_s, max(0.0, 100 * cpu_s / took_s))
+        percent = max(0.0, 100 * cpu_s / took_s)
+        return Idle(concurrency, took_s, watch.commands / took_s, percent, producer.cost().peak_memory_bytes)
 
 
 class _Watch:

@@ -75,9 +75,11 @@ def environment(database: Database, redis_port: int, concurrency: int) -> dict[s
 
 @contextmanager
 def running_producer(
-    database: Database, redis_port: int, concurrency: int = 10, wrapper: Sequence[str] = ()
+    database: Database, redis_port: int, concurrency: int = 10, wrapper: Sequence[str] = (), **variables: str
 ) -> Iterator[Producer]:
     """Run a producer to the end of the block; `wrapper` is a program that starts it, such as a profiler.
+
+    `variables` are set beside the usual ones.
 
     Raises RuntimeError when it did not end well.
     """
@@ -86,7 +88,7 @@ def running_producer(
         with log.open("wb") as out:
             process = subprocess.Popen(
                 dying_with_us((*wrapper, *COMMAND)),
-                env=environment(database, redis_port, concurrency),
+                env=environment(database, redis_port, concurrency) | variables,
                 cwd=folder,
                 stdout=out,
                 stderr=out,

@@ -14,6 +14,7 @@ from benchmarks.herd import Herd
 from benchmarks.idle import Idle
 from benchmarks.rows import RowsRead
 from benchmarks.startup import Startup
+from benchmarks.sweep import SweepCost
 from peekaping_producer import __version__
 
 
@@ -49,6 +50,7 @@ class Report(Struct, frozen=True):
     databases: dict[str, DatabaseReport]
     idle: list[Idle]
     startup: Startup
+    sweep: SweepCost
 
 
 def machine() -> Machine:
@@ -95,9 +97,20 @@ def lines(report: Report) -> list[Line]:
         where = f"idle, concurrency {idle.concurrency}"
         table.append((f"{where}: commands sent to Redis", f"{idle.commands_per_s:.1f} /s", "≤ 5"))
         table.append((f"{where}: CPU", f"{idle.cpu_percent_of_core:.2f} % of a core", "< 1"))
+    table += _sweep_lines(report.sweep, report.idle[0].peak_memory_bytes)
     table.append(("start to first claim", f"{report.startup.first_claim_ms:.0f} ms", "≤ 800"))
     table.append(("  of it imports (as importtime tells)", f"{report.startup.import_ms:.0f} ms", ""))
     return table
+
+
+def _sweep_lines(sweep: SweepCost, idle_memory_bytes: int) -> list[Line]:
+    more = sweep.peak_memory_bytes - idle_memory_bytes
+    return [
+        (f"sweep of {sweep.monitors:,}, nothing to change", f"{sweep.nothing_to_change_s:.1f} s", ""),
+        ("  CPU of the leader", f"{sweep.nothing_to_change_cpu_s:.1f} s", "≤ 5"),
+        ("  whole schedule back after a flush", f"{sweep.rebuilt_s:.1f} s", "≤ 10"),
+        ("  more memory than an idle node's", f"{more / 1e6:.0f} MB", "≤ 100"),
+    ]
 
 
 def _herd_lines(kind: str, one: DatabaseReport) -> list[Line]:

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from benchmarks.database import connect_postgres
 from peekaping_producer.app import MOST_CONNECTIONS
-from peekaping_producer.catalog.sql import SqlCatalog
+from peekaping_producer.catalog.catalog import open_catalog
 from peekaping_producer.config import DbType, Settings, load_settings
 from peekaping_producer.monitor import MonitorId
 from peekaping_producer.timing import Timing
@@ -49,7 +49,7 @@ async def measure(settings: Settings, ids: Sequence[MonitorId]) -> RowsRead:
 
 
 async def _catalog(settings: Settings, ids: Sequence[MonitorId]) -> float:
-    catalog = SqlCatalog(settings, connections=MOST_CONNECTIONS, timeout_s=60)
+    catalog = open_catalog(settings, connections=MOST_CONNECTIONS, timeout_s=60)
 
     async def read(batch: Sequence[MonitorId]) -> int:
         return len((await catalog.read(batch)).found)

@@ -6,21 +6,32 @@ import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
+from redis.asyncio import Redis
+
 from peekaping_producer import __version__
 from peekaping_producer.backoff import Backoff, Outage
+from peekaping_producer.catalog.catalog import open_catalog
 from peekaping_producer.catalog.last_known import MB
-from peekaping_producer.catalog.sql import SqlCatalog
+from peekaping_producer.changes import ChangeReader
 from peekaping_producer.config import Settings
 from peekaping_producer.dispatch import Dispatcher
 from peekaping_producer.errors import Unavailable
+from peekaping_producer.events import EventReader
+from peekaping_producer.fleet.registry import Registry
+from peekaping_producer.leader.election import Duty, Election
+from peekaping_producer.leader.term import Terms
 from peekaping_producer.node import Node, Stop, make_node
 from peekaping_producer.observe.log import Logger, capture_stdlib_logging, make_logger
+from peekaping_producer.presence import presence_loop
+from peekaping_producer.queue_watch import QueueWatch
 from peekaping_producer.reclaim import reclaim_loop
 from peekaping_producer.schedule.connection import check_redis, open_redis
 from peekaping_producer.schedule.store import Schedule
+from peekaping_producer.signals import signals_loop
 from peekaping_producer.source import Source
 from peekaping_producer.summary import summary_loop, write_summary
-from peekaping_producer.sync import Sweeper
+from peekaping_producer.sweep import Sweeper
+from peekaping_producer.sync import Sync
 from peekaping_producer.timing import Timing
 
 MOST_CONNECTIONS = 4
@@ -42,10 +53,10 @@ async def produce(settings: Settings, log: Logger, timing: Timing, stop: Stop | 
 
     Raises ConfigurationError for what only a person can mend.
     """
-    node = make_node(log, timing, Stop() if stop is None else stop)
-    log.info("producer starting", version=__version__, pid=os.getpid())
+    node = make_node(log, timing, Stop() if stop is None else stop, settings.producer_schedule)
+    log.info("producer starting", version=__version__, node=node.id)
     connections = min(settings.producer_concurrency, MOST_CONNECTIONS)
-    catalog = SqlCatalog(settings, connections=connections, timeout_s=timing.read_deadline_s)
+    catalog = open_catalog(settings, connections=connections, timeout_s=timing.read_deadline_s)
     redis = open_redis(settings, timing.redis_timeout_s)
     schedule = Schedule(redis, timing)
     try:
@@ -54,8 +65,14 @@ async def produce(settings: Settings, log: Logger, timing: Timing, stop: Stop | 
             await _until_it_answers(catalog.check, node.database, node)
             source = Source(node, catalog, copy_bytes=settings.producer_cache_mb * MB)
             dispatcher = Dispatcher(node, schedule, source, connections=connections, server_zone=settings.tz)
+            vacant = node.stop.bell()
+            sync = Sync(node, schedule, catalog, source.forget)
+            election = Election(node, Terms(redis, node.id, timing), vacant, _duties(node, redis, schedule, sync))
             async with asyncio.TaskGroup() as loops:
-                loops.create_task(Sweeper(node, schedule, catalog).loop(), name="sweep")
+                loops.create_task(signals_loop(node, redis, vacant), name="signals")
+                loops.create_task(election.loop(), name="election")
+                presence = presence_loop(node, Registry(redis, timing), settings.producer_concurrency)
+                loops.create_task(presence, name="presence")
                 loops.create_task(reclaim_loop(node, schedule), name="reclaim")
                 loops.create_task(summary_loop(node, schedule), name="summary")
                 loops.create_task(source.probe_loop(), name="probe")
@@ -66,6 +83,19 @@ async def produce(settings: Settings, log: Logger, timing: Timing, stop: Stop | 
         await catalog.close()
         await redis.aclose()
     log.info("Producer stopped gracefully")
+
+
+def _duties(node: Node, redis: Redis, schedule: Schedule, sync: Sync) -> dict[str, Duty]:
+    """Return what a leader does, by names."""
+    sweep_wanted = node.stop.bell()
+    events = EventReader(node, redis, sync, sweep_wanted)
+    return {
+        "listen": events.listening,
+        "events": events.acting,
+        "changes": ChangeReader(node, sync).duty,
+        "sweep": Sweeper(node, schedule, sync, sweep_wanted).duty,
+        "queue": QueueWatch(node, redis).duty,
+    }
 
 
 async def _until_it_answers(check: Callable[[], Awaitable[None]], outage: Outage, node: Node) -> None:

@@ -32,7 +32,7 @@ class Backoff:
 
 
 class Outage:
-    """Whether one system is away, told once when it begins, when the reason changes, and when it ends."""
+    """Whether one system is away, told once when it begins, when there is a new reason, and when it ends."""
 
     def __init__(self, system: System, log: Logger, clock: Callable[[], float] = time.monotonic) -> None:
         """Begin in the state of a system that works."""
@@ -40,28 +40,42 @@ class Outage:
         self._log = log
         self._clock = clock
         self._since_s: float | None = None
-        self._reasons: set[str] = set()
+        self._reason: str | None = None
+        self._reasons_told: set[str] = set()
         self._from_copy = 0
+        self._oldest_copy_s = 0.0
 
     @property
     def ongoing(self) -> bool:
         """Tell whether the system is away."""
         return self._since_s is not None
 
+    @property
+    def reason(self) -> str | None:
+        """Why the system is away; None while it is not."""
+        return self._reason
+
+    @property
+    def from_copy(self) -> tuple[int, float]:
+        """How many checks of this outage went on with what was known before, and how old the oldest of it was (s)."""
+        return self._from_copy, self._oldest_copy_s
+
     def failed(self, error: Unavailable) -> None:
         """Note a failure: a warning when it is the first, a line when its reason is new to this outage."""
         if self._since_s is None:
             self._since_s = self._clock()
             self._log.warning(f"{self._system} unavailable, retrying", reason=error.reason)
-        elif error.reason not in self._reasons and len(self._reasons) < _MOST_REASONS:
+        elif error.reason not in self._reasons_told and len(self._reasons_told) < _MOST_REASONS:
             self._log.info(f"{self._system} still unavailable", reason=error.reason)
-        if len(self._reasons) < _MOST_REASONS:
-            self._reasons.add(error.reason)
+        if len(self._reasons_told) < _MOST_REASONS:
+            self._reasons_told.add(error.reason)
+        self._reason = error.reason
 
-    def served_from_copy(self, checks: int) -> None:
-        """Count checks that went on with what was known before."""
-        if self.ongoing:
+    def served_from_copy(self, checks: int, oldest_s: float) -> None:
+        """Count checks that went on with what was known before, the oldest of it so many seconds old."""
+        if self.ongoing and checks:
             self._from_copy += checks
+            self._oldest_copy_s = max(self._oldest_copy_s, oldest_s)
 
     def worked(self) -> None:
         """Note a success; a line is written when it ends an outage."""
@@ -71,5 +85,6 @@ class Outage:
         if self._system == "database":
             figures["checks_from_copy"] = self._from_copy
         self._log.info(f"{self._system} available again", **figures)
-        self._since_s, self._from_copy = None, 0
-        self._reasons.clear()
+        self._since_s, self._reason = None, None
+        self._from_copy, self._oldest_copy_s = 0, 0.0
+        self._reasons_told.clear()

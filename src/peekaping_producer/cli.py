@@ -7,8 +7,9 @@ import typer
 
 from peekaping_producer import __version__
 from peekaping_producer.config import load_settings
-from peekaping_producer.errors import ConfigurationError
+from peekaping_producer.errors import ConfigurationError, Unavailable
 
+EXIT_NOT_DONE = 1
 EXIT_CONFIGURATION = 2
 
 app = typer.Typer(
@@ -46,6 +47,43 @@ def run() -> None:
 
 
 @app.command()
+def status(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Again and again, until Ctrl-C.")] = False,
+) -> None:
+    """Show the fleet, the schedule and the queue."""
+    from peekaping_producer.commands.status import show_status  # noqa: PLC0415 - `run` needs none of it
+
+    show_status(load_settings(), as_json=as_json, watch=watch)
+
+
+@app.command()
+def run_now(
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Monitors to check at once.")],
+) -> None:
+    """Make monitors due at once; their own slots stay as they are."""
+    from peekaping_producer.commands.run_now import run_now as make_due  # noqa: PLC0415 - `run` needs none of it
+
+    _tell(*make_due(load_settings(), ids))
+
+
+@app.command()
+def explain(monitor_id: Annotated[str, typer.Argument(metavar="ID", help="The monitor.")]) -> None:
+    """Say why a monitor is, or is not, checked."""
+    from peekaping_producer.commands.explain import explain as look_up  # noqa: PLC0415 - `run` needs none of it
+
+    _tell(*look_up(load_settings(), monitor_id))
+
+
+def _tell(lines: list[str], all_well: bool) -> None:  # noqa: FBT001 - a verdict
+    for line in lines:
+        typer.echo(line)
+    if not all_well:
+        raise typer.Exit(EXIT_NOT_DONE)
+
+
+@app.command()
 def demo(
     monitors: Annotated[
         int | None, typer.Option(help="How many monitors, up to 100,000; default: a named dozen.")
@@ -73,3 +111,6 @@ def main() -> None:
         for problem in error.problems:
             print(f"peekaping-producer: {problem}", file=sys.stderr)  # noqa: T201 - standard error is the place
         sys.exit(EXIT_CONFIGURATION)
+    except Unavailable as error:
+        print(f"peekaping-producer: {error}; try again later", file=sys.stderr)  # noqa: T201 - likewise
+        sys.exit(EXIT_NOT_DONE)

@@ -33,6 +33,21 @@ class DbType(StrEnum):
     MONGO = "mongo"
 
 
+class ScheduleMode(StrEnum):
+    """Where in their intervals checks lie: `auto` spreads them, but aligns them while a Go producer runs beside us."""
+
+    AUTO = "auto"
+    SPREAD = "spread"
+    ALIGNED = "aligned"
+
+
+class Switch(StrEnum):
+    """Something that can be turned off."""
+
+    ON = "on"
+    OFF = "off"
+
+
 class Mode(StrEnum):
     """How the process presents itself: `prod` logs JSON, `dev` readable and coloured lines, `test` plain lines."""
 
@@ -68,7 +83,9 @@ _LOG_LEVELS: Final = {
     "panic": LogLevel.ERROR,
     "fatal": LogLevel.ERROR,
 }
+_SCHEDULE_MODES: Final = {mode.value: mode for mode in ScheduleMode}
 _MODES: Final = {mode.value: mode for mode in Mode}
+_SWITCHES: Final = {switch.value: switch for switch in Switch}
 
 
 def _one_of(names: dict[str, Any]) -> PlainValidator:
@@ -147,7 +164,9 @@ class Settings(BaseSettings):
         json_schema_extra=_allowed("one of postgres, postgresql, mysql, sqlite, mongo, mongodb"),
     )
     db_host: Host | None = Field(
-        None, description="The database server's host name or address.", json_schema_extra=_allowed("a host name")
+        None,
+        description="The database server's host name or address, or the path of its Unix socket.",
+        json_schema_extra=_allowed("a host name"),
     )
     db_port: Annotated[Whole, Field(ge=1, le=65535)] | None = Field(
         None, description="The database server's port.", json_schema_extra=_PORT
@@ -161,6 +180,16 @@ class Settings(BaseSettings):
     db_name: Name = Field(
         description="The database's name, or the SQLite file's path.",
         json_schema_extra=_allowed("a database name, or a path for sqlite"),
+    )
+    db_schema: Name | None = Field(
+        None,
+        description="The schema that holds Peekaping's tables, where it is not the user's own; Postgres only.",
+        json_schema_extra=_allowed("a schema name, with DB_TYPE postgres"),
+    )
+    db_statement_cache: Annotated[Switch, _one_of(_SWITCHES)] = Field(
+        Switch.ON,
+        description="`off` for Postgres behind PgBouncer in transaction mode.",
+        json_schema_extra=_allowed("on or off"),
     )
     redis_host: Host = Field(
         "redis", description="The Redis server's host name or address.", json_schema_extra=_allowed("a host name")
@@ -183,6 +212,12 @@ class Settings(BaseSettings):
         64,
         description="Megabytes for the copy of monitors by which checks go on while the database is away; 0 = none.",
         json_schema_extra=_allowed("a whole number from 0 to 65536"),
+    )
+    producer_schedule: Annotated[ScheduleMode, _one_of(_SCHEDULE_MODES)] = Field(
+        ScheduleMode.AUTO,
+        description="Where in their intervals checks lie: `spread` evenly, `aligned` 1 ms after each multiple of the"
+        " interval, or `auto`: spread, but aligned while a Go producer has been noticed within the last 2 minutes.",
+        json_schema_extra=_allowed("one of auto, spread, aligned"),
     )
     mode: Annotated[Mode, _one_of(_MODES)] = Field(
         Mode.DEV,
@@ -207,6 +242,13 @@ class Settings(BaseSettings):
     @classmethod
     def _required_unless_sqlite(cls, value: object, info: ValidationInfo) -> object:
         if value is None and info.data.get("db_type") is not DbType.SQLITE:
+            raise ValueError
+        return value
+
+    @field_validator("db_schema")
+    @classmethod
+    def _postgres_only(cls, value: object, info: ValidationInfo) -> object:
+        if value is not None and info.data.get("db_type", DbType.POSTGRES) is not DbType.POSTGRES:
             raise ValueError
         return value
 

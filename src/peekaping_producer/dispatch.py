@@ -5,11 +5,10 @@ import time
 from zoneinfo import ZoneInfo
 
 from peekaping_producer.backoff import Backoff
-from peekaping_producer.cadence import Spacing
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.node import Node
 from peekaping_producer.observe.notices import Notices
-from peekaping_producer.plan import plan
+from peekaping_producer.plan import Plan, plan
 from peekaping_producer.schedule.store import PLACED, Claim, Order, Outcome, Schedule, Settlement
 from peekaping_producer.source import Source
 
@@ -46,8 +45,10 @@ class Dispatcher:
                 if claim is None:
                     return
                 started_s = time.monotonic()
-                orders = await self._orders(claim)
-            await self._settle(claim, orders, started_s)
+                planned = await self._plan(claim)
+            await self._settle(claim, planned.orders, started_s)
+            if planned.go_slots:
+                await self._note_go_node()
 
     async def _next_batch(self) -> Claim | None:
         """Wait until something is due and claim it; None when it is time to stop."""
@@ -65,6 +66,7 @@ class Dispatcher:
                 continue
             self._node.redis.worked()
             self._backoff.reset()
+            self._node.spacing.heard(go_seen=claim.go_seen)
             self._plan_next_claim(claim)
             if claim.claimed:
                 return claim
@@ -82,18 +84,25 @@ class Dispatcher:
         self._earliest_claim_s = claim.answered_at_s + timing.claim_spacing_s
         self._next_claim_s = max(self._earliest_claim_s, claim.answered_at_s + wait_s)
 
-    async def _orders(self, claim: Claim) -> list[Order]:
+    async def _plan(self, claim: Claim) -> Plan:
         """Read the batch and decide; what is not known is given back."""
         until_s = claim.answered_at_s + self._timing.read_deadline_s
         reading = await self._source.read([claimed.id for claimed in claim.claimed], until_s)
         delays_ms = self._source.delays_ms(reading.put_off)
-        planned = plan(claim, reading, self._server_zone, Spacing.SPREAD, delays_ms=delays_ms)
+        planned = plan(claim, reading, self._server_zone, self._node.spacing.now, delays_ms=delays_ms)
         self._node.tally.count(reading.put_off.values())
         self._aside.tell(planned.aside)
         self._broken_maintenances.tell(planned.broken_maintenances)
         self._node.tally.add("aside", len(planned.aside))
         self._node.tally.add("gone", planned.gone)
-        return planned.orders
+        return planned
+
+    async def _note_go_node(self) -> None:
+        """Tell all nodes of a Go producer: an exact multiple of the period in due is never of ours."""
+        try:
+            await self._schedule.note_go_node()
+        except Unavailable as error:
+            self._node.failed(error)
 
     async def _settle(self, claim: Claim, orders: list[Order], started_s: float) -> None:
         try:

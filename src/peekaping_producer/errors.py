@@ -3,7 +3,8 @@
 ProducerError
 ├── ConfigurationError      the operator: a setting is wrong, or names something that is not Peekaping's. Exit code 2
 ├── Unavailable             time: Redis or the database does not answer. Retried with backoff
-└── CorruptRecord           nobody at once: one row is nonsense. Set aside and counted, the others go on
+├── CorruptRecord           nobody at once: one row is nonsense. Set aside and counted, the others go on
+└── NotLeading              nobody: another node leads by now, and does what this one was at
 """
 
 from typing import Literal
@@ -41,3 +42,7 @@ class CorruptRecord(ProducerError):
         """Keep the reason, one line."""
         super().__init__(reason)
         self.reason = reason
+
+
+class NotLeading(ProducerError):
+    """A write of the leader came from a node that no longer leads. Nothing was changed."""

@@ -1,13 +1,20 @@
 """What the loops of one node share: when to stop, where to log and count, what is away, how long things take."""
 
 import asyncio
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from msgspec import Struct
 
 from peekaping_producer.backoff import Outage
+from peekaping_producer.config import ScheduleMode
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.observe.log import Logger
 from peekaping_producer.observe.tally import Tally
+from peekaping_producer.spacing import SpacingChoice
 from peekaping_producer.timing import Timing
 
 
@@ -18,6 +25,7 @@ class Stop:
         """Begin unset."""
         self._event = asyncio.Event()
         self._bells: list[Bell] = []
+        self._limits: set[asyncio.Timeout] = set()
 
     def __bool__(self) -> bool:
         """Tell whether it is time to stop."""
@@ -28,6 +36,22 @@ class Stop:
         self._event.set()
         for bell in self._bells:
             bell.ring()
+        for limit in self._limits:
+            limit.reschedule(0)
+
+    @asynccontextmanager
+    async def cutting_short(self) -> AsyncIterator[None]:
+        """Leave the block, wherever it waits, as soon as it is time to stop."""
+        try:
+            async with asyncio.timeout(0 if self else None) as limit:
+                self._limits.add(limit)
+                try:
+                    yield
+                finally:
+                    self._limits.discard(limit)
+        except TimeoutError:
+            if not limit.expired():
+                raise
 
     def bell(self) -> "Bell":
         """Return a new bell, which rings when it is time to stop too."""
@@ -70,9 +94,28 @@ class Bell:
         return True
 
 
+class Presence:
+    """What a node's loops have to say of it to other nodes and to people; each sets what is its own."""
+
+    def __init__(self, changed: Bell) -> None:
+        """Begin as a follower that has done nothing."""
+        self.changed = changed
+        """Rung when there is something that others should know soon."""
+        self.leading = False
+        self.swept: Struct | None = None
+        """The result of this node's last sweep."""
+
+    def lead(self, *, leading: bool) -> None:
+        """Note that this node leads, or does no longer."""
+        self.leading = leading
+        self.changed.ring()
+
+
 class Node(Struct, frozen=True):
     """One running producer, as its loops know it."""
 
+    id: str
+    """hostname-PID-suffix; the suffix bears a letter, which a Go node's id ends without."""
     stop: Stop
     due_sooner: Bell
     """Rung when a monitor may be due before the dispatcher looks again."""
@@ -80,6 +123,8 @@ class Node(Struct, frozen=True):
     tally: Tally
     redis: Outage
     database: Outage
+    spacing: SpacingChoice
+    presence: Presence
     timing: Timing
 
     def failed(self, error: Unavailable) -> None:
@@ -87,6 +132,17 @@ class Node(Struct, frozen=True):
         (self.redis if error.system == "redis" else self.database).failed(error)
 
 
-def make_node(log: Logger, timing: Timing, stop: Stop) -> Node:
+def make_node(log: Logger, timing: Timing, stop: Stop, mode: ScheduleMode = ScheduleMode.AUTO) -> Node:
     """Return a node that nothing is known against yet."""
-    return Node(stop, stop.bell(), log, Tally(), Outage("redis", log), Outage("database", log), timing)
+    return Node(
+        id=f"{socket.gethostname()}-{os.getpid()}-n{secrets.token_hex(4)}",
+        stop=stop,
+        due_sooner=stop.bell(),
+        log=log,
+        tally=Tally(),
+        redis=Outage("redis", log),
+        database=Outage("database", log),
+        spacing=SpacingChoice(mode, log),
+        presence=Presence(stop.bell()),
+        timing=timing,
+    )

@@ -24,6 +24,8 @@ class Plan(Struct, frozen=True):
     """Maintenances that can't be judged, and count as not in their window: id → reason."""
     gone: int
     """Claimed monitors that have no row, or an inactive one."""
+    go_slots: int
+    """Claimed monitors that were due at an exact multiple of their period, as only a Go producer writes it."""
 
 
 def plan(
@@ -38,7 +40,7 @@ def plan(
     scheduled_at = rfc3339(now)
     orders: list[Order] = []
     broken: dict[str, str] = {}
-    gone = 0
+    gone = go_slots = 0
     for claimed in claim.claimed:
         if claimed.id in reading.put_off:
             orders.append(Release(claimed.id, delays_ms[claimed.id]))
@@ -55,7 +57,8 @@ def plan(
             in_maintenance = verdict.under_maintenance
             broken.update((one.maintenance_id, one.reason) for one in verdict.broken)
         message = build_task(snapshot, scheduled_at, under_maintenance=in_maintenance)
-        grid = cadence(claimed.id, snapshot.monitor.interval, spacing)
-        orders.append(Enqueue(claimed.id, grid, message, from_copy=reading.from_copy))
+        own = cadence(claimed.id, snapshot.monitor.interval, spacing)
+        go_slots += claimed.due_ms % own.period_ms == 0
+        orders.append(Enqueue(claimed.id, own, message, from_copy=reading.from_copy))
     aside = {str(id_): reason for id_, reason in reading.aside.items()}
-    return Plan(orders, aside, broken, gone)
+    return Plan(orders, aside, broken, gone, go_slots)

@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from peekaping_producer.backoff import Backoff
+from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.catalog.last_known import PUSH, LastKnown
 from peekaping_producer.catalog.reading import Reading, is_monitor_id
-from peekaping_producer.catalog.sql import SqlCatalog
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.monitor import MonitorId
 from peekaping_producer.node import Node
@@ -24,7 +24,7 @@ class Source:
     slow does not take turns at being away; and the newest, so that one batch that always fails keeps nothing open.
     """
 
-    def __init__(self, node: Node, catalog: SqlCatalog, *, copy_bytes: int) -> None:
+    def __init__(self, node: Node, catalog: Catalog, *, copy_bytes: int) -> None:
         """Take the catalogue; `copy_bytes` bounds the copy, 0 means none."""
         self._node = node
         self._catalog = catalog
@@ -64,7 +64,7 @@ class Source:
             self._newest_batch = ids
         now_s = time.monotonic()
         reading = self._copy.read(ids, self._away_since_s or now_s, now_s)
-        self._node.database.served_from_copy(len(reading.found))
+        self._node.database.served_from_copy(len(reading.found), reading.age_s)
         self._node.tally.from_copy(len(reading.found), reading.age_s)
         return reading
 
@@ -94,15 +94,16 @@ class Source:
 
     async def _probe(self) -> None:
         ids, began_s = self._newest_batch, time.monotonic()
-        try:
-            reading = await self._read(ids, self._node.timing.read_deadline_s)
-        except Unavailable as error:
-            self._node.failed(error)
-        else:
-            self._copy.keep(ids, reading, began_s)
-            # The delays go on growing until a batch has been read too.
-            self._node.database.worked()
-            self._close()
+        async with self._node.stop.cutting_short():
+            try:
+                reading = await self._read(ids, self._node.timing.read_deadline_s)
+            except Unavailable as error:
+                self._node.failed(error)
+            else:
+                self._copy.keep(ids, reading, began_s)
+                # The delays go on growing until a batch has been read too.
+                self._node.database.worked()
+                self._close()
 
     async def _read(self, ids: Sequence[MonitorId], within_s: float) -> Reading:
         try:

@@ -1,103 +1,118 @@
-"""The sweep: brings the database's active monitors into the schedule, page by page."""
+"""What the leader does with what it has read: active monitors into the schedule, others out of it."""
 
-import time
+import asyncio
 from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from msgspec import Struct
 
-from peekaping_producer.backoff import Backoff
-from peekaping_producer.cadence import Spacing, cadence
-from peekaping_producer.catalog.sql import SqlCatalog
-from peekaping_producer.clock import now_utc
-from peekaping_producer.errors import Unavailable
+from peekaping_producer.cadence import cadence
+from peekaping_producer.catalog.catalog import Catalog
+from peekaping_producer.catalog.reading import Page, is_monitor_id
+from peekaping_producer.check import stale_task
+from peekaping_producer.leader.term import Term
 from peekaping_producer.monitor import MonitorId, Schedulable
 from peekaping_producer.node import Node
 from peekaping_producer.observe.notices import Notices
-from peekaping_producer.schedule.store import Entry, Schedule
+from peekaping_producer.schedule.store import Drop, Entry, Schedule
 
 
-class Swept(Struct, frozen=True):
-    """The result of one sweep."""
+class Arrival(Struct, frozen=True):
+    """How a monitor comes to be looked at."""
 
-    seen: int
-    added: int
-    moved: int
-    aside: int
-    seconds: float
+    at_once: bool = False
+    """Due at once where it is in neither set: it was created, or activated again."""
+    edited: bool = False
+    """A person changed its row."""
 
 
-class Sweeper:
-    """Sweeps at start and again and again, so that what an event or a flush lost comes back."""
+ArrivalOf = Callable[[Schedulable], Arrival]
 
-    def __init__(self, node: Node, schedule: Schedule, catalog: SqlCatalog) -> None:
-        """Take the stores."""
+
+class Synced(Struct, frozen=True):
+    """What became of some monitors."""
+
+    active: dict[MonitorId, Schedulable]
+    counts: Counter[str]
+    """By placement, and `removed`."""
+
+
+class Sync:
+    """Reads monitors and acts on what it read, one page at a time: the later reading wins.
+
+    Its methods raise Unavailable when something was not read or written, and NotLeading when the term is over.
+    """
+
+    def __init__(
+        self, node: Node, schedule: Schedule, catalog: Catalog, forget: Callable[[Sequence[MonitorId]], None]
+    ) -> None:
+        """Take the stores; `forget` is told which monitors are removed."""
         self._node = node
-        self._timing = node.timing
         self._schedule = schedule
         self._catalog = catalog
+        self._forget = forget
+        self._one_at_a_time = asyncio.Lock()
         self._aside = Notices(node.log, "monitors not scheduled")
-        self._last_began: datetime | None = None
-        self._empty_told = False
+        self.newest_change: datetime | None = None
+        """The newest `updated_at` that was seen of any monitor."""
 
-    async def loop(self) -> None:
-        """Sweep until it is time to stop."""
-        backoff = Backoff(self._timing.retry_first_s, self._timing.retry_cap_s)
-        while not self._node.stop:
-            try:
-                epoch = await self._schedule.epoch()
-                swept = await self.sweep()
-                self._node.database.worked()
-                self._tell(swept)
-                await self._until_next(epoch)
-            except Unavailable as error:
-                self._node.failed(error)
-                await self._node.stop.within(backoff.next_delay_s())
-            else:
-                backoff.reset()
+    async def page(self, term: Term, after: MonitorId | None, arrival: ArrivalOf) -> tuple[Page, Counter[str]]:
+        """Schedule the active monitors of the page behind `after`."""
+        async with self._one_at_a_time:
+            page = await self._catalog.active(after, self._node.timing.sweep_page)
+            return page, await self._placed(term, page, arrival)
 
-    async def _until_next(self, epoch: str) -> None:
-        """Wait until the next sweep is due, which is at once when Redis has lost its data."""
-        next_s = time.monotonic() + self._timing.sweep_every_s
-        while time.monotonic() < next_s and not await self._node.stop.within(self._timing.epoch_every_s):
-            if await self._schedule.epoch() != epoch:
-                self._node.log.warning("Redis lost its data, the schedule is being rebuilt")
-                return
+    async def those(self, term: Term, ids: Sequence[MonitorId], arrival: ArrivalOf) -> Synced:
+        """Schedule those of these monitors that are active, and remove all others."""
+        async with self._one_at_a_time:
+            page = await self._catalog.active_of(ids)
+            counts = await self._placed(term, page, arrival)
+            active = {monitor.id: monitor for monitor in page.monitors}
+            counts["removed"] = await self._remove(term, [id_ for id_ in ids if id_ not in active])
+            return Synced(active, counts)
 
-    async def sweep(self) -> Swept:
-        """Schedule every active monitor once; raises Unavailable when a page could not be read or written."""
-        started_s, began = time.monotonic(), now_utc()
-        counts: Counter[str] = Counter()
-        seen = aside = 0
-        after: MonitorId | None = None
-        while True:
-            page = await self._catalog.active(after, self._timing.sweep_page)
-            self._aside.tell(page.aside)
-            placed = Counter(await self._schedule.schedule([self._entry(monitor) for monitor in page.monitors]))
-            if placed["added"] or placed["moved"]:
-                self._node.due_sooner.ring()
-            counts += placed
-            seen += len(page.monitors)
-            aside += len(page.aside)
-            after = page.next_after
-            if after is None or self._node.stop:
-                break
-        self._last_began = began
-        return Swept(seen, counts["added"], counts["moved"], aside, round(time.monotonic() - started_s, 3))
+    async def inactive(self, term: Term, ids: Sequence[MonitorId]) -> int:
+        """Remove those of these members of the schedule that are not active; return how many."""
+        async with self._one_at_a_time:
+            page = await self._catalog.active_of(ids)
+            active = {monitor.id for monitor in page.monitors}
+            return await self._remove(term, [id_ for id_ in ids if id_ not in active])
 
-    def _entry(self, monitor: Schedulable) -> Entry:
-        """Make one created since the last sweep due at once: nobody waits a period to see a new monitor work."""
-        new = bool(self._last_began and monitor.created_at and monitor.created_at >= self._last_began)
-        return Entry(monitor.id, cadence(monitor.id, monitor.interval, Spacing.SPREAD), at_once=new)
+    async def unread(self, term: Term, ids: Sequence[MonitorId]) -> int:
+        """Remove monitors whose events say that they are gone, though the database can't be asked."""
+        async with self._one_at_a_time:
+            return await self._remove(term, ids)
 
-    def _tell(self, swept: Swept) -> None:
-        if swept.added or swept.moved:
-            self._node.log.info(
-                "sweep finished", seen=swept.seen, added=swept.added, moved=swept.moved, s=swept.seconds
-            )
-        else:
-            self._node.log.debug("sweep finished, nothing to change", seen=swept.seen, s=swept.seconds)
-        empty = swept.seen == 0
-        if empty and not self._empty_told:
-            self._node.log.warning("no active monitor found: nothing to check until one is created or activated")
-        self._empty_told = empty
+    async def changed(
+        self, term: Term, since: datetime, after: MonitorId | None, arrival: ArrivalOf
+    ) -> MonitorId | None:
+        """Act on a page of the monitors that were changed at or after `since`; return where the next page begins."""
+        page = await self._catalog.changed(since, after, self._node.timing.sweep_page)
+        if page.ids:
+            await self.those(term, page.ids, arrival)
+        self._note(page.newest)
+        return page.next_after
+
+    async def _placed(self, term: Term, page: Page, arrival: ArrivalOf) -> Counter[str]:
+        self._node.database.worked()
+        self._aside.tell(page.aside)
+        self._note(max((monitor.updated_at for monitor in page.monitors if monitor.updated_at), default=None))
+        entries = [self._entry(monitor, arrival(monitor)) for monitor in page.monitors]
+        return Counter(await self._schedule.schedule(term.node_id, entries)) if entries else Counter()
+
+    def _note(self, change: datetime | None) -> None:
+        if change and (self.newest_change is None or change > self.newest_change):
+            self.newest_change = change
+
+    def _entry(self, monitor: Schedulable, arrival: Arrival) -> Entry:
+        own = cadence(monitor.id, monitor.interval, self._node.spacing.now)
+        return Entry(monitor.id, own, arrival.at_once, arrival.edited)
+
+    async def _remove(self, term: Term, ids: Sequence[MonitorId]) -> int:
+        if not ids:
+            return 0
+        self._forget(ids)
+        # An id that is none may be no text at all, and then nothing can be written of it.
+        drops = [Drop(id_, stale_task(id_) if is_monitor_id(id_) else b"") for id_ in ids]
+        return await self._schedule.remove(term.node_id, drops)

@@ -28,10 +28,28 @@ class Timing(Struct, frozen=True):
     """A task that must be searched for in a very long list, and was not this time, is due again after this."""
     reclaim_every_s: float = 1.0
     reclaim_limit: int = 1_000
+    term_ms: int = 4_000
+    """How long leadership lasts without an extension: a dead leader is replaced within this."""
+    election_every_s: float = 1.0
+    """How often a leader extends its term, and every other node looks whether it has ended."""
     sweep_every_s: float = 30.0
     sweep_page: int = 1_000
-    epoch_every_s: float = 1.0
-    """How often a node looks whether Redis still has its data."""
+    changes_every_s: float = 5.0
+    changes_overlap_s: float = 10.0
+    """A row may become visible so long after the time it bears."""
+    share: int = 20
+    """A sweep, and a look for changes, may take one part in so many of the leader's time."""
+    look_again_s: tuple[float, ...] = (2.0, 7.0)
+    """After an event its monitor is read at once, and again so much later: an event can come before its commit."""
+    tombstone_ms: int = 3_600_000
+    go_seen_ms: int = 120_000
+    """A Go producer counts as running beside us for so long after it was noticed."""
+    silence_s: float = 15.0
+    """A subscription that was silent for so long is asked whether it lives."""
+    presence_every_s: float = 10.0
+    """How often a node says that it lives; it counts as gone after three times that."""
+    queue_every_s: float = 15.0
+    """How often the leader looks whether workers take from the queue."""
     summary_every_s: float = 60.0
     redis_timeout_s: float = 2.0
     """A Redis command that takes longer counts as unanswered."""

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.catalog.reading import Reading
-from peekaping_producer.catalog.sql import SqlCatalog
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.monitor import MonitorId
-from support.catalogues import all_pages, checked_out, opened
+from support.catalogues import all_pages, checked_out, engine, opened
 from support.databases import (
     PostgresDatabase,
     SqliteDatabase,
@@ -54,7 +54,7 @@ async def own_postgres_db(own_postgres_server: Postgres) -> PostgresDatabase:
     return await postgres_database(own_postgres_server, rows=True)
 
 
-async def assert_unavailable_in_time(catalog: SqlCatalog, ids: list[MonitorId]) -> None:
+async def assert_unavailable_in_time(catalog: Catalog, ids: list[MonitorId]) -> None:
     """Each kind of reading gives up by the deadline and leaves nothing checked out."""
     for reading in (lambda: catalog.read(ids), lambda: catalog.active(None, 10)):
         began_s = time.monotonic()
@@ -144,7 +144,7 @@ async def test_more_readers_than_connections_wait_their_turn(postgres_db: Postgr
 async def test_a_pool_with_nothing_free_is_unavailable_by_the_deadline(postgres_db: PostgresDatabase) -> None:
     ids = [MonitorId(new_id())]
     async with opened(postgres_db, connections=1, timeout_s=DEADLINE_S) as catalog:
-        async with catalog._engine.connect():
+        async with engine(catalog).connect():
             began_s = time.monotonic()
             with pytest.raises(Unavailable):
                 await catalog.read(ids)
@@ -217,7 +217,7 @@ async def test_an_sqlite_file_that_is_replaced_by_nonsense_is_unavailable(sqlite
             await catalog.active(None, 10)
 
 
-async def read_within(catalog: SqlCatalog, ids: list[MonitorId], *, seconds: float) -> Reading:
+async def read_within(catalog: Catalog, ids: list[MonitorId], *, seconds: float) -> Reading:
     """Read until it succeeds."""
     async with asyncio.timeout(seconds):
         while True:

@@ -132,9 +132,9 @@ async def test_unicode_arrives_as_it_was_written(any_db: Database) -> None:
         ("0", "0"),
         ("true", "true"),
         ("[]", "[]"),
-        ('{"b": 1, "a": null}', {"sqlite": '{"b": 1, "a": null}', "postgres": '{"a": null, "b": 1}'}),
-        ('{"a":1,"a":2}', {"sqlite": '{"a":1,"a":2}', "postgres": '{"a": 2}'}),
-        ('{"a":  [1,2]}', {"sqlite": '{"a":  [1,2]}', "postgres": '{"a": [1, 2]}'}),
+        ('{"b": 1, "a": null}', {"postgres": '{"a": null, "b": 1}'}),
+        ('{"a":1,"a":2}', {"postgres": '{"a": 2}'}),
+        ('{"a":  [1,2]}', {"postgres": '{"a": [1, 2]}'}),
     ],
 )
 async def test_a_config_is_the_columns_own_text(any_db: Database, stored: str | None, read: Any) -> None:
@@ -144,7 +144,7 @@ async def test_a_config_is_the_columns_own_text(any_db: Database, stored: str | 
     async with opened(any_db) as catalog:
         reading = await catalog.read(ids(row))
 
-    expected = read[any_db.kind] if isinstance(read, dict) else read
+    expected = read.get(any_db.kind, stored) if isinstance(read, dict) else read
     assert reading.found[MonitorId(row["id"])].monitor.config == expected
 
 

@@ -16,10 +16,11 @@ from peekaping_producer.check import stale_task
 from peekaping_producer.embedded import HOST, EmbeddedRedis
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.monitor import MonitorId
-from peekaping_producer.schedule.keys import CLAIMS, DUE, LEASE
+from peekaping_producer.schedule.keys import CLAIMS, DUE, GO_SEEN, LEADER, LEASE
 from peekaping_producer.schedule.store import Claim, Claimed, Drop, Enqueue, Entry, Outcome, Release, Schedule
 from peekaping_producer.timing import Timing
 from support.asynq_states import Standing, fresh_message, put_active, put_in_set, put_pending, score, standing
+from support.leading import LEADING, lead
 from support.redis_time import redis_now_ms, until_ms
 from support.tcp_proxy import Loss, TcpProxy, tcp_proxy
 
@@ -97,9 +98,9 @@ async def test_given_back_and_claimed_again_in_one_millisecond(redis: Redis) -> 
     async with redis.pipeline(transaction=False) as pipe:
         for _ in range(500):
             pipe.zadd(DUE, {MONITOR: 1})
-            pipe.evalsha(schedule._claim.sha, 3, DUE, LEASE, CLAIMS, 1, 5000)
+            pipe.evalsha(schedule._claim.sha, 5, DUE, LEASE, CLAIMS, GO_SEEN, LEADER, 1, 5000)
         replies = (await pipe.execute())[1::2]
-    claims = [Claim(int(reply[0]), reply[1].decode(), None, (Claimed(MONITOR, 1),), 0) for reply in replies]
+    claims = [Claim(int(reply[0]), reply[1].decode(), None, False, (Claimed(MONITOR, 1),), 0) for reply in replies]
     assert len({claim.now_ms for claim in claims}) < len(claims), "none in one millisecond"
 
     assert len({float(claim.token) for claim in claims}) == len(claims)
@@ -157,7 +158,8 @@ async def test_a_monitor_removed_between_claim_and_settle_does_not_come_back(red
     await make_due(redis, deleted, kept)
     await put_pending(redis, deleted)
     claim = await schedule.claim(2)
-    assert await schedule.remove([Drop(deleted, stale_task(deleted))]) == 1
+    await lead(redis)
+    assert await schedule.remove(LEADING, [Drop(deleted, stale_task(deleted))]) == 1
     settlement = await schedule.settle(claim, [enqueue(deleted), enqueue(kept)])
     assert settlement.outcomes == (Outcome.LOST, Outcome.ENQUEUED)
     assert await standing(redis, deleted) == Standing({}, [], None, None)
@@ -340,9 +342,10 @@ async def test_a_full_redis_fails_every_step_and_loses_nobody(own_redis_server: 
     fresh, archived, waiting = monitors(3)
     async with Redis(host=HOST, port=own_redis_server.port, retry=Retry(NoBackoff(), 0)) as redis:
         schedule = Schedule(redis, timing)
+        await lead(redis)
         await load_scripts(redis, timing)
         await schedule.reclaim()
-        await schedule.schedule([])
+        await schedule.schedule(LEADING, [])
         await make_due(redis, fresh, archived, waiting)
         await put_in_set(redis, archived, "archived")
         before = await everything(redis)
@@ -351,7 +354,7 @@ async def test_a_full_redis_fails_every_step_and_loses_nobody(own_redis_server: 
         with pytest.raises(Unavailable, match=r"(?i)maxmemory|OOM"):
             await schedule.claim(10)
         with pytest.raises(Unavailable, match=r"(?i)maxmemory|OOM"):
-            await schedule.schedule([Entry(MONITOR, cadence(MONITOR, 60))])
+            await schedule.schedule(LEADING, [Entry(MONITOR, cadence(MONITOR, 60))])
         assert await everything(redis) == before
 
         await empty(redis)

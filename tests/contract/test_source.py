@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.catalog.last_known import MB, NOT_KNOWN, PUSH
 from peekaping_producer.catalog.reading import Reading
+from peekaping_producer.catalog.sql import SqlCatalog
 from peekaping_producer.config import LogLevel, Mode
 from peekaping_producer.monitor import MonitorId
 from peekaping_producer.node import Stop, make_node
@@ -39,9 +41,9 @@ BACK = "database available again"
 class Watched:
     """A source whose probe runs, and what it said and counted."""
 
-    def __init__(self, source: Source, log: io.StringIO, stop: Stop) -> None:
+    def __init__(self, source: Source, catalog: Catalog, log: io.StringIO, stop: Stop) -> None:
         self.source = source
-        self.catalog = source._catalog
+        self.catalog = catalog
         self.stop = stop
         self._log = log
 
@@ -71,7 +73,7 @@ async def watched(database: Database, *, copy_bytes: int = MB, **timing: Any) ->
         source = Source(node, catalog, copy_bytes=copy_bytes)
         loops.create_task(source.probe_loop())
         try:
-            yield Watched(source, log, stop)
+            yield Watched(source, catalog, log, stop)
         finally:
             stop.set()
 
@@ -201,6 +203,7 @@ async def test_an_sqlite_file_that_cannot_be_opened(empty_sqlite_db: SqliteDatab
     elsewhere = empty_sqlite_db.path.with_suffix(".elsewhere")
     async with watched(empty_sqlite_db) as node:
         await node.read(row["id"])
+        assert isinstance(node.catalog, SqlCatalog)
         await node.catalog._engine.dispose()
         empty_sqlite_db.path.rename(elsewhere)
         for _ in range(3):

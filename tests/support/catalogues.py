@@ -4,7 +4,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from sqlalchemy import QueuePool
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from peekaping_producer.catalog.catalog import Catalog, open_catalog
 from peekaping_producer.catalog.sql import SqlCatalog
 from peekaping_producer.config import Settings
 from peekaping_producer.monitor import MonitorId, Schedulable
@@ -14,10 +16,10 @@ from support.databases import Database
 @asynccontextmanager
 async def opened(
     database: Database | Settings, *, connections: int = 2, timeout_s: float = 10
-) -> AsyncIterator[SqlCatalog]:
+) -> AsyncIterator[Catalog]:
     """Open a catalogue for the time of the block."""
     settings = database if isinstance(database, Settings) else database.settings()
-    catalog = SqlCatalog(settings, connections=connections, timeout_s=timeout_s)
+    catalog = open_catalog(settings, connections=connections, timeout_s=timeout_s)
     try:
         yield catalog
         assert checked_out(catalog) == 0
@@ -25,14 +27,20 @@ async def opened(
         await catalog.close()
 
 
-def checked_out(catalog: SqlCatalog) -> int:
+def checked_out(catalog: Catalog) -> int:
     """Return how many connections of the pool are in somebody's hands."""
-    pool = catalog._engine.sync_engine.pool
+    pool = engine(catalog).sync_engine.pool
     assert isinstance(pool, QueuePool)
     return pool.checkedout()
 
 
-async def all_pages(catalog: SqlCatalog, limit: int) -> tuple[list[Schedulable], dict[str, str]]:
+def engine(catalog: Catalog) -> AsyncEngine:
+    """Return the engine of a catalogue in an SQL database."""
+    assert isinstance(catalog, SqlCatalog)
+    return catalog._engine
+
+
+async def all_pages(catalog: Catalog, limit: int) -> tuple[list[Schedulable], dict[str, str]]:
     """Read every page of at most `limit` active monitors; return them, and what was set aside."""
     monitors: list[Schedulable] = []
     aside: dict[str, str] = {}

@@ -1,11 +1,22 @@
 """Databases to ask for: a fresh one for each test, on a Postgres shared by the tests of this process, or on SQLite."""
 
-from collections.abc import AsyncIterator, Iterator
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 
 import pytest
 
-from support.databases import Database, PostgresDatabase, SqliteDatabase, postgres_copy, sqlite_copy
+from support.databases import (
+    Database,
+    MySqlDatabase,
+    PostgresDatabase,
+    SqliteDatabase,
+    mysql_copy,
+    postgres_copy,
+    sqlite_copy,
+)
+from support.mariadb import URL_VARIABLE, GivenMySQL, MariaDB, MySQLServer, missing
 from support.postgres import Postgres
 
 
@@ -49,30 +60,78 @@ def empty_sqlite_db(tmp_path: Path) -> SqliteDatabase:
     return sqlite_copy(tmp_path, rows=False)
 
 
-@pytest.fixture(scope="session", params=["sqlite", "postgres"])
-def _any_server(request: pytest.FixtureRequest) -> Postgres | None:
+@pytest.fixture(scope="session")
+def mysql_server() -> Iterator[MySQLServer]:
+    """Share one server among the tests of this process. A test that freezes or kills it takes its own."""
+    url = os.environ.get(URL_VARIABLE)
+    if url:
+        yield GivenMySQL(url)
+        return
+    _need_mariadb()
+    with MariaDB() as server:
+        yield server
+
+
+@pytest.fixture
+def own_mysql_server() -> Iterator[MariaDB]:
+    """Start a server for this test alone, free to be paused, killed and restarted."""
+    _need_mariadb()
+    with MariaDB() as server:
+        yield server
+
+
+@pytest.fixture
+async def mysql_db(mysql_server: MySQLServer) -> AsyncIterator[MySqlDatabase]:
+    """Make a database with the rows of the SQLite fixture."""
+    async with mysql_copy(mysql_server, rows=True) as database:
+        yield database
+
+
+@pytest.fixture
+async def empty_mysql_db(mysql_server: MySQLServer) -> AsyncIterator[MySqlDatabase]:
+    """Make a database with Peekaping's tables and no monitors."""
+    async with mysql_copy(mysql_server, rows=False) as database:
+        yield database
+
+
+Copies = Callable[..., AbstractAsyncContextManager[Database]]
+"""Makes a fresh database for the time of a block, in a folder where it needs one, with rows or without."""
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgres", "mysql"])
+def _any_kind(request: pytest.FixtureRequest) -> Copies:
     """Choose the kind; a server is up before the checks around a test look for what it starts."""
-    server: Postgres | None = request.getfixturevalue("postgres_server") if request.param == "postgres" else None
-    return server
+    return _copies(request.param, request)
 
 
 @pytest.fixture
-async def any_db(_any_server: Postgres | None, tmp_path: Path) -> AsyncIterator[Database]:
+async def any_db(_any_kind: Copies, tmp_path: Path) -> AsyncIterator[Database]:
     """Run the test on each kind: Peekaping's schema and no monitors."""
-    async for database in _fresh(_any_server, tmp_path, rows=False):
+    async with _any_kind(tmp_path, rows=False) as database:
         yield database
 
 
 @pytest.fixture
-async def any_fixture_db(_any_server: Postgres | None, tmp_path: Path) -> AsyncIterator[Database]:
+async def any_fixture_db(_any_kind: Copies, tmp_path: Path) -> AsyncIterator[Database]:
     """Run the test on each kind: the fixture with its rows."""
-    async for database in _fresh(_any_server, tmp_path, rows=True):
+    async with _any_kind(tmp_path, rows=True) as database:
         yield database
 
 
-async def _fresh(server: Postgres | None, folder: Path, *, rows: bool) -> AsyncIterator[Database]:
-    if server is None:
-        yield sqlite_copy(folder, rows=rows)
-    else:
-        async with postgres_copy(server, rows=rows) as database:
-            yield database
+def _copies(kind: str, request: pytest.FixtureRequest) -> Copies:
+    if kind == "postgres":
+        postgres: Postgres = request.getfixturevalue("postgres_server")
+        return lambda _folder, *, rows: postgres_copy(postgres, rows=rows)
+    if kind == "mysql":
+        mysql: MySQLServer = request.getfixturevalue("mysql_server")
+        return lambda _folder, *, rows: mysql_copy(mysql, rows=rows)
+    return lambda folder, *, rows: nullcontext(sqlite_copy(folder, rows=rows))
+
+
+def _need_mariadb() -> None:
+    """Skip where there is no server; CI has one."""
+    reason = missing()
+    if reason and os.environ.get("CI"):
+        pytest.fail(reason)
+    if reason:
+        pytest.skip(reason)

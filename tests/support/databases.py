@@ -6,6 +6,7 @@ siblings. Instants are aware datetimes; each kind stores them the way Peekaping 
 
 import contextlib
 import json
+import os
 import shutil
 import sqlite3
 import uuid
@@ -15,16 +16,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import asyncmy
 import asyncpg
 
 from peekaping_producer.config import Settings
+from support.mariadb import MySQLServer
 from support.postgres import HOST, SUPERUSER, Postgres
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 SQLITE_FIXTURE = FIXTURES / "peekaping-0.0.46.sqlite"
 POSTGRES_FIXTURE = FIXTURES / "peekaping-0.0.46.postgres.sql"
+MYSQL_SCHEMA = FIXTURES / "mysql.sql"
 
-Kind = Literal["sqlite", "postgres"]
+Kind = Literal["sqlite", "postgres", "mysql", "mongo"]
 Row = dict[str, Any]
 CREATED_AT = datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=UTC)
 _ROW_TABLES = ("heartbeats", "monitor_maintenances", "monitors", "maintenances", "proxies")
@@ -153,6 +157,63 @@ class PostgresDatabase:
             ]
 
 
+class MySqlDatabase:
+    """A database on a MariaDB server, or on MySQL."""
+
+    kind: Kind = "mysql"
+
+    def __init__(self, server: MySQLServer, name: str) -> None:
+        self.server = server
+        self.name = name
+
+    def settings(self, **others: Any) -> Settings:
+        server = self.server
+        address = {
+            "db_host": server.host,
+            "db_port": server.port,
+            "db_user": server.user,
+            "db_pass": server.password,
+        }
+        return settings(**{"db_type": "mysql", "db_name": self.name, **address, **others})
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[Any]:
+        """Connect with asyncmy; gives a cursor."""
+        async with _mysql_cursor(self.server, self.name) as cursor:
+            yield cursor
+
+    async def insert(self, table: str, *rows: Row) -> None:
+        columns = list(rows[0])
+        names, marks = ", ".join(f"`{column}`" for column in columns), ", ".join(["%s"] * len(columns))
+        async with self.connected() as cursor:
+            await cursor.executemany(
+                f"INSERT INTO {table} ({names}) VALUES ({marks})",
+                [[_for_mysql(row[column]) for column in columns] for row in rows],
+            )
+
+    async def update(self, table: str, id_: str, **values: Any) -> None:
+        assigned = ", ".join(f"`{column}` = %s" for column in values)
+        async with self.connected() as cursor:
+            done = await cursor.execute(
+                f"UPDATE {table} SET {assigned} WHERE id = %s", [*map(_for_mysql, values.values()), id_]
+            )
+            assert done == 1
+
+    async def delete(self, table: str, id_: str) -> None:
+        async with self.connected() as cursor:
+            assert await cursor.execute(f"DELETE FROM {table} WHERE id = %s", [id_]) == 1
+
+    async def execute(self, sql: str) -> None:
+        async with self.connected() as cursor:
+            for statement in filter(str.strip, sql.split(";")):
+                await cursor.execute(statement)
+
+    async def ids(self, where: str = "true") -> list[str]:
+        async with self.connected() as cursor:
+            await cursor.execute(f"SELECT id FROM monitors WHERE {where} ORDER BY id")
+            return [row[0] for row in await cursor.fetchall()]
+
+
 def settings(**values: Any) -> Settings:
     """Return settings made of these alone where given; no `.env` file is read."""
     return Settings(_env_file=None, **values)  # type: ignore[call-arg]
@@ -184,6 +245,23 @@ async def postgres_copy(server: Postgres, *, rows: bool) -> AsyncIterator[Postgr
         yield database
     finally:
         await _administer(server, f"DROP DATABASE {database.name} WITH (FORCE)")
+
+
+@asynccontextmanager
+async def mysql_copy(server: MySQLServer, *, rows: bool) -> AsyncIterator[MySqlDatabase]:
+    """Make a database with Peekaping's tables, and the rows of the SQLite fixture, for the time of the block."""
+    template = await _mysql_template(server, rows=rows)
+    database = MySqlDatabase(server, f"peekaping_{uuid.uuid4().hex[:12]}")
+    async with _mysql_cursor(server, None) as cursor:
+        await cursor.execute(f"CREATE DATABASE {database.name}")
+        try:
+            for table in _ROW_TABLES:
+                await cursor.execute(f"CREATE TABLE {database.name}.{table} LIKE {template}.{table}")
+                if rows:
+                    await cursor.execute(f"INSERT INTO {database.name}.{table} SELECT * FROM {template}.{table}")
+            yield database
+        finally:
+            await cursor.execute(f"DROP DATABASE {database.name}")
 
 
 def new_id() -> str:
@@ -304,6 +382,70 @@ async def _template(server: Postgres, *, rows: bool) -> str:
                 await connection.execute(f"TRUNCATE {tables} CASCADE")
         server.templates.add(name)
     return name
+
+
+@asynccontextmanager
+async def _mysql_cursor(server: MySQLServer, database: str | None) -> AsyncIterator[Any]:
+    connection = await asyncmy.connect(
+        host=server.host,
+        port=server.port,
+        user=server.user,
+        password=server.password,
+        database=database,
+        charset="utf8mb4",
+        autocommit=True,
+        sql_mode="ANSI_QUOTES",
+    )
+    try:
+        yield connection.cursor()
+    finally:
+        await connection.ensure_closed()
+
+
+async def _mysql_template(server: MySQLServer, *, rows: bool) -> str:
+    """Return the name of the database to copy, made when first asked for."""
+    prefix = f"fixture_{os.getpid()}"
+    database = MySqlDatabase(server, f"{prefix}_rows" if rows else f"{prefix}_bare")
+    if database.name not in server.templates:
+        async with _mysql_cursor(server, None) as cursor:
+            await cursor.execute(f"CREATE OR REPLACE DATABASE {database.name} CHARACTER SET latin1")
+        await database.execute(MYSQL_SCHEMA.read_text(encoding="utf-8"))
+        if rows:
+            for table in _ROW_TABLES:
+                # MariaDB takes nothing but JSON as a config.
+                await database.insert(table, *filter(_is_json, _fixture_rows(table)))
+        server.templates.add(database.name)
+    return database.name
+
+
+def _fixture_rows(table: str) -> list[Row]:
+    """Return the rows of one table of the SQLite fixture, instants as datetimes."""
+    with contextlib.closing(sqlite3.connect(f"file:{SQLITE_FIXTURE}?mode=ro&immutable=1", uri=True)) as connection:
+        connection.row_factory = sqlite3.Row
+        fetched = connection.execute(f"SELECT * FROM {table}").fetchall()
+    return [{column: _from_fixture(table, column, row[column]) for column in row.keys()} for row in fetched]  # noqa: SIM118
+
+
+def _is_json(row: Row) -> bool:
+    config = row.get("config")
+    try:
+        json.loads("null" if config is None else config)
+    except ValueError:
+        return False
+    return True
+
+
+def _from_fixture(table: str, column: str, value: object) -> object:
+    times = {"time", "end_time"} if table == "heartbeats" else {"created_at", "updated_at"}
+    if column in times and isinstance(value, str):
+        instant = datetime.fromisoformat(value)
+        return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+    # A bare number, as SQLite keeps it.
+    return repr(value) if column == "config" and isinstance(value, int | float) else value
+
+
+def _for_mysql(value: object) -> object:
+    return value.astimezone(UTC).replace(tzinfo=None) if isinstance(value, datetime) else value
 
 
 def _for_sqlite(value: object) -> object:

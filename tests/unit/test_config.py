@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from pydantic import ValidationError
 
-from peekaping_producer.config import ENV_FILE, DbType, LogLevel, Mode, Settings, load_settings
+from peekaping_producer.config import ENV_FILE, DbType, LogLevel, Mode, ScheduleMode, Settings, Switch, load_settings
 from peekaping_producer.errors import ConfigurationError
 
 DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -55,12 +55,15 @@ def test_the_defaults_of_a_minimal_setup(place: Place) -> None:
         "db_user": None,
         "db_pass": None,
         "db_name": "/data/peekaping.db",
+        "db_schema": None,
+        "db_statement_cache": Switch.ON,
         "redis_host": "redis",
         "redis_port": 6379,
         "redis_password": None,
         "redis_db": 0,
         "producer_concurrency": 10,
         "producer_cache_mb": 64,
+        "producer_schedule": ScheduleMode.AUTO,
         "mode": Mode.DEV,
         "log_level": LogLevel.DEBUG,
         "tz": ZoneInfo("UTC"),
@@ -72,12 +75,15 @@ def test_every_variable_is_taken(place: Place) -> None:
     settings = place.load(
         POSTGRES
         | {
+            "DB_SCHEMA": "watch",
+            "DB_STATEMENT_CACHE": "off",
             "REDIS_HOST": "cache",
             "REDIS_PORT": "6380",
             "REDIS_PASSWORD": "quiet",
             "REDIS_DB": "15",
             "PRODUCER_CONCURRENCY": "128",
             "PRODUCER_CACHE_MB": "7",
+            "PRODUCER_SCHEDULE": "aligned",
             "MODE": "prod",
             "LOG_LEVEL": "error",
             "TZ": "Europe/Berlin",
@@ -93,11 +99,14 @@ def test_every_variable_is_taken(place: Place) -> None:
         "db_port": 5432,
         "db_user": "peekaping",
         "db_name": "peekaping",
+        "db_schema": "watch",
+        "db_statement_cache": Switch.OFF,
         "redis_host": "cache",
         "redis_port": 6380,
         "redis_db": 15,
         "producer_concurrency": 128,
         "producer_cache_mb": 7,
+        "producer_schedule": ScheduleMode.ALIGNED,
         "mode": Mode.PROD,
         "log_level": LogLevel.ERROR,
         "tz": ZoneInfo("Europe/Berlin"),
@@ -340,6 +349,12 @@ def test_a_nul_in_the_env_file_is_refused(place: Place) -> None:
     place.env_file.write_text("DB_NAME=a\0b\n")
     (problem,) = place.problems({"DB_TYPE": "sqlite"})
     assert problem.startswith("DB_NAME is 'a\\x00b': ")
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "mysql", "mongo"])
+def test_a_schema_is_for_postgres_alone(place: Place, kind: str) -> None:
+    (problem,) = place.problems(SERVER | {"DB_TYPE": kind, "DB_SCHEMA": "watch"})
+    assert problem == "DB_SCHEMA is 'watch': must be a schema name, with DB_TYPE postgres"
 
 
 def test_settings_are_frozen(place: Place) -> None:

@@ -14,8 +14,8 @@ from peekaping_producer.asynq.message import TIMEOUT_MARGIN_S
 from peekaping_producer.asynq.task_message_pb2 import TaskMessage
 from peekaping_producer.cadence import Spacing
 from peekaping_producer.catalog import rows
+from peekaping_producer.catalog.catalog import Catalog, open_catalog
 from peekaping_producer.catalog.reading import Reading
-from peekaping_producer.catalog.sql import SqlCatalog
 from peekaping_producer.monitor import Heartbeat, Maintenance, Monitor, MonitorId, Proxy, Snapshot
 from peekaping_producer.plan import Plan, plan
 from peekaping_producer.schedule.store import Claim, Claimed, Drop, Enqueue
@@ -121,7 +121,7 @@ def _assert_same_types(ours: Any, recorded: Any) -> None:
 
 
 def _plan(id_: MonitorId, at_ms: int, reading: Reading, server_tz: str) -> Plan:
-    claim = Claim(at_ms, f"{at_ms + 5000}", None, (Claimed(id_, at_ms),), 0.0)
+    claim = Claim(at_ms, f"{at_ms + 5000}", None, False, (Claimed(id_, at_ms),), 0.0)
     return plan(claim, reading, ZoneInfo(server_tz), Spacing.SPREAD, delays_ms={})
 
 
@@ -134,15 +134,15 @@ def _monitor_id(monitor: dict[str, Any]) -> MonitorId:
 
 
 async def _read_sqlite(folder: Path) -> FixtureReading:
-    return await _read(SqlCatalog(sqlite_copy(folder, rows=True).settings(), connections=1, timeout_s=30), "sqlite")
+    return await _read(open_catalog(sqlite_copy(folder, rows=True).settings(), connections=1, timeout_s=30), "sqlite")
 
 
 async def _read_postgres(server: Postgres) -> FixtureReading:
     async with postgres_copy(server, rows=True) as database:
-        return await _read(SqlCatalog(database.settings(), connections=1, timeout_s=30), "postgres")
+        return await _read(open_catalog(database.settings(), connections=1, timeout_s=30), "postgres")
 
 
-async def _read(catalog: SqlCatalog, database: str) -> FixtureReading:
+async def _read(catalog: Catalog, database: str) -> FixtureReading:
     recorded = (case["rows"]["monitor"] for case in CASES if case["database"] == database)
     absent = (case["monitor"] for case in ABSENT if case["database"] == database)
     try:

@@ -6,17 +6,18 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Self, cast
+from typing import Any, Self, cast
 from urllib.parse import quote
 
 import aiosqlite
 import asyncpg
+from asyncmy.errors import MySQLError
 from sqlalchemy import URL, AdaptedConnection, AsyncAdaptedQueuePool, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from peekaping_producer.config import DbType, Settings
+from peekaping_producer.config import DbType, Settings, Switch
 from peekaping_producer.errors import ConfigurationError, Unavailable
 
 CONNECT_TIMEOUT_S = 5.0
@@ -30,48 +31,98 @@ _OPERATORS_SQLSTATES = {
     "3D000": "DB_NAME names no database of this server",
     "42501": "DB_USER lacks a right, SELECT is needed",
 }
+_OPERATORS_ERRNOS = {
+    1044: "DB_NAME names no database that DB_USER may read",
+    1045: "DB_USER or DB_PASS is refused",
+    1049: "DB_NAME names no database of this server",
+    1130: "This machine is refused, DB_USER must be allowed from it,",
+    1142: "DB_USER lacks a right, SELECT is needed",
+    1143: "DB_USER lacks a right, SELECT is needed",
+    1698: "DB_USER or DB_PASS is refused",
+}
+_MYSQL_NO_SUCH_TABLE = 1146
 _SQLITE_CORRUPT, _SQLITE_NOTADB = 11, 26
+_OUR_NAME = "peekaping-producer"
+_MYSQL_IDLE_S = 300
+"""A connection older than this is replaced before the server gives it up as idle."""
 
 
 def open_engine(settings: Settings, connections: int, statement_timeout_s: float) -> AsyncEngine:
-    """Return an engine with a pool of at most `connections`; nothing is connected yet.
-
-    Raises ConfigurationError for a kind of database that is not supported yet.
-    """
+    """Return an engine with a pool of at most `connections` to an SQL database; nothing is connected yet."""
     pool = {
         "poolclass": AsyncAdaptedQueuePool,
         "pool_size": connections,
         "max_overflow": 0,
         "pool_timeout": statement_timeout_s,
-        "isolation_level": "AUTOCOMMIT",
     }
-    if settings.db_type is DbType.SQLITE:
-        engine = create_async_engine(
-            "sqlite+aiosqlite://", async_creator=_sqlite(settings.db_name), pool_recycle=_SQLITE_REOPEN_S, **pool
-        )
-        event.listen(engine.sync_engine, "invalidate", _interrupt)
-        return engine
     if settings.db_type is DbType.POSTGRES:
-        password = settings.db_pass.get_secret_value() if settings.db_pass else None
-        url = URL.create(
-            "postgresql+asyncpg",
-            settings.db_user,
-            password,
-            settings.db_host,
-            settings.db_port,
-            settings.db_name,
-        )
-        connect_args = {
-            "timeout": CONNECT_TIMEOUT_S,
-            "connection_class": _PostgresConnection,
-            "server_settings": {
-                "application_name": "peekaping-producer",
-                "default_transaction_read_only": "on",
-                "statement_timeout": str(int(statement_timeout_s * 1000)),
-            },
+        return _open_postgres(settings, statement_timeout_s, pool)
+    if settings.db_type is DbType.MYSQL:
+        return _open_mysql(settings, statement_timeout_s, pool)
+    engine = create_async_engine(
+        "sqlite+aiosqlite://",
+        async_creator=_sqlite(settings.db_name),
+        pool_recycle=_SQLITE_REOPEN_S,
+        isolation_level="AUTOCOMMIT",
+        **pool,
+    )
+    event.listen(engine.sync_engine, "invalidate", _interrupt)
+    return engine
+
+
+def _open_postgres(settings: Settings, statement_timeout_s: float, pool: dict[str, Any]) -> AsyncEngine:
+    timeout_ms = str(int(statement_timeout_s * 1000))
+    cached = settings.db_statement_cache is Switch.ON
+    connect_args: dict[str, Any] = {
+        "timeout": CONNECT_TIMEOUT_S,
+        "connection_class": _PostgresConnection,
+        "server_settings": {"application_name": _OUR_NAME},
+    }
+    if cached:
+        connect_args["server_settings"] |= {"default_transaction_read_only": "on", "statement_timeout": timeout_ms}
+        options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"}
+    else:
+        # A pooler refuses settings at the start, and each transaction may have another session.
+        connect_args |= {
+            "statement_cache_size": 0,
+            "prepared_statement_cache_size": 0,
+            "prepared_statement_name_func": str,
         }
-        return create_async_engine(url, connect_args=connect_args, **pool)
-    raise ConfigurationError(f"DB_TYPE is {settings.db_type.value!r}: not yet supported; postgres and sqlite are")
+        options = {"execution_options": {"postgresql_readonly": True}}
+    engine = create_async_engine(_url("postgresql+asyncpg", settings), connect_args=connect_args, **options, **pool)
+    if not cached:
+        limit = f"SET LOCAL statement_timeout = {timeout_ms}"
+        event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql(limit))
+    return engine.execution_options(schema_translate_map={None: settings.db_schema}) if settings.db_schema else engine
+
+
+def _open_mysql(settings: Settings, statement_timeout_s: float, pool: dict[str, Any]) -> AsyncEngine:
+    # MariaDB reads the first comment, MySQL the second; each skips the other's.
+    session = (
+        "SET SESSION time_zone = '+00:00', sql_mode = ''"
+        f" /*M!100100 , max_statement_time = {statement_timeout_s:f}, tx_read_only = 1 */"
+        f" /*!50720 , max_execution_time = {int(statement_timeout_s * 1000)}, transaction_read_only = 1 */"
+    )
+    connect_args = {"connect_timeout": CONNECT_TIMEOUT_S, "init_command": session, "program_name": _OUR_NAME}
+    if _is_socket(settings.db_host):
+        connect_args["unix_socket"] = settings.db_host
+    return create_async_engine(
+        _url("mysql+asyncmy", settings).update_query_dict({"charset": "utf8mb4"}),
+        connect_args=connect_args,
+        pool_recycle=_MYSQL_IDLE_S,
+        pool_reset_on_return=None,
+        isolation_level="AUTOCOMMIT",
+        **pool,
+    )
+
+
+def _url(driver: str, settings: Settings) -> URL:
+    password = settings.db_pass.get_secret_value() if settings.db_pass else None
+    return URL.create(driver, settings.db_user, password, settings.db_host, settings.db_port, settings.db_name)
+
+
+def _is_socket(host: str | None) -> bool:
+    return host is not None and host.startswith("/")
 
 
 @asynccontextmanager
@@ -101,13 +152,27 @@ def driver_error(error: BaseException) -> BaseException:
 def reason(error: BaseException) -> str:
     """Return an error's reason in one line."""
     driver = driver_error(error)
-    return " ".join(str(driver).split()).removesuffix(".") or type(driver).__name__
+    text = driver.args[1] if _mysql_code(driver) else driver
+    return " ".join(str(text).split()).removesuffix(".") or type(driver).__name__
+
+
+def is_absent(error: DBAPIError) -> bool:
+    """Tell whether MySQL's error says that a table is not there."""
+    return _mysql_code(driver_error(error)) == _MYSQL_NO_SUCH_TABLE
+
+
+def _mysql_code(error: BaseException) -> int:
+    """Return the number of an error as MySQL's drivers give it, 0 where there is none."""
+    match error.args:
+        case (int(code), str()) if isinstance(error, MySQLError):
+            return code
+    return 0
 
 
 def operators_mend(error: Unavailable, settings: Settings) -> ConfigurationError | None:
     """Return the line for an operator where only a person can mend this, None where time can."""
     cause = driver_error(error.__cause__) if error.__cause__ else error
-    advice = _OPERATORS_SQLSTATES.get(str(getattr(cause, "sqlstate", "")))
+    advice = _OPERATORS_SQLSTATES.get(str(getattr(cause, "sqlstate", ""))) or _OPERATORS_ERRNOS.get(_mysql_code(cause))
     if advice:
         return ConfigurationError(f"{advice} by the database at DB_HOST: {error.reason}")
     if settings.db_type is DbType.SQLITE and Path(settings.db_name).is_dir():

@@ -8,6 +8,7 @@ from msgspec import Struct
 from peekaping_producer.monitor import MonitorId, Schedulable, Snapshot
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_OBJECT_ID = re.compile(r"[0-9a-f]{24}")
 
 
 class Reading(Struct, frozen=True):
@@ -45,6 +46,16 @@ class Changes(Struct, frozen=True):
     """Where the next page begins; None when this is the last."""
 
 
-def is_monitor_id(text: str) -> bool:
-    """Tell whether this is a UUID as Peekaping writes it: lower case, with dashes."""
+def is_uuid(text: str) -> bool:
+    """Tell whether this is an id as the SQL databases have it: a UUID in lower case, with dashes."""
     return _UUID.fullmatch(text) is not None
+
+
+def is_object_id(text: str) -> bool:
+    """Tell whether this is an id as MongoDB has it: an ObjectId's hex in lower case."""
+    return _OBJECT_ID.fullmatch(text) is not None
+
+
+def is_monitor_id(text: str) -> bool:
+    """Tell whether this is an id of either kind."""
+    return is_uuid(text) or is_object_id(text)

@@ -68,15 +68,15 @@ class Statements(Struct, frozen=True):
     """Ids and times of those changed at or after `since`, a naive UTC datetime, or its text where those are stored."""
     next_changes: Select[Any]
     strays: Select[Any] | None
-    """Ids of active monitors that no page holds, some of them; None where a column of UUIDs holds nothing else."""
+    """Ids of active monitors that no page holds, some of them; None where pages hold all."""
 
 
 def statements(dialect: str) -> Statements:
-    """Return the statements for the dialect `postgresql` or `sqlite`."""
-    postgres = dialect == "postgresql"
+    """Return the statements for the dialect `postgresql`, `mysql` or `sqlite`."""
+    postgres, sqlite = dialect == "postgresql", dialect == "sqlite"
 
     def text(column: Column[Any]) -> ColumnElement[Any]:
-        """Read ids and JSON as the text they are written as; SQLite stores them so."""
+        """Read ids and JSON as the text they are written as; the others hand them out so."""
         return cast(column, Text).label(column.name) if postgres else column
 
     def among_ids(column: Column[Any]) -> ColumnElement[bool]:
@@ -96,7 +96,7 @@ def statements(dialect: str) -> Statements:
     changes = changes.order_by(m.id).limit(bindparam("limit"))
     after = m.id > bindparam("after", type_=UUID(as_uuid=False) if postgres else None)
     strays = None
-    if not postgres:
+    if sqlite:
         # SQLite stores anything as an id, also what could not be asked for again: a page must not end with it.
         is_uuid = (func.typeof(m.id) == "text") & m.id.op("GLOB")(_UUID_GLOB)
         strays = select(m.id).where(m.active.is_(true()), is_uuid.is_not(true())).limit(MOST_STRAYS)

@@ -16,9 +16,9 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
 from peekaping_producer.asynq import keys
+from peekaping_producer.asynq.server_state_pb2 import ServerInfo, WorkerInfo
 from peekaping_producer.asynq.task_message_pb2 import TaskMessage
 from peekaping_producer.demo.clock import now_ms
-from peekaping_producer.demo.server_state_pb2 import ServerInfo, WorkerInfo
 
 LEASE_S = 30
 """How long a worker owns a task it took, unless it renews."""
@@ -112,7 +112,7 @@ class Queue:
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.zadd(keys.SERVERS, {self._server_key: now_s + lasting_s})
             pipe.zadd(keys.WORKERS, {self._workers_key: now_s + lasting_s})
-            pipe.setex(self._server_key, lasting_s, self._server_info(len(running)))
+            pipe.set(self._server_key, self._server_info(len(running)), ex=lasting_s)
             pipe.delete(self._workers_key)
             if running:
                 pipe.hset(self._workers_key, mapping={task.id: self._worker_info(task) for task in running})

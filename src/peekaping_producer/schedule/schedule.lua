@@ -1,30 +1,47 @@
--- Schedule: bring active monitors into the schedule, and leave alone what is right already.
--- KEYS  1 due ZSET  2 lease ZSET
--- ARGV  four for each id: id, period_ms, phase_ms, "now" (due at once where it is in neither set) or ""
--- Returns one of added, moved, kept for each id.
--- Keeps invariant 5: claimed and overdue ones stay; one due later than 1.5 periods from now was scheduled for another
--- period, and moves to its first slot ≥ now + period / 2.
-local time = redis.call('TIME')
-local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+-- Schedule: bring active monitors into the schedule, and leave alone what is right already. The leader's alone.
+-- KEYS  1 due ZSET  2 lease ZSET  3 leader STRING  4 tombstones ZSET
+-- ARGV  1 node id  2 channel of signals  3 soon_ms, what is due within that is told to all nodes
+--       then five for each id: id, period_ms, phase_ms, "now" (due at once where it is in neither set) or "",
+--       "edited" (its row was changed by a person) or ""
+-- Returns one of added, moved, revoked, kept for each id; nothing at all when the node does not lead.
+-- Keeps invariants 5 (claimed and overdue ones stay, unless the claim may have read the row before its edit; one due on
+-- another grid, or later than 1.5 periods from now, moves to its first slot ≥ now + period / 2) and 9 (fence).
+if redis.call('GET', KEYS[3]) ~= ARGV[1] then return false end
 
 local function slot_from(at_ms, period_ms, phase_ms)
   return at_ms + (phase_ms - at_ms) % period_ms
 end
 
-local outcomes = {}
-for i = 1, #ARGV, 4 do
-  local id, period_ms, phase_ms = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
-  local outcome = 'kept'
+-- a Go node's slots lie 1 ms before our aligned ones
+local function on_grid(due_ms, period_ms, phase_ms)
+  local off_ms = (due_ms - phase_ms) % period_ms
+  return off_ms == 0 or off_ms == period_ms - 1
+end
+
+local outcomes, soonest_ms, ids = {}, math.huge, {}
+for i = 4, #ARGV, 5 do
+  local id, period_ms, phase_ms, edited = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), ARGV[i + 4] ~= ''
+  local outcome, to_ms = 'kept', nil
   local due_ms = tonumber(redis.call('ZSCORE', KEYS[1], id) or nil)
   if due_ms then
-    if due_ms > now_ms + period_ms * 1.5 then
-      outcome = 'moved'
-      redis.call('ZADD', KEYS[1], slot_from(now_ms + math.floor(period_ms / 2), period_ms, phase_ms), id)
+    local regrid = edited and due_ms > now_ms and not on_grid(due_ms, period_ms, phase_ms)
+    if regrid or due_ms > now_ms + period_ms * 1.5 then
+      outcome, to_ms = 'moved', slot_from(now_ms + math.floor(period_ms / 2), period_ms, phase_ms)
     end
   elseif not redis.call('ZSCORE', KEYS[2], id) then
-    outcome = 'added'
-    redis.call('ZADD', KEYS[1], ARGV[i + 3] == 'now' and now_ms or slot_from(now_ms, period_ms, phase_ms), id)
+    outcome, to_ms = 'added', ARGV[i + 3] == 'now' and as_score(now_ms) or slot_from(now_ms, period_ms, phase_ms)
+  elseif edited then
+    outcome, to_ms = 'revoked', as_score(now_ms)
+    redis.call('ZREM', KEYS[2], id)
+  end
+  if to_ms then
+    redis.call('ZADD', KEYS[1], to_ms, id)
+    soonest_ms = math.min(soonest_ms, to_ms)
   end
   outcomes[#outcomes + 1] = outcome
+  ids[#ids + 1] = id
 end
+
+if #ids > 0 and redis.call('EXISTS', KEYS[4]) == 1 then redis.call('ZREM', KEYS[4], unpack(ids)) end
+if soonest_ms <= now_ms + ARGV[3] then redis.call('PUBLISH', ARGV[2], 'due') end
 return outcomes

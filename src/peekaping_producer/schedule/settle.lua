@@ -1,8 +1,9 @@
 -- Settle: end the claims of one batch. Each id alone: still mine → its order is carried out, else nothing changes.
--- KEYS  as in task.lua
+-- KEYS  as in task.lua, then the tombstones ZSET
 -- ARGV  1 token  2 queue's name  3 prefix of task ids  4 prefix of groups  5 deferral_ms
 --       then five for each id: order, id, and by order
 --         enqueue  period_ms  phase_ms  message     the task is put in place, the next slot into due
+--         copied   likewise                         the same, but a drop where a tombstone stands: its row was read earlier
 --         release  delay_ms   ""        ""          back into due after the delay, no task
 --         drop     ""         ""        message     out of the schedule; a pending task goes, or becomes this stale one
 -- Returns one outcome's name for each id; `failed:` and the reason where the id's own step raised.
@@ -17,7 +18,9 @@ local function settle(order, id, first, second, message, key)
 
   local task = ARGV[3] .. id
   local outcome, due_ms
-  if order == 'enqueue' then
+  if order == 'copied' and redis.call('ZSCORE', KEYS[#KEYS], id) then
+    outcome = 'dropped'
+  elseif order == 'enqueue' or order == 'copied' then
     local period_ms, phase_ms = tonumber(first), tonumber(second)
     local earliest = now_ms + math.floor(period_ms / 2)
     due_ms = earliest + (phase_ms - earliest) % period_ms
@@ -26,9 +29,9 @@ local function settle(order, id, first, second, message, key)
       queue_is_known = true
     end
     outcome = place(key, task, message, ARGV[4])
-    if outcome == 'deferred' then due_ms = now_ms + ARGV[5] end
+    if outcome == 'deferred' then due_ms = as_score(now_ms + ARGV[5]) end
   elseif order == 'release' then
-    outcome, due_ms = 'released', now_ms + first
+    outcome, due_ms = 'released', as_score(now_ms + first)
   else
     outcome = 'dropped'
     withdraw(key, task, message)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from enum import StrEnum
 from importlib.resources import files
 from typing import Literal, cast
-from uuid import uuid4
 
 from msgspec import Struct
 from redis.asyncio import Redis
@@ -15,10 +14,10 @@ from redis.commands.core import AsyncScript
 from peekaping_producer.asynq import keys as asynq
 from peekaping_producer.asynq.message import task_id
 from peekaping_producer.cadence import Cadence
-from peekaping_producer.errors import Unavailable
+from peekaping_producer.errors import NotLeading, Unavailable
 from peekaping_producer.monitor import MonitorId
 from peekaping_producer.schedule.connection import answered
-from peekaping_producer.schedule.keys import CLAIMS, DUE, EPOCH, LEASE
+from peekaping_producer.schedule.keys import CLAIMS, DUE, GO_SEEN, LEADER, LEASE, REMOVED, SIGNALS
 from peekaping_producer.timing import Timing
 
 _TASK_KEYS = (
@@ -36,6 +35,9 @@ _TASK_KEYS = (
 )
 _TASK_ID_PREFIX = task_id(MonitorId(""))
 _TASK_KEY_PREFIX = asynq.TASK + _TASK_ID_PREFIX
+SHORT_LIST = 1_000
+"""A pending list up to here is searched by settle whenever that helps (task.lua)."""
+_CLOCKS_DIFFER_NS = 60_000_000_000
 
 
 class Claimed(Struct, frozen=True):
@@ -53,6 +55,8 @@ class Claim(Struct, frozen=True):
     token: str
     next_due_ms: float | None
     """When the next monitor is due, of those not claimed."""
+    go_seen: bool
+    """Whether a Go producer has been noticed of late, by any node."""
     claimed: tuple[Claimed, ...]
     answered_at_s: float
     """This host's monotonic clock at the reply: from here on the lease runs out."""
@@ -65,7 +69,7 @@ class Enqueue(Struct, frozen=True):
     cadence: Cadence
     message: bytes
     from_copy: bool = False
-    """Built while the database was away: not to be carried out for a monitor that was removed meanwhile."""
+    """Its row was read earlier: no task if the monitor has been removed since."""
 
 
 class Release(Struct, frozen=True):
@@ -136,9 +140,15 @@ class Entry(Struct, frozen=True):
     cadence: Cadence
     at_once: bool = False
     """Due at once where it is in neither set, instead of at its next slot."""
+    edited: bool = False
+    """A person has changed its row: a claim that may have read it before is revoked."""
 
 
-Placement = Literal["added", "moved", "kept"]
+Placement = Literal["added", "moved", "revoked", "kept"]
+
+
+Cursor = tuple[str, int]
+"""A place in the schedule: a set's key, and Redis' cursor in it."""
 
 
 class Overview(Struct, frozen=True):
@@ -151,6 +161,18 @@ class Overview(Struct, frozen=True):
     """How long the longest overdue monitor has been due; 0 when none is overdue, None when none is scheduled."""
 
 
+class Place(Struct, frozen=True):
+    """Where one monitor stands in the schedule, and who leads."""
+
+    now_ms: int
+    due_ms: float | None
+    lease_ms: float | None
+    """When the claim on it ends; None where nobody has claimed it."""
+    leader: str | None
+    go_seen: bool
+    """Whether a Go producer has been noticed of late."""
+
+
 class Schedule:
     """The schedule in Redis. Every method raises Unavailable when Redis does not do it in time."""
 
@@ -158,24 +180,26 @@ class Schedule:
         """Take the client; scripts are loaded by the first call that needs them."""
         self._redis = redis
         self._timing = timing
-        self._claim = _script(redis, "claim")
-        self._settle = _script(redis, "task", "settle")
-        self._reclaim = _script(redis, "reclaim")
-        self._schedule = _script(redis, "schedule")
-        self._remove = _script(redis, "task", "remove")
-        self._epoch = _script(redis, "epoch")
+        self._claim = _script(redis, "time", "claim")
+        self._settle = _script(redis, "time", "task", "settle")
+        self._reclaim = _script(redis, "time", "reclaim")
+        self._schedule = _script(redis, "time", "schedule")
+        self._remove = _script(redis, "time", "task", "remove")
+        self._relist = _script(redis, "relist")
+        self._run_now = _script(redis, "time", "run_now")
 
     async def claim(self, limit: int) -> Claim:
         """Claim at most `limit` due monitors. Never sent twice: a lost reply's batch comes back by reclaim."""
         timing = self._timing
         async with answered(timing.redis_timeout_s):
-            reply = await self._claim(keys=(DUE, LEASE, CLAIMS), args=(limit, timing.lease_ms))
-        now_ms, token, next_due_ms, *pairs = (_text(part) for part in cast("list[bytes]", reply))
+            reply = await self._claim(keys=(DUE, LEASE, CLAIMS, GO_SEEN, LEADER), args=(limit, timing.lease_ms))
+        now_ms, token, next_due_ms, go_seen, *pairs = (_text(part) for part in cast("list[bytes]", reply))
         claimed = (Claimed(MonitorId(id_), float(due_ms)) for id_, due_ms in zip(pairs[::2], pairs[1::2], strict=True))
         return Claim(
             int(now_ms),
             token,
             float(next_due_ms) if next_due_ms else None,
+            go_seen == "1",
             tuple(claimed),
             time.monotonic(),
         )
@@ -186,7 +210,7 @@ class Schedule:
         A reply that is lost is asked for again until the lease has ended; then `lost` says no more than `unknown`.
         """
         lease_ends_s = claim.answered_at_s + self._timing.lease_ms / 1000
-        keys = (*_TASK_KEYS, *(_TASK_KEY_PREFIX + order.id for order in orders))
+        keys = (*_TASK_KEYS, *(_TASK_KEY_PREFIX + order.id for order in orders), REMOVED)
         args: list[str | int | bytes] = [
             claim.token,
             asynq.QUEUE,
@@ -217,30 +241,88 @@ class Schedule:
             )
         return cast("int", reply)
 
-    async def schedule(self, entries: Sequence[Entry]) -> list[Placement]:
-        """Bring monitors into the schedule; what is right already stays."""
-        args: list[str | int] = []
-        for entry in entries:
-            args += (entry.id, entry.cadence.period_ms, entry.cadence.phase_ms, "now" if entry.at_once else "")
-        async with answered(self._timing.redis_timeout_s):
-            reply = await self._schedule(keys=(DUE, LEASE), args=args)
-        return [cast("Placement", _text(part)) for part in cast("list[bytes]", reply)]
+    async def schedule(self, node_id: str, entries: Sequence[Entry]) -> list[Placement]:
+        """Bring monitors into the schedule, in the name of the node that leads; what is right already stays.
 
-    async def remove(self, drops: Sequence[Drop]) -> int:
-        """Take monitors out of the schedule, whoever claims them now; return how many were in it."""
-        keys = (*_TASK_KEYS, *(_TASK_KEY_PREFIX + drop.id for drop in drops))
-        args: list[str | bytes] = [_TASK_ID_PREFIX]
+        Raises NotLeading, and changes nothing, when another node leads.
+        """
+        args: list[str | int] = [node_id, SIGNALS, int(self._timing.claim_wait_s * 1000)]
+        for entry in entries:
+            args += (entry.id, entry.cadence.period_ms, entry.cadence.phase_ms)
+            args += ("now" if entry.at_once else "", "edited" if entry.edited else "")
+        async with answered(self._timing.redis_timeout_s):
+            reply = await self._schedule(keys=(DUE, LEASE, LEADER, REMOVED), args=args)
+        return [cast("Placement", _text(part)) for part in cast("list[bytes]", _led(reply))]
+
+    async def remove(self, node_id: str, drops: Sequence[Drop]) -> int:
+        """Take monitors out of the schedule, whoever claims them now; return how many were in it.
+
+        Raises NotLeading, and changes nothing, when another node leads.
+        """
+        keys = (*_TASK_KEYS, *(_TASK_KEY_PREFIX + drop.id for drop in drops), LEADER, REMOVED)
+        args: list[str | int | bytes] = [node_id, _TASK_ID_PREFIX, self._timing.tombstone_ms]
         for drop in drops:
             args += (drop.id, drop.stale_message)
         async with answered(self._timing.redis_timeout_s):
             reply = await self._remove(keys=keys, args=args)
-        return cast("int", reply)
+        return cast("int", _led(reply))
 
-    async def epoch(self) -> str:
-        """Return the mark of Redis' data: another one than last time means that it was lost in between."""
+    async def relist(self, node_id: str, ids: Sequence[MonitorId]) -> int:
+        """Put back into a long pending list the tasks of these monitors that are missing in it; return how many.
+
+        Raises NotLeading, and changes nothing, when another node leads.
+        """
+        keys = (LEADER, asynq.PENDING, *(_TASK_KEY_PREFIX + id_ for id_ in ids))
+        args: tuple[str | int, ...] = (node_id, SHORT_LIST, _CLOCKS_DIFFER_NS, *(_TASK_ID_PREFIX + id_ for id_ in ids))
         async with answered(self._timing.redis_timeout_s):
-            reply = await self._epoch(keys=(EPOCH,), args=(uuid4().hex,))
-        return _text(cast("bytes", reply))
+            return cast("int", _led(await self._relist(keys=keys, args=args)))
+
+    async def members(self, cursor: Cursor | None, count: int) -> tuple[list[MonitorId], Cursor | None]:
+        """Return about `count` ids of the schedule, and where to go on; None at the end.
+
+        Each id that is there from the first page to the last is in one of them, some in two.
+        """
+        key, position = cursor or (DUE, 0)
+        async with answered(self._timing.redis_timeout_s):
+            position, pairs = await self._redis.zscan(key, position, count=count)
+        ids = [MonitorId(_text(cast("bytes", id_))) for id_, _ in pairs]
+        if position:
+            return ids, (key, position)
+        return ids, (LEASE, 0) if key == DUE else None
+
+    async def note_go_node(self) -> None:
+        """Leave the mark that a Go producer runs beside us, for all nodes to see."""
+        async with answered(self._timing.redis_timeout_s):
+            await self._redis.set(GO_SEEN, 1, px=self._timing.go_seen_ms)
+
+    async def run_now(self, ids: Sequence[MonitorId]) -> list[bool]:
+        """Make active monitors due at once; False for one that is claimed this very moment, and so is due already."""
+        async with answered(self._timing.redis_timeout_s):
+            reply = await self._run_now(keys=(DUE, LEASE), args=(SIGNALS, *ids))
+        return [bool(part) for part in cast("list[int]", reply)]
+
+    async def place_of(self, id_: MonitorId) -> Place:
+        """Tell where a monitor stands in the schedule."""
+        async with answered(self._timing.redis_timeout_s), self._redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.zscore(DUE, id_)
+            pipe.zscore(LEASE, id_)
+            pipe.get(LEADER)
+            pipe.exists(GO_SEEN)
+            (seconds, micros), due_ms, lease_ms, leader, go_seen = await pipe.execute()
+        return Place(
+            now_ms=seconds * 1000 + micros // 1000,
+            due_ms=due_ms,
+            lease_ms=lease_ms,
+            leader=None if leader is None else _text(leader),
+            go_seen=bool(go_seen),
+        )
+
+    async def next_runs(self, count: int) -> list[Claimed]:
+        """Return the monitors that are due next, the first one first."""
+        async with answered(self._timing.redis_timeout_s):
+            pairs = await self._redis.zrange(DUE, 0, count - 1, withscores=True)
+        return [Claimed(MonitorId(_text(id_)), due_ms) for id_, due_ms in cast("list[tuple[bytes, float]]", pairs)]
 
     async def overview(self) -> Overview:
         """Count the schedule and find its longest overdue monitor."""
@@ -260,9 +342,21 @@ def _script(redis: Redis, *names: str) -> AsyncScript:
     return redis.register_script("\n".join(folder.joinpath(f"{name}.lua").read_text("utf-8") for name in names))
 
 
+def _led(reply: object) -> object:
+    if reply is None:
+        raise NotLeading
+    return reply
+
+
 def _order_args(order: Order) -> tuple[str, MonitorId, int | str, int | str, bytes]:
     if isinstance(order, Enqueue):
-        return "enqueue", order.id, order.cadence.period_ms, order.cadence.phase_ms, order.message
+        return (
+            "copied" if order.from_copy else "enqueue",
+            order.id,
+            order.cadence.period_ms,
+            order.cadence.phase_ms,
+            order.message,
+        )
     if isinstance(order, Release):
         return "release", order.id, order.delay_ms, "", b""
     return "drop", order.id, "", "", order.stale_message

@@ -11,8 +11,6 @@ local STATES = {
   pending = true, active = true, scheduled = true, retry = true, archived = true, completed = true, aggregating = true,
 }
 
-local time = redis.call('TIME')
-local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 -- as text: arithmetic would store 1.79e+18
 local now_ns = string.format('%d%06d000', time[1], time[2])
 

@@ -1,0 +1,48 @@
+"""What the loops know of the database, whichever kind it is."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from peekaping_producer.catalog.reading import Changes, Page, Reading
+from peekaping_producer.config import DbType, Settings
+from peekaping_producer.errors import ConfigurationError
+from peekaping_producer.monitor import MonitorId
+
+
+class Catalog(Protocol):
+    """Reads monitors and what belongs to them. Every read raises Unavailable when it did not succeed whole."""
+
+    async def check(self) -> None:
+        """Make sure that the database answers and is Peekaping's.
+
+        Raises Unavailable while it does not answer, ConfigurationError where only a person can mend it.
+        """
+
+    async def read(self, ids: Sequence[MonitorId]) -> Reading:
+        """Read monitors by their ids, with proxies, active maintenances and (for push) newest heartbeats."""
+
+    async def active(self, after: MonitorId | None, limit: int) -> Page:
+        """Read a page of at most `limit` active monitors whose ids come behind `after`."""
+
+    async def active_of(self, ids: Sequence[MonitorId]) -> Page:
+        """Read those of these monitors that are active; any other is inactive, or has no row."""
+
+    async def changed(self, since: datetime, after: MonitorId | None, limit: int) -> Changes:
+        """Read a page of at most `limit` monitors changed at or after `since`, whose ids come behind `after`."""
+
+    async def close(self) -> None:
+        """Close all connections."""
+
+
+def open_catalog(settings: Settings, *, connections: int, timeout_s: float) -> Catalog:
+    """Return the catalogue of the database that is set, with a pool of at most `connections`; nothing is connected yet.
+
+    Each read may take `timeout_s`.
+    """
+    # Only the driver that is needed is imported: each takes a good part of the time to start.
+    if settings.db_type is DbType.MONGO:
+        raise ConfigurationError("DB_TYPE is 'mongo': not yet supported")
+    from peekaping_producer.catalog.sql import SqlCatalog  # noqa: PLC0415
+
+    return SqlCatalog(settings, connections=connections, timeout_s=timeout_s)

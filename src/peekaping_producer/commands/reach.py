@@ -1,0 +1,33 @@
+"""The way of a command to Redis and the database: by the same settings as `run`, tried once."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from redis.asyncio import Redis
+
+from peekaping_producer.catalog.catalog import Catalog, open_catalog
+from peekaping_producer.config import Settings
+from peekaping_producer.schedule.connection import check_redis, open_redis
+from peekaping_producer.timing import Timing
+
+
+@asynccontextmanager
+async def reached_redis(settings: Settings, timing: Timing) -> AsyncIterator[Redis]:
+    """Connect for the time of the block. Raises ConfigurationError and Unavailable as `check_redis` does."""
+    redis = open_redis(settings, timing.redis_timeout_s)
+    try:
+        await check_redis(redis, timing.redis_timeout_s)
+        yield redis
+    finally:
+        await redis.aclose()
+
+
+@asynccontextmanager
+async def reached_catalog(settings: Settings, timing: Timing) -> AsyncIterator[Catalog]:
+    """Connect for the time of the block. Raises ConfigurationError and Unavailable as the catalogue's check does."""
+    catalog = open_catalog(settings, connections=1, timeout_s=timing.read_deadline_s)
+    try:
+        await catalog.check()
+        yield catalog
+    finally:
+        await catalog.close()

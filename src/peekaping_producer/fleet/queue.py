@@ -1,0 +1,124 @@
+"""The queue of health checks as asynq keeps it: how much is in it, who takes from it, and where one task stands."""
+
+from typing import Any, cast
+
+import msgspec
+from google.protobuf.message import DecodeError
+from msgspec import Struct
+from redis.asyncio import Redis
+
+from peekaping_producer.asynq import keys
+from peekaping_producer.asynq.message import task_id
+from peekaping_producer.asynq.server_state_pb2 import ServerInfo
+from peekaping_producer.asynq.task_message_pb2 import TaskMessage
+from peekaping_producer.monitor import MonitorId
+from peekaping_producer.schedule.connection import answered
+
+_MOST_SERVERS = 1_000
+
+
+class Waiting(Struct, frozen=True):
+    """The oldest pending task."""
+
+    monitor_id: str
+    age_s: float
+    interval_s: int
+    """0 where its message can't be read."""
+
+
+class QueueState(Struct, frozen=True):
+    """The queue at a glance."""
+
+    paused: bool
+    workers: int
+    """Live asynq servers that take from it."""
+    pending: int
+    active: int
+    scheduled: int
+    retry: int
+    archived: int
+    completed: int
+    oldest: Waiting | None
+
+
+class TaskState(Struct, frozen=True):
+    """Where one monitor's task stands."""
+
+    state: str
+    """Asynq's word for it."""
+    pending_s: float | None
+    """How long ago it was put into the queue."""
+    lease_left_s: float | None
+    """How long its worker may still be silent; None where no worker holds it."""
+    scheduled_at: str
+    """As its payload says; empty where that can't be read."""
+
+
+class _Payload(Struct):
+    monitor_id: str = ""
+    interval: int = 0
+    scheduled_at: str = ""
+
+
+async def queue_state(redis: Redis, timeout_s: float) -> QueueState:
+    """Read the queue's state. Raises Unavailable when Redis does not answer in time."""
+    async with answered(timeout_s), redis.pipeline(transaction=False) as pipe:
+        pipe.time()
+        pipe.exists(keys.PAUSED)
+        pipe.llen(keys.PENDING)
+        pipe.llen(keys.ACTIVE)
+        for key in (keys.SCHEDULED, keys.RETRY, keys.ARCHIVED, keys.COMPLETED):
+            pipe.zcard(key)
+        pipe.lindex(keys.PENDING, -1)
+        (seconds, _), paused, pending, active, scheduled, retry, archived, completed, oldest = await pipe.execute()
+        servers = cast("list[bytes]", await redis.zrangebyscore(keys.SERVERS, seconds, "+inf", 0, _MOST_SERVERS))
+        infos = cast("list[bytes | None]", await redis.mget(servers) if servers else [])
+        waiting = await _waiting(redis, oldest, seconds) if oldest else None
+    workers = sum(map(_serves, infos))
+    return QueueState(bool(paused), workers, pending, active, scheduled, retry, archived, completed, waiting)
+
+
+async def task_state(redis: Redis, monitor_id: MonitorId, timeout_s: float) -> TaskState | None:
+    """Read where a monitor's task stands; None where there is none."""
+    name = task_id(monitor_id)
+    async with answered(timeout_s), redis.pipeline(transaction=False) as pipe:
+        pipe.time()
+        pipe.hmget(keys.TASK + name, ["state", "pending_since", "msg"])
+        pipe.zscore(keys.LEASE, name)
+        (seconds, _), (state, since_ns, message), lease_s = await pipe.execute()
+    if state is None and message is None:
+        return None
+    return TaskState(
+        state=(state or b"none").decode(errors="replace"),
+        pending_s=_age_s(since_ns, seconds),
+        lease_left_s=None if lease_s is None else round(lease_s - seconds, 1),
+        scheduled_at=_payload(message).scheduled_at,
+    )
+
+
+async def _waiting(redis: Redis, name: bytes, now_s: int) -> Waiting | None:
+    fields = redis.hmget(keys.TASK.encode() + name, ["pending_since", "msg"])
+    since_ns, message = cast("list[bytes | None]", await cast("Any", fields))
+    age_s = _age_s(since_ns, now_s)
+    if age_s is None:
+        return None
+    payload = _payload(message)
+    return Waiting(payload.monitor_id, age_s, payload.interval)
+
+
+def _age_s(since_ns: bytes | None, now_s: int) -> float | None:
+    return round(max(0.0, now_s - int(since_ns) / 1e9), 1) if since_ns and since_ns.isdigit() else None
+
+
+def _payload(message: bytes | None) -> _Payload:
+    try:
+        return msgspec.json.decode(TaskMessage.FromString(message or b"").payload, type=_Payload)
+    except (DecodeError, msgspec.DecodeError, UnicodeDecodeError):
+        return _Payload()
+
+
+def _serves(info: bytes | None) -> bool:
+    try:
+        return keys.QUEUE in ServerInfo.FromString(info).queues if info else False
+    except DecodeError:
+        return False

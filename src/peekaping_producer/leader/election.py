@@ -1,0 +1,111 @@
+"""The one loop by which a node comes to lead: it takes the term, extends it, and runs the leader's duties in it."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+from peekaping_producer.backoff import Backoff
+from peekaping_producer.errors import NotLeading, Unavailable
+from peekaping_producer.leader.term import Other, Term, Terms
+from peekaping_producer.node import Bell, Node
+
+Duty = Callable[[Term], Awaitable[None]]
+"""What a leader does until its term is over. May raise Unavailable, and is started again; NotLeading ends it."""
+_AFTER_THE_END_S = 0.01
+"""Another's term is looked at so long after it can have ended, and not in the very millisecond."""
+
+
+class Election:
+    """Leads whenever nobody else does."""
+
+    def __init__(self, node: Node, terms: Terms, vacant: Bell, duties: Mapping[str, Duty]) -> None:
+        """Take the leader key, the bell that a resigned leader rings, and the duties by their names."""
+        self._node = node
+        self._timing = node.timing
+        self._terms = terms
+        self._vacant = vacant
+        self._duties = duties
+        self._leader: str | None = None
+
+    async def loop(self) -> None:
+        """Look every second, lead while the term lasts, resign when it is time to stop."""
+        while not self._node.stop:
+            wait_s = self._timing.election_every_s
+            try:
+                term = await self._terms.take()
+            except Unavailable as error:
+                self._node.failed(error)
+            else:
+                self._node.redis.worked()
+                if isinstance(term, Term):
+                    await self._lead(term)
+                    continue
+                self._follow(term)
+                wait_s = min(wait_s, term.left_s + _AFTER_THE_END_S)
+            await self._vacant.within(wait_s)
+
+    def _follow(self, other: Other) -> None:
+        if other.node_id != self._leader:
+            self._leader = other.node_id
+            self._node.log.info("another node leads", leader=other.node_id)
+
+    async def _lead(self, term: Term) -> None:
+        self._leader = term.node_id
+        self._node.presence.lead(leading=True)
+        self._node.log.info("leadership taken", node=term.node_id)
+        try:
+            async with asyncio.TaskGroup() as duties:
+                for name, duty in self._duties.items():
+                    duties.create_task(self._kept_up(name, duty, term), name=name)
+                lost = await self._extended(term)
+                term.ended.set()
+        finally:
+            self._node.presence.lead(leading=False)
+        if lost:
+            self._node.log.warning("leadership lost", reason=lost)
+        else:
+            await self._resign()
+
+    async def _extended(self, term: Term) -> str | None:
+        """Extend the term until it is time to stop; return why it was lost, None if it was not."""
+        every_s = self._timing.election_every_s
+        while not await self._node.stop.within(every_s):
+            try:
+                lost = await self._terms.extend(term)
+            except Unavailable as error:
+                self._node.failed(error)
+                every_s = self._timing.retry_first_s
+            else:
+                self._node.redis.worked()
+                if lost:
+                    return lost
+                every_s = self._timing.election_every_s
+            if term.is_over:
+                return "no extension reached Redis in time"
+        return None
+
+    async def _kept_up(self, name: str, duty: Duty, term: Term) -> None:
+        """Run a duty to the term's end; one that fails is started again, and ends neither the others nor the term."""
+        backoff = Backoff(self._timing.retry_first_s, self._timing.retry_cap_s)
+        while not term.is_over:
+            began_s = time.monotonic()
+            try:
+                async with term.ended.cutting_short():
+                    await duty(term)
+            except NotLeading:
+                return
+            except Unavailable as error:
+                self._node.failed(error)
+            except Exception:
+                self._node.log.exception("a duty of the leader failed, it is started again", duty=name)
+            if time.monotonic() - began_s > self._timing.retry_cap_s:
+                backoff.reset()
+            await term.ended.within(backoff.next_delay_s())
+
+    async def _resign(self) -> None:
+        try:
+            await self._terms.resign()
+        except Unavailable as error:
+            self._node.log.warning("leadership not handed on, it ends by itself", reason=error.reason)
+        else:
+            self._node.log.info("leadership resigned")

@@ -1,0 +1,9 @@
+-- Extend: let our term last from now on, if it is still ours, and write the next epoch.
+-- KEYS  1 leader STRING  2 epoch STRING
+-- ARGV  1 node id  2 term_ms  3 the next epoch
+-- Returns the epoch that stood before ("" where none did); nothing at all when the term is not ours.
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return false end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+local before = redis.call('GET', KEYS[2])
+redis.call('SET', KEYS[2], ARGV[3])
+return before or ''

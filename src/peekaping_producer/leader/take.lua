@@ -1,0 +1,19 @@
+-- Take: begin a term, or go on with one that is ours already.
+-- KEYS  1 leader STRING  2 epoch STRING  3 mark of a Go producer
+-- ARGV  1 node id  2 term_ms  3 a fresh epoch  4 longest_ms that another's term may last  5 go_seen_ms
+-- Returns {"", 0} when the term is ours, else {node id of the one that leads, ms until its term ends}.
+-- A Go node's id ends in digits, ours do not: seen here, it leaves its mark for all nodes.
+local holder = redis.call('GET', KEYS[1])
+if not holder or holder == ARGV[1] then
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+  redis.call('SET', KEYS[2], ARGV[3])
+  return {'', 0}
+end
+if string.find(holder, '%-%d+$') then redis.call('SET', KEYS[3], 1, 'PX', ARGV[5]) end
+local left_ms = redis.call('PTTL', KEYS[1])
+if left_ms < 0 then
+  -- without an end nobody would ever lead again
+  left_ms = tonumber(ARGV[4])
+  redis.call('PEXPIRE', KEYS[1], left_ms)
+end
+return {holder, left_ms}

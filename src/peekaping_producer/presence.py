@@ -1,0 +1,45 @@
+"""The loop by which a node says that it lives, and what it does."""
+
+import msgspec
+
+from peekaping_producer import __version__
+from peekaping_producer.clock import now_utc, rfc3339
+from peekaping_producer.errors import Unavailable
+from peekaping_producer.fleet.registry import NodeInfo, Registry
+from peekaping_producer.node import Node
+from peekaping_producer.schedule.store import PLACED
+
+
+async def presence_loop(node: Node, registry: Registry, concurrency: int) -> None:
+    """Register every ten seconds, and when leadership changes, until it is time to stop; then leave."""
+    started = rfc3339(now_utc())
+    while not node.stop:
+        try:
+            await registry.register(_info(node, started, concurrency))
+        except Unavailable as error:
+            node.failed(error)
+        await node.presence.changed.within(node.timing.presence_every_s)
+    try:
+        await registry.leave(node.id)
+    except Unavailable as error:
+        node.failed(error)  # the record goes by itself
+
+
+def _info(node: Node, started: str, concurrency: int) -> NodeInfo:
+    lateness_p50_ms, lateness_p99_ms = node.tally.lateness_ms
+    checks_from_copy, oldest_copy_s = node.database.from_copy
+    swept = node.presence.swept
+    return NodeInfo(
+        id=node.id,
+        version=__version__,
+        started=started,
+        leader=node.presence.leading,
+        concurrency=concurrency,
+        checks=sum(node.tally.ever[outcome] for outcome in PLACED),
+        lateness_p50_ms=lateness_p50_ms,
+        lateness_p99_ms=lateness_p99_ms,
+        database_away=node.database.reason,
+        checks_from_copy=checks_from_copy,
+        oldest_copy_s=round(oldest_copy_s, 1),
+        swept=None if swept is None else msgspec.to_builtins(swept),
+    )

@@ -1,0 +1,55 @@
+"""Messages of Redis channels, on a connection that is asked whether it lives when it has been silent for long."""
+
+from collections.abc import Callable, Sequence
+
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+
+from peekaping_producer.errors import Unavailable
+from peekaping_producer.schedule.connection import answered
+from peekaping_producer.timing import Timing
+
+
+async def listen(
+    redis: Redis,
+    channels: Sequence[str],
+    timing: Timing,
+    on_message: Callable[[str, bytes], None],
+    on_subscribed: Callable[[], None] = lambda: None,
+) -> None:
+    """Hand over each message, as its channel and data, until cancelled; what was sent before `on_subscribed` is gone.
+
+    Raises Unavailable when the connection is lost, or answers no longer.
+    """
+    async with redis.pubsub() as pubsub:
+        async with answered(timing.redis_timeout_s):
+            await pubsub.subscribe(*channels)
+        missing = len(channels)
+        asked = False
+        while True:
+            message = await _next(pubsub, timing.redis_timeout_s if asked else timing.silence_s)
+            if message is None:
+                if asked:
+                    raise Unavailable("redis", "a subscription is silent and does not answer")
+                async with answered(timing.redis_timeout_s):
+                    await pubsub.ping()
+                asked = True
+                continue
+            asked = False
+            kind, channel, data = message
+            if kind == "subscribe":
+                missing -= 1
+                if missing == 0:
+                    on_subscribed()
+            elif kind == "message":
+                on_message(channel, data)
+
+
+async def _next(pubsub: PubSub, within_s: float) -> tuple[str, str, bytes] | None:
+    """Return the next message's kind, channel and data; None when there is none in time."""
+    async with answered(within_s * 2):
+        message = await pubsub.get_message(timeout=within_s)
+    if message is None:
+        return None
+    channel, data = message["channel"] or b"", message["data"]
+    return message["type"], channel.decode(errors="replace"), data if isinstance(data, bytes) else b""

@@ -1,0 +1,8 @@
+-- The only clock that decides. Put before every script that reads it.
+local time = redis.call('TIME')
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+
+-- Any instant as a score of ours: never a multiple of a period, which is a Go node's mark. Periods are whole seconds.
+local function as_score(ms)
+  return ms % 1000 == 0 and ms + 1 or ms
+end

@@ -1,0 +1,27 @@
+"""What nodes tell each other at once: that leadership is vacant, or that a monitor is due sooner than was known."""
+
+from redis.asyncio import Redis
+
+from peekaping_producer.backoff import Backoff
+from peekaping_producer.errors import Unavailable
+from peekaping_producer.node import Bell, Node
+from peekaping_producer.schedule.keys import SIGNALS
+from peekaping_producer.schedule.subscription import listen
+
+
+async def signals_loop(node: Node, redis: Redis, vacant: Bell) -> None:
+    """Listen until it is time to stop. A signal that is lost costs a second: every loop looks by itself then."""
+    bells = {b"vacant": vacant, b"due": node.due_sooner}
+
+    def ring(_channel: str, data: bytes) -> None:
+        if data in bells:
+            bells[data].ring()
+
+    backoff = Backoff(node.timing.retry_first_s, node.timing.retry_cap_s)
+    while not node.stop:
+        try:
+            async with node.stop.cutting_short():
+                await listen(redis, [SIGNALS], node.timing, ring, backoff.reset)
+        except Unavailable as error:
+            node.failed(error)
+            await node.stop.within(backoff.next_delay_s())

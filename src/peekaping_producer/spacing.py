@@ -1,0 +1,39 @@
+"""Whether the fleet spreads its slots or aligns them beside a Go producer's (PRODUCER_SCHEDULE)."""
+
+from peekaping_producer.cadence import Spacing
+from peekaping_producer.config import ScheduleMode
+from peekaping_producer.observe.log import Logger
+
+_FIXED = {ScheduleMode.SPREAD: Spacing.SPREAD, ScheduleMode.ALIGNED: Spacing.ALIGNED}
+
+
+class SpacingChoice:
+    """The spacing that holds now. `auto` spreads, but aligns while any node has noticed a Go producer of late."""
+
+    def __init__(self, mode: ScheduleMode, log: Logger) -> None:
+        """Begin as if there were no Go producer."""
+        self._mode = mode
+        self._log = log
+        self._go_seen = False
+
+    @property
+    def now(self) -> Spacing:
+        """The spacing of every slot that is chosen from now on."""
+        return spacing_for(self._mode, go_seen=self._go_seen)
+
+    def heard(self, *, go_seen: bool) -> None:
+        """Take in what the last claim said of the mark that nodes leave; a change is told once."""
+        if go_seen == self._go_seen:
+            return
+        self._go_seen = go_seen
+        if self._mode is not ScheduleMode.AUTO:
+            return
+        if go_seen:
+            self._log.info("a Go producer runs beside us: checks are aligned to multiples of their intervals")
+        else:
+            self._log.info("no Go producer runs beside us any more: checks are spread again")
+
+
+def spacing_for(mode: ScheduleMode, *, go_seen: bool) -> Spacing:
+    """Return the spacing that the setting means while a Go producer has or has not been noticed of late."""
+    return _FIXED.get(mode) or (Spacing.ALIGNED if go_seen else Spacing.SPREAD)

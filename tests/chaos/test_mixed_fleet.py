@@ -1,0 +1,165 @@
+"""Our nodes beside a Go producer for a while: no check suffers from its coming, from its leading, or from its going.
+
+The Go node is the double of `support.go_producer`; it and our nodes run with shorter durations here.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+import pytest
+from redis.asyncio import Redis
+
+from peekaping_producer.cadence import Spacing, cadence
+from peekaping_producer.embedded import HOST, EmbeddedRedis
+from peekaping_producer.monitor import MonitorId
+from peekaping_producer.schedule.keys import DUE, LEASE
+from peekaping_producer.timing import Timing
+from support.databases import Row, SqliteDatabase, monitor_row, new_id
+from support.events import publish_created, publish_deleted, publish_updated
+from support.fleet import scheduled_ids, text
+from support.go_producer import LEADER, GoProducer, GoTiming, go_producing
+from support.ledger import Ledger, until_holds, working
+from support.producer import InProcess, producing
+from support.redis_time import redis_now_ms
+
+ALIGNED = "a Go producer runs beside us: checks are aligned to multiples of their intervals"
+SPREAD = "no Go producer runs beside us any more: checks are spread again"
+OURS = Timing(go_seen_ms=4_000, sweep_every_s=2.0, look_again_s=(0.5, 1.5))
+"""A Go node is remembered for longer than the longest interval here, by which it is noticed."""
+GO = GoTiming(lease_ms=1_000, reclaim_every_s=0.25, term_ms=3_000, campaign_every_s=0.5, look_every_s=0.1)
+ZOMBIE_GONE_WITHIN_S = 30.0
+
+
+class Mixed:
+    """A fleet in this process: nodes of ours and a Go node come and go."""
+
+    def __init__(self, database: SqliteDatabase, redis: Redis, port: int, ledger: Ledger) -> None:
+        """Begin with no node."""
+        self.redis, self.ledger = redis, ledger
+        self._database, self._port = database, port
+
+    async def ours(self, stack: AsyncExitStack) -> InProcess:
+        """Start a node of ours, which ends with the stack."""
+        settings = self._database.settings(redis_host=HOST, redis_port=self._port)
+        return await stack.enter_async_context(producing(settings, OURS))
+
+    async def go(self, stack: AsyncExitStack) -> GoProducer:
+        """Start a Go node, which ends with the stack."""
+        return await stack.enter_async_context(go_producing(self._port, self._database, GO))
+
+    async def scores(self) -> dict[str, float]:
+        """Return when each monitor is due."""
+        found = cast("list[tuple[bytes, float]]", await self.redis.zrange(DUE, 0, -1, withscores=True))
+        return {id_.decode(): score for id_, score in found}
+
+    async def until_due_by(self, rows: Sequence[Row], spacing: Spacing, *, go_slots: bool = False) -> None:
+        """Wait until each monitor is due at a slot of that spacing, or at a Go node's."""
+
+        def fits(row: Row, due_ms: float | None) -> bool:
+            grid = cadence(MonitorId(row["id"]), row["interval"], spacing)
+            return due_ms is not None and (
+                (due_ms - grid.phase_ms) % grid.period_ms == 0 or (go_slots and due_ms % grid.period_ms == 0)
+            )
+
+        async def all_fit() -> bool:
+            due_ms = await self.scores()
+            return all(fits(row, due_ms.get(row["id"])) for row in rows)
+
+        await until_holds(all_fit, f"every monitor is due by {spacing}")
+
+
+async def test_a_go_node_comes_leads_and_goes_and_no_check_suffers(
+    empty_sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path
+) -> None:
+    rows = [monitor_row(interval=2 + number % 2) for number in range(60)]
+    await empty_sqlite_db.insert("monitors", *rows)
+    ids = [row["id"] for row in rows]
+    async with working(redis_server.port, tmp_path) as ledger, AsyncExitStack() as all_stack:
+        mixed = Mixed(empty_sqlite_db, redis, redis_server.port, ledger)
+        first, go_stack = AsyncExitStack(), AsyncExitStack()
+        await all_stack.enter_async_context(first)
+        await all_stack.enter_async_context(go_stack)
+
+        # We are alone, and spread.
+        ours = [await mixed.ours(first), await mixed.ours(first)]
+        began_ms = await redis_now_ms(redis)
+        await mixed.until_due_by(rows, Spacing.SPREAD)
+
+        # It comes, and our nodes notice.
+        await mixed.go(go_stack)
+        for node in ours:
+            await node.until_logged(ALIGNED)
+        await mixed.until_due_by(rows, Spacing.ALIGNED, go_slots=True)
+        aligned_ms = await redis_now_ms(redis)
+        await ledger.until_ran(ids, aligned_ms)
+
+        # We go, and it leads.
+        await first.aclose()
+        await until_holds(lambda: led_by_go(redis), "the Go node leads")
+        await ledger.until_ran(ids, await redis_now_ms(redis))
+
+        # We come back beside it, and follow.
+        later = await mixed.ours(all_stack)
+        await later.until_logged("another node leads")
+        await ledger.until_ran(ids, await redis_now_ms(redis))
+        assert await led_by_go(redis)
+
+        # It goes, and we lead, and spread again.
+        await go_stack.aclose()
+        await later.until_logged("leadership taken")
+        await later.until_logged(SPREAD)
+        await mixed.until_due_by(rows, Spacing.SPREAD)
+        await ledger.until_ran(ids, await redis_now_ms(redis))
+        ended_ms = await redis_now_ms(redis)
+
+    assert ledger.too_close(rows, aligned_ms) == []
+    assert ledger.too_far(rows, began_ms, ended_ms, 2.5) == []
+    for node in (*ours, later):
+        assert len(node.logged(ALIGNED)) == 1
+    assert len(later.logged(SPREAD)) == 1
+
+
+async def led_by_go(redis: Redis) -> bool:
+    """Tell whether the leader's id is of a Go node's form."""
+    return text(await redis.get(LEADER)).rpartition("-")[2].isdigit()
+
+
+@pytest.mark.parametrize("leader", ["ours", "go"])
+async def test_beside_a_go_node_everything_ends_in_the_databases_state(
+    empty_sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path, leader: str
+) -> None:
+    stays, deleted, lost, deactivated = (monitor_row(interval=2) for _ in range(4))
+    new = monitor_row(interval=2, created_at=datetime.now(UTC))
+    await empty_sqlite_db.insert("monitors", stays, deleted, lost, deactivated)
+    async with working(redis_server.port, tmp_path) as ledger, AsyncExitStack() as stack:
+        mixed = Mixed(empty_sqlite_db, redis, redis_server.port, ledger)
+        for start in (mixed.ours, mixed.go) if leader == "ours" else (mixed.go, mixed.ours):
+            await start(stack)
+            await until_holds(lambda: redis.get(LEADER), "somebody leads")
+        assert await led_by_go(redis) == (leader == "go")
+        await ledger.until_ran([row["id"] for row in (stays, deleted, lost, deactivated)], 0)
+
+        await empty_sqlite_db.insert("monitors", new)
+        await publish_created(redis, new)
+        await empty_sqlite_db.delete("monitors", deleted["id"])
+        await publish_deleted(redis, deleted["id"])
+        await empty_sqlite_db.update("monitors", deactivated["id"], active=False)
+        await publish_updated(redis, deactivated, active=False)
+        # Nobody is told of this one; and a Go node's leftovers, of which no row is left.
+        await empty_sqlite_db.delete("monitors", lost["id"])
+        await redis.zadd(DUE, {new_id(): 1})
+        await redis.zadd(LEASE, {new_id(): 1})
+
+        async def whole() -> bool:
+            return await scheduled_ids(redis) == {stays["id"], new["id"]}
+
+        async with asyncio.timeout(ZOMBIE_GONE_WITHIN_S):
+            await until_holds(whole, "no zombie is left")
+        gone_ms = await redis_now_ms(redis)
+        await ledger.until_ran([stays["id"], new["id"]], gone_ms, 2, 4)
+        assert await whole()
+        assert not any(ledger.ran_since([row["id"]], gone_ms) for row in (deleted, lost, deactivated))

@@ -1,0 +1,40 @@
+"""What the API server publishes when it writes a monitor (PROTOCOL 3)."""
+
+from datetime import UTC, datetime
+
+import msgspec
+from redis.asyncio import Redis
+
+from peekaping_producer.events import CREATED, DELETED, UPDATED
+from support.databases import Row
+
+ZERO_TIME = "0001-01-01T00:00:00Z"
+"""A full update's `created_at`."""
+
+
+def row_message(kind: str, row: Row | str | None, **fields: object) -> bytes:
+    """Return a message of one monitor: its row, where `fields` may differ from it, its id, or nothing at all."""
+    payload: object = row
+    if isinstance(row, dict):
+        values = {name: _value(value) for name, value in row.items()} | fields
+        payload = values | {"proxy_id": values["proxy_id"] or ""}
+    return msgspec.json.encode({"type": kind, "payload": payload})
+
+
+async def publish_created(redis: Redis, row: Row, **fields: object) -> int:
+    """Publish that a monitor was created; return how many heard."""
+    return int(await redis.publish(CREATED, row_message("monitor.created", row, **fields)))
+
+
+async def publish_updated(redis: Redis, row: Row | None, **fields: object) -> int:
+    """Publish that a monitor was updated, or that one was which is unknown; return how many heard."""
+    return int(await redis.publish(UPDATED, row_message("monitor.updated", row, **fields)))
+
+
+async def publish_deleted(redis: Redis, id_: str) -> int:
+    """Publish that a monitor was deleted; return how many heard."""
+    return int(await redis.publish(DELETED, row_message("monitor.deleted", id_)))
+
+
+def _value(value: object) -> object:
+    return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z" if isinstance(value, datetime) else value
