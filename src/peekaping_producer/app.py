@@ -10,7 +10,8 @@ from redis.asyncio import Redis
 
 from peekaping_producer import __version__
 from peekaping_producer.backoff import Backoff, Outage
-from peekaping_producer.catalog.catalog import Catalog, open_catalog
+from peekaping_producer.catalog.catalog import open_catalog
+from peekaping_producer.catalog.last_known import MB
 from peekaping_producer.changes import ChangeReader
 from peekaping_producer.config import Settings
 from peekaping_producer.dispatch import Dispatcher
@@ -27,6 +28,7 @@ from peekaping_producer.reclaim import reclaim_loop
 from peekaping_producer.schedule.connection import check_redis, open_redis
 from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.signals import signals_loop
+from peekaping_producer.source import Source
 from peekaping_producer.summary import summary_loop, write_summary
 from peekaping_producer.sweep import Sweeper
 from peekaping_producer.sync import Sync
@@ -61,9 +63,11 @@ async def produce(settings: Settings, log: Logger, timing: Timing, stop: Stop | 
         with _signals(node):
             await _until_it_answers(lambda: check_redis(redis, timing.redis_timeout_s), node.redis, node)
             await _until_it_answers(catalog.check, node.database, node)
-            dispatcher = Dispatcher(node, schedule, catalog, connections=connections, server_zone=settings.tz)
+            source = Source(node, catalog, copy_bytes=settings.producer_cache_mb * MB)
+            dispatcher = Dispatcher(node, schedule, source, connections=connections, server_zone=settings.tz)
             vacant = node.stop.bell()
-            election = Election(node, Terms(redis, node.id, timing), vacant, _duties(node, redis, schedule, catalog))
+            sync = Sync(node, schedule, catalog, source.forget)
+            election = Election(node, Terms(redis, node.id, timing), vacant, _duties(node, redis, schedule, sync))
             async with asyncio.TaskGroup() as loops:
                 loops.create_task(signals_loop(node, redis, vacant), name="signals")
                 loops.create_task(election.loop(), name="election")
@@ -71,6 +75,7 @@ async def produce(settings: Settings, log: Logger, timing: Timing, stop: Stop | 
                 loops.create_task(presence, name="presence")
                 loops.create_task(reclaim_loop(node, schedule), name="reclaim")
                 loops.create_task(summary_loop(node, schedule), name="summary")
+                loops.create_task(source.probe_loop(), name="probe")
                 for number in range(settings.producer_concurrency):
                     loops.create_task(dispatcher.worker(), name=f"dispatch-{number}")
             await write_summary(node, schedule)
@@ -80,9 +85,8 @@ async def produce(settings: Settings, log: Logger, timing: Timing, stop: Stop | 
     log.info("Producer stopped gracefully")
 
 
-def _duties(node: Node, redis: Redis, schedule: Schedule, catalog: Catalog) -> dict[str, Duty]:
+def _duties(node: Node, redis: Redis, schedule: Schedule, sync: Sync) -> dict[str, Duty]:
     """Return what a leader does, by names."""
-    sync = Sync(node, schedule, catalog)
     sweep_wanted = node.stop.bell()
     events = EventReader(node, redis, sync, sweep_wanted)
     return {

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from peekaping_producer.errors import System, Unavailable
 from peekaping_producer.observe.log import Logger
 
+_MOST_REASONS = 20
+"""Reasons told in one outage: an error's text may hold something that is new each time."""
+
 
 class Backoff:
     """Delays that double from `first_s` to `cap_s`, each cut by a random half so that nodes don't come back in step."""
@@ -29,7 +32,7 @@ class Backoff:
 
 
 class Outage:
-    """Whether one system is away, told once when it begins, when the reason changes, and when it ends."""
+    """Whether one system is away, told once when it begins, when there is a new reason, and when it ends."""
 
     def __init__(self, system: System, log: Logger, clock: Callable[[], float] = time.monotonic) -> None:
         """Begin in the state of a system that works."""
@@ -38,6 +41,9 @@ class Outage:
         self._clock = clock
         self._since_s: float | None = None
         self._reason: str | None = None
+        self._reasons_told: set[str] = set()
+        self._from_copy = 0
+        self._oldest_copy_s = 0.0
 
     @property
     def ongoing(self) -> bool:
@@ -49,16 +55,36 @@ class Outage:
         """Why the system is away; None while it is not."""
         return self._reason
 
+    @property
+    def from_copy(self) -> tuple[int, float]:
+        """How many checks of this outage went on with what was known before, and how old the oldest of it was (s)."""
+        return self._from_copy, self._oldest_copy_s
+
     def failed(self, error: Unavailable) -> None:
-        """Note a failure; a line is written when it is the first, or has a new reason."""
+        """Note a failure: a warning when it is the first, a line when its reason is new to this outage."""
         if self._since_s is None:
             self._since_s = self._clock()
-        if error.reason != self._reason:
-            self._reason = error.reason
             self._log.warning(f"{self._system} unavailable, retrying", reason=error.reason)
+        elif error.reason not in self._reasons_told and len(self._reasons_told) < _MOST_REASONS:
+            self._log.info(f"{self._system} still unavailable", reason=error.reason)
+        if len(self._reasons_told) < _MOST_REASONS:
+            self._reasons_told.add(error.reason)
+        self._reason = error.reason
+
+    def served_from_copy(self, checks: int, oldest_s: float) -> None:
+        """Count checks that went on with what was known before, the oldest of it so many seconds old."""
+        if self.ongoing and checks:
+            self._from_copy += checks
+            self._oldest_copy_s = max(self._oldest_copy_s, oldest_s)
 
     def worked(self) -> None:
         """Note a success; a line is written when it ends an outage."""
-        if self._since_s is not None:
-            self._log.info(f"{self._system} available again", away_s=round(self._clock() - self._since_s, 1))
-            self._since_s, self._reason = None, None
+        if self._since_s is None:
+            return
+        figures: dict[str, object] = {"away_s": round(self._clock() - self._since_s, 1)}
+        if self._system == "database":
+            figures["checks_from_copy"] = self._from_copy
+        self._log.info(f"{self._system} available again", **figures)
+        self._since_s, self._reason = None, None
+        self._from_copy, self._oldest_copy_s = 0, 0.0
+        self._reasons_told.clear()

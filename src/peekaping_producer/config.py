@@ -208,6 +208,11 @@ class Settings(BaseSettings):
         description="How many batches of up to 200 monitors may be in flight at once.",
         json_schema_extra=_allowed("a whole number from 1 to 128"),
     )
+    producer_cache_mb: Annotated[Whole, Field(ge=0, le=65_536)] = Field(
+        64,
+        description="Megabytes for the copy of monitors by which checks go on while the database is away; 0 = none.",
+        json_schema_extra=_allowed("a whole number from 0 to 65536"),
+    )
     producer_schedule: Annotated[ScheduleMode, _one_of(_SCHEDULE_MODES)] = Field(
         ScheduleMode.AUTO,
         description="Where in their intervals checks lie: `spread` evenly, `aligned` 1 ms after each multiple of the"

@@ -5,13 +5,12 @@ import time
 from zoneinfo import ZoneInfo
 
 from peekaping_producer.backoff import Backoff
-from peekaping_producer.catalog.catalog import Catalog
-from peekaping_producer.catalog.reading import Reading
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.node import Node
 from peekaping_producer.observe.notices import Notices
-from peekaping_producer.plan import Plan, plan, put_off
+from peekaping_producer.plan import Plan, plan
 from peekaping_producer.schedule.store import PLACED, Claim, Order, Outcome, Schedule, Settlement
+from peekaping_producer.source import Source
 
 
 class Dispatcher:
@@ -22,13 +21,13 @@ class Dispatcher:
     """
 
     def __init__(
-        self, node: Node, schedule: Schedule, catalog: Catalog, *, connections: int, server_zone: ZoneInfo
+        self, node: Node, schedule: Schedule, source: Source, *, connections: int, server_zone: ZoneInfo
     ) -> None:
         """Take the stores; `connections` is the size of the catalogue's pool."""
         self._node = node
         self._timing = node.timing
         self._schedule = schedule
-        self._catalog = catalog
+        self._source = source
         self._server_zone = server_zone
         self._turn = asyncio.Lock()
         self._connection_free = asyncio.Semaphore(connections)
@@ -86,17 +85,12 @@ class Dispatcher:
         self._next_claim_s = max(self._earliest_claim_s, claim.answered_at_s + wait_s)
 
     async def _plan(self, claim: Claim) -> Plan:
-        """Read the batch and decide; a batch that can't be read is given back."""
-        try:
-            async with asyncio.timeout(claim.answered_at_s + self._timing.read_deadline_s - time.monotonic()):
-                reading: Reading = await self._catalog.read([claimed.id for claimed in claim.claimed])
-        except (Unavailable, TimeoutError) as error:
-            away = error if isinstance(error, Unavailable) else Unavailable("database", "slower than half a lease")
-            self._node.failed(away)
-            self._node.tally.add("database_unavailable", len(claim.claimed))
-            return put_off(claim, self._timing.read_retry_ms)
-        self._node.database.worked()
-        planned = plan(claim, reading, self._server_zone, self._node.spacing.now)
+        """Read the batch and decide; what is not known is given back."""
+        until_s = claim.answered_at_s + self._timing.read_deadline_s
+        reading = await self._source.read([claimed.id for claimed in claim.claimed], until_s)
+        delays_ms = self._source.delays_ms(reading.put_off)
+        planned = plan(claim, reading, self._server_zone, self._node.spacing.now, delays_ms=delays_ms)
+        self._node.tally.count(reading.put_off.values())
         self._aside.tell(planned.aside)
         self._broken_maintenances.tell(planned.broken_maintenances)
         self._node.tally.add("aside", len(planned.aside))

@@ -1,5 +1,6 @@
 """From what was claimed and what the database holds to one order for each monitor. Pure."""
 
+from collections.abc import Mapping
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
@@ -9,6 +10,7 @@ from peekaping_producer.catalog.reading import Reading, is_monitor_id
 from peekaping_producer.check import build_task, stale_task
 from peekaping_producer.clock import from_unix_ms, rfc3339
 from peekaping_producer.maintenance import under_maintenance
+from peekaping_producer.monitor import MonitorId
 from peekaping_producer.schedule.store import Claim, Drop, Enqueue, Order, Release
 
 
@@ -26,9 +28,12 @@ class Plan(Struct, frozen=True):
     """Claimed monitors that were due at an exact multiple of their period, as only a Go producer writes it."""
 
 
-def plan(claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacing) -> Plan:
+def plan(
+    claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacing, *, delays_ms: Mapping[MonitorId, int]
+) -> Plan:
     """Give one order to each claimed monitor: a task for an active one, out of the schedule for any other.
 
+    One of which nothing is known now is due again after its delay.
     A monitor set aside leaves the schedule; the sweep brings it back, and so looks at it again.
     """
     now = from_unix_ms(claim.now_ms)
@@ -37,6 +42,9 @@ def plan(claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacing
     broken: dict[str, str] = {}
     gone = go_slots = 0
     for claimed in claim.claimed:
+        if claimed.id in reading.put_off:
+            orders.append(Release(claimed.id, delays_ms[claimed.id]))
+            continue
         snapshot = reading.found.get(claimed.id)
         if snapshot is None or not snapshot.monitor.active:
             gone += claimed.id not in reading.aside
@@ -51,11 +59,6 @@ def plan(claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacing
         message = build_task(snapshot, scheduled_at, under_maintenance=in_maintenance)
         own = cadence(claimed.id, snapshot.monitor.interval, spacing)
         go_slots += claimed.due_ms % own.period_ms == 0
-        orders.append(Enqueue(claimed.id, own, message))
+        orders.append(Enqueue(claimed.id, own, message, from_copy=reading.from_copy))
     aside = {str(id_): reason for id_, reason in reading.aside.items()}
     return Plan(orders, aside, broken, gone, go_slots)
-
-
-def put_off(claim: Claim, delay_ms: int) -> Plan:
-    """Give the whole batch back: the database could not be read."""
-    return Plan([Release(claimed.id, delay_ms) for claimed in claim.claimed], {}, {}, 0, 0)

@@ -27,6 +27,7 @@ async def presence_loop(node: Node, registry: Registry, concurrency: int) -> Non
 
 def _info(node: Node, started: str, concurrency: int) -> NodeInfo:
     lateness_p50_ms, lateness_p99_ms = node.tally.lateness_ms
+    checks_from_copy, oldest_copy_s = node.database.from_copy
     swept = node.presence.swept
     return NodeInfo(
         id=node.id,
@@ -38,5 +39,7 @@ def _info(node: Node, started: str, concurrency: int) -> NodeInfo:
         lateness_p50_ms=lateness_p50_ms,
         lateness_p99_ms=lateness_p99_ms,
         database_away=node.database.reason,
+        checks_from_copy=checks_from_copy,
+        oldest_copy_s=round(oldest_copy_s, 1),
         swept=None if swept is None else msgspec.to_builtins(swept),
     )

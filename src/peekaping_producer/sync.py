@@ -44,11 +44,14 @@ class Sync:
     Its methods raise Unavailable when something was not read or written, and NotLeading when the term is over.
     """
 
-    def __init__(self, node: Node, schedule: Schedule, catalog: Catalog) -> None:
-        """Take the stores."""
+    def __init__(
+        self, node: Node, schedule: Schedule, catalog: Catalog, forget: Callable[[Sequence[MonitorId]], None]
+    ) -> None:
+        """Take the stores; `forget` is told which monitors are removed."""
         self._node = node
         self._schedule = schedule
         self._catalog = catalog
+        self._forget = forget
         self._one_at_a_time = asyncio.Lock()
         self._aside = Notices(node.log, "monitors not scheduled")
         self.newest_change: datetime | None = None
@@ -109,6 +112,7 @@ class Sync:
     async def _remove(self, term: Term, ids: Sequence[MonitorId]) -> int:
         if not ids:
             return 0
+        self._forget(ids)
         # An id that is none may be no text at all, and then nothing can be written of it.
         drops = [Drop(id_, stale_task(id_) if is_monitor_id(id_) else b"") for id_ in ids]
         return await self._schedule.remove(term.node_id, drops)

@@ -16,8 +16,14 @@ class Timing(Struct, frozen=True):
     """The longest wait between two claims of an idle node."""
     claim_spacing_s: float = 0.02
     """The shortest wait after a claim that was not full, so that batches form when monitors are spread evenly."""
-    read_retry_ms: int = 2_000
-    """When the database could not be read, the batch is due again after this."""
+    unknown_retry_ms: int = 250
+    """While the database is away, a monitor of which this node knows nothing is due again after about this: soon, for
+    another node may know it."""
+    push_retry_ms: int = 2_000
+    """And a push monitor, which none can check."""
+    put_off_per_s: int = 2_000
+    """Where they are many, they are put off for longer, so that no more come back than this: what can be checked goes
+    on at full speed."""
     deferral_ms: int = 1_000
     """A task that must be searched for in a very long list, and was not this time, is due again after this."""
     reclaim_every_s: float = 1.0
@@ -49,6 +55,8 @@ class Timing(Struct, frozen=True):
     """A Redis command that takes longer counts as unanswered."""
     retry_first_s: float = 0.1
     retry_cap_s: float = 5.0
+    probe_cap_s: float = 2.0
+    """The longest wait between two probes of a database that is away: an edit should count soon after its end."""
 
     @property
     def read_deadline_s(self) -> float:

@@ -127,9 +127,12 @@ def environment(**variables: object) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def started(folder: Path, *, arguments: Sequence[str] = ("run",), **variables: object) -> AsyncIterator[Producer]:
+async def started(
+    folder: Path, *, arguments: Sequence[str] = ("run",), launcher: Sequence[str] = (), **variables: object
+) -> AsyncIterator[Producer]:
     """Start the process in `folder` for the time of the block; its lines must be JSON and stay below a megabyte."""
     process = await asyncio.create_subprocess_exec(
+        *launcher,
         *command(*arguments),
         cwd=folder,
         env=environment(**variables),

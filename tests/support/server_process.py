@@ -131,9 +131,13 @@ class ServerProcess(ABC):
         """End it at once, as a crash would; `restart` brings it back with its data."""
         self._end(self.kill_signal)
 
+    def stop(self) -> None:
+        """End it in order; `restart` brings it back with all its data."""
+        self._end(self.stop_signal)
+
     def restart(self) -> None:
         """Start it again at the same port; a running one is stopped first."""
-        self._end(self.stop_signal)
+        self.stop()
         self._launch()
 
     def _launch(self) -> None:

@@ -63,7 +63,7 @@ def test_an_outage_is_told_when_it_begins_and_when_it_ends() -> None:
     watched.outage.worked()
     assert watched.lines() == [
         {"level": "warning", "event": "database unavailable, retrying", "reason": "refused"},
-        {"level": "info", "event": "database available again", "away_s": 12.3},
+        {"level": "info", "event": "database available again", "away_s": 12.3, "checks_from_copy": 0},
     ]
 
 
@@ -73,13 +73,36 @@ def test_a_new_reason_is_told_and_does_not_start_the_outage_again() -> None:
     watched.now_s += 5
     watched.fail("loading")
     watched.now_s += 5
-    watched.fail("loading")
+    for reason in ("loading", "refused", "loading"):
+        watched.fail(reason)
     watched.outage.worked()
     assert [(line["event"], line.get("reason"), line.get("away_s")) for line in watched.lines()] == [
         ("redis unavailable, retrying", "refused", None),
-        ("redis unavailable, retrying", "loading", None),
+        ("redis still unavailable", "loading", None),
         ("redis available again", None, 10.0),
     ]
+
+
+def test_checks_from_the_copy_are_told_at_the_end_of_their_outage() -> None:
+    watched = Watched()
+    for counts in ((200, 7), ()):
+        watched.fail("refused")
+        for count in counts:
+            watched.outage.served_from_copy(count, 1.0)
+        watched.outage.worked()
+        watched.outage.served_from_copy(1, 1.0)
+        assert watched.outage.from_copy == (0, 0)
+    ends = [line for line in watched.lines() if line["event"] == "database available again"]
+    assert [line["checks_from_copy"] for line in ends] == [207, 0]
+
+
+def test_a_reason_that_is_new_each_time_is_not_told_for_ever() -> None:
+    watched = Watched()
+    for number in range(1000):
+        watched.fail(f"refused, try {number}")
+    lines = watched.lines()
+    assert [line["level"] for line in lines].count("warning") == 1
+    assert len(lines) <= 30
 
 
 def test_the_same_reason_is_told_again_in_the_next_outage() -> None:

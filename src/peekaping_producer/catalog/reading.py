@@ -12,12 +12,18 @@ _OBJECT_ID = re.compile(r"[0-9a-f]{24}")
 
 
 class Reading(Struct, frozen=True):
-    """The rows of one batch. An id in neither has no row."""
+    """The rows of one batch. An id in none of them has no row."""
 
     found: dict[MonitorId, Snapshot]
     """Active or not."""
     aside: dict[MonitorId, str]
     """Rows that are nonsense, each with the reason; never a secret in it."""
+    put_off: dict[MonitorId, str] = {}
+    """Of which nothing is known now, each with the reason; a database that answers leaves this empty."""
+    from_copy: bool = False
+    """The database is away, and this is what was read before."""
+    age_s: float = 0
+    """How long ago the oldest of `found` was read."""
 
 
 class Page(Struct, frozen=True):

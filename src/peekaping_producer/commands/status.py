@@ -66,7 +66,7 @@ async def read_status(redis: Redis, timing: Timing) -> Status:
     queue = await queue_state(redis, timing.redis_timeout_s)
     nodes = await Registry(redis, timing).nodes()
     leaderless = ["no node leads: new monitors are not scheduled, deleted ones not removed"]
-    away = [f"{node.id}: database unavailable, {node.database_away}" for node in nodes if node.database_away]
+    away = [_away(node) for node in nodes if node.database_away]
     return Status(
         at=rfc3339(from_unix_ms(place.now_ms)),
         nodes=nodes,
@@ -119,6 +119,13 @@ def status_text(status: Status) -> str:
     """Return it as a person reads it."""
     parts = [_headline(status), _nodes(status), _queue(status.queue), _runs(status)]
     return "\n\n".join("\n".join(lines) for lines in parts)
+
+
+def _away(node: NodeInfo) -> str:
+    told = f"{node.id}: database unavailable, {node.database_away}"
+    if not node.checks_from_copy:
+        return told
+    return f"{told}; {node.checks_from_copy:,} checks went on, by copies up to {span(node.oldest_copy_s)} old"
 
 
 def _headline(status: Status) -> Iterator[str]:

@@ -28,6 +28,10 @@ class NodeInfo(Struct, frozen=True):
     lateness_p99_ms: int | None
     database_away: str | None
     """Why the database does not answer; None while it does."""
+    checks_from_copy: int
+    """Checks built from what was read before the database went away, since it did."""
+    oldest_copy_s: float
+    """How old the oldest of that was."""
     swept: dict[str, Any] | None
     """The result of its last sweep as leader."""
 

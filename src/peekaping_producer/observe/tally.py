@@ -15,6 +15,10 @@ class Totals(Struct, frozen=True):
     lateness_p50_ms: int | None
     """None when there was no check."""
     lateness_p99_ms: int | None
+    from_copy: int
+    """Checks built from the copy, the database being away."""
+    oldest_copy_s: float | None
+    """How old the oldest copy was that one was built from."""
 
 
 class Tally:
@@ -25,6 +29,8 @@ class Tally:
         self._checks: Counter[str] = Counter()
         self._lateness: Counter[int] = Counter()
         self._lateness_before: Counter[int] = Counter()
+        self._from_copy = 0
+        self._oldest_copy_s = 0.0
         self.ever: Counter[str] = Counter()
         """All that was counted since the start."""
 
@@ -44,6 +50,12 @@ class Tally:
         """Note by how much claims came after their slots."""
         self._lateness.update(map(_bucket, lateness_ms))
 
+    def from_copy(self, checks: int, oldest_s: float) -> None:
+        """Note checks built from the copy, and how old the oldest of it was."""
+        if checks:
+            self._from_copy += checks
+            self._oldest_copy_s = max(self._oldest_copy_s, oldest_s)
+
     @property
     def lateness_ms(self) -> tuple[int | None, int | None]:
         """The p50 and p99 of this span, and of the one before while this one is empty."""
@@ -52,9 +64,11 @@ class Tally:
 
     def take(self) -> Totals:
         """Return what was collected and begin anew."""
-        checks, lateness = self._checks, self._lateness
+        checks, lateness, copies = self._checks, self._lateness, self._from_copy
+        oldest_copy_s = self._oldest_copy_s if copies else None
         self._checks, self._lateness, self._lateness_before = Counter(), Counter(), lateness
-        return Totals(dict(checks), percentile(lateness, 0.5), percentile(lateness, 0.99))
+        self._from_copy, self._oldest_copy_s = 0, 0.0
+        return Totals(dict(checks), percentile(lateness, 0.5), percentile(lateness, 0.99), copies, oldest_copy_s)
 
 
 def percentile(counts: Counter[int], share: float) -> int | None:

@@ -1,0 +1,309 @@
+"""Batches when the database fails: answered from the copy at once, while a probe aside finds out when it is back."""
+
+import asyncio
+import io
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from peekaping_producer.catalog.catalog import Catalog
+from peekaping_producer.catalog.last_known import MB, NOT_KNOWN, PUSH
+from peekaping_producer.catalog.reading import Reading
+from peekaping_producer.catalog.sql import SqlCatalog
+from peekaping_producer.config import LogLevel, Mode
+from peekaping_producer.monitor import MonitorId
+from peekaping_producer.node import Stop, make_node
+from peekaping_producer.observe.log import make_logger
+from peekaping_producer.observe.tally import Totals
+from peekaping_producer.source import Source
+from peekaping_producer.timing import Timing
+from support.catalogues import opened
+from support.databases import (
+    Database,
+    PostgresDatabase,
+    SqliteDatabase,
+    monitor_row,
+    new_id,
+    numbered_id,
+    postgres_database,
+)
+from support.postgres import Postgres
+
+DEADLINE_S = 1.0
+AWAY = "database unavailable, retrying"
+BACK = "database available again"
+
+
+class Watched:
+    """A source whose probe runs, and what it said and counted."""
+
+    def __init__(self, source: Source, catalog: Catalog, log: io.StringIO, stop: Stop) -> None:
+        self.source = source
+        self.catalog = catalog
+        self.stop = stop
+        self._log = log
+
+    async def read(self, *ids: str) -> Reading:
+        return await self.source.read([MonitorId(id_) for id_ in ids], time.monotonic() + DEADLINE_S)
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in self._log.getvalue().splitlines()]
+        return [line for line in lines if line["event"] == event]
+
+    def totals(self) -> Totals:
+        return self.source._node.tally.take()
+
+    async def until_back(self) -> None:
+        async with asyncio.timeout(20):
+            while self.source.away:
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def watched(database: Database, *, copy_bytes: int = MB, **timing: Any) -> AsyncIterator[Watched]:
+    """Run a source on a database, with its probe, for the time of the block."""
+    stop, log = Stop(), io.StringIO()
+    durations = Timing(lease_ms=int(DEADLINE_S * 2000), retry_first_s=0.02, probe_cap_s=0.05, **timing)
+    node = make_node(make_logger(Mode.PROD, LogLevel.DEBUG, "test", log), durations, stop)
+    async with opened(database, timeout_s=DEADLINE_S) as catalog, asyncio.TaskGroup() as loops:
+        source = Source(node, catalog, copy_bytes=copy_bytes)
+        loops.create_task(source.probe_loop())
+        try:
+            yield Watched(source, catalog, log, stop)
+        finally:
+            stop.set()
+
+
+@pytest.fixture
+async def own_db(own_postgres_server: Postgres) -> PostgresDatabase:
+    """Make a bare database on a server that the test may stop and freeze."""
+    return await postgres_database(own_postgres_server, rows=False)
+
+
+async def test_a_stopped_database_is_answered_for_and_asked_again_when_it_is_back(own_db: PostgresDatabase) -> None:
+    known, push, never_read = monitor_row(), monitor_row(type="push"), monitor_row()
+    await own_db.insert("monitors", known, push, never_read)
+    async with watched(own_db) as node:
+        fresh = await node.read(known["id"], push["id"])
+        assert not fresh.from_copy
+        own_db.server.stop()
+        for _ in range(3):
+            answer = await node.read(known["id"], push["id"], never_read["id"])
+            assert answer.from_copy
+            assert answer.found == {known["id"]: fresh.found[known["id"]]}
+            assert answer.put_off == {push["id"]: PUSH, never_read["id"]: NOT_KNOWN}
+        own_db.server.restart()
+        await own_db.update("monitors", known["id"], name="Edited meanwhile")
+        await node.until_back()
+        answer = await node.read(known["id"], push["id"], never_read["id"])
+
+    assert not answer.from_copy
+    assert answer.found[known["id"]].monitor.name == "Edited meanwhile"
+    assert answer.found.keys() == {known["id"], push["id"], never_read["id"]}
+    assert len(node.logged(AWAY)) == 1
+    (back,) = node.logged(BACK)
+    assert back["checks_from_copy"] == 3
+    assert node.totals().from_copy == 3
+
+
+async def test_a_frozen_database_is_waited_for_once(own_db: PostgresDatabase) -> None:
+    row = monitor_row()
+    await own_db.insert("monitors", row)
+    async with watched(own_db) as node:
+        await node.read(row["id"])
+        own_db.server.pause()
+        try:
+            began_s = time.monotonic()
+            for _ in range(100):
+                assert (await node.read(row["id"])).from_copy
+            took_s = time.monotonic() - began_s
+        finally:
+            own_db.server.resume()
+        await node.until_back()
+        assert not (await node.read(row["id"])).from_copy
+    assert took_s < 10 * DEADLINE_S
+    assert len(node.logged(AWAY)) == len(node.logged(BACK)) == 1
+
+
+async def test_batches_in_flight_when_it_freezes_wait_for_no_more_than_the_deadline(own_db: PostgresDatabase) -> None:
+    row = monitor_row()
+    await own_db.insert("monitors", row)
+    async with watched(own_db) as node:
+        await node.read(row["id"])
+        own_db.server.pause()
+        try:
+            began_s = time.monotonic()
+            answers = await asyncio.gather(*(node.read(row["id"]) for _ in range(10)))
+            took_s = time.monotonic() - began_s
+        finally:
+            own_db.server.resume()
+        await node.until_back()
+    assert all(answer.from_copy and answer.found for answer in answers)
+    assert took_s < 5 * DEADLINE_S
+    assert len(node.logged(AWAY)) == 1
+
+
+async def test_a_slow_statement_is_answered_for_and_nothing_stays_open(postgres_db: PostgresDatabase) -> None:
+    (id_, *_) = await postgres_db.ids("active AND type = 'http'")
+    async with watched(postgres_db) as node:
+        await node.read(id_)
+        async with postgres_db.connected() as holder, holder.transaction():
+            await holder.execute("LOCK TABLE monitors IN ACCESS EXCLUSIVE MODE")
+            assert (await node.read(id_)).from_copy
+        await node.until_back()
+        assert not (await node.read(id_)).from_copy
+
+
+async def test_a_batch_that_always_fails_keeps_nothing_open(empty_postgres_db: PostgresDatabase) -> None:
+    sound, poison = monitor_row(), monitor_row(id=numbered_id(1))
+    await empty_postgres_db.insert("monitors", sound, poison)
+    async with watched(empty_postgres_db) as node:
+        await node.read(sound["id"], poison["id"])
+        # Reading this one monitor raises an error in the server.
+        columns = "id, name, type, timeout, max_retries, retry_interval, resend_interval, active, config, proxy_id"
+        await empty_postgres_db.execute(
+            "ALTER TABLE monitors RENAME TO all_monitors; CREATE VIEW monitors AS"
+            f" SELECT {columns}, interval / (id <> '{poison['id']}')::int AS interval FROM all_monitors"
+        )
+        for _ in range(3):
+            answer = await node.read(poison["id"])
+            assert answer.from_copy
+            assert answer.found.keys() == {poison["id"]}
+            assert (await node.read(sound["id"])).found.keys() == {sound["id"]}
+            await node.until_back()
+            assert not (await node.read(sound["id"])).from_copy
+
+
+async def test_an_sqlite_file_locked_by_another(empty_sqlite_db: SqliteDatabase) -> None:
+    row = monitor_row()
+    await empty_sqlite_db.insert("monitors", row)
+    with empty_sqlite_db.connected() as holder:
+        holder.execute("PRAGMA journal_mode = DELETE")
+    async with watched(empty_sqlite_db) as node:
+        await node.read(row["id"])
+        with empty_sqlite_db.connected() as holder:
+            holder.execute("BEGIN EXCLUSIVE")
+            began_s = time.monotonic()
+            for _ in range(100):
+                assert (await node.read(row["id"])).found
+            took_s = time.monotonic() - began_s
+            holder.execute("ROLLBACK")
+        await node.until_back()
+        assert not (await node.read(row["id"])).from_copy
+    assert took_s < 10 * DEADLINE_S
+
+
+async def test_an_sqlite_file_that_cannot_be_opened(empty_sqlite_db: SqliteDatabase) -> None:
+    row = monitor_row()
+    await empty_sqlite_db.insert("monitors", row)
+    elsewhere = empty_sqlite_db.path.with_suffix(".elsewhere")
+    async with watched(empty_sqlite_db) as node:
+        await node.read(row["id"])
+        assert isinstance(node.catalog, SqlCatalog)
+        await node.catalog._engine.dispose()
+        empty_sqlite_db.path.rename(elsewhere)
+        for _ in range(3):
+            assert (await node.read(row["id"])).from_copy
+        elsewhere.rename(empty_sqlite_db.path)
+        await node.until_back()
+        assert not (await node.read(row["id"])).from_copy
+
+
+async def test_ids_that_no_database_is_asked_for_say_nothing_of_it(own_db: PostgresDatabase) -> None:
+    row, nonsense = monitor_row(), MonitorId("nonsense")
+    await own_db.insert("monitors", row)
+    async with watched(own_db) as node:
+        await node.read(row["id"])
+        own_db.server.stop()
+        await node.read(row["id"])
+        for _ in range(50):
+            assert (await node.read(nonsense)).put_off == {nonsense: NOT_KNOWN}
+            await asyncio.sleep(0.01)
+        assert node.source.away
+        assert node.logged(BACK) == []
+
+
+async def test_a_removed_monitor_is_put_off_not_checked(own_db: PostgresDatabase) -> None:
+    row = monitor_row()
+    await own_db.insert("monitors", row)
+    async with watched(own_db) as node:
+        await node.read(row["id"])
+        node.source.forget([MonitorId(row["id"])])
+        own_db.server.stop()
+        assert (await node.read(row["id"])).put_off == {row["id"]: NOT_KNOWN}
+
+
+async def test_what_is_put_off_is_due_again_soon_and_many_do_not_come_back_all_at_once(
+    sqlite_db: SqliteDatabase,
+) -> None:
+    few = {MonitorId(new_id()): NOT_KNOWN for _ in range(10)} | {MonitorId(new_id()): PUSH for _ in range(10)}
+    many = {MonitorId(new_id()): NOT_KNOWN for _ in range(2_000)}
+    async with watched(sqlite_db, unknown_retry_ms=200, push_retry_ms=2_000, put_off_per_s=200) as node:
+        delays_ms = node.source.delays_ms(few)
+        assert all(100 <= delays_ms[id_] <= 400 for id_, reason in few.items() if reason == NOT_KNOWN)
+        assert all(1_000 <= delays_ms[id_] <= 3_200 for id_, reason in few.items() if reason == PUSH)
+        assert len(set(delays_ms.values())) > 10
+        in_order_ms = sorted(node.source.delays_ms(many).values())
+    assert in_order_ms[-1] >= 10_000
+    for each_second in range(1_000, 10_000, 1_000):
+        assert sum(each_second <= delay_ms < each_second + 1_000 for delay_ms in in_order_ms) <= 300
+
+
+@pytest.mark.parametrize("how", ["deleted", "deactivated"])
+async def test_what_a_reading_found_gone_before_the_outage_is_not_checked_in_it(
+    own_db: PostgresDatabase, how: str
+) -> None:
+    row = monitor_row()
+    await own_db.insert("monitors", row)
+    async with watched(own_db) as node:
+        await node.read(row["id"])
+        if how == "deleted":
+            await own_db.delete("monitors", row["id"])
+        else:
+            await own_db.update("monitors", row["id"], active=False)
+        await node.read(row["id"])
+        own_db.server.stop()
+        assert (await node.read(row["id"])).found == {}
+
+
+async def test_without_a_copy_every_monitor_is_put_off_and_the_breaker_works_alike(own_db: PostgresDatabase) -> None:
+    row = monitor_row()
+    await own_db.insert("monitors", row)
+    async with watched(own_db, copy_bytes=0) as node:
+        await node.read(row["id"])
+        own_db.server.stop()
+        for _ in range(3):
+            assert (await node.read(row["id"])).put_off == {row["id"]: NOT_KNOWN}
+        own_db.server.restart()
+        await node.until_back()
+        assert (await node.read(row["id"])).found
+    (back,) = node.logged(BACK)
+    assert back["checks_from_copy"] == 0
+    assert node.totals().oldest_copy_s is None
+
+
+async def test_another_loop_that_reads_it_closes_the_breaker_too(own_db: PostgresDatabase) -> None:
+    row = monitor_row()
+    await own_db.insert("monitors", row)
+    async with watched(own_db) as node:
+        await node.read(row["id"])
+        own_db.server.stop()
+        assert (await node.read(row["id"])).from_copy
+        own_db.server.restart()
+        # As the sweep does.
+        node.source._node.database.worked()
+        answer = await node.read(row["id"])
+    assert not answer.from_copy
+
+
+async def test_the_end_of_the_process_ends_the_probe(own_db: PostgresDatabase) -> None:
+    async with watched(own_db) as node:
+        own_db.server.stop()
+        await node.read(new_id())
+        assert node.source.away
+        node.stop.set()
+    assert node.logged(BACK) == []

@@ -1,0 +1,307 @@
+"""The last known good copy: what it serves, what it forgets, and the memory it takes."""
+
+import subprocess
+import sys
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from peekaping_producer.catalog.last_known import MB, NOT_KNOWN, PUSH, RECENT_PERIODS, RECENT_S, LastKnown
+from peekaping_producer.catalog.reading import Reading
+from peekaping_producer.monitor import Heartbeat, Maintenance, Monitor, MonitorId, Proxy, Snapshot
+
+NOW_S = 1_000_000.0
+MAINTENANCE = Maintenance("m", True, "cron", None, None, None, None, 2, "0 2 * * *", "Europe/Berlin", 60)
+PROXY = Proxy("p", "http", "proxy.example.org", 3128, True, "me", "hush")
+
+
+def new_id() -> MonitorId:
+    return MonitorId(str(uuid.uuid4()))
+
+
+def snapshot(id_: MonitorId | None = None, **values: Any) -> Snapshot:
+    monitor = Monitor(id_ or new_id(), "Example", "http", 60, 16, 2, 20, 0, True, "{}", None)
+    return Snapshot(replace(monitor, **values), None, (), None)
+
+
+def reading(*snapshots: Snapshot, **others: Any) -> Reading:
+    return Reading({one.monitor.id: one for one in snapshots}, others.pop("aside", {}), **others)
+
+
+def kept(*snapshots: Snapshot, at_s: float = NOW_S, most_bytes: int = MB) -> LastKnown:
+    copy = LastKnown(most_bytes)
+    read = reading(*snapshots)
+    copy.keep(read.found, read, at_s)
+    return copy
+
+
+def served(copy: LastKnown, *ids: MonitorId, since_s: float = NOW_S, now_s: float = NOW_S) -> dict[MonitorId, Snapshot]:
+    return copy.read(ids, since_s, now_s).found
+
+
+def test_it_gives_what_it_was_given() -> None:
+    whole = replace(snapshot(name="Jörg 🦔", config='{"a": "ä\\u0000"}'), proxy=PROXY, maintenances=(MAINTENANCE,) * 2)
+    bare = snapshot(config="", proxy_id="p", timeout=-(2**31), max_retries=2**31 - 1)
+    copy = kept(whole, bare)
+    answer = copy.read([whole.monitor.id, bare.monitor.id], NOW_S, NOW_S + 7)
+    assert answer == reading(whole, bare, from_copy=True, age_s=7.0)
+
+
+_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+_INT32 = st.integers(-(2**31), 2**31 - 1)
+_MAYBE = st.none() | _TEXT
+
+
+@given(
+    st.builds(
+        Snapshot,
+        st.builds(
+            Monitor,
+            st.uuids().map(str),
+            _TEXT,
+            _TEXT.filter(lambda text: text != "push"),
+            st.integers(1, 2**31 - 1),
+            *[_INT32] * 4,
+            st.just(value=True),
+            _TEXT,
+            _MAYBE,
+        ),
+        st.none() | st.builds(Proxy, _TEXT, _TEXT, _TEXT, _INT32, st.booleans(), _TEXT, _TEXT),
+        st.lists(
+            st.builds(
+                Maintenance,
+                _TEXT,
+                st.just(value=True),
+                _TEXT,
+                _MAYBE,
+                _MAYBE,
+                _MAYBE,
+                _MAYBE,
+                st.none() | st.integers(-(2**63), 2**63 - 1),
+                _MAYBE,
+                _MAYBE,
+                st.none() | st.integers(-(2**63), 2**63 - 1),
+            )
+        ).map(tuple),
+        st.none(),
+    )
+)
+def test_whatever_a_database_may_hold_comes_back_as_it_was(value: Snapshot) -> None:
+    id_ = value.monitor.id
+    assert served(kept(value), id_) == {id_: value}
+
+
+def test_a_text_that_cannot_be_kept_harms_nobody_else() -> None:
+    broken = replace(snapshot(), maintenances=(replace(MAINTENANCE, strategy="\udcff"),))
+    huge = replace(snapshot(), maintenances=(replace(MAINTENANCE, duration=2**70),))
+    sound = snapshot()
+    assert list(served(kept(broken, huge, sound), *(one.monitor.id for one in (broken, huge, sound)))) == [
+        sound.monitor.id
+    ]
+
+
+def test_a_monitor_never_read_is_put_off() -> None:
+    id_ = new_id()
+    assert kept().read([id_], NOW_S, NOW_S).put_off == {id_: NOT_KNOWN}
+
+
+def test_a_push_monitor_is_put_off_whatever_was_known() -> None:
+    push = snapshot(type="push")
+    beat = Heartbeat("h", push.monitor.id, 1, "", 0, 0, 0, 0, False, datetime.now(UTC), None, False)
+    answer = kept(replace(push, last_heartbeat=beat)).read([push.monitor.id], NOW_S, NOW_S)
+    assert (answer.found, answer.put_off) == ({}, {push.monitor.id: PUSH})
+
+
+@pytest.mark.parametrize(("interval_s", "within_s"), [(1, RECENT_S), (60, RECENT_S), (3600, RECENT_PERIODS * 3600)])
+def test_only_what_was_read_shortly_before_the_outage_is_served(interval_s: int, within_s: float) -> None:
+    one = snapshot(interval=interval_s)
+    copy = kept(one)
+    assert served(copy, one.monitor.id, since_s=NOW_S + within_s)
+    assert not served(copy, one.monitor.id, since_s=NOW_S + within_s + 0.1)
+
+
+def test_it_is_served_however_long_the_outage_lasts() -> None:
+    one = snapshot(interval=20)
+    answer = kept(one).read([one.monitor.id], NOW_S + 10, NOW_S + 1_000_000)
+    assert answer.found
+    assert answer.age_s == 1_000_000
+
+
+def test_the_age_is_that_of_the_oldest_served() -> None:
+    old, new, push = snapshot(), snapshot(), snapshot(type="push")
+    copy = LastKnown(MB)
+    for at_s, one in ((NOW_S - 99, push), (NOW_S - 30, old), (NOW_S - 2, new)):
+        copy.keep([one.monitor.id], reading(one), at_s)
+    ids = [one.monitor.id for one in (new, old, push)]
+    assert copy.read(ids, NOW_S, NOW_S).age_s == 30
+    assert copy.read(ids[:1], NOW_S, NOW_S).age_s == 2
+    assert copy.read(ids[2:], NOW_S, NOW_S).age_s == 0
+
+
+@pytest.mark.parametrize("how", ["gone", "inactive", "aside"])
+def test_a_fresh_reading_that_finds_it_no_more_forgets_it(how: str) -> None:
+    one, other = snapshot(), snapshot()
+    id_ = one.monitor.id
+    copy = kept(one, other)
+    found = replace(one, monitor=replace(one.monitor, active=False))
+    fresh = {"gone": reading(), "inactive": reading(found), "aside": reading(aside={id_: "nonsense"})}[how]
+    copy.keep([id_], fresh, NOW_S + 1)
+    assert list(served(copy, id_, other.monitor.id)) == [other.monitor.id]
+
+
+def test_one_that_becomes_a_push_monitor_is_one() -> None:
+    one = snapshot()
+    copy = kept(one)
+    copy.keep([one.monitor.id], reading(snapshot(one.monitor.id, type="push")), NOW_S + 1)
+    assert copy.read([one.monitor.id], NOW_S, NOW_S).put_off == {one.monitor.id: PUSH}
+
+
+def test_the_newest_reading_counts() -> None:
+    one = snapshot()
+    copy = kept(one)
+    edited = snapshot(one.monitor.id, name="Edited")
+    copy.keep([one.monitor.id], reading(edited), NOW_S + 1)
+    assert served(copy, one.monitor.id) == {one.monitor.id: edited}
+    assert len(copy) == 1
+
+
+def test_a_removed_one_is_forgotten_and_a_reading_under_way_does_not_bring_it_back() -> None:
+    one = snapshot()
+    id_ = one.monitor.id
+    copy = kept(one)
+    copy.forget([id_, new_id()], NOW_S + 5)
+    assert not served(copy, id_)
+    copy.keep([id_], reading(one), NOW_S + 4)
+    assert not served(copy, id_)
+    copy.keep([id_], reading(one), NOW_S + 6)
+    assert served(copy, id_)
+
+
+def test_what_was_forgotten_takes_no_memory_for_ever() -> None:
+    copy = LastKnown(MB)
+    for second in range(1000):
+        copy.forget([new_id()], NOW_S + second)
+    assert len(copy._forgotten_s) < 100
+
+
+def test_no_memory_for_it_means_none() -> None:
+    one = snapshot()
+    copy = kept(one, most_bytes=0)
+    assert copy.read([one.monitor.id], NOW_S, NOW_S).put_off == {one.monitor.id: NOT_KNOWN}
+    assert len(copy) == 0
+
+
+def test_the_ones_read_longest_ago_leave_first() -> None:
+    copy = LastKnown(100_000)
+    ones = [snapshot(config="x" * 1000) for _ in range(200)]
+    for second, one in enumerate(ones):
+        # The first is read again and again, and so stays.
+        for read in (ones[0], one):
+            copy.keep([read.monitor.id], reading(read), NOW_S + second)
+    left = set(served(copy, *(one.monitor.id for one in ones), since_s=NOW_S + 200))
+    newest = [one.monitor.id for one in ones[-(len(left) - 1) :]]
+    assert 50 < len(left) < 100
+    assert left == {ones[0].monitor.id, *newest}
+
+
+def test_one_larger_than_the_whole_bound_is_not_kept_and_leaves_no_older_value() -> None:
+    one, other = snapshot(), snapshot()
+    copy = kept(one, most_bytes=50_000)
+    copy.keep([one.monitor.id], reading(snapshot(one.monitor.id, config="x" * 60_000)), NOW_S + 1)
+    assert not served(copy, one.monitor.id)
+    copy.keep([other.monitor.id], reading(other), NOW_S + 2)
+    assert served(copy, other.monitor.id)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3000), st.sampled_from(["keep", "gone", "forget"]))))
+def test_its_size_is_that_of_what_it_holds(steps: list[tuple[int, int, str]]) -> None:
+    ids = [MonitorId(str(uuid.UUID(int=number))) for number in range(10)]
+    copy, mirror = LastKnown(10_000), LastKnown(10_000)
+    for second, (number, length, step) in enumerate(steps):
+        id_ = ids[number]
+        if step == "forget":
+            copy.forget([id_], NOW_S + second)
+        else:
+            found = reading(snapshot(id_, config="x" * length)) if step == "keep" else reading()
+            copy.keep([id_], found, NOW_S + second + 0.5)
+        assert copy.size_bytes <= 10_000 or len(copy) == 0
+    for id_, one in served(copy, *ids).items():
+        mirror.keep([id_], reading(one), NOW_S)
+    assert copy._entries_bytes == mirror._entries_bytes
+
+
+_FILL = """
+import gc, sys, tracemalloc, uuid
+import psutil
+from msgspec.structs import replace
+from peekaping_producer.catalog.last_known import MB, LastKnown
+from peekaping_producer.catalog.reading import Reading
+from peekaping_producer.monitor import Maintenance, Monitor, MonitorId, Proxy, Snapshot
+
+traced, megabytes, size_of = sys.argv[1] == "traced", int(sys.argv[2]), eval(sys.argv[3])
+maintenance = Maintenance("m" * 36, True, "cron", None, None, None, None, 2, "0 2 * * *", "Europe/Berlin", 60)
+proxy = Proxy("p" * 36, "http", "proxy.example.org", 3128, True, "me", "hush")
+copy = LastKnown(megabytes * MB)
+
+def keep(first, at_s):
+    found = {}
+    for number in range(first, first + 200):
+        id_ = MonitorId(str(uuid.UUID(int=number)))
+        monitor = Monitor(id_, f"Monitor {number}", "http", 60, 16, 2, 60, 0, True, "x" * size_of(number), None)
+        belongings = (proxy, (maintenance,)) if number % 20 == 0 else (None, ())
+        found[id_] = Snapshot(monitor, *belongings, None)
+    copy.keep(list(found), Reading(found, {}), at_s)
+
+gc.collect()
+if traced:
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+else:
+    before = psutil.Process().memory_info().rss
+# Twice: in use, every entry is replaced again and again.
+for at_s in (1.0, 2.0):
+    for first in range(0, 40_000 if traced else 200_000, 200):
+        keep(first, at_s)
+gc.collect()
+took = (tracemalloc.get_traced_memory()[0] if traced else psutil.Process().memory_info().rss) - before
+print(len(copy), copy.size_bytes, took)
+"""
+SIZES = {
+    "as in use": "lambda number: 280",
+    "none": "lambda number: 0",
+    "odd": "lambda number: (0, 7, 280, 1_000, 30_000)[number % 5]",
+    "a few huge": "lambda number: 3_000_000 if number % 10_000 == 0 else 100",
+}
+
+
+@pytest.mark.parametrize(
+    ("measured_by", "sizes", "megabytes"),
+    [
+        ("rss", "as in use", 64),
+        ("rss", "odd", 8),
+        ("traced", "none", 16),
+        ("traced", "odd", 8),
+        ("rss", "a few huge", 8),
+    ],
+)
+def test_the_bound_holds_in_real_memory(measured_by: str, sizes: str, megabytes: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _FILL, measured_by, str(megabytes), SIZES[sizes]],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    _, size, took = map(int, done.stdout.split())
+    bound = megabytes * MB
+    assert size <= bound
+    if measured_by == "traced":
+        assert took <= size * 1.01 + 100_000
+        assert size <= took * 1.15
+    else:
+        # The process' own share beside it: the batch in hand, and what the allocator keeps for later.
+        assert took <= bound * 1.15 + 16 * MB
