@@ -103,7 +103,14 @@ def _open_mysql(settings: Settings, statement_timeout_s: float, pool: dict[str, 
         f" /*M!100100 , max_statement_time = {statement_timeout_s:f}, tx_read_only = 1 */"
         f" /*!50720 , max_execution_time = {int(statement_timeout_s * 1000)}, transaction_read_only = 1 */"
     )
-    connect_args = {"connect_timeout": CONNECT_TIMEOUT_S, "init_command": session, "program_name": _OUR_NAME}
+    connect_args: dict[str, Any] = {
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "init_command": session,
+        "program_name": _OUR_NAME,
+    }
+    if settings.db_pass:
+        # As text it would be taken for Latin-1.
+        connect_args["password"] = settings.db_pass.get_secret_value().encode()
     if _is_socket(settings.db_host):
         connect_args["unix_socket"] = settings.db_host
     return create_async_engine(

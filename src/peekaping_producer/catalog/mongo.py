@@ -68,6 +68,9 @@ class MongoCatalog:
                 raise mend from error
             where = f"DB_HOST {self._settings.db_host!r}, DB_PORT {self._settings.db_port}"
             raise Unavailable("database", f"{where}: {error.reason}") from error
+        except ValueError as error:
+            # Of the driver, before it sends a password; it names none of it.
+            raise ConfigurationError(f"DB_USER or DB_PASS is nothing that MongoDB takes: {error}") from error
         missing = _missing(present, sample)
         if missing:
             raise ConfigurationError(
