@@ -111,7 +111,7 @@ def missing() -> str | None:
     """Return why no server of our own can be started, None if one can."""
     if shutil.which("mariadbd", path=_path()) and shutil.which("mariadb-install-db", path=_path()):
         return None
-    return f"no MariaDB here: install the package mariadb-server, or set {URL_VARIABLE}"
+    return f"no MariaDB here: install the package mariadb-server-core, or set {URL_VARIABLE}"
 
 
 def installed(program: str) -> str:
