@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from peekaping_producer import __version__
 from peekaping_producer.backoff import Backoff, Outage
 from peekaping_producer.catalog.catalog import open_catalog
-from peekaping_producer.catalog.last_known import MB
+from peekaping_producer.catalog.last_known import MB, LastKnown
 from peekaping_producer.changes import ChangeReader
 from peekaping_producer.config import Settings
 from peekaping_producer.dispatch import Dispatcher
@@ -63,10 +63,11 @@ async def produce(settings: Settings, log: Logger, timing: Timing, stop: Stop | 
         with _signals(node):
             await _until_it_answers(lambda: check_redis(redis, timing.redis_timeout_s), node.redis, node)
             await _until_it_answers(catalog.check, node.database, node)
-            source = Source(node, catalog, copy_bytes=settings.producer_cache_mb * MB)
+            copy = LastKnown(settings.producer_cache_mb * MB)
+            source = Source(node, catalog, copy)
             dispatcher = Dispatcher(node, schedule, source, connections=connections, server_zone=settings.tz)
             vacant = node.stop.bell()
-            sync = Sync(node, schedule, catalog, source.forget)
+            sync = Sync(node, schedule, catalog, copy)
             election = Election(node, Terms(redis, node.id, timing), vacant, _duties(node, redis, schedule, sync))
             async with asyncio.TaskGroup() as loops:
                 loops.create_task(signals_loop(node, redis, vacant), name="signals")

@@ -65,7 +65,7 @@ def read_event(channel: str, data: bytes) -> Event | None:
             if row is None:
                 return None
             id_, gone = row.id, not row.active
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CorruptRecord(str(error)) from None
     monitor_id = MonitorId(id_.lower())
     if not is_monitor_id(monitor_id):

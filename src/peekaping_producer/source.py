@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from peekaping_producer.backoff import Backoff
 from peekaping_producer.catalog.catalog import Catalog
@@ -24,11 +24,11 @@ class Source:
     slow does not take turns at being away; and the newest, so that one batch that always fails keeps nothing open.
     """
 
-    def __init__(self, node: Node, catalog: Catalog, *, copy_bytes: int) -> None:
-        """Take the catalogue; `copy_bytes` bounds the copy, 0 means none."""
+    def __init__(self, node: Node, catalog: Catalog, copy: LastKnown) -> None:
+        """Take the catalogue, and the copy to keep."""
         self._node = node
         self._catalog = catalog
-        self._copy = LastKnown(copy_bytes)
+        self._copy = copy
         self._away_since_s: float | None = None
         self._back_since_s = 0.0
         self._put_off_turn_s = 0.0
@@ -79,10 +79,6 @@ class Source:
             self._put_off_turn_s = max(now_s, self._put_off_turn_s) + 1 / timing.put_off_per_s
             delays_ms[id_] = int((self._put_off_turn_s - now_s + delay_s) * 1000)
         return delays_ms
-
-    def forget(self, ids: Iterable[MonitorId]) -> None:
-        """Forget monitors that were removed: no check is built from their copies."""
-        self._copy.forget(ids, time.monotonic())
 
     async def probe_loop(self) -> None:
         """Probe a database that is away until it is back, until it is time to stop."""

@@ -1,6 +1,7 @@
 """What the leader does with what it has read: active monitors into the schedule, others out of it."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -9,6 +10,7 @@ from msgspec import Struct
 
 from peekaping_producer.cadence import cadence
 from peekaping_producer.catalog.catalog import Catalog
+from peekaping_producer.catalog.last_known import LastKnown
 from peekaping_producer.catalog.reading import Page, is_monitor_id
 from peekaping_producer.check import stale_task
 from peekaping_producer.leader.term import Term
@@ -44,14 +46,12 @@ class Sync:
     Its methods raise Unavailable when something was not read or written, and NotLeading when the term is over.
     """
 
-    def __init__(
-        self, node: Node, schedule: Schedule, catalog: Catalog, forget: Callable[[Sequence[MonitorId]], None]
-    ) -> None:
-        """Take the stores; `forget` is told which monitors are removed."""
+    def __init__(self, node: Node, schedule: Schedule, catalog: Catalog, copy: LastKnown) -> None:
+        """Take the stores, and the copy by which this node checks while the database is away."""
         self._node = node
         self._schedule = schedule
         self._catalog = catalog
-        self._forget = forget
+        self._copy = copy
         self._one_at_a_time = asyncio.Lock()
         self._aside = Notices(node.log, "monitors not scheduled")
         self.newest_change: datetime | None = None
@@ -107,12 +107,19 @@ class Sync:
 
     def _entry(self, monitor: Schedulable, arrival: Arrival) -> Entry:
         own = cadence(monitor.id, monitor.interval, self._node.spacing.now)
-        return Entry(monitor.id, own, arrival.at_once, arrival.edited)
+        known_s = self._copy.interval_s(monitor.id) if arrival.edited else None
+        return Entry(
+            monitor.id,
+            own,
+            at_once=arrival.at_once,
+            edited=arrival.edited,
+            period_changed=known_s is not None and known_s != monitor.interval,
+        )
 
     async def _remove(self, term: Term, ids: Sequence[MonitorId]) -> int:
         if not ids:
             return 0
-        self._forget(ids)
+        self._copy.forget(ids, time.monotonic())
         # An id that is none may be no text at all, and then nothing can be written of it.
         drops = [Drop(id_, stale_task(id_) if is_monitor_id(id_) else b"") for id_ in ids]
         return await self._schedule.remove(term.node_id, drops)

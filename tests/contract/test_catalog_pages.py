@@ -6,8 +6,8 @@ import pytest
 
 from peekaping_producer.catalog.reading import Changes, Page
 from peekaping_producer.monitor import MonitorId, Schedulable
-from support.catalogues import all_pages, opened
-from support.databases import CREATED_AT, Database, SqliteDatabase, monitor_row, new_id, numbered_id
+from support.catalogues import all_pages, many, opened
+from support.databases import CREATED_AT, Database, SqliteDatabase, monitor_row, new_id, numbered_id, stored
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7, 9, 10, 11, 1000])
@@ -19,7 +19,8 @@ async def test_pages_hold_every_active_monitor_once_and_in_order(any_db: Databas
         monitors, aside = await all_pages(catalog, limit)
 
     expected = sorted(rows, key=lambda row: str(row["id"]))
-    assert monitors == [Schedulable(MonitorId(row["id"]), row["interval"], CREATED_AT, CREATED_AT) for row in expected]
+    at = stored(any_db, CREATED_AT)
+    assert monitors == [Schedulable(MonitorId(row["id"]), row["interval"], at, at) for row in expected]
     assert aside == {}
 
 
@@ -73,12 +74,12 @@ async def test_monitors_added_while_paging_don_t_disturb_it(any_db: Database) ->
     assert [one.id for one in second.monitors] == [*(numbered_id(n) for n in range(15, 20)), numbered_id(99)]
 
 
-async def test_ten_thousand_monitors_are_paged_through(any_db: Database) -> None:
-    rows = [monitor_row(id=numbered_id(n)) for n in range(1, 10_001)]
+async def test_many_monitors_are_paged_through(any_db: Database) -> None:
+    rows = [monitor_row(id=numbered_id(n)) for n in range(1, many(any_db) + 1)]
     await any_db.insert("monitors", *rows)
 
     async with opened(any_db) as catalog:
-        monitors, _ = await all_pages(catalog, 1_000)
+        monitors, _ = await all_pages(catalog, len(rows) // 10)
 
     assert [one.id for one in monitors] == [row["id"] for row in rows]
 
@@ -127,19 +128,21 @@ async def test_the_active_among_some_ids(any_db: Database) -> None:
     async with opened(any_db) as catalog:
         page = await catalog.active_of(ids)
         assert await catalog.active_of([]) == Page((), {}, None)
-    assert page == Page((Schedulable(MonitorId(active["id"]), 60, CREATED_AT, CREATED_AT),), {}, None)
+    at = stored(any_db, CREATED_AT)
+    assert page == Page((Schedulable(MonitorId(active["id"]), 60, at, at),), {}, None)
 
 
 async def test_changes_since_an_instant_page_by_page(any_db: Database) -> None:
-    times = [CREATED_AT + timedelta(microseconds=100_000 * number) for number in range(6)]
+    since = stored(any_db, CREATED_AT)
+    times = [since + timedelta(microseconds=100_000 * number) for number in range(6)]
     changed = [
         monitor_row(id=numbered_id(number), updated_at=time, active=number % 2 == 0)
         for number, time in enumerate(times)
     ]
-    earlier = monitor_row(id=numbered_id(99), updated_at=CREATED_AT - timedelta(seconds=1))
+    earlier = monitor_row(id=numbered_id(99), updated_at=since - timedelta(seconds=1))
     await any_db.insert("monitors", *changed, earlier)
     async with opened(any_db) as catalog:
-        first = await catalog.changed(CREATED_AT, None, 4)
-        second = await catalog.changed(CREATED_AT, first.next_after, 4)
+        first = await catalog.changed(since, None, 4)
+        second = await catalog.changed(since, first.next_after, 4)
     assert first == Changes(tuple(MonitorId(numbered_id(n)) for n in range(4)), times[3], MonitorId(numbered_id(3)))
     assert second == Changes((MonitorId(numbered_id(4)), MonitorId(numbered_id(5))), times[5], None)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from peekaping_producer.catalog.catalog import Catalog
-from peekaping_producer.catalog.last_known import MB, NOT_KNOWN, PUSH
+from peekaping_producer.catalog.last_known import MB, NOT_KNOWN, PUSH, LastKnown
 from peekaping_producer.catalog.reading import Reading
 from peekaping_producer.catalog.sql import SqlCatalog
 from peekaping_producer.config import LogLevel, Mode
@@ -41,8 +41,9 @@ BACK = "database available again"
 class Watched:
     """A source whose probe runs, and what it said and counted."""
 
-    def __init__(self, source: Source, catalog: Catalog, log: io.StringIO, stop: Stop) -> None:
+    def __init__(self, source: Source, copy: LastKnown, catalog: Catalog, log: io.StringIO, stop: Stop) -> None:
         self.source = source
+        self.copy = copy
         self.catalog = catalog
         self.stop = stop
         self._log = log
@@ -70,10 +71,11 @@ async def watched(database: Database, *, copy_bytes: int = MB, **timing: Any) ->
     durations = Timing(lease_ms=int(DEADLINE_S * 2000), retry_first_s=0.02, probe_cap_s=0.05, **timing)
     node = make_node(make_logger(Mode.PROD, LogLevel.DEBUG, "test", log), durations, stop)
     async with opened(database, timeout_s=DEADLINE_S) as catalog, asyncio.TaskGroup() as loops:
-        source = Source(node, catalog, copy_bytes=copy_bytes)
+        copy = LastKnown(copy_bytes)
+        source = Source(node, catalog, copy)
         loops.create_task(source.probe_loop())
         try:
-            yield Watched(source, catalog, log, stop)
+            yield Watched(source, copy, catalog, log, stop)
         finally:
             stop.set()
 
@@ -232,7 +234,7 @@ async def test_a_removed_monitor_is_put_off_not_checked(own_db: PostgresDatabase
     await own_db.insert("monitors", row)
     async with watched(own_db) as node:
         await node.read(row["id"])
-        node.source.forget([MonitorId(row["id"])])
+        node.copy.forget([MonitorId(row["id"])], time.monotonic())
         own_db.server.stop()
         assert (await node.read(row["id"])).put_off == {row["id"]: NOT_KNOWN}
 

@@ -7,6 +7,7 @@ from sqlalchemy import QueuePool
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from peekaping_producer.catalog.catalog import Catalog, open_catalog
+from peekaping_producer.catalog.mongo import MongoCatalog
 from peekaping_producer.catalog.sql import SqlCatalog
 from peekaping_producer.config import Settings
 from peekaping_producer.monitor import MonitorId, Schedulable
@@ -29,6 +30,9 @@ async def opened(
 
 def checked_out(catalog: Catalog) -> int:
     """Return how many connections of the pool are in somebody's hands."""
+    if isinstance(catalog, MongoCatalog):
+        servers = catalog._client._topology._servers.values()
+        return sum(server.pool.active_sockets for server in servers)
     pool = engine(catalog).sync_engine.pool
     assert isinstance(pool, QueuePool)
     return pool.checkedout()
@@ -38,6 +42,16 @@ def engine(catalog: Catalog) -> AsyncEngine:
     """Return the engine of a catalogue in an SQL database."""
     assert isinstance(catalog, SqlCatalog)
     return catalog._engine
+
+
+def no_id(database: Database) -> str:
+    """Return what is said of an id that can't be one in this database."""
+    return "id is no ObjectId" if database.kind == "mongo" else "id is no UUID"
+
+
+def many(database: Database) -> int:
+    """Return how many rows count as many; the server of MongoDB's protocol takes seconds for ten thousand."""
+    return 1_000 if database.kind == "mongo" else 10_000
 
 
 async def all_pages(catalog: Catalog, limit: int) -> tuple[list[Schedulable], dict[str, str]]:

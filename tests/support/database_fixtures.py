@@ -9,15 +9,18 @@ import pytest
 
 from support.databases import (
     Database,
+    MongoDatabase,
     MySqlDatabase,
     PostgresDatabase,
     SqliteDatabase,
+    mongo_copy,
     mysql_copy,
     postgres_copy,
     sqlite_copy,
 )
 from support.mariadb import URL_VARIABLE, GivenMySQL, MariaDB, MySQLServer, missing
 from support.postgres import Postgres
+from support.secantus import Secantus
 
 
 @pytest.fixture(scope="session")
@@ -94,11 +97,45 @@ async def empty_mysql_db(mysql_server: MySQLServer) -> AsyncIterator[MySqlDataba
         yield database
 
 
+@pytest.fixture(scope="session")
+def mongo_server() -> Iterator[Secantus]:
+    """Share one server among the tests of this process. A test that freezes or kills it takes its own."""
+    with Secantus() as server:
+        yield server
+
+
+@pytest.fixture
+def own_mongo_server() -> Iterator[Secantus]:
+    """Start a server for this test alone, free to be paused, killed and restarted."""
+    with Secantus() as server:
+        yield server
+
+
+@pytest.fixture
+async def mongo_db(mongo_server: Secantus) -> AsyncIterator[MongoDatabase]:
+    """Make a database with the recorded documents."""
+    async with mongo_copy(mongo_server, rows=True) as database:
+        yield database
+
+
+@pytest.fixture
+async def empty_mongo_db(mongo_server: Secantus) -> AsyncIterator[MongoDatabase]:
+    """Make a database without monitors."""
+    async with mongo_copy(mongo_server, rows=False) as database:
+        yield database
+
+
 Copies = Callable[..., AbstractAsyncContextManager[Database]]
 """Makes a fresh database for the time of a block, in a folder where it needs one, with rows or without."""
 
 
 @pytest.fixture(scope="session", params=["sqlite", "postgres", "mysql"])
+def _any_sql_kind(request: pytest.FixtureRequest) -> Copies:
+    """Choose the kind among the SQL databases."""
+    return _copies(request.param, request)
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgres", "mysql", "mongo"])
 def _any_kind(request: pytest.FixtureRequest) -> Copies:
     """Choose the kind; a server is up before the checks around a test look for what it starts."""
     return _copies(request.param, request)
@@ -108,6 +145,13 @@ def _any_kind(request: pytest.FixtureRequest) -> Copies:
 async def any_db(_any_kind: Copies, tmp_path: Path) -> AsyncIterator[Database]:
     """Run the test on each kind: Peekaping's schema and no monitors."""
     async with _any_kind(tmp_path, rows=False) as database:
+        yield database
+
+
+@pytest.fixture
+async def any_sql_db(_any_sql_kind: Copies, tmp_path: Path) -> AsyncIterator[Database]:
+    """Run the test on each kind of SQL database: Peekaping's schema and no monitors."""
+    async with _any_sql_kind(tmp_path, rows=False) as database:
         yield database
 
 
@@ -125,6 +169,9 @@ def _copies(kind: str, request: pytest.FixtureRequest) -> Copies:
     if kind == "mysql":
         mysql: MySQLServer = request.getfixturevalue("mysql_server")
         return lambda _folder, *, rows: mysql_copy(mysql, rows=rows)
+    if kind == "mongo":
+        mongo: Secantus = request.getfixturevalue("mongo_server")
+        return lambda _folder, *, rows: mongo_copy(mongo, rows=rows)
     return lambda folder, *, rows: nullcontext(sqlite_copy(folder, rows=rows))
 
 

@@ -12,25 +12,38 @@ import sqlite3
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import asyncmy
 import asyncpg
+from bson import ObjectId, json_util
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous.database import AsyncDatabase
 
 from peekaping_producer.config import Settings
 from support.mariadb import MySQLServer
 from support.postgres import HOST, SUPERUSER, Postgres
+from support.secantus import Secantus
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 SQLITE_FIXTURE = FIXTURES / "peekaping-0.0.46.sqlite"
 POSTGRES_FIXTURE = FIXTURES / "peekaping-0.0.46.postgres.sql"
+RECORDED_TASKS = Path(__file__).parents[1] / "vectors" / "data" / "tasks.json"
 MYSQL_SCHEMA = FIXTURES / "mysql.sql"
 
 Kind = Literal["sqlite", "postgres", "mysql", "mongo"]
 Row = dict[str, Any]
 CREATED_AT = datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=UTC)
+COLLECTIONS = {
+    "monitors": "monitor",
+    "proxies": "proxies",
+    "maintenances": "maintenance",
+    "monitor_maintenances": "monitor_maintenance",
+    "heartbeats": "heartbeat",
+}
+"""MongoDB's collections by the names of the tables."""
 _ROW_TABLES = ("heartbeats", "monitor_maintenances", "monitors", "maintenances", "proxies")
 """What a bare schema is emptied of: children before parents."""
 
@@ -39,6 +52,8 @@ class Database(Protocol):
     """One database of Peekaping's, free to be changed by the test that has it."""
 
     kind: Kind
+    tick: timedelta
+    """The least difference of two instants that it keeps."""
 
     def settings(self, **others: Any) -> Settings:
         """Return the settings that lead to it; `others` by the names of Settings' fields."""
@@ -53,16 +68,17 @@ class Database(Protocol):
         """Delete one row."""
 
     async def execute(self, sql: str) -> None:
-        """Run any statements."""
+        """Run any statements; on SQL databases only."""
 
     async def ids(self, where: str = "true") -> list[str]:
-        """Return the ids of the monitors for which an SQL condition holds, in order."""
+        """Return the ids of the monitors for which an SQL condition holds, in order; on MongoDB, of all."""
 
 
 class SqliteDatabase:
     """An SQLite file. Foreign keys aren't enforced, as nothing but the API server enforces them."""
 
     kind: Kind = "sqlite"
+    tick = timedelta(microseconds=1)
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -110,6 +126,7 @@ class PostgresDatabase:
     """A database on a Postgres server."""
 
     kind: Kind = "postgres"
+    tick = timedelta(microseconds=1)
 
     def __init__(self, server: Postgres, name: str) -> None:
         self.server = server
@@ -161,6 +178,7 @@ class MySqlDatabase:
     """A database on a MariaDB server, or on MySQL."""
 
     kind: Kind = "mysql"
+    tick = timedelta(microseconds=1)
 
     def __init__(self, server: MySQLServer, name: str) -> None:
         self.server = server
@@ -214,6 +232,50 @@ class MySqlDatabase:
             return [row[0] for row in await cursor.fetchall()]
 
 
+class MongoDatabase:
+    """A database on a server of MongoDB's protocol. Rows become documents, ids and references ObjectIds."""
+
+    kind: Kind = "mongo"
+    tick = timedelta(milliseconds=1)
+
+    def __init__(self, server: Secantus, name: str) -> None:
+        self.server = server
+        self.name = name
+
+    def settings(self, **others: Any) -> Settings:
+        server = self.server
+        address = {"db_host": HOST, "db_port": server.port, "db_user": server.user, "db_pass": server.password}
+        return settings(**{"db_type": "mongo", "db_name": self.name, **address, **others})
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[AsyncDatabase[Row]]:
+        """Connect with pymongo; gives the database."""
+        async with mongo_client(self.server) as client:
+            yield client[self.name]
+
+    async def insert(self, table: str, *rows: Row) -> None:
+        async with self.connected() as database:
+            await database[COLLECTIONS[table]].insert_many([_for_mongo(row) for row in rows])
+
+    async def update(self, table: str, id_: str, **values: Any) -> None:
+        async with self.connected() as database:
+            done = await database[COLLECTIONS[table]].update_one({"_id": ObjectId(id_)}, {"$set": _for_mongo(values)})
+            assert done.matched_count == 1
+
+    async def delete(self, table: str, id_: str) -> None:
+        async with self.connected() as database:
+            done = await database[COLLECTIONS[table]].delete_one({"_id": ObjectId(id_)})
+            assert done.deleted_count == 1
+
+    async def execute(self, sql: str) -> None:
+        raise NotImplementedError(sql)
+
+    async def ids(self, where: str = "true") -> list[str]:
+        assert where == "true"
+        async with self.connected() as database:
+            return [str(document["_id"]) async for document in database["monitor"].find().sort("_id", 1)]
+
+
 def settings(**values: Any) -> Settings:
     """Return settings made of these alone where given; no `.env` file is read."""
     return Settings(_env_file=None, **values)  # type: ignore[call-arg]
@@ -264,14 +326,85 @@ async def mysql_copy(server: MySQLServer, *, rows: bool) -> AsyncIterator[MySqlD
             await cursor.execute(f"DROP DATABASE {database.name}")
 
 
+@asynccontextmanager
+async def mongo_copy(server: Secantus, *, rows: bool) -> AsyncIterator[MongoDatabase]:
+    """Make a database with Peekaping's index, and the recorded documents, for the time of the block.
+
+    In it, new ids have MongoDB's form.
+    """
+    database = MongoDatabase(server, f"peekaping_{uuid.uuid4().hex[:12]}")
+    async with mongo_client(server) as client:
+        try:
+            await client[database.name]["heartbeat"].create_index([("monitor_id", 1), ("time", -1)])
+            if rows:
+                for collection, documents in recorded_documents().items():
+                    await client[database.name][collection].insert_many(documents)
+            with _ids_are("mongo"):
+                yield database
+        finally:
+            await client.drop_database(database.name)
+
+
+@asynccontextmanager
+async def mongo_client(server: Secantus) -> AsyncIterator[AsyncMongoClient[Row]]:
+    """Connect to a server as one who may do all."""
+    login = {"username": server.user, "password": server.password}
+    async with AsyncMongoClient[Row](HOST, server.port, authSource="admin", **login) as client:  # type: ignore[arg-type]
+        yield client
+
+
+def recorded_documents() -> dict[str, list[Row]]:
+    """Return the documents of the recorded cases on MongoDB, by collection."""
+    recorded = json.loads(RECORDED_TASKS.read_text(encoding="utf-8"))
+    cases = [case["rows"] for case in recorded["cases"] if case["database"] == "mongo"]
+    found: dict[str, dict[str, Row]] = {name: {} for name in COLLECTIONS.values()}
+    absent = [case["monitor"] for case in recorded["absent"] if case["database"] == "mongo"]
+    for case in [*cases, *({"monitor": monitor} for monitor in absent)]:
+        monitor = case["monitor"]
+        for collection, documents in (
+            ("monitor", [monitor]),
+            ("proxies", [case.get("proxy")]),
+            ("heartbeat", [case.get("newest_heartbeat")]),
+            ("maintenance", case.get("maintenances", [])),
+        ):
+            found[collection] |= {json.dumps(one["_id"]): one for one in documents if one}
+        for one in case.get("maintenances", []):
+            link = {"monitor_id": monitor["_id"], "maintenance_id": one["_id"]}
+            found["monitor_maintenance"][json.dumps(link)] = link
+    return {
+        name: [json_util.loads(json.dumps(one)) for one in documents.values()]
+        for name, documents in found.items()
+        if documents
+    }
+
+
+_id_forms: list[Kind] = []
+"""The kinds of the databases that are open; the last one's form is that of new ids."""
+
+
+@contextlib.contextmanager
+def _ids_are(kind: Kind) -> Iterator[None]:
+    _id_forms.append(kind)
+    try:
+        yield
+    finally:
+        _id_forms.pop()
+
+
 def new_id() -> str:
-    """Return an id as Peekaping makes them."""
-    return str(uuid.uuid4())
+    """Return an id as Peekaping makes them in the database of this test."""
+    return str(ObjectId()) if "mongo" in _id_forms[-1:] else str(uuid.uuid4())
 
 
 def numbered_id(number: int) -> str:
     """Return an id that stands for a number, in the order of numbers."""
-    return str(uuid.UUID(int=number))
+    return f"{number:024x}" if "mongo" in _id_forms[-1:] else str(uuid.UUID(int=number))
+
+
+def stored(database: Database, instant: datetime) -> datetime:
+    """Return an instant as the database keeps it."""
+    tick = database.tick
+    return instant - (instant - datetime(2000, 1, 1, tzinfo=UTC)) % tick
 
 
 def monitor_row(**values: Any) -> Row:
@@ -442,6 +575,14 @@ def _from_fixture(table: str, column: str, value: object) -> object:
         return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
     # A bare number, as SQLite keeps it.
     return repr(value) if column == "config" and isinstance(value, int | float) else value
+
+
+def _for_mongo(row: Row) -> Row:
+    document = {"_id" if column == "id" else column: value for column, value in row.items()}
+    for reference in ("_id", "monitor_id", "maintenance_id", "proxy_id"):
+        if ObjectId.is_valid(document.get(reference)):
+            document[reference] = ObjectId(document[reference])
+    return document
 
 
 def _for_mysql(value: object) -> object:

@@ -90,9 +90,13 @@ class ServerProcess(ABC):
     def _runner(self) -> tuple[int, int]:
         """Return the user and group to run as: most servers refuse to run as root."""
         if os.geteuid() != 0:
-            return os.geteuid(), os.getegid()
+            return self._ourselves()
         nobody = pwd.getpwnam("nobody")
         return nobody.pw_uid, nobody.pw_gid
+
+    @staticmethod
+    def _ourselves() -> tuple[int, int]:
+        return os.geteuid(), os.getegid()
 
     @property
     def port(self) -> int:

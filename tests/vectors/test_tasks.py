@@ -9,6 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from bson import ObjectId
 
 from peekaping_producer.asynq.message import TIMEOUT_MARGIN_S
 from peekaping_producer.asynq.task_message_pb2 import TaskMessage
@@ -19,14 +20,16 @@ from peekaping_producer.catalog.reading import Reading
 from peekaping_producer.monitor import Heartbeat, Maintenance, Monitor, MonitorId, Proxy, Snapshot
 from peekaping_producer.plan import Plan, plan
 from peekaping_producer.schedule.store import Claim, Claimed, Drop, Enqueue
-from support.databases import postgres_copy, sqlite_copy
+from support.databases import COLLECTIONS, MongoDatabase, mongo_copy, postgres_copy, sqlite_copy
 from support.postgres import Postgres
+from support.secantus import Secantus
 from vectors.vectors import load
 
 VECTORS = load("tasks")
-SQL = ("sqlite", "postgres")
-CASES: list[dict[str, Any]] = [case for case in VECTORS["cases"] if case["database"] in SQL]
-ABSENT: list[dict[str, Any]] = [case for case in VECTORS["absent"] if case["database"] in SQL]
+CASES: list[dict[str, Any]] = VECTORS["cases"]
+ABSENT: list[dict[str, Any]] = VECTORS["absent"]
+MONGO_CASES = [case for case in CASES if case["database"] == "mongo"]
+SQL_CASES = [case for case in CASES if case["database"] != "mongo"]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 each_case = pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
@@ -52,8 +55,26 @@ def postgres_reading(postgres_server: Postgres) -> FixtureReading:
 
 
 @pytest.fixture(scope="session")
-def fixture_readings(sqlite_reading: FixtureReading, postgres_reading: FixtureReading) -> dict[str, FixtureReading]:
-    return {"sqlite": sqlite_reading, "postgres": postgres_reading}
+def mongo_reading(mongo_server: Secantus) -> FixtureReading:
+    return asyncio.run(_read_mongo(mongo_server, as_hex=False))
+
+
+@pytest.fixture(scope="session")
+def mongo_hex_reading(mongo_server: Secantus) -> FixtureReading:
+    return asyncio.run(_read_mongo(mongo_server, as_hex=True))
+
+
+@pytest.fixture(scope="session")
+def fixture_readings(
+    sqlite_reading: FixtureReading, postgres_reading: FixtureReading, mongo_reading: FixtureReading
+) -> dict[str, FixtureReading]:
+    return {"sqlite": sqlite_reading, "postgres": postgres_reading, "mongo": mongo_reading}
+
+
+@pytest.mark.parametrize("case", MONGO_CASES, ids=[case["id"] for case in MONGO_CASES])
+def test_ids_and_references_may_be_text(case: dict[str, Any], mongo_hex_reading: FixtureReading) -> None:
+    _assert_recorded_task(case, mongo_hex_reading.reading)
+    assert _monitor_id(case["rows"]["monitor"]) in mongo_hex_reading.active
 
 
 @each_case
@@ -69,7 +90,7 @@ def test_the_fixture_database_gives_the_recorded_task(
     assert id_ in read.active
 
 
-@each_case
+@pytest.mark.parametrize("case", SQL_CASES, ids=[case["id"] for case in SQL_CASES])
 def test_the_recorded_rows_give_the_recorded_task(case: dict[str, Any]) -> None:
     snapshot = _snapshot(case)
 
@@ -90,7 +111,8 @@ def test_a_monitor_recorded_as_absent_gets_no_task(
 
 
 def test_the_vectors_are_there() -> None:
-    assert len({case["id"] for case in CASES}) == len(CASES) >= 161
+    assert len({case["id"] for case in CASES}) == len(CASES) >= 177
+    assert len(CASES) - len(SQL_CASES) >= 16
     assert len({case["id"] for case in ABSENT}) == len(ABSENT) >= 6
 
 
@@ -130,7 +152,7 @@ def _unix_ms(text: str) -> int:
 
 
 def _monitor_id(monitor: dict[str, Any]) -> MonitorId:
-    return MonitorId(monitor["id"])
+    return MonitorId(monitor["_id"]["$oid"] if "_id" in monitor else monitor["id"])
 
 
 async def _read_sqlite(folder: Path) -> FixtureReading:
@@ -140,6 +162,28 @@ async def _read_sqlite(folder: Path) -> FixtureReading:
 async def _read_postgres(server: Postgres) -> FixtureReading:
     async with postgres_copy(server, rows=True) as database:
         return await _read(open_catalog(database.settings(), connections=1, timeout_s=30), "postgres")
+
+
+async def _read_mongo(server: Secantus, *, as_hex: bool) -> FixtureReading:
+    async with mongo_copy(server, rows=True) as database:
+        if as_hex:
+            await _write_ids_as_hex(database)
+        return await _read(open_catalog(database.settings(), connections=1, timeout_s=30), "mongo")
+
+
+async def _write_ids_as_hex(database: MongoDatabase) -> None:
+    """Turn every id and reference from an ObjectId into its hex."""
+    async with database.connected() as collections:
+        for name in COLLECTIONS.values():
+            documents = await collections[name].find().to_list()
+            await collections[name].delete_many({})
+            if documents:
+                await collections[name].insert_many(
+                    [
+                        {field: str(value) if isinstance(value, ObjectId) else value for field, value in one.items()}
+                        for one in documents
+                    ]
+                )
 
 
 async def _read(catalog: Catalog, database: str) -> FixtureReading:

@@ -6,7 +6,6 @@ from typing import Protocol
 
 from peekaping_producer.catalog.reading import Changes, Page, Reading
 from peekaping_producer.config import DbType, Settings
-from peekaping_producer.errors import ConfigurationError
 from peekaping_producer.monitor import MonitorId
 
 
@@ -42,7 +41,9 @@ def open_catalog(settings: Settings, *, connections: int, timeout_s: float) -> C
     """
     # Only the driver that is needed is imported: each takes a good part of the time to start.
     if settings.db_type is DbType.MONGO:
-        raise ConfigurationError("DB_TYPE is 'mongo': not yet supported")
+        from peekaping_producer.catalog.mongo import MongoCatalog  # noqa: PLC0415
+
+        return MongoCatalog(settings, connections=connections, timeout_s=timeout_s)
     from peekaping_producer.catalog.sql import SqlCatalog  # noqa: PLC0415
 
     return SqlCatalog(settings, connections=connections, timeout_s=timeout_s)

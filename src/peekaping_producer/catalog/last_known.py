@@ -92,6 +92,11 @@ class LastKnown:
                 put_off[id_] = NOT_KNOWN
         return Reading(found, {}, put_off, from_copy=True, age_s=now_s - oldest_s)
 
+    def interval_s(self, id_: MonitorId) -> int | None:
+        """Return the interval that a monitor had when it was read last; None where that is not known."""
+        entry = self._entries.get(id_)
+        return _known(id_, entry)[1].monitor.interval if entry else None
+
     def _put(self, id_: MonitorId, entry: bytes | None) -> None:
         """Replace the entry of a monitor, as the newest one; None removes it."""
         before = self._entries.pop(id_, None)

@@ -90,7 +90,7 @@ def _next_run_until(cadence: Cadence, before: Run | None, began_ms: int, to_ms: 
     until_ms = from_ms + period_ms
     if before:
         if lateness_ms(cadence, from_ms) + _SETTLE_WITHIN_MS >= period_ms / 2:
-            until_ms = from_ms + period_ms * 3 // 2
+            until_ms = from_ms + period_ms * 3 // 2 + _SETTLE_WITHIN_MS
         if before.busy_until_ms > cadence.next_slot(from_ms):
             until_ms = max(until_ms, before.busy_until_ms + period_ms * 3 // 2)
     for flush_ms in incidents.flushes_ms:

@@ -60,6 +60,7 @@ class Election:
                 lost = await self._extended(term)
                 term.ended.set()
         finally:
+            term.ended.set()
             self._node.presence.lead(leading=False)
         if lost:
             self._node.log.warning("leadership lost", reason=lost)
@@ -74,7 +75,7 @@ class Election:
                 lost = await self._terms.extend(term)
             except Unavailable as error:
                 self._node.failed(error)
-                every_s = self._timing.retry_first_s
+                every_s = min(self._timing.retry_first_s, max(0.0, term.lasts_until_s - time.monotonic()))
             else:
                 self._node.redis.worked()
                 if lost:

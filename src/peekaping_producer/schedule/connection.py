@@ -27,7 +27,8 @@ def open_redis(settings: Settings, timeout_s: float) -> Redis:
         port=settings.redis_port,
         db=settings.redis_db,
         password=settings.redis_password.get_secret_value() if settings.redis_password else None,
-        socket_timeout=timeout_s,
+        # Every call is bounded by `answered`; redis-py's own bound may swallow a cancellation on Python 3.11.
+        socket_timeout=None,
         socket_connect_timeout=timeout_s,
         retry=Retry(NoBackoff(), 0),
         # Monitor ids that are no text must come back to Redis as they came from it.

@@ -2,7 +2,7 @@
 -- KEYS  1 due ZSET  2 lease ZSET  3 leader STRING  4 tombstones ZSET
 -- ARGV  1 node id  2 channel of signals  3 soon_ms, what is due within that is told to all nodes
 --       then five for each id: id, period_ms, phase_ms, "now" (due at once where it is in neither set) or "",
---       "edited" (its row was changed by a person) or ""
+--       "edited" (its row was changed by a person), "period" (its period too, as is known) or ""
 -- Returns one of added, moved, revoked, kept for each id; nothing at all when the node does not lead.
 -- Keeps invariants 5 (claimed and overdue ones stay, unless the claim may have read the row before its edit; one due on
 -- another grid, or later than 1.5 periods from now, moves to its first slot ≥ now + period / 2) and 9 (fence).
@@ -21,12 +21,14 @@ end
 local outcomes, soonest_ms, ids = {}, math.huge, {}
 for i = 4, #ARGV, 5 do
   local id, period_ms, phase_ms, edited = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), ARGV[i + 4] ~= ''
+  local half_ms = math.floor(period_ms / 2)
   local outcome, to_ms = 'kept', nil
   local due_ms = tonumber(redis.call('ZSCORE', KEYS[1], id) or nil)
   if due_ms then
-    local regrid = edited and due_ms > now_ms and not on_grid(due_ms, period_ms, phase_ms)
-    if regrid or due_ms > now_ms + period_ms * 1.5 then
-      outcome, to_ms = 'moved', slot_from(now_ms + math.floor(period_ms / 2), period_ms, phase_ms)
+    local regrid = edited and not on_grid(due_ms, period_ms, phase_ms)
+      or ARGV[i + 4] == 'period' and due_ms < now_ms + half_ms
+    if due_ms > now_ms and regrid or due_ms > now_ms + period_ms * 1.5 then
+      outcome, to_ms = 'moved', slot_from(now_ms + half_ms, period_ms, phase_ms)
     end
   elseif not redis.call('ZSCORE', KEYS[2], id) then
     outcome, to_ms = 'added', ARGV[i + 3] == 'now' and as_score(now_ms) or slot_from(now_ms, period_ms, phase_ms)

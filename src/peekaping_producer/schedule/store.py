@@ -37,6 +37,7 @@ _TASK_ID_PREFIX = task_id(MonitorId(""))
 _TASK_KEY_PREFIX = asynq.TASK + _TASK_ID_PREFIX
 SHORT_LIST = 1_000
 """A pending list up to here is searched by settle whenever that helps (task.lua)."""
+_EDITED = {(False, False): "", (True, False): "edited", (True, True): "period", (False, True): "period"}
 _CLOCKS_DIFFER_NS = 60_000_000_000
 
 
@@ -142,6 +143,8 @@ class Entry(Struct, frozen=True):
     """Due at once where it is in neither set, instead of at its next slot."""
     edited: bool = False
     """A person has changed its row: a claim that may have read it before is revoked."""
+    period_changed: bool = False
+    """Its period too, as is known: its due time may be a slot of the old grid and of the new."""
 
 
 Placement = Literal["added", "moved", "revoked", "kept"]
@@ -249,7 +252,7 @@ class Schedule:
         args: list[str | int] = [node_id, SIGNALS, int(self._timing.claim_wait_s * 1000)]
         for entry in entries:
             args += (entry.id, entry.cadence.period_ms, entry.cadence.phase_ms)
-            args += ("now" if entry.at_once else "", "edited" if entry.edited else "")
+            args += ("now" if entry.at_once else "", _EDITED[entry.edited, entry.period_changed])
         async with answered(self._timing.redis_timeout_s):
             reply = await self._schedule(keys=(DUE, LEASE, LEADER, REMOVED), args=args)
         return [cast("Placement", _text(part)) for part in cast("list[bytes]", _led(reply))]

@@ -1,0 +1,238 @@
+"""The catalogue in MongoDB: one query per collection and batch. Ids and references are ObjectIds, or their hex."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from bson import ObjectId
+
+from peekaping_producer.catalog import rows
+from peekaping_producer.catalog.assembly import maintenances_of, monitors_of, page_of, reading_of
+from peekaping_producer.catalog.mongo_connection import (
+    CONNECT_TIMEOUT_S,
+    TOLERANT,
+    Document,
+    answered,
+    open_client,
+    operators_mend,
+)
+from peekaping_producer.catalog.reading import Changes, Page, Reading, is_object_id
+from peekaping_producer.config import Settings
+from peekaping_producer.errors import ConfigurationError, Unavailable
+from peekaping_producer.monitor import Heartbeat, Maintenance, Monitor, MonitorId, Proxy
+
+NO_OBJECT_ID = "id is no ObjectId"
+COLLECTIONS = ("monitor", "proxies", "maintenance", "monitor_maintenance", "heartbeat")
+MOST_STRAYS = 100
+
+_TEXTS_AND_FLAGS = {"name": "", "type": "", "protocol": "", "host": "", "active": False, "auth": False}
+_HEARTBEAT_FLAGS = {"important": False, "notified": False}
+_NUMBERS = ("interval", "timeout", "max_retries", "retry_interval", "resend_interval", "port", "status")
+ZEROES: Mapping[str, Any] = {**_TEXTS_AND_FLAGS, **_HEARTBEAT_FLAGS, **dict.fromkeys(_NUMBERS, 0)}
+"""What a field that is missing or null reads as, as it does in Peekaping's own services."""
+
+_ACTIVE = {"$nin": [False, None]}
+_HEX = "^[0-9a-f]{24}$"
+_SCHEDULABLE = ("id", "interval", "created_at", "updated_at", "active")
+_NEWEST = [{"$sort": {"monitor_id": 1, "time": -1}}, {"$limit": 1}]
+"""The order of the index of `heartbeat`, so that one entry of it is read for each monitor."""
+
+
+class MongoCatalog:
+    """Reads monitors and what belongs to them. Every read raises Unavailable when it did not succeed whole."""
+
+    def __init__(self, settings: Settings, *, connections: int, timeout_s: float) -> None:
+        """Prepare a pool of at most `connections`; each read may take `timeout_s`.
+
+        Raises ConfigurationError for a DB_HOST that can't be one.
+        """
+        self._settings = settings
+        self._timeout_s = timeout_s
+        self._client = open_client(settings, connections, timeout_s)
+        self._database = self._client.get_database(settings.db_name, codec_options=TOLERANT)
+
+    async def check(self) -> None:
+        """Make sure that the database answers and is Peekaping's.
+
+        Raises Unavailable while it does not answer, ConfigurationError where only a person can mend it.
+        """
+        try:
+            async with answered(CONNECT_TIMEOUT_S):
+                for name in COLLECTIONS:
+                    await self._database[name].find_one({}, {"_id": True})
+                present = await self._database.list_collection_names(nameOnly=True, authorizedCollections=True)
+                sample = await self._database["monitor"].find_one({}, {"interval": True, "type": True})
+        except Unavailable as error:
+            mend = operators_mend(error)
+            if mend:
+                raise mend from error
+            where = f"DB_HOST {self._settings.db_host!r}, DB_PORT {self._settings.db_port}"
+            raise Unavailable("database", f"{where}: {error.reason}") from error
+        missing = _missing(present, sample)
+        if missing:
+            raise ConfigurationError(
+                f"DB_NAME is {self._settings.db_name!r}: not a database of Peekaping 0.0.46, it lacks "
+                f"{', '.join(missing)}. Name the right one, or let Peekaping's server start first"
+            )
+
+    async def read(self, ids: Sequence[MonitorId]) -> Reading:
+        """Read monitors by their ids, with proxies, active maintenances and (for push) newest heartbeats."""
+        aside: dict[MonitorId, str] = {id_: NO_OBJECT_ID for id_ in ids if not is_object_id(id_)}
+        asked = [id_ for id_ in ids if id_ not in aside]
+        if not asked:
+            return Reading({}, aside)
+        async with answered(self._timeout_s):
+            documents = await self._find("monitor", _among("_id", asked), Monitor.__struct_fields__)
+            monitors = monitors_of(_rows(documents, Monitor.__struct_fields__), set(asked), aside)
+            proxy_ids = {m.proxy_id for m in monitors.values() if m.proxy_id and is_object_id(m.proxy_id)}
+            proxies = await self._find("proxies", _among("_id", proxy_ids), Proxy.__struct_fields__)
+            maintenances = await self._maintenances(monitors)
+            heartbeats = await self._newest_heartbeats([m.id for m in monitors.values() if m.type == "push"])
+        return reading_of(
+            monitors,
+            _rows(proxies, Proxy.__struct_fields__),
+            maintenances_of(maintenances),
+            _rows(heartbeats, Heartbeat.__struct_fields__),
+            aside,
+        )
+
+    async def active(self, after: MonitorId | None, limit: int) -> Page:
+        """Read a page of at most `limit` active monitors whose ids come behind `after`."""
+        async with answered(self._timeout_s):
+            documents, next_after = await self._page({"active": _ACTIVE}, after, limit, _SCHEDULABLE)
+            strays = await self._strays() if after is None else ()
+        page = page_of(_rows(documents, _SCHEDULABLE), next_after)
+        page.aside.update((str(stray["_id"]), NO_OBJECT_ID) for stray in strays)
+        return page
+
+    async def active_of(self, ids: Sequence[MonitorId]) -> Page:
+        """Read those of these monitors that are active; any other is inactive, or has no row."""
+        asked = [id_ for id_ in ids if is_object_id(id_)]
+        async with answered(self._timeout_s):
+            documents = await self._find("monitor", {**_among("_id", asked), "active": _ACTIVE}, _SCHEDULABLE)
+        return page_of(_rows(documents, _SCHEDULABLE), None)
+
+    async def changed(self, since: datetime, after: MonitorId | None, limit: int) -> Changes:
+        """Read a page of at most `limit` monitors changed at or after `since`, whose ids come behind `after`."""
+        columns = ("id", "updated_at")
+        async with answered(self._timeout_s):
+            # Dates have milliseconds, and the driver cuts off the rest.
+            documents, next_after = await self._page(
+                {"updated_at": {"$gte": since.astimezone(UTC)}}, after, limit, columns
+            )
+        fetched = list(_rows(documents, columns))
+        times = [time for row in fetched if (time := rows.instant_or_none(row[1]))]
+        return Changes(tuple(row[0] for row in fetched), max(times, default=None), next_after)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
+    async def _find(
+        self, collection: str, filter_: Document, columns: Iterable[str], sort: str | None = None, limit: int = 0
+    ) -> list[Document]:
+        """Read documents whole or not at all, in one reply where it can hold them."""
+        cursor = self._database[collection].find(
+            filter_,
+            [_field(column) for column in columns],
+            sort=[(sort, 1)] if sort else None,
+            limit=limit,
+            batch_size=100_000,
+            max_time_ms=int(self._timeout_s * 1000),
+        )
+        return await cursor.to_list()
+
+    async def _page(
+        self, filter_: Document, after: MonitorId | None, limit: int, columns: Sequence[str]
+    ) -> tuple[list[Document], MonitorId | None]:
+        """Read monitors in the order of their ids' hex, whichever of the two types each id has."""
+        ranges: tuple[Document, Document] = (
+            {"$regex": _HEX, "$gt": after or ""},
+            {"$gt": ObjectId(after)} if after else {"$type": "objectId"},
+        )
+        found = {
+            str(document["_id"]): document
+            for range_ in ranges
+            for document in await self._find("monitor", {**filter_, "_id": range_}, columns, "_id", limit)
+        }
+        ids = sorted(found)[:limit]
+        return [found[id_] for id_ in ids], MonitorId(ids[-1]) if len(ids) == limit else None
+
+    async def _strays(self) -> list[Document]:
+        """Read some active monitors that no page holds."""
+        proper = [{"_id": {"$type": "objectId"}}, {"_id": {"$regex": _HEX}}]
+        return await self._find("monitor", {"active": _ACTIVE, "$nor": proper}, ("id",), limit=MOST_STRAYS)
+
+    async def _maintenances(self, ids: Iterable[MonitorId]) -> list[rows.Row]:
+        """Read the active maintenances of monitors: each a monitor's id, and the maintenance's columns."""
+        columns = Maintenance.__struct_fields__
+        links = await self._find("monitor_maintenance", _among("monitor_id", ids), ("monitor_id", "maintenance_id"))
+        linked = {hex_ for link in links if is_object_id(hex_ := str(link.get("maintenance_id")))}
+        documents = await self._find("maintenance", {**_among("_id", linked), "active": True}, columns)
+        active = {row[0]: row for row in _rows(documents, columns)}
+        return [
+            (str(link["monitor_id"]), *active[maintenance_id])
+            for link in links
+            if (maintenance_id := str(link.get("maintenance_id"))) in active
+        ]
+
+    async def _newest_heartbeats(self, ids: Sequence[MonitorId]) -> list[Document]:
+        """Read the newest heartbeat of each of these monitors, the older ones of each first."""
+        if not ids:
+            return []
+        reference: Document = {"from": "heartbeat", "foreignField": "monitor_id", "pipeline": _NEWEST}
+        to_object_id = {"$convert": {"input": "$_id", "to": "objectId", "onError": None}}
+        cursor = await self._database["monitor"].aggregate(
+            [
+                {"$match": _among("_id", ids)},
+                {"$project": {"object_id": to_object_id, "hex": {"$toString": "$_id"}}},
+                {"$lookup": {**reference, "localField": "object_id", "as": "by_object_id"}},
+                {"$lookup": {**reference, "localField": "hex", "as": "by_hex"}},
+            ],
+            batchSize=100_000,
+            maxTimeMS=int(self._timeout_s * 1000),
+        )
+        beats = [
+            beat for document in await cursor.to_list() for beat in (*document["by_object_id"], *document["by_hex"])
+        ]
+        return sorted(beats, key=_instant_of)
+
+
+def _among(field: str, ids: Iterable[str]) -> Document:
+    """Return the filter for references to these ids, as ObjectId and as text."""
+    texts = list(ids)
+    return {field: {"$in": [*map(ObjectId, texts), *texts]}}
+
+
+def _field(column: str) -> str:
+    return "_id" if column == "id" else column
+
+
+def _rows(documents: Iterable[Document], columns: Sequence[str]) -> Iterable[rows.Row]:
+    """Return each document's fields in the order of the columns."""
+    names = [(_field(column), ZEROES.get(column)) for column in columns]
+    for document in documents:
+        yield [_value(document.get(name), zero) for name, zero in names]
+
+
+def _value(value: object, zero: object) -> object:
+    """Return a value as the SQL drivers would: ids as text, 20.0 as 20, an absent one as its zero."""
+    if value is None:
+        return zero
+    if isinstance(value, ObjectId):
+        return str(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    # An Int64 is an int of its own kind.
+    return int(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _instant_of(beat: Document) -> datetime:
+    return rows.instant_or_none(beat.get("time")) or datetime.min.replace(tzinfo=UTC)
+
+
+def _missing(present: Iterable[str], sample: Document | None) -> list[str]:
+    """Name what is not there. A collection comes into being with its first document, so one is enough."""
+    if not set(COLLECTIONS) & set(present):
+        return [f"collection {name}" for name in COLLECTIONS]
+    return [f"field monitor.{name}" for name in ("interval", "type") if sample is not None and name not in sample]

@@ -1,0 +1,91 @@
+"""The way to MongoDB: its client, and driver errors that say who must act."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote_plus
+
+from bson.codec_options import CodecOptions, DatetimeConversion
+from pymongo import AsyncMongoClient
+from pymongo.errors import ConfigurationError as WrongOption
+from pymongo.errors import InvalidURI, OperationFailure, PyMongoError, ServerSelectionTimeoutError
+
+from peekaping_producer.config import Settings
+from peekaping_producer.errors import ConfigurationError, Unavailable
+
+CONNECT_TIMEOUT_S = 5.0
+Document = dict[str, Any]
+TOLERANT: CodecOptions[Document] = CodecOptions(
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO, unicode_decode_error_handler="surrogateescape"
+)
+"""One date beyond year 9999, or one text that is not UTF-8, must not fail the whole fetch."""
+_OPERATORS_CODES = {
+    13: "DB_USER lacks a right, the role read on DB_NAME is needed",
+    18: "DB_USER or DB_PASS is refused",
+}
+
+
+def open_client(settings: Settings, connections: int, timeout_s: float) -> AsyncMongoClient[Document]:
+    """Return a client with a pool of at most `connections`; nothing is connected yet.
+
+    Raises ConfigurationError for a DB_HOST that can't be one.
+    """
+    timeout_ms = int(timeout_s * 1000)
+    try:
+        return AsyncMongoClient(
+            f"mongodb://{_address(settings)}/",
+            # Named apart from the address, so that no text of an error can hold them.
+            username=settings.db_user,
+            password=settings.db_pass.get_secret_value() if settings.db_pass else None,
+            authSource="admin",
+            appname="peekaping-producer",
+            maxPoolSize=connections,
+            waitQueueTimeoutMS=timeout_ms,
+            # Half, so that a refused connection is told as what it is before the deadline.
+            serverSelectionTimeoutMS=timeout_ms // 2,
+            connectTimeoutMS=int(CONNECT_TIMEOUT_S * 1000),
+            retryReads=False,
+        )
+    except (InvalidURI, WrongOption, ValueError) as error:
+        raise ConfigurationError(f"DB_HOST is {settings.db_host!r}: {_one_line(error)}") from error
+
+
+@asynccontextmanager
+async def answered(timeout_s: float) -> AsyncIterator[None]:
+    """Bound what is inside by `timeout_s`, and raise Unavailable for whatever keeps the database from doing it."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError as error:
+        raise Unavailable("database", f"no answer within {timeout_s:g} s") from error
+    except (PyMongoError, OSError) as error:
+        raise Unavailable("database", _reason(error)) from error
+
+
+def operators_mend(error: Unavailable) -> ConfigurationError | None:
+    """Return the line for an operator where only a person can mend this, None where time can."""
+    cause = error.__cause__
+    advice = _OPERATORS_CODES.get(cause.code or 0) if isinstance(cause, OperationFailure) else None
+    return ConfigurationError(f"{advice} by the database at DB_HOST: {error.reason}") if advice else None
+
+
+def _reason(error: Exception) -> str:
+    """Return an error's reason in one line, without the client's inner state."""
+    if isinstance(error, OperationFailure) and error.details:
+        return _one_line(error.details.get("errmsg") or error)
+    text = _one_line(error)
+    return text.partition(" (configured timeouts")[0] if isinstance(error, ServerSelectionTimeoutError) else text
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split()).removesuffix(".") or type(error).__name__
+
+
+def _address(settings: Settings) -> str:
+    """Return host and port as a URI has them; several hosts with commas are left as they are."""
+    host = settings.db_host or ""
+    if host.startswith("/"):
+        return quote_plus(host)
+    is_ipv6 = host.count(":") > 1 and "," not in host and "[" not in host
+    return f"[{host}]:{settings.db_port}" if is_ipv6 else f"{host}:{settings.db_port}"

@@ -1,0 +1,97 @@
+"""One node's shared things for tests that drive a single loop or duty, with its log lines to look at and wait for."""
+
+import asyncio
+import io
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from msgspec.structs import replace
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from peekaping_producer.config import LogLevel, Mode, ScheduleMode
+from peekaping_producer.embedded import HOST
+from peekaping_producer.leader.term import Term
+from peekaping_producer.node import Node, Stop, make_node
+from peekaping_producer.observe.log import make_logger
+from peekaping_producer.timing import Timing
+from support.leading import LEADING
+from support.producer import Line, until
+
+LONG_S = 3600.0
+"""Longer than any test."""
+
+
+class TestNode:
+    """A node, and what it has logged."""
+
+    __test__ = False
+
+    def __init__(
+        self, timing: Timing | None = None, *, id_: str | None = None, mode: ScheduleMode = ScheduleMode.AUTO
+    ) -> None:
+        self.stop = Stop()
+        self._stream = io.StringIO()
+        log = make_logger(Mode.PROD, LogLevel.DEBUG, "test", self._stream)
+        node = make_node(log, timing or Timing(), self.stop, mode)
+        self.node: Node = replace(node, id=id_) if id_ else node
+
+    @property
+    def lines(self) -> list[Line]:
+        """All lines logged so far."""
+        return [json.loads(line) for line in self._stream.getvalue().splitlines()]
+
+    def logged(self, event: str) -> list[Line]:
+        """Return the lines of one event."""
+        return [line for line in self.lines if line["event"] == event]
+
+    async def until_logged(self, event: str, times: int = 1) -> Line:
+        """Wait until an event has been logged so often; return its last line."""
+        await until(lambda: len(self.logged(event)) >= times, lambda: f"{times} × {event!r}; log: {self.lines}")
+        return self.logged(event)[times - 1]
+
+
+def a_term(node_id: str = LEADING, lasts_s: float = LONG_S) -> Term:
+    """Return a term for a duty that is driven without an election."""
+    return Term(node_id, time.monotonic() + lasts_s)
+
+
+@asynccontextmanager
+async def running(*loops: Awaitable[Any]) -> AsyncIterator[list["asyncio.Task[Any]"]]:
+    """Run loops for the time of the block, then cancel them; one that fails fails the test."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_awaited(loop)) for loop in loops]
+        yield tasks
+        for task in tasks:
+            task.cancel()
+
+
+async def _awaited(loop: Awaitable[Any]) -> Any:
+    return await loop
+
+
+async def until_async(condition: Callable[[], Awaitable[bool]], what: str = "the condition") -> None:
+    """Wait until what must be asked for holds; raises AssertionError if it does not in time."""
+    give_up = time.monotonic() + 20
+    while not await condition():
+        assert time.monotonic() < give_up, f"not within 20 s: {what}"
+        await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def connected(port: int, timeout_s: float = 10) -> AsyncIterator[Redis]:
+    """Connect to a Redis of this machine as the producer does: nothing is tried twice by the client."""
+    async with Redis(
+        host=HOST,
+        port=port,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        retry=Retry(NoBackoff(), 0),
+        encoding_errors="surrogateescape",
+        client_name="test-node",
+    ) as client:
+        yield client
