@@ -666,11 +666,11 @@ async def test_events_out_of_order_end_in_the_state_of_the_database(redis: Redis
 # --- many events, and bad ones
 
 
-async def test_a_burst_of_events_is_read_in_batches(redis: Redis, any_db: Database) -> None:
+async def test_a_burst_of_events_is_read_in_batches(redis: Redis, empty_sqlite_db: SqliteDatabase) -> None:
     count = 10_000
     rows = [monitor_row(id=numbered_id(n)) for n in range(1, count + 1)]
-    await any_db.insert("monitors", *rows)
-    async with leader(redis, any_db) as led, listening(led):
+    await empty_sqlite_db.insert("monitors", *rows)
+    async with leader(redis, empty_sqlite_db) as led, listening(led):
         async with redis.pipeline(transaction=False) as pipe:
             for row in rows:
                 pipe.publish(UPDATED, json.dumps({"type": "monitor.updated", "payload": {"id": row["id"]}}))
