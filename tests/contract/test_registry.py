@@ -29,6 +29,8 @@ INFO = NodeInfo(
     lateness_p50_ms=3,
     lateness_p99_ms=None,
     database_away="no answer within 2 s",
+    checks_from_copy=17,
+    oldest_copy_s=1.5,
     swept={"seen": 7, "seconds": 0.5},
 )
 
@@ -170,13 +172,15 @@ async def test_a_record_tells_what_the_node_has_done_and_what_is_wrong(registry:
     node.tally.count([Outcome.RUNNING, Outcome.LOST, Outcome.RELEASED, Outcome.DROPPED])
     node.tally.late([5] * 99 + [70])
     node.database.failed(Unavailable("database", "no answer within 2 s"))
-    node.presence.swept = Swept(seen=3, added=1, moved=0, removed=2, aside=0, seconds=0.25)
+    node.presence.swept = Swept(seen=3, added=1, moved=0, removed=2, relisted=1, aside=0, seconds=0.25)
     async with running(presence_loop(node, registry, 1)):
         await until_async(lambda: _count(registry, 1))
         (info,) = await registry.nodes()
         assert (info.checks, info.lateness_p50_ms, info.lateness_p99_ms) == (4, 5, 5)
         assert info.database_away == "no answer within 2 s"
-        assert info.swept == {"seen": 3, "added": 1, "moved": 0, "removed": 2, "aside": 0, "seconds": 0.25}
+        assert info.swept == msgspec.to_builtins(node.presence.swept)
+        assert info.swept
+        assert info.swept["removed"] == 2
         node.database.worked()
         await until_async(lambda: _works(registry))
 

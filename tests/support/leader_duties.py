@@ -8,6 +8,7 @@ from datetime import datetime
 from redis.asyncio import Redis
 
 from peekaping_producer.catalog.catalog import Catalog
+from peekaping_producer.catalog.last_known import MB, LastKnown
 from peekaping_producer.catalog.reading import Changes, Page, Reading
 from peekaping_producer.changes import ChangeReader
 from peekaping_producer.events import EventReader
@@ -99,7 +100,8 @@ class Leader:
         self.redis = redis
         self.catalog = WatchedCatalog(catalog)
         self.schedule = Schedule(redis, timing)
-        self.sync = Sync(node, self.schedule, self.catalog)
+        self.copy = LastKnown(MB)
+        self.sync = Sync(node, self.schedule, self.catalog, self.copy)
         self.sweep_wanted = node.stop.bell()
         self.sweeper = Sweeper(node, self.schedule, self.sync, self.sweep_wanted)
         self.changes = ChangeReader(node, self.sync)
