@@ -97,13 +97,8 @@ async def test_a_node_that_leaves_is_gone_at_once(redis: Redis, registry: Regist
 @pytest.mark.parametrize(
     "record",
     [
-        *(b"", b"{", b"null", b"[]", b"{}", b'{"id": 7}', b"\xff", b"[" * 10_000),
-        pytest.param(b'{"id": "\xff"}', marks=pytest.mark.xfail(raises=UnicodeDecodeError)),
-        pytest.param(
-            b'{"unknown": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
-            marks=pytest.mark.xfail(raises=RecursionError),
-            id="deep",
-        ),
+        *(b"", b"{", b"null", b"[]", b"{}", b'{"id": 7}', b"\xff", b"[" * 10_000, b'{"id": "\xff"}'),
+        pytest.param(b'{"unknown": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", id="deep"),
     ],
 )
 async def test_a_record_that_can_t_be_read_is_left_out(redis: Redis, registry: Registry, record: bytes) -> None:
