@@ -11,7 +11,6 @@ from urllib.parse import quote
 
 import aiosqlite
 import asyncpg
-from asyncmy.errors import MySQLError
 from sqlalchemy import URL, AdaptedConnection, AsyncAdaptedQueuePool, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -173,7 +172,8 @@ def is_absent(error: DBAPIError) -> bool:
 def _mysql_code(error: BaseException) -> int:
     """Return the number of an error as MySQL's drivers give it, 0 where there is none."""
     match error.args:
-        case (int(code), str()) if isinstance(error, MySQLError):
+        # By its name: importing the driver would slow the start of all who need another.
+        case (int(code), str()) if type(error).__module__ == "asyncmy.errors":
             return code
     return 0
 

@@ -42,8 +42,8 @@ def open_client(settings: Settings, connections: int, timeout_s: float) -> Async
             appname="peekaping-producer",
             maxPoolSize=connections,
             waitQueueTimeoutMS=timeout_ms,
-            # Half, so that a refused connection is told as what it is before the deadline.
-            serverSelectionTimeoutMS=timeout_ms // 2,
+            # Half of a deadline, so that a refused connection is told as what it is before that.
+            serverSelectionTimeoutMS=min(timeout_ms, int(CONNECT_TIMEOUT_S * 1000)) // 2,
             connectTimeoutMS=int(CONNECT_TIMEOUT_S * 1000),
             retryReads=False,
         )
