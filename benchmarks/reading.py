@@ -1,0 +1,222 @@
+"""`python -m benchmarks.reading`: reading batches of 200 monitors from each kind of database, beside the bare driver.
+
+Each monitor has a proxy and a maintenance; both sides ask for the same rows, in turns. The driver's are dicts or
+tuples, unchecked; the catalogue's are frozen values. Then the newest heartbeats of 500 push monitors among a million
+on Postgres.
+"""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from bson import ObjectId
+from msgspec import Struct
+
+from benchmarks.database import TESTS  # lets `support` be found
+from peekaping_producer.catalog.catalog import open_catalog
+from peekaping_producer.monitor import MonitorId
+from support.databases import (
+    Database,
+    MongoDatabase,
+    MySqlDatabase,
+    PostgresDatabase,
+    SqliteDatabase,
+    link_row,
+    maintenance_row,
+    mongo_copy,
+    monitor_row,
+    mysql_copy,
+    numbered_id,
+    postgres_copy,
+    proxy_row,
+    sqlite_copy,
+)
+from support.mariadb import MariaDB, missing
+from support.postgres import Postgres
+from support.secantus import Secantus
+
+BATCH = 200
+ROUNDS = 60
+MONGO_ROUNDS = 6
+"""The server of MongoDB's protocol is the slow part there, on both sides."""
+HISTORY = 1_000_000
+PUSHED = 500
+assert TESTS
+
+Read = Callable[[list[str]], Awaitable[int]]
+M = "id, name, type, `interval`, timeout, max_retries, retry_interval, resend_interval, active, config, proxy_id"
+QUERIES = (
+    f"SELECT {M} FROM monitors WHERE id",
+    "SELECT id, protocol, host, port, auth, username, password FROM proxies WHERE id",
+    (
+        "SELECT l.monitor_id, m.id, m.strategy, m.start_date_time, m.end_date_time, m.start_time, m.end_time,"
+        " m.interval_day, m.cron, m.timezone, m.duration FROM monitor_maintenances l"
+        " JOIN maintenances m ON l.maintenance_id = m.id WHERE m.active AND l.monitor_id"
+    ),
+)
+"""What the driver reads: monitors, proxies, maintenances."""
+
+
+class Rates(Struct, frozen=True):
+    """Monitors a second, one batch at a time: the medians."""
+
+    kind: str
+    catalog_per_s: float
+    driver_per_s: float
+
+
+async def compare(database: Database, driver: Read, monitors: list[str], rounds: int) -> Rates:
+    """Let both read the same batch in turns."""
+    catalog = open_catalog(database.settings(), connections=1, timeout_s=60)
+    ids = [MonitorId(id_) for id_ in monitors]
+    took: dict[str, list[float]] = {"catalog": [], "driver": []}
+    try:
+        for _ in range(rounds):
+            started_s = time.perf_counter()
+            reading = await catalog.read(ids)
+            took["catalog"].append(time.perf_counter() - started_s)
+            assert len(reading.found) == len(ids)
+            assert all(one.proxy and one.maintenances for one in reading.found.values())
+            started_s = time.perf_counter()
+            assert await driver(monitors) == len(ids)
+            took["driver"].append(time.perf_counter() - started_s)
+    finally:
+        await catalog.close()
+    return Rates(database.kind, *(len(ids) / statistics.median(took[side][2:]) for side in ("catalog", "driver")))
+
+
+async def filled(database: Database) -> list[str]:
+    """Insert a batch of monitors, each with a proxy and a maintenance of its own; return their ids."""
+    numbers = range(1, BATCH + 1)
+    proxies = [proxy_row(id=numbered_id(number)) for number in numbers]
+    maintenances = [maintenance_row(id=numbered_id(number)) for number in numbers]
+    monitors = [monitor_row(id=numbered_id(number), proxy_id=numbered_id(number)) for number in numbers]
+    links = [link_row(numbered_id(number), numbered_id(number)) for number in numbers]
+    await database.insert("proxies", *proxies)
+    await database.insert("maintenances", *maintenances)
+    await database.insert("monitors", *monitors)
+    await database.insert("monitor_maintenances", *links)
+    return [row["id"] for row in monitors]
+
+
+async def on_postgres(database: PostgresDatabase) -> Rates:
+    """Read with asyncpg: an array of ids, and texts."""
+    ids = await filled(database)
+    texts = [query.replace("`", '"').replace("config", "config::text") for query in QUERIES]
+    async with database.connected() as connection:
+
+        async def read(among: list[str]) -> int:
+            found = [await connection.fetch(f"{text} = ANY($1::uuid[])", among) for text in texts]
+            return len(found[0])
+
+        return await compare(database, read, ids, ROUNDS)
+
+
+async def on_mysql(database: MySqlDatabase) -> Rates:
+    """Read with asyncmy: a list of ids in the statement."""
+    ids = await filled(database)
+    async with database.connected() as cursor:
+
+        async def read(among: list[str]) -> int:
+            marks = ", ".join(["%s"] * len(among))
+            found = []
+            for query in QUERIES:
+                await cursor.execute(f"{query} IN ({marks})", among)
+                found.append(await cursor.fetchall())
+            return len(found[0])
+
+        return await compare(database, read, ids, ROUNDS)
+
+
+async def on_sqlite(database: SqliteDatabase) -> Rates:
+    """Read with the standard library, in this thread."""
+    ids = await filled(database)
+    with database.connected() as connection:
+
+        async def read(among: list[str]) -> int:
+            marks = ", ".join("?" * len(among))
+            found = [connection.execute(f"{query} IN ({marks})", among).fetchall() for query in QUERIES]
+            return len(found[0])
+
+        return await compare(database, read, ids, ROUNDS)
+
+
+async def on_mongo(database: MongoDatabase) -> Rates:
+    """Read with pymongo: ObjectIds alone."""
+    ids = await filled(database)
+    async with database.connected() as collections:
+
+        async def found(name: str, field: str, among: list[Any]) -> list[dict[str, Any]]:
+            return await collections[name].find({field: {"$in": among}}, batch_size=1_000).to_list()
+
+        async def read(among: list[str]) -> int:
+            keys = [ObjectId(id_) for id_ in among]
+            monitors = await found("monitor", "_id", keys)
+            await found("proxies", "_id", [monitor["proxy_id"] for monitor in monitors])
+            links = await found("monitor_maintenance", "monitor_id", keys)
+            await found("maintenance", "_id", [link["maintenance_id"] for link in links])
+            return len(monitors)
+
+        return await compare(database, read, ids, MONGO_ROUNDS)
+
+
+async def newest_of_a_million(database: PostgresDatabase) -> float:
+    """Return the median milliseconds that reading 500 push monitors with their newest heartbeats takes."""
+    rows = [monitor_row(id=numbered_id(number), type="push") for number in range(1, PUSHED + 1)]
+    await database.insert("monitors", *rows)
+    await database.execute(
+        "INSERT INTO heartbeats (id, monitor_id, status, msg, time)"
+        " SELECT gen_random_uuid(), m.id, 1, 'OK', timestamp '2026-01-01' + n * interval '1 minute'"
+        f" FROM generate_series(1, {HISTORY // PUSHED}) n, monitors m WHERE m.type = 'push'; ANALYZE"
+    )
+    catalog = open_catalog(database.settings(), connections=1, timeout_s=60)
+    ids = [MonitorId(row["id"]) for row in rows]
+    took: list[float] = []
+    try:
+        for _ in range(30):
+            started_s = time.perf_counter()
+            reading = await catalog.read(ids)
+            took.append(time.perf_counter() - started_s)
+            assert all(one.last_heartbeat for one in reading.found.values())
+    finally:
+        await catalog.close()
+    return statistics.median(took[2:]) * 1000
+
+
+async def measure(folder: Path, servers: ExitStack) -> None:
+    """Measure all, and print a line for each."""
+    async with AsyncExitStack() as stack:
+        postgres = servers.enter_context(Postgres())
+        tell(await on_sqlite(sqlite_copy(folder, rows=False)))
+        tell(await on_postgres(await stack.enter_async_context(postgres_copy(postgres, rows=False))))
+        reason = missing()
+        if reason:
+            print(reason)
+        else:
+            mariadb = servers.enter_context(MariaDB())
+            tell(await on_mysql(await stack.enter_async_context(mysql_copy(mariadb, rows=False))))
+        heartbeats = await stack.enter_async_context(postgres_copy(postgres, rows=False))
+        print(f"newest heartbeats of {PUSHED} among {HISTORY:,}: {await newest_of_a_million(heartbeats):.0f} ms")
+        secantus = servers.enter_context(Secantus())
+        tell(await on_mongo(await stack.enter_async_context(mongo_copy(secantus, rows=False))))
+
+
+def tell(rates: Rates) -> None:
+    """Print one kind's result."""
+    share = rates.catalog_per_s / rates.driver_per_s
+    print(f"{rates.kind:9} catalogue {rates.catalog_per_s:9,.0f}/s  driver {rates.driver_per_s:9,.0f}/s  {share:4.0%}")
+
+
+def main() -> None:
+    """Measure in fresh databases of our own."""
+    with TemporaryDirectory() as folder, ExitStack() as servers:
+        asyncio.run(measure(Path(folder), servers))
+
+
+if __name__ == "__main__":
+    main()
