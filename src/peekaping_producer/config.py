@@ -134,6 +134,9 @@ def _host(value: object) -> object:
     host = value.strip() if isinstance(value, str) else value
     if isinstance(host, str) and ("@" in host or "://" in host or not host.isprintable() or len(host.split()) != 1):
         raise ValueError
+    if isinstance(host, str) and not host.startswith("/"):
+        # What a look-up would stumble over: an empty part, or one of more than 63 characters.
+        host.encode("idna")
     return host
 
 

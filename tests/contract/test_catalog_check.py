@@ -9,11 +9,23 @@ import pytest
 
 from peekaping_producer.config import Settings
 from peekaping_producer.errors import ConfigurationError, Unavailable
-from support.catalogues import all_pages, engine, opened
-from support.databases import SQLITE_FIXTURE, Database, PostgresDatabase, SqliteDatabase, monitor_row, settings
-from support.postgres import GUEST, HOST
+from peekaping_producer.monitor import MonitorId
+from support.catalogues import all_pages, engine, in_order, opened
+from support.databases import (
+    CREATED_AT,
+    SQLITE_FIXTURE,
+    Database,
+    MongoDatabase,
+    MySqlDatabase,
+    ServerDatabase,
+    SqliteDatabase,
+    mongo_client,
+    monitor_row,
+    settings,
+)
+from support.guests import PASSWORD, guest
+from support.postgres import HOST
 
-PASSWORD = "r1ght-p4ss"
 WRONG = "wr0ng-p4ss"
 
 
@@ -42,22 +54,22 @@ async def test_peekapings_own_database_passes(any_fixture_db: Database) -> None:
         await catalog.check()
 
 
-async def test_columns_and_tables_beyond_those_needed_do_no_harm(any_db: Database) -> None:
-    await any_db.execute("ALTER TABLE monitors ADD COLUMN colour TEXT; CREATE TABLE extra (id INTEGER)")
+async def test_columns_and_tables_beyond_those_needed_do_no_harm(any_sql_db: Database) -> None:
+    await any_sql_db.execute("ALTER TABLE monitors ADD COLUMN colour TEXT; CREATE TABLE extra (id INTEGER)")
 
-    async with opened(any_db) as catalog:
+    async with opened(any_sql_db) as catalog:
         await catalog.check()
 
 
-async def test_everything_that_is_missing_is_named_at_once(any_db: Database) -> None:
-    await any_db.execute(
+async def test_everything_that_is_missing_is_named_at_once(any_sql_db: Database) -> None:
+    await any_sql_db.execute(
         "DROP TABLE monitor_maintenances;"
         "ALTER TABLE monitors RENAME COLUMN config TO settings;"
         'ALTER TABLE heartbeats RENAME COLUMN "time" TO at;'
         "ALTER TABLE proxies RENAME COLUMN port TO harbour"
     )
 
-    problem = await refusal(any_db)
+    problem = await refusal(any_sql_db)
 
     for missing in (
         "table monitor_maintenances",
@@ -80,40 +92,69 @@ async def test_a_database_of_something_else_lacks_every_table(tmp_path: Path) ->
         assert f"table {table}" in problem
 
 
-async def test_a_refused_port_is_a_matter_of_time_and_says_where() -> None:
+async def test_an_empty_mongo_database_lacks_every_collection(empty_mongo_db: MongoDatabase) -> None:
+    problem = await refusal(empty_mongo_db.settings(db_name="no_such_database"))
+
+    assert "DB_NAME is 'no_such_database'" in problem
+    assert "collection monitor," in problem
+
+
+async def test_a_mongo_database_without_monitors_yet_passes(empty_mongo_db: MongoDatabase) -> None:
+    async with opened(empty_mongo_db) as catalog:
+        await catalog.check()
+
+
+async def test_a_mongo_database_of_something_else_lacks_fields(empty_mongo_db: MongoDatabase) -> None:
+    async with empty_mongo_db.connected() as collections:
+        await collections["monitor"].insert_one({"brand": "X"})
+
+    assert "field monitor.interval, field monitor.type" in await refusal(empty_mongo_db)
+
+
+each_server = pytest.mark.parametrize("kind", ["postgres", "mysql", "mongo"])
+
+
+@each_server
+async def test_a_refused_port_is_a_matter_of_time_and_says_where(kind: str) -> None:
     with socket.socket() as taken:
         taken.bind((HOST, 0))  # bound, not listening: a connection is refused
         port = taken.getsockname()[1]
-        where = settings(
-            db_type="postgres", db_host=HOST, db_port=port, db_user="user", db_pass=PASSWORD, db_name="peekaping"
-        )
-        reason = await unavailable(where)
+        reason = await unavailable(elsewhere(kind, HOST, port))
 
     assert HOST in reason
     assert str(port) in reason
     assert PASSWORD not in reason
 
 
-async def test_a_host_without_an_address_is_a_matter_of_time() -> None:
-    where = settings(
-        db_type="postgres", db_host="no.such.invalid", db_port=5432, db_user="user", db_pass=PASSWORD, db_name="x"
-    )
-
-    reason = await unavailable(where)
+@each_server
+async def test_a_host_without_an_address_is_a_matter_of_time(kind: str) -> None:
+    reason = await unavailable(elsewhere(kind, "no.such.invalid", 5432))
 
     assert "no.such.invalid" in reason
     assert PASSWORD not in reason
 
 
-async def test_a_refused_login_names_the_variables_and_shows_no_password(postgres_db: PostgresDatabase) -> None:
-    await postgres_db.execute(
-        f"DO $$ BEGIN CREATE ROLE {GUEST} LOGIN PASSWORD '{PASSWORD}';"
-        " EXCEPTION WHEN duplicate_object THEN NULL; END $$;"
-        f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {GUEST}"
-    )
+@pytest.mark.parametrize("host", ["%%%", "[::1", "a,,b", "/no/such.sock", "::1", "x" * 60])
+@each_server
+async def test_a_host_of_any_form_is_told_in_one_line(kind: str, host: str) -> None:
+    try:
+        async with opened(elsewhere(kind, host, 1), timeout_s=0.5) as catalog:
+            await catalog.check()
+    except Unavailable as error:
+        told = error.reason
+    except ConfigurationError as error:
+        (told,) = error.problems
 
-    problem = await refusal(postgres_db.settings(db_user=GUEST, db_pass=WRONG))
-    async with opened(postgres_db.settings(db_user=GUEST, db_pass=PASSWORD)) as catalog:
+    assert "DB_HOST" in told
+    assert "\n" not in told
+    assert PASSWORD not in told
+
+
+async def test_a_refused_login_names_the_variables_and_shows_no_password(server_db: ServerDatabase) -> None:
+    user = await guest(server_db)
+
+    problem = await refusal(server_db.settings(db_user=user, db_pass=WRONG))
+    async with opened(server_db.settings(db_user=user, db_pass=PASSWORD)) as catalog:
         await catalog.check()
 
     assert "DB_USER" in problem
@@ -122,15 +163,67 @@ async def test_a_refused_login_names_the_variables_and_shows_no_password(postgre
     assert WRONG not in problem
 
 
-async def test_an_unknown_user_is_the_operators(postgres_db: PostgresDatabase) -> None:
-    assert "DB_USER" in await refusal(postgres_db.settings(db_user="nobody-known"))
+async def test_an_unknown_user_is_the_operators(server_db: ServerDatabase) -> None:
+    assert "DB_USER" in await refusal(server_db.settings(db_user="nobody-known"))
 
 
-async def test_an_unknown_database_is_the_operators(postgres_db: PostgresDatabase) -> None:
-    problem = await refusal(postgres_db.settings(db_name="no_such_database"))
+async def test_an_unknown_database_is_the_operators(server_db: ServerDatabase) -> None:
+    problem = await refusal(server_db.settings(db_name="no_such_database"))
 
     assert "DB_NAME" in problem
     assert "no_such_database" in problem
+
+
+async def test_a_missing_right_to_read_is_the_operators(server_db: ServerDatabase) -> None:
+    user = await guest(server_db, rights=False)
+
+    problem = await refusal(server_db.settings(db_user=user, db_pass=PASSWORD))
+
+    assert "DB_USER" in problem
+    assert PASSWORD not in problem
+
+
+async def test_one_table_that_may_not_be_read_is_a_missing_right_not_a_missing_table(mysql_db: MySqlDatabase) -> None:
+    user = await guest(mysql_db)
+    await mysql_db.execute(f"REVOKE SELECT ON {mysql_db.name}.heartbeats FROM {user}@'%'")
+
+    problem = await refusal(mysql_db.settings(db_user=user, db_pass=PASSWORD))
+
+    assert "lacks a right" in problem
+    assert "heartbeats" in problem
+
+
+async def test_the_documented_rights_are_enough_for_all_reads(server_db: ServerDatabase) -> None:
+    user = await guest(server_db)
+    ids = [MonitorId(id_) for id_ in await server_db.ids()]
+
+    async with opened(server_db) as by_all, opened(server_db.settings(db_user=user, db_pass=PASSWORD)) as by_guest:
+        await by_guest.check()
+        reading = await by_guest.read(ids)
+        assert in_order(reading) == in_order(await by_all.read(ids))
+        assert await by_guest.active(None, 5) == await by_all.active(None, 5)
+        assert await by_guest.active_of(ids) == await by_all.active_of(ids)
+        assert await by_guest.changed(CREATED_AT, None, 5) == await by_all.changed(CREATED_AT, None, 5)
+
+    assert any(one.proxy for one in reading.found.values())
+    assert any(one.maintenances for one in reading.found.values())
+    assert any(one.last_heartbeat for one in reading.found.values())
+
+
+async def test_a_password_that_mongodb_can_t_have_is_the_operators(mongo_db: MongoDatabase) -> None:
+    problem = await refusal(mongo_db.settings(db_pass="secret \U0001f680"))
+
+    assert "DB_PASS" in problem
+    assert "secret" not in problem
+
+
+@pytest.mark.parametrize("password", ["p@ss:w/o?r#d%41&=+ \\'\"`;$", "ünï 日本", "a" * 100])
+async def test_a_password_may_hold_anything(server_db: ServerDatabase, password: str) -> None:
+    user = await guest(server_db)
+    await set_password(server_db, user, password)
+
+    async with opened(server_db.settings(db_user=user, db_pass=password)) as catalog:
+        await catalog.check()
 
 
 async def test_a_folder_is_no_sqlite_file(tmp_path: Path) -> None:
@@ -203,14 +296,14 @@ async def test_a_path_that_leads_through_a_file_is_told_and_waited_for(sqlite_db
 @pytest.mark.parametrize(
     "statement", ["DELETE FROM monitors", "UPDATE monitors SET name = 'x'", "CREATE TABLE t (i INT)"]
 )
-async def test_the_catalogue_could_not_write_even_if_it_tried(any_db: Database, statement: str) -> None:
-    await any_db.insert("monitors", monitor_row())
+async def test_the_catalogue_could_not_write_even_if_it_tried(any_sql_db: Database, statement: str) -> None:
+    await any_sql_db.insert("monitors", monitor_row())
 
-    async with opened(any_db) as catalog, engine(catalog).connect() as connection:
+    async with opened(any_sql_db) as catalog, engine(catalog).connect() as connection:
         with pytest.raises(Exception, match=r"(?i)read.?only"):
             await connection.exec_driver_sql(statement)
 
-    assert len(await any_db.ids()) == 1
+    assert len(await any_sql_db.ids()) == 1
 
 
 async def test_a_damaged_sqlite_file_is_the_operators(sqlite_db: SqliteDatabase) -> None:
@@ -224,14 +317,19 @@ async def test_a_damaged_sqlite_file_is_the_operators(sqlite_db: SqliteDatabase)
     assert "damaged" in problem
 
 
-async def test_a_missing_right_to_read_is_the_operators(postgres_db: PostgresDatabase) -> None:
-    await postgres_db.execute(
-        f"DO $$ BEGIN CREATE ROLE {GUEST} LOGIN PASSWORD '{PASSWORD}';"
-        " EXCEPTION WHEN duplicate_object THEN NULL; END $$;"
-        f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {GUEST}"
-    )
+def elsewhere(kind: str, host: str, port: int) -> Settings:
+    """Return the settings of a database that is not there."""
+    return settings(db_type=kind, db_host=host, db_port=port, db_user="user", db_pass=PASSWORD, db_name="peekaping")
 
-    problem = await refusal(postgres_db.settings(db_user=GUEST, db_pass=PASSWORD))
 
-    assert "SELECT" in problem
-    assert PASSWORD not in problem
+async def set_password(database: ServerDatabase, user: str, password: str) -> None:
+    """Give a user another password."""
+    if isinstance(database, MongoDatabase):
+        async with mongo_client(database.server) as client:
+            await client.admin.command("updateUser", user, pwd=password)
+    elif isinstance(database, MySqlDatabase):
+        async with database.connected() as cursor:
+            await cursor.execute("SET PASSWORD FOR %s@'%%' = PASSWORD(%s)", [user, password])
+    else:
+        quoted = password.replace("'", "''")
+        await database.execute(f"ALTER ROLE {user} PASSWORD '{quoted}'")

@@ -5,25 +5,32 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pymongo.monitoring
 import pytest
 
 from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.catalog.reading import Reading
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.monitor import MonitorId
-from support.catalogues import all_pages, checked_out, engine, opened
+from support.catalogues import all_pages, checked_out, engine, in_order, opened
+from support.cutting_proxy import cutting_proxy
 from support.databases import (
+    CREATED_AT,
+    MongoDatabase,
+    MySqlDatabase,
     PostgresDatabase,
+    ServerDatabase,
     SqliteDatabase,
     monitor_row,
     new_id,
     numbered_id,
-    postgres_database,
 )
-from support.postgres import Postgres
+from support.server_process import ServerProcess
 
 DEADLINE_S = 0.5
 GRACE_S = 1.0
@@ -48,12 +55,6 @@ while True:
 """
 
 
-@pytest.fixture
-async def own_postgres_db(own_postgres_server: Postgres) -> PostgresDatabase:
-    """Make the fixture on a server of its own, and go with it."""
-    return await postgres_database(own_postgres_server, rows=True)
-
-
 async def assert_unavailable_in_time(catalog: Catalog, ids: list[MonitorId]) -> None:
     """Each kind of reading gives up by the deadline and leaves nothing checked out."""
     for reading in (lambda: catalog.read(ids), lambda: catalog.active(None, 10)):
@@ -64,81 +65,141 @@ async def assert_unavailable_in_time(catalog: Catalog, ids: list[MonitorId]) -> 
         assert checked_out(catalog) == 0
 
 
-async def test_a_stopped_server_is_unavailable_and_works_again_after_its_restart(
-    own_postgres_db: PostgresDatabase,
-) -> None:
-    ids = [MonitorId(id_) for id_ in await own_postgres_db.ids()]
-    async with opened(own_postgres_db, timeout_s=DEADLINE_S) as catalog:
+async def test_a_stopped_server_is_unavailable_and_works_again_after_its_restart(own_server_db: ServerDatabase) -> None:
+    ids = [MonitorId(id_) for id_ in await own_server_db.ids()]
+    server = process_of(own_server_db)
+    async with opened(own_server_db, timeout_s=DEADLINE_S) as catalog:
         before = await catalog.read(ids)
-        own_postgres_db.server.kill()
+        server.kill()
         for _ in range(3):
             await assert_unavailable_in_time(catalog, ids)
-        own_postgres_db.server.restart()
+        server.restart()
         after = await read_within(catalog, ids, seconds=10)
 
-    assert before.found == after.found
-    assert len(after.found) > 50
+    assert in_order(before) == in_order(after)
+    assert len(after.found) > 10
 
 
-async def test_a_frozen_server_is_unavailable_by_the_deadline(own_postgres_db: PostgresDatabase) -> None:
-    ids = [MonitorId(id_) for id_ in await own_postgres_db.ids()]
-    async with opened(own_postgres_db, timeout_s=DEADLINE_S) as catalog:
+async def test_a_frozen_server_is_unavailable_by_the_deadline(own_server_db: ServerDatabase) -> None:
+    ids = [MonitorId(id_) for id_ in await own_server_db.ids()]
+    server = process_of(own_server_db)
+    async with opened(own_server_db, timeout_s=DEADLINE_S) as catalog:
         await catalog.check()
-        own_postgres_db.server.pause()
+        server.pause()
         await assert_unavailable_in_time(catalog, ids)
-        own_postgres_db.server.resume()
+        server.resume()
         after = await read_within(catalog, ids, seconds=10)
 
-    assert len(after.found) > 50
+    assert len(after.found) > 10
 
 
-async def test_a_slow_statement_is_unavailable_by_the_deadline(postgres_db: PostgresDatabase) -> None:
-    ids = [MonitorId(id_) for id_ in await postgres_db.ids()]
-    async with opened(postgres_db, timeout_s=DEADLINE_S) as catalog:
-        async with postgres_db.connected() as holder, holder.transaction():
-            await holder.execute("LOCK TABLE monitors IN ACCESS EXCLUSIVE MODE")
-            await assert_unavailable_in_time(catalog, ids)
-        after = await read_within(catalog, ids, seconds=10)
-
-    assert len(after.found) > 50
-
-
-async def test_a_slow_statement_does_not_go_on_in_the_server(postgres_db: PostgresDatabase) -> None:
-    ids = [MonitorId(id_) for id_ in await postgres_db.ids()]
+async def test_a_connection_that_dies_in_the_middle_of_an_answer_raises(
+    server_db: ServerDatabase,
+) -> None:
+    ids = [MonitorId(id_) for id_ in await server_db.ids()]
     async with (
-        opened(postgres_db, timeout_s=DEADLINE_S) as catalog,
-        postgres_db.connected() as observer,
-        postgres_db.connected() as holder,
-        holder.transaction(),
+        cutting_proxy(server_db.server.port) as proxy,
+        opened(server_db.settings(db_port=proxy.port), connections=1) as catalog,
     ):
-        await holder.execute("LOCK TABLE monitors IN ACCESS EXCLUSIVE MODE")
-        await assert_unavailable_in_time(catalog, ids)
-        await until_no_statement_runs(observer)
-
-
-async def test_a_batch_cancelled_in_the_middle_leaves_no_connection_behind(postgres_db: PostgresDatabase) -> None:
-    async with (
-        opened(postgres_db, connections=1) as catalog,
-        postgres_db.connected() as observer,
-        postgres_db.connected() as holder,
-    ):
-        async with holder.transaction():
-            await holder.execute("LOCK TABLE monitors IN ACCESS EXCLUSIVE MODE")
-            reading = asyncio.create_task(catalog.active(None, 10))
-            await until_a_statement_waits(observer)
-            reading.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await reading
+        whole = in_order(await catalog.read(ids))
+        for bytes_passed in (0, 1, 30, 100, 1_000, 3_000):
+            proxy.cut_after(bytes_passed)
+            with pytest.raises(Unavailable):
+                await read_until_it_fails(catalog, ids)
             assert checked_out(catalog) == 0
+            assert in_order(await read_within(catalog, ids, seconds=10)) == whole
+
+
+async def test_a_page_cut_in_the_middle_raises(server_db: ServerDatabase) -> None:
+    async with (
+        cutting_proxy(server_db.server.port) as proxy,
+        opened(server_db.settings(db_port=proxy.port), connections=1) as catalog,
+    ):
+        await catalog.active(None, 1_000)
+        proxy.cut_after(200)
+        with pytest.raises(Unavailable):
+            await catalog.active(None, 1_000)
+
+
+async def test_an_answer_that_is_held_back_is_unavailable_by_the_deadline(server_db: ServerDatabase) -> None:
+    ids = [MonitorId(id_) for id_ in await server_db.ids()]
+    async with (
+        cutting_proxy(server_db.server.port) as proxy,
+        opened(server_db.settings(db_port=proxy.port), timeout_s=DEADLINE_S) as catalog,
+    ):
+        await catalog.check()
+        proxy.stall()
+        await assert_unavailable_in_time(catalog, ids)
+        proxy.flow()
+        after = await read_within(catalog, ids, seconds=10)
+
+    assert len(after.found) > 10
+
+
+async def test_a_batch_cancelled_in_the_middle_leaves_no_connection_behind(server_db: ServerDatabase) -> None:
+    async with (
+        cutting_proxy(server_db.server.port) as proxy,
+        opened(server_db.settings(db_port=proxy.port), connections=1) as catalog,
+    ):
+        await catalog.check()
+        proxy.stall()
+        reading = asyncio.create_task(catalog.active(None, 10))
+        await asyncio.wait_for(proxy.held.wait(), 10)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        assert checked_out(catalog) == 0
+        proxy.flow()
         assert (await catalog.active(None, 10)).monitors
 
 
-async def test_more_readers_than_connections_wait_their_turn(postgres_db: PostgresDatabase) -> None:
-    ids = [MonitorId(id_) for id_ in await postgres_db.ids()]
-    async with opened(postgres_db, connections=2) as catalog:
+async def test_a_slow_statement_is_given_up_by_the_server_too(
+    postgres_db: PostgresDatabase, mysql_db: MySqlDatabase
+) -> None:
+    for database in (postgres_db, mysql_db):
+        ids = [MonitorId(id_) for id_ in await database.ids()]
+        async with opened(database, timeout_s=DEADLINE_S) as catalog:
+            async with database.connected() as observer, locked_monitors(database):
+                await assert_unavailable_in_time(catalog, ids)
+                await until_no_statement_runs(database, observer)
+            after = await read_within(catalog, ids, seconds=10)
+
+        assert len(after.found) > 50
+
+
+async def test_a_slow_statement_on_mongodb_bears_the_time_it_may_take(mongo_db: MongoDatabase) -> None:
+    """How long it may take is for the server to keep; that it was told is what can be seen."""
+    ids = [MonitorId(id_) for id_ in await mongo_db.ids()]
+    listener = Commands()
+    pymongo.monitoring.register(listener)
+    try:
+        async with opened(mongo_db, timeout_s=DEADLINE_S) as catalog:
+            await catalog.read(ids)
+            await catalog.active(None, 10)
+            await catalog.changed(CREATED_AT, None, 10)
+    finally:
+        pymongo.monitoring._LISTENERS.command_listeners.remove(listener)
+
+    limits = {limit for limit in listener.limits_ms if limit[0] in {"find", "aggregate"}}
+    assert limits == {("find", DEADLINE_S * 1000), ("aggregate", DEADLINE_S * 1000)}
+
+
+async def test_more_readers_than_connections_wait_their_turn(server_db: ServerDatabase) -> None:
+    ids = [MonitorId(id_) for id_ in await server_db.ids()]
+    async with opened(server_db, connections=2) as catalog:
         readings = await asyncio.gather(*(catalog.read(ids) for _ in range(20)))
 
-    assert all(len(reading.found) == len(readings[0].found) > 50 for reading in readings)
+    assert all(len(reading.found) == len(readings[0].found) > 10 for reading in readings)
+
+
+async def test_never_more_connections_than_told(mysql_db: MySqlDatabase) -> None:
+    ids = [MonitorId(id_) for id_ in await mysql_db.ids()]
+    async with opened(mysql_db, connections=2) as catalog, mysql_db.connected() as observer:
+        await asyncio.gather(*(catalog.read(ids) for _ in range(20)))
+        await observer.execute("SELECT count(*) FROM information_schema.processlist WHERE db = DATABASE()")
+        (count,) = await observer.fetchone()
+
+    assert count == 2 + 1
 
 
 async def test_a_pool_with_nothing_free_is_unavailable_by_the_deadline(postgres_db: PostgresDatabase) -> None:
@@ -159,6 +220,17 @@ async def test_a_backend_ended_by_an_administrator_is_replaced(postgres_db: Post
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
             " WHERE application_name = 'peekaping-producer' AND datname = current_database()"
         )
+        with pytest.raises(Unavailable):
+            await catalog.active(None, 10)
+        assert (await catalog.active(None, 10)).monitors
+
+
+async def test_a_connection_that_mariadb_was_told_to_kill_is_replaced(mysql_db: MySqlDatabase) -> None:
+    async with opened(mysql_db, connections=1) as catalog:
+        await catalog.active(None, 10)
+        async with engine(catalog).connect() as connection:
+            (own,) = (await connection.exec_driver_sql("SELECT connection_id()")).one()
+        await mysql_db.execute(f"KILL {own}")
         with pytest.raises(Unavailable):
             await catalog.active(None, 10)
         assert (await catalog.active(None, 10)).monitors
@@ -227,23 +299,65 @@ async def read_within(catalog: Catalog, ids: list[MonitorId], *, seconds: float)
                 await asyncio.sleep(0.01)
 
 
-async def until_a_statement_waits(observer: Any) -> None:
-    """Wait until the catalogue's statement waits for a lock."""
+async def read_until_it_fails(catalog: Catalog, ids: list[MonitorId]) -> None:
+    """Read again and again: what is left to pass may be more than one reading."""
+    for _ in range(1_000):
+        await catalog.read(ids)
+
+
+def process_of(database: ServerDatabase) -> ServerProcess:
+    """Return the process of a server of the test's own."""
+    assert isinstance(database.server, ServerProcess)
+    return database.server
+
+
+@asynccontextmanager
+async def locked_monitors(database: PostgresDatabase | MySqlDatabase) -> AsyncIterator[None]:
+    """Keep everybody else from reading the monitors, for the time of the block."""
+    async with database.connected() as holder:
+        if isinstance(database, MySqlDatabase):
+            await holder.execute("LOCK TABLES monitors WRITE")
+            yield
+            return
+        async with holder.transaction():
+            await holder.execute("LOCK TABLE monitors IN ACCESS EXCLUSIVE MODE")
+            yield
+
+
+async def until_no_statement_runs(database: PostgresDatabase | MySqlDatabase, observer: Any) -> None:
+    """Wait until the server is at no statement of the catalogue."""
     async with asyncio.timeout(10):
-        while not await _statements(observer, "AND wait_event_type = 'Lock'"):
+        while await _statements(database, observer):
             await asyncio.sleep(0.01)
 
 
-async def until_no_statement_runs(observer: Any) -> None:
-    """Wait until no statement of the catalogue runs."""
-    async with asyncio.timeout(10):
-        while await _statements(observer, "AND state <> 'idle'"):
-            await asyncio.sleep(0.01)
-
-
-async def _statements(observer: Any, condition: str) -> int:
-    count: int = await observer.fetchval(
-        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'peekaping-producer'"
-        f" AND datname = current_database() {condition}"
-    )
+async def _statements(database: PostgresDatabase | MySqlDatabase, observer: Any) -> int:
+    if isinstance(database, MySqlDatabase):
+        await observer.execute(
+            "SELECT count(*) FROM information_schema.processlist"
+            " WHERE db = DATABASE() AND command = 'Query' AND id <> CONNECTION_ID()"
+        )
+        (count,) = await observer.fetchone()
+    else:
+        count = await observer.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'peekaping-producer'"
+            " AND datname = current_database() AND state <> 'idle'"
+        )
+    assert isinstance(count, int)
     return count
+
+
+class Commands(pymongo.monitoring.CommandListener):
+    """What is sent to MongoDB: each command, and the time it may take."""
+
+    def __init__(self) -> None:
+        self.limits_ms: list[tuple[str, object]] = []
+
+    def started(self, event: pymongo.monitoring.CommandStartedEvent) -> None:
+        self.limits_ms.append((event.command_name, event.command.get("maxTimeMS")))
+
+    def succeeded(self, event: pymongo.monitoring.CommandSucceededEvent) -> None:
+        pass
+
+    def failed(self, event: pymongo.monitoring.CommandFailedEvent) -> None:
+        pass

@@ -286,11 +286,33 @@ async def test_an_edited_monitor_of_another_grid_moves_half_a_period_and_more_aw
     assert min(slots) >= before_ms + grid.period_ms / 2
 
 
+async def test_a_changed_period_moves_even_a_slot_of_both_grids(redis: Redis, schedule: Schedule) -> None:
+    """Invariant 1: a slot of the old period may lie on the new grid too, and closer than half the new period."""
+    grid = cadence(MONITOR, 3600, Spacing.ALIGNED)
+    before_ms = await redis_now_ms(redis)
+    near_ms, far_ms = (Cadence(1000, 1).slot_from(before_ms + in_ms) for in_ms in (60_000, 2_000_000))
+    own = Cadence(3_600_000, near_ms % 3_600_000)
+    for due_ms, entry, outcome in (
+        (near_ms, Entry(MONITOR, own, edited=True), "kept"),
+        (near_ms, Entry(MONITOR, own, edited=True, period_changed=True), "moved"),
+        (far_ms, Entry(MONITOR, Cadence(3_600_000, far_ms % 3_600_000), edited=True, period_changed=True), "kept"),
+    ):
+        await redis.zadd(DUE, {MONITOR: due_ms})
+        assert await schedule.schedule(LEADING, [entry]) == [outcome]
+    await redis.zadd(DUE, {MONITOR: near_ms})
+    await schedule.schedule(LEADING, [Entry(MONITOR, grid, edited=True, period_changed=True)])
+    assert await score(redis, DUE, MONITOR) >= before_ms + grid.period_ms / 2
+
+
+@pytest.mark.parametrize("period_changed", [False, True])
 @pytest.mark.parametrize("late_ms", [0, 1, 10**9])
-async def test_an_edited_monitor_that_is_overdue_stays(redis: Redis, schedule: Schedule, late_ms: int) -> None:
+async def test_an_edited_monitor_that_is_overdue_stays(
+    redis: Redis, schedule: Schedule, late_ms: int, period_changed: bool
+) -> None:
     due_ms = await redis_now_ms(redis) - late_ms
     await redis.zadd(DUE, {MONITOR: due_ms})
-    assert await schedule.schedule(LEADING, [Entry(MONITOR, GRID, edited=True)]) == ["kept"]
+    entry = Entry(MONITOR, GRID, edited=True, period_changed=period_changed)
+    assert await schedule.schedule(LEADING, [entry]) == ["kept"]
     assert await score(redis, DUE, MONITOR) == due_ms
 
 
@@ -605,3 +627,5 @@ async def test_a_claim_tells_whether_a_go_node_was_noticed(redis: Redis, schedul
         assert (await schedule.claim(1)).go_seen
     await redis.delete(GO_SEEN)
     assert not (await schedule.claim(1)).go_seen
+    await redis.set(LEADER, "producer-4711")
+    assert (await schedule.claim(1)).go_seen

@@ -3,11 +3,13 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from msgspec.structs import replace
 from sqlalchemy import QueuePool
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from peekaping_producer.catalog.catalog import Catalog, open_catalog
 from peekaping_producer.catalog.mongo import MongoCatalog
+from peekaping_producer.catalog.reading import Reading
 from peekaping_producer.catalog.sql import SqlCatalog
 from peekaping_producer.config import Settings
 from peekaping_producer.monitor import MonitorId, Schedulable
@@ -42,6 +44,15 @@ def engine(catalog: Catalog) -> AsyncEngine:
     """Return the engine of a catalogue in an SQL database."""
     assert isinstance(catalog, SqlCatalog)
     return catalog._engine
+
+
+def in_order(reading: Reading) -> Reading:
+    """Return a reading with each monitor's maintenances in the order of their ids; databases have none of their own."""
+    found = {
+        id_: replace(one, maintenances=tuple(sorted(one.maintenances, key=lambda maintenance: maintenance.id)))
+        for id_, one in reading.found.items()
+    }
+    return Reading(found, reading.aside)
 
 
 def no_id(database: Database) -> str:

@@ -12,10 +12,15 @@ from support.databases import (
     MongoDatabase,
     MySqlDatabase,
     PostgresDatabase,
+    ServerDatabase,
     SqliteDatabase,
+    ids_are,
     mongo_copy,
+    mongo_database,
     mysql_copy,
+    mysql_database,
     postgres_copy,
+    postgres_database,
     sqlite_copy,
 )
 from support.mariadb import URL_VARIABLE, GivenMySQL, MariaDB, MySQLServer, missing
@@ -127,6 +132,38 @@ async def empty_mongo_db(mongo_server: Secantus) -> AsyncIterator[MongoDatabase]
 
 Copies = Callable[..., AbstractAsyncContextManager[Database]]
 """Makes a fresh database for the time of a block, in a folder where it needs one, with rows or without."""
+
+
+SERVERS = ["postgres", "mysql", "mongo"]
+
+
+@pytest.fixture(scope="session", params=SERVERS)
+def _any_server_kind(request: pytest.FixtureRequest) -> Copies:
+    """Choose the kind among the databases on a server."""
+    return _copies(request.param, request)
+
+
+@pytest.fixture
+async def server_db(_any_server_kind: Copies, tmp_path: Path) -> AsyncIterator[ServerDatabase]:
+    """Run the test on each kind of database that has a server: the fixture with its rows."""
+    async with _any_server_kind(tmp_path, rows=True) as database:
+        assert not isinstance(database, SqliteDatabase)
+        yield database  # type: ignore[misc]
+
+
+@pytest.fixture(params=SERVERS)
+async def own_server_db(request: pytest.FixtureRequest) -> AsyncIterator[ServerDatabase]:
+    """Run the test on each kind of server: one for this test alone, free to be paused, killed and restarted."""
+    if request.param == "mysql":
+        _need_mariadb()
+        with MariaDB() as mariadb:
+            yield await mysql_database(mariadb, rows=True)
+    elif request.param == "mongo":
+        with Secantus() as secantus, ids_are("mongo"):
+            yield await mongo_database(secantus, rows=True)
+    else:
+        with Postgres() as postgres:
+            yield await postgres_database(postgres, rows=True)
 
 
 @pytest.fixture(scope="session", params=["sqlite", "postgres", "mysql"])

@@ -276,6 +276,10 @@ class MongoDatabase:
             return [str(document["_id"]) async for document in database["monitor"].find().sort("_id", 1)]
 
 
+ServerDatabase = PostgresDatabase | MySqlDatabase | MongoDatabase
+"""A database on a server."""
+
+
 def settings(**values: Any) -> Settings:
     """Return settings made of these alone where given; no `.env` file is read."""
     return Settings(_env_file=None, **values)  # type: ignore[call-arg]
@@ -309,21 +313,39 @@ async def postgres_copy(server: Postgres, *, rows: bool) -> AsyncIterator[Postgr
         await _administer(server, f"DROP DATABASE {database.name} WITH (FORCE)")
 
 
-@asynccontextmanager
-async def mysql_copy(server: MySQLServer, *, rows: bool) -> AsyncIterator[MySqlDatabase]:
-    """Make a database with Peekaping's tables, and the rows of the SQLite fixture, for the time of the block."""
+async def mysql_database(server: MySQLServer, *, rows: bool) -> MySqlDatabase:
+    """Make a database with Peekaping's tables, and the rows of the SQLite fixture; it goes with the server."""
     template = await _mysql_template(server, rows=rows)
     database = MySqlDatabase(server, f"peekaping_{uuid.uuid4().hex[:12]}")
     async with _mysql_cursor(server, None) as cursor:
         await cursor.execute(f"CREATE DATABASE {database.name}")
-        try:
-            for table in _ROW_TABLES:
-                await cursor.execute(f"CREATE TABLE {database.name}.{table} LIKE {template}.{table}")
-                if rows:
-                    await cursor.execute(f"INSERT INTO {database.name}.{table} SELECT * FROM {template}.{table}")
-            yield database
-        finally:
+        for table in _ROW_TABLES:
+            await cursor.execute(f"CREATE TABLE {database.name}.{table} LIKE {template}.{table}")
+            if rows:
+                await cursor.execute(f"INSERT INTO {database.name}.{table} SELECT * FROM {template}.{table}")
+    return database
+
+
+@asynccontextmanager
+async def mysql_copy(server: MySQLServer, *, rows: bool) -> AsyncIterator[MySqlDatabase]:
+    """Make a database with Peekaping's tables, and the rows of the SQLite fixture, for the time of the block."""
+    database = await mysql_database(server, rows=rows)
+    try:
+        yield database
+    finally:
+        async with _mysql_cursor(server, None) as cursor:
             await cursor.execute(f"DROP DATABASE {database.name}")
+
+
+async def mongo_database(server: Secantus, *, rows: bool) -> MongoDatabase:
+    """Make a database with Peekaping's index, and the recorded documents; it goes with the server."""
+    database = MongoDatabase(server, f"peekaping_{uuid.uuid4().hex[:12]}")
+    async with database.connected() as collections:
+        await collections["heartbeat"].create_index([("monitor_id", 1), ("time", -1)])
+        if rows:
+            for collection, documents in recorded_documents().items():
+                await collections[collection].insert_many(documents)
+    return database
 
 
 @asynccontextmanager
@@ -332,16 +354,12 @@ async def mongo_copy(server: Secantus, *, rows: bool) -> AsyncIterator[MongoData
 
     In it, new ids have MongoDB's form.
     """
-    database = MongoDatabase(server, f"peekaping_{uuid.uuid4().hex[:12]}")
-    async with mongo_client(server) as client:
-        try:
-            await client[database.name]["heartbeat"].create_index([("monitor_id", 1), ("time", -1)])
-            if rows:
-                for collection, documents in recorded_documents().items():
-                    await client[database.name][collection].insert_many(documents)
-            with _ids_are("mongo"):
-                yield database
-        finally:
+    database = await mongo_database(server, rows=rows)
+    try:
+        with ids_are("mongo"):
+            yield database
+    finally:
+        async with mongo_client(server) as client:
             await client.drop_database(database.name)
 
 
@@ -383,7 +401,8 @@ _id_forms: list[Kind] = []
 
 
 @contextlib.contextmanager
-def _ids_are(kind: Kind) -> Iterator[None]:
+def ids_are(kind: Kind) -> Iterator[None]:
+    """Give new ids the form of this kind of database, for the time of the block."""
     _id_forms.append(kind)
     try:
         yield

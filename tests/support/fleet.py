@@ -19,6 +19,7 @@ from support.go_producer import LEADER
 from support.ledger import Death, Ledger, Verdict, until_holds, worker_options
 from support.producer import Producer, started
 
+TAKEN, FOLLOWS = "leadership taken", "another node leads"
 SETTLED_WITHIN_MS = 300
 """A live node's claim is settled by then; what is still claimed was a dead one's."""
 
@@ -74,14 +75,24 @@ class Fleet:
         return found
 
     async def until_whole(self, rows: Sequence[Row]) -> None:
-        """Wait until the schedule holds exactly these monitors; the verdict counts from here the first time."""
+        """Wait until the schedule holds exactly these monitors."""
         ids = {row["id"] for row in rows}
 
         async def whole() -> bool:
             return await scheduled_ids(self._redis) == ids
 
         await until_holds(whole, "the schedule is whole")
-        self.began_ms = self.began_ms or now_ms()
+
+    async def begin(self, rows: Sequence[Row]) -> None:
+        """Wait until the schedule is whole and all nodes are at work; the verdict counts from here."""
+        await self.until_whole(rows)
+        for node in self.nodes:
+            await self.until_at_work(node)
+        self.began_ms = now_ms()
+
+    async def until_at_work(self, node: Producer) -> None:
+        """Wait until a node knows who leads: by then all its loops run."""
+        await node.until(lambda: bool(node.logged(FOLLOWS) or node.logged(TAKEN)), "it is at work")
 
     async def until_ran(self, rows: Sequence[Row], times: int = 1, since_ms: float | None = None) -> None:
         """Wait until each monitor has had so many checks, from now or from an instant on."""
@@ -90,8 +101,15 @@ class Fleet:
         await self.ledger.until_ran([row["id"] for row in rows], since_ms, times, longest_s * times * 2)
 
     def verdict(self, rows: Sequence[Row]) -> Verdict:
-        """Judge these monitors from when the schedule was whole until now."""
+        """Judge these monitors from the beginning until now."""
         return self.ledger.verdict(rows, self.began_ms, now_ms(), self.deaths)
+
+    def assert_nobody_noticed(self, rows: Sequence[Row]) -> None:
+        """Assert that none of their checks was missed or doubled; raises AssertionError with all warnings."""
+        verdict = self.verdict(rows)
+        told = [(line["time"], node.pid, line) for node in self.nodes for line in node.lines if line["level"] != "info"]
+        wrong = {"missed": verdict.missed, "doubled": verdict.doubled}
+        assert not any(wrong.values()), f"{wrong}, from {self.began_ms}, deaths {self.deaths}; {sorted(told, key=str)}"
 
     # --- what is done to it
 

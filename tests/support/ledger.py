@@ -115,7 +115,7 @@ class Ledger:
                 if began_ms <= at_ms <= ended_ms
             ]
             hit = [death.at_ms for death in deaths if death.claimed is None or id_ in death.claimed]
-            incidents = Incidents(node_deaths_ms=(*hit, *self._stalls_ms))
+            incidents = Incidents(node_deaths_ms=(*hit, *self._stalls_of(id_)))
             judged = judge(cadence(MonitorId(id_), interval), runs, began_ms, ended_ms, incidents)
             ran = [run.scheduled_ms - began_ms for run in runs]
             told = f"{id_}, every {interval} s, for {ended_ms - began_ms} ms: {ran}, late {judged.lateness_ms}"
@@ -141,11 +141,16 @@ class Ledger:
         self.read()
         return [at_ms for at_ms in self.scheduled(row["id"]) if since_ms <= at_ms <= until_ms]
 
+    def _stalls_of(self, id_: str) -> list[int]:
+        """Return the stalls that a monitor's checks may have suffered from: a slow settle skips a short slot."""
+        slow = [task.taken_ms for task in self._taken[id_] if task.taken_ms - task.scheduled_ms > _STALLED_MS]
+        return [*self._stalls_ms, *slow]
+
     def _gaps(self, row: Row, instants: Sequence[int]) -> Iterator[tuple[str, float]]:
         """Yield each gap in words and in periods, but those that a stall in them, or just before them, explains."""
-        period_ms = row["interval"] * 1000
+        period_ms, stalls_ms = row["interval"] * 1000, self._stalls_of(row["id"])
         for earlier, later in pairwise(instants):
-            if not any(earlier - period_ms < stall_ms <= later + _STALLED_MS for stall_ms in self._stalls_ms):
+            if not any(earlier - period_ms < stall_ms <= later + _STALLED_MS for stall_ms in stalls_ms):
                 words = f"{row['id']}, every {row['interval']} s: {earlier}, and {later - earlier} ms later"
                 yield words, (later - earlier) / period_ms
 

@@ -22,7 +22,8 @@ _OPTIONS = {
     "bind-address": HOST,
     "skip-name-resolve": "1",
     "skip-log-bin": "1",
-    "innodb-flush-log-at-trx-commit": "0",
+    # Written at each commit, but left to the system: a killed server keeps it.
+    "innodb-flush-log-at-trx-commit": "2",
     "innodb-doublewrite": "0",
     "innodb-buffer-pool-size": "32M",
     "innodb-log-file-size": "16M",
@@ -110,7 +111,7 @@ def missing() -> str | None:
     """Return why no server of our own can be started, None if one can."""
     if shutil.which("mariadbd", path=_path()) and shutil.which("mariadb-install-db", path=_path()):
         return None
-    return f"no MariaDB here: install the package mariadb-server, or set {URL_VARIABLE}"
+    return f"no MariaDB here: install the package mariadb-server-core, or set {URL_VARIABLE}"
 
 
 def installed(program: str) -> str:

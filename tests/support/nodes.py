@@ -83,13 +83,13 @@ async def until_async(condition: Callable[[], Awaitable[bool]], what: str = "the
 
 
 @asynccontextmanager
-async def connected(port: int, timeout_s: float = 10) -> AsyncIterator[Redis]:
-    """Connect to a Redis of this machine as the producer does: nothing is tried twice by the client."""
+async def connected(port: int) -> AsyncIterator[Redis]:
+    """Connect to a Redis of this machine; the client tries nothing twice and gives nothing up by itself."""
     async with Redis(
         host=HOST,
         port=port,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
+        socket_timeout=None,
+        socket_connect_timeout=10,
         retry=Retry(NoBackoff(), 0),
         encoding_errors="surrogateescape",
         client_name="test-node",

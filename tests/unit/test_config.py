@@ -176,6 +176,8 @@ PORT = "must be a whole number from 1 to 65535"
         ("REDIS_HOST", "redis:6379 or so", "must be a host name"),
         ("REDIS_HOST", "redis://cache", "must be a host name"),
         ("DB_HOST", "d\udcffb", "must be a host name"),
+        ("DB_HOST", "a..b", "must be a host name"),
+        ("REDIS_HOST", "x" * 64, "must be a host name"),
         ("DB_USER", "  ", "must be a user name"),
         ("DB_NAME", " \t", "must be a database name, or a path for sqlite"),
         ("DB_NAME", "peek\udcff", "must be a database name, or a path for sqlite"),

@@ -145,7 +145,7 @@ def test_half_a_character_is_corrupt(half: str) -> None:
         read_event(DELETED, f'{{"payload": "{half}"}}'.encode())
 
 
-@pytest.mark.parametrize("depth", [100, pytest.param(100_000, marks=pytest.mark.xfail(raises=RecursionError))])
+@pytest.mark.parametrize("depth", [100, 100_000])
 def test_nesting_without_end_harms_nothing(depth: int) -> None:
     nested = "[" * depth + "]" * depth
     data = f'{{"payload": {{"id": "{ID}", "config": {nested}}}}}'.encode()

@@ -41,6 +41,8 @@ _OPERATORS_ERRNOS = {
     1698: "DB_USER or DB_PASS is refused",
 }
 _MYSQL_NO_SUCH_TABLE = 1146
+_PROTOCOL_VIOLATION = "08P01"
+"""PgBouncer says so of a setting that it does not take, and of much else."""
 _SQLITE_CORRUPT, _SQLITE_NOTADB = 11, 26
 _OUR_NAME = "peekaping-producer"
 _MYSQL_IDLE_S = 300
@@ -103,7 +105,14 @@ def _open_mysql(settings: Settings, statement_timeout_s: float, pool: dict[str, 
         f" /*M!100100 , max_statement_time = {statement_timeout_s:f}, tx_read_only = 1 */"
         f" /*!50720 , max_execution_time = {int(statement_timeout_s * 1000)}, transaction_read_only = 1 */"
     )
-    connect_args = {"connect_timeout": CONNECT_TIMEOUT_S, "init_command": session, "program_name": _OUR_NAME}
+    connect_args: dict[str, Any] = {
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "init_command": session,
+        "program_name": _OUR_NAME,
+    }
+    if settings.db_pass:
+        # As text it would be taken for Latin-1.
+        connect_args["password"] = settings.db_pass.get_secret_value().encode()
     if _is_socket(settings.db_host):
         connect_args["unix_socket"] = settings.db_host
     return create_async_engine(
@@ -184,6 +193,15 @@ def operators_mend(error: Unavailable, settings: Settings) -> ConfigurationError
     if code == _SQLITE_CORRUPT:
         return ConfigurationError(f"DB_NAME is {settings.db_name!r}: a damaged SQLite file, restore it from a copy")
     return None
+
+
+def hint(error: Unavailable, settings: Settings) -> str:
+    """Return what may be the cure where the reason does not tell, or nothing."""
+    cause = driver_error(error.__cause__) if error.__cause__ else error
+    unpooled = settings.db_type is DbType.POSTGRES and settings.db_statement_cache is Switch.ON
+    if unpooled and getattr(cause, "sqlstate", "") == _PROTOCOL_VIOLATION:
+        return " (behind PgBouncer in transaction mode, set DB_STATEMENT_CACHE=off)"
+    return ""
 
 
 class _PostgresConnection(asyncpg.Connection):  # type: ignore[misc]

@@ -34,7 +34,7 @@ ZEROES: Mapping[str, Any] = {**_TEXTS_AND_FLAGS, **_HEARTBEAT_FLAGS, **dict.from
 _ACTIVE = {"$nin": [False, None]}
 _HEX = "^[0-9a-f]{24}$"
 _SCHEDULABLE = ("id", "interval", "created_at", "updated_at", "active")
-_NEWEST = [{"$sort": {"monitor_id": 1, "time": -1}}, {"$limit": 1}]
+NEWEST: list[Document] = [{"$sort": {"monitor_id": 1, "time": -1}}, {"$limit": 1}]
 """The order of the index of `heartbeat`, so that one entry of it is read for each monitor."""
 
 
@@ -68,6 +68,9 @@ class MongoCatalog:
                 raise mend from error
             where = f"DB_HOST {self._settings.db_host!r}, DB_PORT {self._settings.db_port}"
             raise Unavailable("database", f"{where}: {error.reason}") from error
+        except ValueError as error:
+            # Of the driver, before it sends a password; it names none of it.
+            raise ConfigurationError(f"DB_USER or DB_PASS is nothing that MongoDB takes: {error}") from error
         missing = _missing(present, sample)
         if missing:
             raise ConfigurationError(
@@ -180,7 +183,7 @@ class MongoCatalog:
         """Read the newest heartbeat of each of these monitors, the older ones of each first."""
         if not ids:
             return []
-        reference: Document = {"from": "heartbeat", "foreignField": "monitor_id", "pipeline": _NEWEST}
+        reference: Document = {"from": "heartbeat", "foreignField": "monitor_id", "pipeline": NEWEST}
         to_object_id = {"$convert": {"input": "$_id", "to": "objectId", "onError": None}}
         cursor = await self._database["monitor"].aggregate(
             [

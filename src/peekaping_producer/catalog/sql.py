@@ -11,7 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from peekaping_producer.catalog import rows
 from peekaping_producer.catalog.assembly import maintenances_of, monitors_of, page_of, reading_of
-from peekaping_producer.catalog.connection import CONNECT_TIMEOUT_S, answered, is_absent, open_engine, operators_mend
+from peekaping_producer.catalog.connection import (
+    CONNECT_TIMEOUT_S,
+    answered,
+    hint,
+    is_absent,
+    open_engine,
+    operators_mend,
+)
 from peekaping_producer.catalog.reading import Changes, Page, Reading, is_uuid
 from peekaping_producer.catalog.tables import TABLES, statements
 from peekaping_producer.config import DbType, Settings
@@ -48,7 +55,8 @@ class SqlCatalog:
             mend = operators_mend(error, self._settings)
             if mend:
                 raise mend from error
-            raise Unavailable("database", f"{_where(self._settings)}: {error.reason}") from error
+            cure = hint(error, self._settings)
+            raise Unavailable("database", f"{_where(self._settings)}: {error.reason}{cure}") from error
         if missing:
             raise ConfigurationError(_foreign(self._settings, missing))
 

@@ -6,6 +6,7 @@ import msgspec
 from google.protobuf.message import DecodeError
 from msgspec import Struct
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from peekaping_producer.asynq import keys
 from peekaping_producer.asynq.message import task_id
@@ -45,7 +46,7 @@ class TaskState(Struct, frozen=True):
     """Where one monitor's task stands."""
 
     state: str
-    """Asynq's word for it."""
+    """Asynq's word for it; `malformed` where no hash stands at its key."""
     pending_s: float | None
     """How long ago it was put into the queue."""
     lease_left_s: float | None
@@ -81,11 +82,13 @@ async def queue_state(redis: Redis, timeout_s: float) -> QueueState:
 async def task_state(redis: Redis, monitor_id: MonitorId, timeout_s: float) -> TaskState | None:
     """Read where a monitor's task stands; None where there is none."""
     name = task_id(monitor_id)
-    async with answered(timeout_s), redis.pipeline(transaction=False) as pipe:
-        pipe.time()
-        pipe.hmget(keys.TASK + name, ["state", "pending_since", "msg"])
-        pipe.zscore(keys.LEASE, name)
-        (seconds, _), (state, since_ns, message), lease_s = await pipe.execute()
+    async with answered(timeout_s):
+        seconds, _ = await redis.time()
+        fields = await _fields(redis, name.encode(), "state", "pending_since", "msg")
+        lease_s = await redis.zscore(keys.LEASE, name)
+    if fields is None:
+        return TaskState("malformed", None, None, "")
+    state, since_ns, message = fields
     if state is None and message is None:
         return None
     return TaskState(
@@ -97,13 +100,25 @@ async def task_state(redis: Redis, monitor_id: MonitorId, timeout_s: float) -> T
 
 
 async def _waiting(redis: Redis, name: bytes, now_s: int) -> Waiting | None:
-    fields = redis.hmget(keys.TASK.encode() + name, ["pending_since", "msg"])
-    since_ns, message = cast("list[bytes | None]", await cast("Any", fields))
+    fields = await _fields(redis, name, "pending_since", "msg")
+    if fields is None:
+        return None
+    since_ns, message = fields
     age_s = _age_s(since_ns, now_s)
     if age_s is None:
         return None
     payload = _payload(message)
     return Waiting(payload.monitor_id, age_s, payload.interval)
+
+
+async def _fields(redis: Redis, name: bytes, *fields: str) -> list[bytes | None] | None:
+    """Return fields of a task's hash; None where something else stands in its place, which settle heals."""
+    try:
+        return cast("list[bytes | None]", await cast("Any", redis.hmget(keys.TASK.encode() + name, list(fields))))
+    except ResponseError as error:
+        if type(error) is not ResponseError:  # a right that is missing, a login refused
+            raise
+        return None
 
 
 def _age_s(since_ns: bytes | None, now_s: int) -> float | None:
@@ -113,7 +128,7 @@ def _age_s(since_ns: bytes | None, now_s: int) -> float | None:
 def _payload(message: bytes | None) -> _Payload:
     try:
         return msgspec.json.decode(TaskMessage.FromString(message or b"").payload, type=_Payload)
-    except (DecodeError, msgspec.DecodeError, UnicodeDecodeError):
+    except (DecodeError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _Payload()
 
 

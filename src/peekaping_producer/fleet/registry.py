@@ -71,5 +71,5 @@ class Registry:
 def _info(record: bytes) -> NodeInfo | None:
     try:
         return msgspec.json.decode(record, type=NodeInfo)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None

@@ -1,0 +1,123 @@
+"""Other ways to a server than TCP to its default schema: Unix sockets, a schema by name, PgBouncer."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from peekaping_producer.errors import ConfigurationError, Unavailable
+from peekaping_producer.monitor import MonitorId
+from support.catalogues import all_pages, engine, in_order, opened
+from support.databases import CREATED_AT, MySqlDatabase, PostgresDatabase, monitor_row, mysql_database
+from support.mariadb import MariaDB
+from support.pgbouncer import PgBouncer, need_pgbouncer
+from support.postgres import Postgres
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgres_server: Postgres) -> Iterator[PgBouncer]:
+    need_pgbouncer()
+    with PgBouncer(postgres_server) as server:
+        yield server
+
+
+@pytest.fixture
+def own_pgbouncer(postgres_server: Postgres) -> Iterator[PgBouncer]:
+    need_pgbouncer()
+    with PgBouncer(postgres_server) as server:
+        yield server
+
+
+async def test_many_readers_through_pgbouncer_in_transaction_mode(
+    pgbouncer: PgBouncer, postgres_db: PostgresDatabase
+) -> None:
+    ids = [MonitorId(id_) for id_ in await postgres_db.ids()]
+    through = postgres_db.settings(db_port=pgbouncer.port, db_statement_cache="off")
+    async with opened(postgres_db) as direct, opened(through, connections=8) as catalog:
+        await catalog.check()
+        expected = in_order(await direct.read(ids))
+        for _ in range(5):
+            readings = await asyncio.gather(*(catalog.read(ids) for _ in range(20)))
+            assert all(in_order(reading) == expected for reading in readings)
+        assert await all_pages(catalog, 7) == await all_pages(direct, 7)
+        assert await catalog.changed(CREATED_AT, None, 1000) == await direct.changed(CREATED_AT, None, 1000)
+
+
+async def test_with_the_statement_cache_pgbouncer_refuses_and_says_why(
+    pgbouncer: PgBouncer, postgres_db: PostgresDatabase
+) -> None:
+    async with opened(postgres_db.settings(db_port=pgbouncer.port)) as catalog:
+        with pytest.raises(Unavailable, match="DB_STATEMENT_CACHE=off"):
+            await catalog.check()
+
+
+async def test_through_pgbouncer_statements_are_bounded_and_can_t_write(
+    pgbouncer: PgBouncer, postgres_db: PostgresDatabase
+) -> None:
+    through = postgres_db.settings(db_port=pgbouncer.port, db_statement_cache="off")
+    async with opened(through, timeout_s=0.5) as catalog, engine(catalog).connect() as connection:
+        with pytest.raises(Exception, match="statement timeout"):
+            await connection.exec_driver_sql("SELECT pg_sleep(5)")
+        await connection.rollback()
+        with pytest.raises(Exception, match="read-only"):
+            await connection.exec_driver_sql("DELETE FROM monitors")
+
+
+async def test_through_pgbouncer_an_outage_ends(own_pgbouncer: PgBouncer, postgres_db: PostgresDatabase) -> None:
+    pgbouncer = own_pgbouncer
+    ids = [MonitorId(id_) for id_ in await postgres_db.ids()]
+    async with opened(postgres_db.settings(db_port=pgbouncer.port, db_statement_cache="off")) as catalog:
+        before = await catalog.read(ids)
+        pgbouncer.kill()
+        with pytest.raises(Unavailable):
+            await catalog.read(ids)
+        pgbouncer.restart()
+        assert in_order(await catalog.read(ids)) == in_order(before)
+
+
+async def test_postgres_by_its_unix_socket(postgres_db: PostgresDatabase) -> None:
+    async with opened(postgres_db.settings(db_host=str(postgres_db.server.socket_folder))) as catalog:
+        await catalog.check()
+        assert (await catalog.active(None, 10)).monitors
+
+
+async def test_mariadb_by_its_unix_socket(own_mysql_server: MariaDB) -> None:
+    database = await mysql_database(own_mysql_server, rows=True)
+    # Whatever listens at the port is not asked.
+    async with opened(database.settings(db_host=own_mysql_server.unix_socket, db_port=1)) as catalog:
+        await catalog.check()
+        assert (await catalog.active(None, 10)).monitors
+
+
+async def test_another_schema_by_its_name(postgres_db: PostgresDatabase) -> None:
+    ids = [MonitorId(id_) for id_ in await postgres_db.ids()]
+    await postgres_db.execute('ALTER SCHEMA public RENAME TO "Watch it"; CREATE SCHEMA public')
+
+    async with opened(postgres_db.settings(db_schema="Watch it")) as catalog:
+        await catalog.check()
+        assert len((await catalog.read(ids)).found) > 50
+        assert (await catalog.active(None, 10)).monitors
+        assert (await catalog.active_of(ids)).monitors
+        assert (await catalog.changed(CREATED_AT, None, 10)).ids
+    async with opened(postgres_db) as catalog:
+        with pytest.raises(ConfigurationError, match="table monitors"):
+            await catalog.check()
+
+
+async def test_a_schema_that_is_not_there_is_the_operators(postgres_db: PostgresDatabase) -> None:
+    async with opened(postgres_db.settings(db_schema="no_such")) as catalog:
+        with pytest.raises(ConfigurationError, match="DB_SCHEMA is 'no_such'"):
+            await catalog.check()
+
+
+async def test_the_zone_of_the_mysql_server_does_not_matter(empty_mysql_db: MySqlDatabase) -> None:
+    row = monitor_row()
+    await empty_mysql_db.insert("monitors", row)
+    async with opened(empty_mysql_db) as catalog, engine(catalog).connect() as connection:
+        (monitor,) = (await catalog.active(None, 10)).monitors
+        changes = await catalog.changed(CREATED_AT, None, 10)
+        zone = (await connection.exec_driver_sql("SELECT @@session.time_zone")).scalar_one()
+
+    assert (monitor.created_at, monitor.updated_at, changes.newest) == (CREATED_AT, CREATED_AT, CREATED_AT)
+    # So a TIMESTAMP in the place of a DATETIME arrives in UTC too.
+    assert zone == "+00:00"

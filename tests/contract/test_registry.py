@@ -1,0 +1,198 @@
+"""The registry of nodes: a person sees the fleet, and a node that is gone is seen no more."""
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+from redis.asyncio import Redis
+
+from peekaping_producer import __version__
+from peekaping_producer.embedded import EmbeddedRedis
+from peekaping_producer.errors import Unavailable
+from peekaping_producer.fleet.registry import NodeInfo, Registry
+from peekaping_producer.presence import presence_loop
+from peekaping_producer.schedule.keys import NODE, NODES
+from peekaping_producer.schedule.store import Outcome
+from peekaping_producer.sweep import Swept
+from peekaping_producer.timing import Timing
+from support.nodes import LONG_S, TestNode, connected, running, until_async
+from support.producer import until
+from support.redis_time import redis_now_ms, until_ms
+
+TIMING = Timing(presence_every_s=20, redis_timeout_s=10)
+INFO = NodeInfo(
+    id="host-1-na0",
+    version="1.2.3",
+    started="2026-01-02T03:04:05Z",
+    leader=True,
+    concurrency=10,
+    checks=12_345,
+    lateness_p50_ms=3,
+    lateness_p99_ms=None,
+    database_away="no answer within 2 s",
+    checks_from_copy=17,
+    oldest_copy_s=1.5,
+    swept={"seen": 7, "seconds": 0.5},
+)
+
+
+@pytest.fixture
+def registry(redis: Redis) -> Registry:
+    return Registry(redis, TIMING)
+
+
+async def test_what_a_node_says_of_itself_is_read_as_it_was_written(registry: Registry) -> None:
+    await registry.register(INFO)
+    assert await registry.nodes() == [INFO]
+
+
+async def test_a_node_is_listed_once_and_its_last_word_counts(redis: Redis, registry: Registry) -> None:
+    for checks in range(3):
+        await registry.register(replace(INFO, checks=checks))
+    assert await registry.nodes() == [replace(INFO, checks=2)]
+    assert await redis.zcard(NODES) == 1
+
+
+async def test_nodes_come_in_the_order_of_their_ids(registry: Registry) -> None:
+    for id_ in ("c-1-n0", "a-1-n0", "b-1-n0"):
+        await registry.register(replace(INFO, id=id_))
+    assert [node.id for node in await registry.nodes()] == ["a-1-n0", "b-1-n0", "c-1-n0"]
+
+
+async def test_no_nodes(registry: Registry) -> None:
+    assert await registry.nodes() == []
+
+
+async def test_a_record_ends_by_itself_after_three_times_the_interval(redis: Redis, registry: Registry) -> None:
+    before_ms = await redis_now_ms(redis)
+    await registry.register(INFO)
+    after_ms = await redis_now_ms(redis)
+    assert 0 < await redis.pttl(NODE + INFO.id) <= 60_000
+    score_ms = await redis.zscore(NODES, INFO.id)
+    assert score_ms is not None
+    assert before_ms + 60_000 <= score_ms <= after_ms + 60_000
+
+
+async def test_a_node_that_died_is_seen_no_more_and_forgotten_by_the_next(redis: Redis, registry: Registry) -> None:
+    await Registry(redis, Timing(presence_every_s=0.02)).register(INFO)
+    ends_ms = await redis.zscore(NODES, INFO.id)
+    assert ends_ms is not None
+    await until_ms(redis, ends_ms + 1)
+    assert await registry.nodes() == []
+    other = replace(INFO, id="host-2-nb1")
+    await registry.register(other)
+    assert await redis.zrange(NODES, 0, -1) == [other.id.encode()]
+    assert await registry.nodes() == [other]
+
+
+async def test_a_node_that_leaves_is_gone_at_once(redis: Redis, registry: Registry) -> None:
+    other = replace(INFO, id="host-2-nb1")
+    await registry.register(INFO)
+    await registry.register(other)
+    await registry.leave(INFO.id)
+    await registry.leave("host-3-never-was")
+    assert await registry.nodes() == [other]
+    assert not await redis.exists(NODE + INFO.id)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        *(b"", b"{", b"null", b"[]", b"{}", b'{"id": 7}', b"\xff", b"[" * 10_000, b'{"id": "\xff"}'),
+        pytest.param(b'{"unknown": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", id="deep"),
+    ],
+)
+async def test_a_record_that_can_t_be_read_is_left_out(redis: Redis, registry: Registry, record: bytes) -> None:
+    await registry.register(INFO)
+    await redis.zadd(NODES, dict.fromkeys((b"a-1-n0", b"\xff\xfe", b"z-without-a-record"), 10**13))
+    await redis.set(NODE + "a-1-n0", record)
+    await redis.set(NODE.encode() + b"\xff\xfe", record)
+    assert await registry.nodes() == [INFO]
+
+
+async def test_a_record_of_a_newer_version_is_read_as_far_as_it_is_known(redis: Redis, registry: Registry) -> None:
+    record = msgspec.to_builtins(INFO) | {"region": "north", "swept": None}
+    await redis.zadd(NODES, {INFO.id: 10**13})
+    await redis.set(NODE + INFO.id, msgspec.json.encode(record))
+    assert await registry.nodes() == [replace(INFO, swept=None)]
+
+
+async def test_a_registry_without_redis_is_unavailable(own_redis_server: EmbeddedRedis) -> None:
+    async with connected(own_redis_server.port) as client:
+        registry = Registry(client, Timing(redis_timeout_s=0.3))
+        own_redis_server.pause()
+        for call in (registry.register(INFO), registry.leave(INFO.id), registry.nodes()):
+            with pytest.raises(Unavailable):
+                await call
+
+
+# --- the loop that writes it
+
+
+async def test_a_running_node_is_in_the_registry_until_it_stops(redis: Redis, registry: Registry) -> None:
+    test = TestNode(TIMING)
+    async with running(presence_loop(test.node, registry, 7)) as (loop,):
+        await until_async(lambda: _count(registry, 1))
+        (info,) = await registry.nodes()
+        assert (info.id, info.version, info.concurrency, info.leader) == (test.node.id, __version__, 7, False)
+        assert (info.checks, info.lateness_p50_ms, info.database_away, info.swept) == (0, None, None, None)
+        assert info.started.endswith("Z")
+        test.stop.set()
+        await loop
+    assert await registry.nodes() == []
+    assert not await redis.exists(NODES, NODE + test.node.id)
+
+
+async def _count(registry: Registry, count: int) -> bool:
+    return len(await registry.nodes()) == count
+
+
+async def test_a_change_of_leadership_is_told_at_once(registry: Registry) -> None:
+    test = TestNode(Timing(presence_every_s=LONG_S, redis_timeout_s=10))
+    async with running(presence_loop(test.node, registry, 1)):
+        await until_async(lambda: _count(registry, 1))
+        for leading in (True, False, True):
+            test.node.presence.lead(leading=leading)
+            await until_async(lambda wanted=leading: _leads(registry, wanted))  # type: ignore[misc]
+
+
+async def _leads(registry: Registry, wanted: bool) -> bool:
+    (info,) = await registry.nodes()
+    return info.leader is wanted
+
+
+async def test_a_record_tells_what_the_node_has_done_and_what_is_wrong(registry: Registry) -> None:
+    test = TestNode(Timing(presence_every_s=0.02, redis_timeout_s=10))
+    node = test.node
+    node.tally.count([Outcome.ENQUEUED, Outcome.ENQUEUED, Outcome.REFRESHED, Outcome.HEALED_ARCHIVED])
+    node.tally.count([Outcome.RUNNING, Outcome.LOST, Outcome.RELEASED, Outcome.DROPPED])
+    node.tally.late([5] * 99 + [70])
+    node.database.failed(Unavailable("database", "no answer within 2 s"))
+    node.presence.swept = Swept(seen=3, added=1, moved=0, removed=2, relisted=1, aside=0, seconds=0.25)
+    async with running(presence_loop(node, registry, 1)):
+        await until_async(lambda: _count(registry, 1))
+        (info,) = await registry.nodes()
+        assert (info.checks, info.lateness_p50_ms, info.lateness_p99_ms) == (4, 5, 5)
+        assert info.database_away == "no answer within 2 s"
+        assert info.swept == msgspec.to_builtins(node.presence.swept)
+        assert info.swept
+        assert info.swept["removed"] == 2
+        node.database.worked()
+        await until_async(lambda: _works(registry))
+
+
+async def _works(registry: Registry) -> bool:
+    (info,) = await registry.nodes()
+    return info.database_away is None
+
+
+async def test_a_node_whose_redis_was_away_is_listed_again(own_redis_server: EmbeddedRedis) -> None:
+    test = TestNode(Timing(presence_every_s=0.05, redis_timeout_s=5))
+    async with connected(own_redis_server.port) as client:
+        registry = Registry(client, test.node.timing)
+        async with running(presence_loop(test.node, registry, 1)):
+            await until_async(lambda: _count(registry, 1))
+            own_redis_server.kill()
+            await until(lambda: test.node.redis.ongoing)
+            own_redis_server.restart()
+            await until_async(lambda: _count(registry, 1))
+    assert len(test.logged("redis unavailable, retrying")) == 1
