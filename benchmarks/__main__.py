@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from benchmarks.away import AwayHerd, measure_away
 from benchmarks.ceiling import SettleCeiling, measure_rows, measure_settle
 from benchmarks.database import Database, postgres_database, sqlite_database
 from benchmarks.flame import HOW_TO_INSTALL, record_flame
@@ -70,18 +71,22 @@ def measure(size: Size, flames: Path | None) -> Report:
     where = machine()
     herds: dict[str, tuple[Herd, RowsRead]] = {}
     settle: SettleCeiling | None = None
+    away: AwayHerd | None = None
     for kind, database_of in KINDS.items():
         with database_of(size.monitors, INTERVAL_S) as database:
             settle = settle or measure_settle(database)
             rounds = sorted((measure_herd(database) for _ in range(size.rounds)), key=lambda herd: herd.checks_per_s)
             herds[kind] = rounds[len(rounds) // 2], measure_rows(database)
+            if kind == "postgres":
+                away = measure_away(database)
             if flames:
                 print(record_flame(database, flames) or HOW_TO_INSTALL)
     assert settle is not None
+    assert away is not None
     databases = {kind: database_report(herd, rows, settle) for kind, (herd, rows) in herds.items()}
     with postgres_database(size.swept, FAR_INTERVAL_S) as database:
         sweep = measure_sweep(database)
-    return Report(where, settle, databases, *_at_rest(size), sweep)
+    return Report(where, settle, databases, *_at_rest(size), sweep, away)
 
 
 def _at_rest(size: Size) -> tuple[list[Idle], Startup]:

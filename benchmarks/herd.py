@@ -48,18 +48,18 @@ def measure_herd(database: Database, wrapper: Sequence[str] = ()) -> Herd:
     ):
         wait_until(lambda: redis.zcard(DUE) == len(database.ids), "the first sweep is done")
         make_due(redis, database.ids[:WARM_UP])
-        _await_settled(redis, WARM_UP)
-        redis.delete(*(asynq.TASK + task_id(id_) for id_ in database.ids), asynq.PENDING, CLAIMS)
+        await_settled(redis, WARM_UP)
+        empty_queue(redis, database.ids)
 
         calls = _scripts_called(redis)
         processes = [producer.pid, server.pid, *([database.pid] if database.pid else [])]
         before = [cost(pid) for pid in processes]
         make_due(redis, database.ids)
-        _await_settled(redis, len(database.ids))
+        await_settled(redis, len(database.ids))
         after = [cost(pid) for pid in processes]
         calls = _scripts_called(redis) - calls
 
-        checks, seconds = len(database.ids), _duration_s(redis, database.ids)
+        checks, seconds = len(database.ids), duration_s(redis, database.ids)
         cpu_us = [(now.cpu_s - then.cpu_s) * 1e6 / checks for then, now in zip(before, after, strict=True)]
         return Herd(
             checks,
@@ -80,7 +80,13 @@ def make_due(redis: Redis, ids: Sequence[MonitorId]) -> None:
     redis.zadd(DUE, dict.fromkeys(ids, now_ms - 1))
 
 
-def _await_settled(redis: Redis, checks: int) -> None:
+def empty_queue(redis: Redis, ids: Sequence[MonitorId]) -> None:
+    """Take every task back."""
+    redis.delete(*(asynq.TASK + task_id(id_) for id_ in ids), asynq.PENDING, CLAIMS)
+
+
+def await_settled(redis: Redis, checks: int) -> None:
+    """Wait until so many tasks are in place, and no claim stands."""
     wait_until(lambda: redis.llen(asynq.PENDING) >= checks and not redis.zcard(LEASE), "all checks are settled", 0.05)
 
 
@@ -88,7 +94,7 @@ def _scripts_called(redis: Redis) -> int:
     return int(redis.info("commandstats")["cmdstat_evalsha"]["calls"])
 
 
-def _duration_s(redis: Redis, ids: Sequence[MonitorId]) -> float:
+def duration_s(redis: Redis, ids: Sequence[MonitorId]) -> float:
     """Return the time from the first claim, which every task names, to the last time a task was put in place."""
     first_claim_s, last_placed_s = float("inf"), 0.0
     for start in range(0, len(ids), PAGE):

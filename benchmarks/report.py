@@ -9,6 +9,7 @@ from html import escape
 import psutil
 from msgspec import Struct
 
+from benchmarks.away import AwayHerd
 from benchmarks.ceiling import SettleCeiling
 from benchmarks.herd import Herd
 from benchmarks.idle import Idle
@@ -51,6 +52,7 @@ class Report(Struct, frozen=True):
     idle: list[Idle]
     startup: Startup
     sweep: SweepCost
+    away: AwayHerd
 
 
 def machine() -> Machine:
@@ -93,6 +95,7 @@ def lines(report: Report) -> list[Line]:
     ]
     for kind, one in report.databases.items():
         table += _herd_lines(kind, one)
+    table += _away_lines(report.away)
     for idle in report.idle:
         where = f"idle, concurrency {idle.concurrency}"
         table.append((f"{where}: commands sent to Redis", f"{idle.commands_per_s:.1f} /s", "≤ 5"))
@@ -110,6 +113,14 @@ def _sweep_lines(sweep: SweepCost, idle_memory_bytes: int) -> list[Line]:
         ("  CPU of the leader", f"{sweep.nothing_to_change_cpu_s:.1f} s", "≤ 5"),
         ("  whole schedule back after a flush", f"{sweep.rebuilt_s:.1f} s", "≤ 10"),
         ("  more memory than an idle node's", f"{more / 1e6:.0f} MB", "≤ 100"),
+    ]
+
+
+def _away_lines(away: AwayHerd) -> list[Line]:
+    return [
+        (f"herd of {away.checks:,}, postgres away", _rate(away.away_per_s), ""),
+        ("  CPU of the producer", f"{away.away_cpu_us_per_check:.0f} µs a check", ""),
+        ("  ÷ the same herd with it", f"{away.away_per_s / away.with_it_per_s:.0%}", "≥ 100 %"),
     ]
 
 

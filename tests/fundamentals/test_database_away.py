@@ -11,9 +11,10 @@ import pytest
 from redis.asyncio import Redis
 
 from peekaping_producer.embedded import EmbeddedRedis
-from peekaping_producer.schedule.keys import DUE
+from peekaping_producer.schedule.keys import DUE, LEASE
 from support.databases import PostgresDatabase, monitor_row, new_id, postgres_database, sqlite_copy
-from support.ledger import Ledger, now_ms, working
+from support.events import publish_deleted
+from support.ledger import Ledger, now_ms, until_holds, working
 from support.postgres import HOST, SUPERUSER, Postgres
 from support.producer import Producer, started
 
@@ -115,6 +116,43 @@ async def test_an_outage_costs_no_check_and_doubles_none(
         assert all(line["oldest_copy_s"] > 0 for line in summaries)
         assert one.err == ""
     assert served >= runs(ids, away_ms + 4_000, back_ms)
+
+
+async def test_a_monitor_deleted_just_before_an_outage_or_in_it_never_comes_back(
+    own_db: PostgresDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path
+) -> None:
+    """Not even where a sweep that was under way puts it back into the schedule."""
+    before, within, others = new_id(), new_id(), [new_id() for _ in range(4)]
+    ids, port = [before, within, *others], redis_server.port
+    await own_db.insert("monitors", *(monitor_row(id=id_, interval=4) for id_ in ids))
+    async with (
+        working(port, tmp_path) as ledger,
+        two_that_know_all(tmp_path, own_db, port, ledger, ids) as nodes,
+    ):
+        await own_db.delete("monitors", before)
+        assert await publish_deleted(redis, before) >= 1
+        await until_holds(lambda: is_out(redis, before), "the event has been acted on")
+        own_db.server.stop()
+        await publish_deleted(redis, within)
+        await until_holds(lambda: is_out(redis, within), "the event has been acted on")
+        gone_ms = now_ms()
+        for _ in range(3):
+            await redis.zadd(DUE, {before: gone_ms, within: gone_ms}, nx=True)
+            await ledger.until_ran(others, now_ms())
+        own_db.server.restart()
+        await own_db.execute(f"DELETE FROM monitors WHERE id = '{within}'")
+        for one in nodes:
+            await one.until_logged(BACK, len(one.logged(AWAY)))
+        await ledger.until_ran(others, now_ms(), times=2)
+        for one in nodes:
+            assert await one.stop() == 0
+
+    assert [id_ for id_ in ids if max(ledger.scheduled(id_)) > gone_ms] == others
+
+
+async def is_out(redis: Redis, id_: str) -> bool:
+    """Tell whether the schedule does not know a monitor."""
+    return await redis.zscore(DUE, id_) is None and await redis.zscore(LEASE, id_) is None
 
 
 async def test_what_one_node_does_not_know_another_checks(

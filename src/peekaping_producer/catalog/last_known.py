@@ -32,7 +32,7 @@ _decode = Decoder().decode
 class LastKnown:
     """Active monitors as this node read them last. Past the bound, those whose last reading is oldest leave first.
 
-    Encoded, because that takes a fifth of the memory of the values, can be measured, and costs the garbage collector
+    Encoded, because that takes half the memory of the values, can be measured, and costs the garbage collector
     nothing.
     """
 
