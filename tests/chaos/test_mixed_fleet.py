@@ -4,6 +4,7 @@ The Go node is the double of `support.go_producer`; it and our nodes run with sh
 """
 
 import asyncio
+import signal
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -18,10 +19,10 @@ from peekaping_producer.embedded import HOST, EmbeddedRedis
 from peekaping_producer.monitor import MonitorId
 from peekaping_producer.schedule.keys import DUE, LEASE
 from peekaping_producer.timing import Timing
-from support.databases import Row, SqliteDatabase, monitor_row, new_id
+from support.databases import PostgresDatabase, Row, SqliteDatabase, monitor_row, new_id
 from support.events import publish_created, publish_deleted, publish_updated
 from support.fleet import scheduled_ids, text
-from support.go_producer import LEADER, GoProducer, GoTiming, go_producing
+from support.go_producer import LEADER, GoProducer, GoTiming, go_producing, go_started
 from support.ledger import Ledger, until_holds, working
 from support.producer import InProcess, producing
 from support.redis_time import redis_now_ms
@@ -55,6 +56,10 @@ class Mixed:
         """Return when each monitor is due."""
         found = cast("list[tuple[bytes, float]]", await self.redis.zrange(DUE, 0, -1, withscores=True))
         return {id_.decode(): score for id_, score in found}
+
+    async def has_slots_of_ours(self) -> bool:
+        """Tell whether some monitor is due 1 ms after a whole second, where none of a Go node's slots lies."""
+        return any(due_ms % 1000 == 1 for due_ms in (await self.scores()).values())
 
     async def until_due_by(self, rows: Sequence[Row], spacing: Spacing, *, go_slots: bool = False) -> None:
         """Wait until each monitor is due at a slot of that spacing, or at a Go node's."""
@@ -94,6 +99,7 @@ async def test_a_go_node_comes_leads_and_goes_and_no_check_suffers(
         for node in ours:
             await node.until_logged(ALIGNED)
         await mixed.until_due_by(rows, Spacing.ALIGNED, go_slots=True)
+        await until_holds(mixed.has_slots_of_ours, "a slot of ours lies 1 ms after a Go node's")
         aligned_ms = await redis_now_ms(redis)
         await ledger.until_ran(ids, aligned_ms)
 
@@ -163,3 +169,29 @@ async def test_beside_a_go_node_everything_ends_in_the_databases_state(
         await ledger.until_ran([stays["id"], new["id"]], gone_ms, 2, 4)
         assert await whole()
         assert not any(ledger.ran_since([row["id"]], gone_ms) for row in (deleted, lost, deactivated))
+
+
+async def test_a_go_leader_that_is_killed_is_replaced_and_what_it_had_claimed_comes_back(
+    empty_postgres_db: PostgresDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path
+) -> None:
+    row, gone = monitor_row(interval=2), new_id()
+    await empty_postgres_db.insert("monitors", row)
+    async with working(redis_server.port, tmp_path) as ledger, AsyncExitStack() as stack:
+        # It leads, and holds a claim of a monitor that it can't find.
+        await redis.zadd(DUE, {gone: 1})
+        go = await stack.enter_async_context(go_started(redis_server.port, empty_postgres_db, GO))
+        await until_holds(lambda: redis.zscore(LEASE, gone), "it holds a claim")
+        settings = empty_postgres_db.settings(redis_host=HOST, redis_port=redis_server.port)
+        ours = await stack.enter_async_context(producing(settings, OURS))
+        await ours.until_logged("another node leads")
+        await ledger.until_ran([row["id"]], 0)
+
+        go.signal(signal.SIGKILL)
+        await go.stop()
+        await ours.until_logged("leadership taken")
+        await ledger.until_ran([row["id"]], await redis_now_ms(redis), 1, 2)
+
+        async def whole() -> bool:
+            return await scheduled_ids(redis) == {row["id"]}
+
+        await until_holds(whole, "what it could not find is gone")

@@ -140,7 +140,7 @@ class Fleet:
 
     async def note_death(self) -> None:
         """Note which claims nobody settles any more."""
-        at_ms = now_ms()
+        at_ms = max(now_ms(), self.began_ms + 1)
         claimed = await self._leases()
         while claimed and now_ms() < at_ms + SETTLED_WITHIN_MS:
             await asyncio.sleep(0.02)

@@ -142,7 +142,7 @@ class Ledger:
         return [at_ms for at_ms in self.scheduled(row["id"]) if since_ms <= at_ms <= until_ms]
 
     def _stalls_of(self, id_: str) -> list[int]:
-        """Return the stalls that a monitor's checks may have suffered from: a slow settle skips a short slot."""
+        """Return the stalls that a monitor's checks may suffer from: a slow settle skips a slot of a short period."""
         slow = [task.taken_ms for task in self._taken[id_] if task.taken_ms - task.scheduled_ms > _STALLED_MS]
         return [*self._stalls_ms, *slow]
 
