@@ -260,7 +260,8 @@ async def test_a_reader_that_has_seen_enough_ends_the_watch(shell: Shell, argume
         if process.poll() is None:
             process.kill()
             process.wait()
-        process.stderr.close()
+        if process.stderr:
+            process.stderr.close()
 
 
 # --- run-now
