@@ -178,14 +178,14 @@ async def test_a_sweep_takes_out_what_the_database_does_not_know(redis: Redis, a
 
 
 async def test_ids_of_nonsense_leave_the_schedule_and_harm_no_other(
-    redis: Redis, redis_server: EmbeddedRedis, any_db: Database
+    redis: Redis, redis_server: EmbeddedRedis, any_sql_db: Database
 ) -> None:
     good = monitor_row(id="abcdefab-0000-4000-8000-000000000001")
-    await any_db.insert("monitors", good)
+    await any_sql_db.insert("monitors", good)
     nonsense = [b"", b"no-id", b"\xff\xfe", b"\x00", b"'; --", good["id"].upper().encode(), b"%s {}", b"x" * 5000]
     await redis.zadd(DUE, {**dict.fromkeys(nonsense[:4], FAR_MS), good["id"]: await redis_now_ms(redis) + 5000})
     await redis.zadd(LEASE, dict.fromkeys(nonsense[4:], FAR_MS))
-    async with connected(redis_server.port) as client, leader(client, any_db) as led:
+    async with connected(redis_server.port) as client, leader(client, any_sql_db) as led:
         swept = await led.sweeper._sweep(led.term)
     assert swept.removed == len(nonsense)
     assert await scheduled(redis) == {good["id"]}
@@ -485,13 +485,13 @@ async def test_a_created_monitor_is_due_at_once(redis: Redis, any_db: Database) 
 
 
 @pytest.mark.parametrize("channel", [UPDATED, CREATED])
-async def test_an_id_in_upper_case_is_the_same_monitor(redis: Redis, any_db: Database, channel: str) -> None:
+async def test_an_id_in_upper_case_is_the_same_monitor(redis: Redis, any_sql_db: Database, channel: str) -> None:
     row = monitor_row(id="abcdefab-cdef-4abc-8def-abcdefabcdef")
-    await any_db.insert("monitors", row)
-    async with leader(redis, any_db) as led, listening(led):
+    await any_sql_db.insert("monitors", row)
+    async with leader(redis, any_sql_db) as led, listening(led):
         await acted(led, lambda: publish(redis, channel, row["id"].upper()))
         assert await scheduled(redis) == {row["id"]}
-        await any_db.delete("monitors", row["id"])
+        await any_sql_db.delete("monitors", row["id"])
         await acted(led, lambda: publish(redis, DELETED, row["id"].upper()))
         assert await scheduled(redis) == set()
 
@@ -791,20 +791,20 @@ async def test_events_that_came_while_the_database_was_away_are_acted_on_when_it
 @pytest.mark.parametrize("run", load("events")["runs"], ids=lambda run: run["database"])
 @pytest.mark.parametrize("commit", ["before", "after"])
 async def test_every_recorded_event_in_its_order(
-    redis: Redis, any_db: Database, run: dict[str, object], commit: str
+    redis: Redis, empty_sqlite_db: SqliteDatabase, run: dict[str, object], commit: str
 ) -> None:
     """The API server publishes before or after its commit; the schedule ends in the database's state either way."""
     rows: dict[str, bool] = {}
     steps = run["steps"]
     assert isinstance(steps, list)
-    async with leader(redis, any_db, replace(CALM, look_again_s=(0.05, 0.1))) as led, listening(led):
+    async with leader(redis, empty_sqlite_db, replace(CALM, look_again_s=(0.05, 0.1))) as led, listening(led):
         for step in steps:
             if commit == "before":
-                await committed(any_db, step, rows)
+                await committed(empty_sqlite_db, step, rows)
             for event in step["events"]:
                 await redis.publish(event["channel"], event["data"])
             if commit == "after":
-                await committed(any_db, step, rows)
+                await committed(empty_sqlite_db, step, rows)
             wanted = {id_ for id_, active in rows.items() if active}
             await until_async(lambda wanted=wanted: same(redis, wanted), f"step {step['n']}: {step['what']}")  # type: ignore[misc]
         assert not led.test.logged(DROPPED)
