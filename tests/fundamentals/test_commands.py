@@ -416,7 +416,6 @@ async def test_explain_where_a_monitor_stands(shell: Shell, redis: Redis, empty_
     assert told["schedule"] == "OVERDUE for 2 h: no producer claims it; is one running?"
 
 
-@pytest.mark.xfail(reason="a traceback as yet")
 @pytest.mark.parametrize("due_ms", [10**18, float("inf")])
 async def test_a_score_that_is_no_instant(
     shell: Shell, redis: Redis, empty_sqlite_db: SqliteDatabase, due_ms: float
@@ -429,7 +428,6 @@ async def test_a_score_that_is_no_instant(
     assert (await shell.explained())["schedule"]
 
 
-@pytest.mark.xfail(reason="a traceback, or raw bytes, as yet")
 @pytest.mark.parametrize("member", [b"\xff", b"\x1b[31m\r\n"])
 async def test_an_id_that_is_no_text_for_a_terminal(shell: Shell, redis: Redis, member: bytes) -> None:
     await redis.zadd(DUE, {member: 10**13})

@@ -10,7 +10,7 @@ from peekaping_producer.catalog.reading import Reading, is_monitor_id
 from peekaping_producer.clock import from_unix_ms, rfc3339
 from peekaping_producer.commands.reach import reached_catalog, reached_redis
 from peekaping_producer.commands.status import is_go_node
-from peekaping_producer.commands.words import span
+from peekaping_producer.commands.words import instant, printable, span
 from peekaping_producer.config import Settings
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.fleet.queue import QueueState, TaskState, queue_state, task_state
@@ -99,7 +99,7 @@ def _place(place: Place) -> str:
         return "not in it: nothing will check it until a leader's sweep or an event brings it in"
     in_s = (place.due_ms - place.now_ms) / 1000
     if in_s >= 0:
-        return f"due in {span(in_s)}, at {_instant(place.due_ms)}"
+        return f"due in {span(in_s)}, at {instant(place.due_ms)}"
     return f"OVERDUE for {span(-in_s)}: no producer claims it; is one running?"
 
 
@@ -141,8 +141,4 @@ def _task(task: TaskState | None) -> str:
 def _leader(place: Place) -> str:
     if place.leader is None:
         return "nobody leads: new monitors are not scheduled and deleted ones not removed until a node does"
-    return f"{place.leader}{' (a Go producer)' if is_go_node(place.leader) else ''}"
-
-
-def _instant(unix_ms: float) -> str:
-    return rfc3339(from_unix_ms(int(unix_ms)))
+    return f"{printable(place.leader)}{' (a Go producer)' if is_go_node(place.leader) else ''}"

@@ -14,7 +14,7 @@ from rich.text import Text
 from peekaping_producer.cadence import Spacing
 from peekaping_producer.clock import from_unix_ms, rfc3339
 from peekaping_producer.commands.reach import reached_redis
-from peekaping_producer.commands.words import columns, span
+from peekaping_producer.commands.words import columns, instant, printable, span
 from peekaping_producer.config import ScheduleMode, Settings
 from peekaping_producer.fleet.queue import QueueState, queue_state
 from peekaping_producer.fleet.registry import NodeInfo, Registry
@@ -70,7 +70,7 @@ async def read_status(redis: Redis, timing: Timing) -> Status:
     return Status(
         at=rfc3339(from_unix_ms(place.now_ms)),
         nodes=nodes,
-        leader=place.leader,
+        leader=place.leader and printable(place.leader),
         leader_is_go=place.leader is not None and is_go_node(place.leader),
         spacing=spacing_for(ScheduleMode.AUTO, go_seen=place.go_seen).value,
         due=overview.due,
@@ -79,7 +79,7 @@ async def read_status(redis: Redis, timing: Timing) -> Status:
         queue=queue,
         trouble=[*([] if place.leader else leaderless), *complaints(queue), *away],
         next_runs=[
-            NextRun(str(run.id), _instant(run.due_ms), round((run.due_ms - place.now_ms) / 1000, 3))
+            NextRun(printable(run.id), instant(run.due_ms), round((run.due_ms - place.now_ms) / 1000, 3))
             for run in await schedule.next_runs(_NEXT_RUNS)
         ],
     )
@@ -162,7 +162,7 @@ def _queue(queue: QueueState) -> Iterator[str]:
         f"{queue.completed:,} completed"
     )
     if queue.oldest:
-        yield f"           the oldest pending for {span(queue.oldest.age_s)}: {queue.oldest.monitor_id}"
+        yield f"           the oldest pending for {span(queue.oldest.age_s)}: {printable(queue.oldest.monitor_id)}"
 
 
 def _runs(status: Status) -> Iterator[str]:
@@ -175,11 +175,3 @@ def _runs(status: Status) -> Iterator[str]:
 
 def _ms(value: int | None) -> str:
     return "" if value is None else f"{value} ms"
-
-
-def _instant(unix_ms: float) -> str:
-    """Return a score as an instant; garbage in due may be no instant at all."""
-    try:
-        return rfc3339(from_unix_ms(int(unix_ms)))
-    except (OverflowError, ValueError):
-        return str(unix_ms)

@@ -1,6 +1,11 @@
-"""Figures as words for people."""
+"""Figures as words for people. What stands in Redis may be garbage, and is written in some way too."""
 
 from collections.abc import Iterator, Sequence
+
+from peekaping_producer.clock import from_unix_ms, rfc3339
+
+_LONGEST_S = 1e9
+"""Some thirty years: a longer span is nobody's."""
 
 
 def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -12,6 +17,8 @@ def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 def span(seconds: float) -> str:
     """Return a span of time as `350 ms`, `12.3 s`, `5 min` or `7 h 20 min`."""
+    if not abs(seconds) < _LONGEST_S:
+        return "for ever"
     if seconds < 1:
         return f"{round(seconds * 1000)} ms"
     if seconds < 60:  # noqa: PLR2004 - a minute
@@ -21,3 +28,16 @@ def span(seconds: float) -> str:
     if not hours:
         return f"{minutes} min"
     return f"{hours} h {rest} min" if rest else f"{hours} h"
+
+
+def instant(unix_ms: float) -> str:
+    """Return a score as RFC 3339, UTC, or as it is where it is no instant."""
+    try:
+        return rfc3339(from_unix_ms(int(unix_ms)))
+    except (OverflowError, ValueError):
+        return str(unix_ms)
+
+
+def printable(text: str) -> str:
+    """Return a text from Redis that may go to a terminal and into JSON."""
+    return text if text.isascii() and text.isprintable() else ascii(text)[1:-1]

@@ -1,6 +1,7 @@
 """The schedule: typed wrappers around the scripts, each of which is one decision made by Redis' clock."""
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 from enum import StrEnum
@@ -336,7 +337,10 @@ class Schedule:
             pipe.time()
             due, leased, first, (seconds, micros) = await pipe.execute()
         now_ms = seconds * 1000 + micros // 1000
-        return Overview(due, leased, max(0, int(now_ms - first[0][1])) if first else None)
+        overdue_ms = now_ms - first[0][1] if first else None
+        if overdue_ms is not None and not math.isfinite(overdue_ms):  # garbage in due
+            overdue_ms = 0
+        return Overview(due, leased, None if overdue_ms is None else max(0, int(overdue_ms)))
 
 
 def _script(redis: Redis, *names: str) -> AsyncScript:
