@@ -22,6 +22,8 @@ from support.databases import (
     Row,
     SqliteDatabase,
     heartbeat_row,
+    link_row,
+    maintenance_row,
     monitor_row,
     numbered_id,
 )
@@ -44,8 +46,10 @@ async def with_history(database: Database, beats: int, monitors: int = PUSHED) -
     return [MonitorId(row["id"]) for row in rows]
 
 
-async def explained(catalog: Catalog, ids: list[MonitorId], explain: str) -> list[Any]:
-    """Return the plan of the statement that reads the newest heartbeats, as the database tells it."""
+async def explained(
+    catalog: Catalog, ids: list[MonitorId], explain: str, statement_name: str = "heartbeats"
+) -> list[Any]:
+    """Return the plan of the statement that reads the newest heartbeats, or another, as the database tells it."""
     assert isinstance(catalog, SqlCatalog)
     sent: list[tuple[str, Any]] = []
 
@@ -54,7 +58,7 @@ async def explained(catalog: Catalog, ids: list[MonitorId], explain: str) -> lis
 
     event.listen(engine(catalog).sync_engine, "before_cursor_execute", remember)
     async with engine(catalog).connect() as connection:
-        found = (await connection.execute(catalog._statements.heartbeats, {"ids": ids})).all()
+        found = (await connection.execute(getattr(catalog._statements, statement_name), {"ids": ids})).all()
         assert len(found) == len(ids)
         statement, parameters = sent[-1]
         return list((await connection.exec_driver_sql(f"{explain} {statement}", parameters)).all())
@@ -99,6 +103,21 @@ async def test_on_sqlite(empty_sqlite_db: SqliteDatabase) -> None:
     assert f"INDEX {INDEX}" in searched
     assert "(monitor_id=?)" in searched
     assert not any("TEMP B-TREE" in step for step in steps)
+
+
+async def test_maintenances_on_sqlite_are_found_from_the_monitors(empty_sqlite_db: SqliteDatabase) -> None:
+    rows, maintenances = [monitor_row() for _ in range(3)], [maintenance_row() for _ in range(3)]
+    await empty_sqlite_db.insert("monitors", *rows)
+    await empty_sqlite_db.insert("maintenances", *maintenances)
+    links = [link_row(row["id"], one["id"]) for row, one in zip(rows, maintenances, strict=True)]
+    await empty_sqlite_db.insert("monitor_maintenances", *links)
+
+    async with opened(empty_sqlite_db) as catalog:
+        ids = [MonitorId(row["id"]) for row in rows]
+        steps = [row[-1] for row in await explained(catalog, ids, "EXPLAIN QUERY PLAN", "maintenances")]
+
+    assert [step.split()[1] for step in steps] == ["monitor_maintenances", "maintenances"]
+    assert steps[1].endswith("(id=?)")
 
 
 async def test_on_mariadb(empty_mysql_db: MySqlDatabase) -> None:

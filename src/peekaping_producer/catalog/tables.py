@@ -95,6 +95,8 @@ def statements(dialect: str) -> Statements:
     changes = select(text(m.id), m.updated_at).where(m.updated_at >= bindparam("since"))
     changes = changes.order_by(m.id).limit(bindparam("limit"))
     after = m.id > bindparam("after", type_=UUID(as_uuid=False) if postgres else None)
+    # Said twice, or SQLite would begin with all that are active, by their index, and end with the links.
+    in_force = MAINTENANCES.c.active.is_(true()).is_(true())
     strays = None
     if sqlite:
         # SQLite stores anything as an id, also what could not be asked for again: a page must not end with it.
@@ -118,7 +120,7 @@ def statements(dialect: str) -> Statements:
         proxies=select(text(PROXIES.c.id), *list(PROXIES.c)[1:]).where(among_ids(PROXIES.c.id)),
         maintenances=select(text(LINKS.c.monitor_id), text(MAINTENANCES.c.id), *list(MAINTENANCES.c)[1:])
         .join_from(LINKS, MAINTENANCES, LINKS.c.maintenance_id == MAINTENANCES.c.id)
-        .where(among_ids(LINKS.c.monitor_id), MAINTENANCES.c.active.is_(true())),
+        .where(among_ids(LINKS.c.monitor_id), in_force),
         heartbeats=select(text(beat.id), text(beat.monitor_id), *list(beat)[2:])
         .join_from(MONITORS, HEARTBEATS, beat.id == newest)
         .where(among_ids(m.id)),
