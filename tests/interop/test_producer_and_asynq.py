@@ -15,7 +15,7 @@ from peekaping_producer.monitor import MonitorId
 from peekaping_producer.schedule.keys import DUE
 from peekaping_producer.timing import Timing
 from support.asynq_peer import AsynqPeer, AsynqServer, HandledTask
-from support.databases import Database, monitor_row
+from support.databases import SCHEDULABLE, Database, monitor_row
 from support.producer import producing
 
 PROMPT = Timing(claim_wait_s=0.05)
@@ -25,7 +25,7 @@ PROMPT = Timing(claim_wait_s=0.05)
 async def test_asynq_sees_and_takes_a_task_of_every_monitor(
     any_fixture_db: Database, redis_server: EmbeddedRedis, redis: Redis, asynq_peer: AsynqPeer
 ) -> None:
-    active = await any_fixture_db.ids("active AND interval > 0")
+    active = await any_fixture_db.ids(SCHEDULABLE)
     await redis.zadd(DUE, dict.fromkeys(active, 1))
     one = task_id(MonitorId(active[0]))
 

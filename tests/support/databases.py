@@ -36,6 +36,8 @@ MYSQL_SCHEMA = FIXTURES / "mysql.sql"
 Kind = Literal["sqlite", "postgres", "mysql", "mongo"]
 Row = dict[str, Any]
 CREATED_AT = datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=UTC)
+SCHEDULABLE = 'active AND "interval" > 0'
+"""The condition of a monitor that gets checks."""
 COLLECTIONS = {
     "monitors": "monitor",
     "proxies": "proxies",
@@ -71,7 +73,7 @@ class Database(Protocol):
         """Run any statements; on SQL databases only."""
 
     async def ids(self, where: str = "true") -> list[str]:
-        """Return the ids of the monitors for which an SQL condition holds, in order; on MongoDB, of all."""
+        """Return the ids of the monitors for which an SQL condition holds, in order; on MongoDB, all or SCHEDULABLE."""
 
 
 class SqliteDatabase:
@@ -271,9 +273,10 @@ class MongoDatabase:
         raise NotImplementedError(sql)
 
     async def ids(self, where: str = "true") -> list[str]:
-        assert where == "true"
+        conditions: dict[str, Row] = {"true": {}, SCHEDULABLE: {"active": True, "interval": {"$gt": 0}}}
         async with self.connected() as database:
-            return [str(document["_id"]) async for document in database["monitor"].find().sort("_id", 1)]
+            found = database["monitor"].find(conditions[where]).sort("_id", 1)
+            return [str(document["_id"]) async for document in found]
 
 
 ServerDatabase = PostgresDatabase | MySqlDatabase | MongoDatabase
