@@ -14,6 +14,7 @@ import psutil
 from redis.asyncio import Redis
 
 from peekaping_producer.embedded import EmbeddedRedis
+from peekaping_producer.schedule.keys import LEASE
 from support.databases import PostgresDatabase, Row, SqliteDatabase, monitor_row
 from support.events import publish_created, publish_deleted
 from support.fleet import TAKEN, fleet, scheduled_ids
@@ -75,21 +76,26 @@ async def test_a_killed_leader_is_replaced_and_a_leaving_one_hands_over(
 
 
 async def test_a_leader_that_was_frozen_beyond_its_term_no_longer_acts_as_one(
-    empty_sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path
+    empty_postgres_db: PostgresDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path
 ) -> None:
     short, long = monitors(60)
     deleted = monitor_row(interval=3)
-    await empty_sqlite_db.insert("monitors", *short, *long)
-    async with fleet(tmp_path, empty_sqlite_db, redis, redis_server.port) as nodes:
+    await empty_postgres_db.insert("monitors", *short, *long)
+    async with fleet(tmp_path, empty_postgres_db, redis, redis_server.port) as nodes:
         await nodes.begin([*short, *long])
         frozen = await nodes.until_led()
-        await nodes.freeze(frozen)
+        async with empty_postgres_db.connected() as connection, connection.transaction():
+            # It holds claims when it freezes: nobody can read what is claimed.
+            await connection.execute("LOCK TABLE public.monitors IN ACCESS EXCLUSIVE MODE")
+            await until_holds(lambda: some_claimed(redis), "claims are held")
+            frozen.signal(signal.SIGSTOP)
+        await nodes.note_death()
         # What it will hear when it wakes: that there is a monitor, which is gone by then.
-        await empty_sqlite_db.insert("monitors", deleted)
+        await empty_postgres_db.insert("monitors", deleted)
         await publish_created(redis, deleted)
         second = await nodes.until_led(by_other_than=frozen)
         await nodes.until_ran([deleted], since_ms=0)
-        await empty_sqlite_db.delete("monitors", deleted["id"])
+        await empty_postgres_db.delete("monitors", deleted["id"])
         await publish_deleted(redis, deleted["id"])
         await nodes.until_whole([*short, *long])
 
@@ -102,6 +108,11 @@ async def test_a_leader_that_was_frozen_beyond_its_term_no_longer_acts_as_one(
         assert not nodes.ledger.ran_since([deleted["id"]], thawed_ms)
         nodes.assert_nobody_noticed([*short, *long])
     assert second.logged(TAKEN)
+
+
+async def some_claimed(redis: Redis) -> bool:
+    """Tell whether so many are claimed that every node holds some, as good as always: each has four batches at most."""
+    return await redis.zcard(LEASE) >= 8
 
 
 async def test_a_leader_cut_off_from_redis_and_a_redis_that_answers_nobody(
