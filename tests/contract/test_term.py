@@ -5,9 +5,9 @@ Invariant 9 (fence): what a leader writes counts only while the key bears its id
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import cast
+from typing import Any, TypeVar, cast
 
 import pytest
 from redis.asyncio import Redis
@@ -21,6 +21,7 @@ from peekaping_producer.timing import Timing
 from support.nodes import TestNode, connected
 from support.tcp_proxy import Loss, TcpProxy, tcp_proxy
 
+T = TypeVar("T")
 ONE, TWO = "host-11-na0", "host-12-nb1"
 TERM_MS = 60_000
 TIMING = Timing(term_ms=TERM_MS, redis_timeout_s=10)
@@ -241,18 +242,21 @@ async def test_an_extension_whose_reply_is_lost_is_followed_by_a_good_one(
 async def test_a_term_counts_from_before_the_request_was_sent(own_redis_server: EmbeddedRedis) -> None:
     async with connected(own_redis_server.port) as client:
         terms = Terms(client, ONE, TIMING)
-        term = await taken(terms)
-        await extended(terms, term)
-        for request in (terms.take(), terms.extend(term)):
-            own_redis_server.pause()
-            asked = asyncio.ensure_future(request)
-            await asyncio.sleep(0)
-            asked_s = time.monotonic()
-            own_redis_server.resume()
-            answer = await asked
-            lasts_until_s = answer.lasts_until_s if isinstance(answer, Term) else term.lasts_until_s
-            assert lasts_until_s <= asked_s + TERM_MS / 1000
-            term = answer if isinstance(answer, Term) else term
+        await extended(terms, await taken(terms))  # Redis knows the scripts from here on.
+        term, asked_s = await while_frozen(own_redis_server, taken(terms))
+        assert term.lasts_until_s <= asked_s + TERM_MS / 1000
+        _, asked_s = await while_frozen(own_redis_server, extended(terms, term))
+        assert term.lasts_until_s <= asked_s + TERM_MS / 1000
+
+
+async def while_frozen(server: EmbeddedRedis, request: Coroutine[Any, Any, T]) -> tuple[T, float]:
+    """Send a request to a Redis that answers only later; return its answer, and an instant between the two."""
+    server.pause()
+    asked = asyncio.create_task(request)
+    await asyncio.sleep(0)
+    asked_s = time.monotonic()
+    server.resume()
+    return await asked, asked_s
 
 
 async def test_an_extension_is_not_waited_for_beyond_the_end_of_the_term(own_redis_server: EmbeddedRedis) -> None:
