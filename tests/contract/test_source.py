@@ -24,6 +24,7 @@ from peekaping_producer.timing import Timing
 from support.catalogues import opened
 from support.databases import (
     Database,
+    MongoDatabase,
     PostgresDatabase,
     SqliteDatabase,
     monitor_row,
@@ -86,20 +87,22 @@ async def own_db(own_postgres_server: Postgres) -> PostgresDatabase:
     return await postgres_database(own_postgres_server, rows=False)
 
 
-async def test_a_stopped_database_is_answered_for_and_asked_again_when_it_is_back(own_db: PostgresDatabase) -> None:
+async def test_a_stopped_database_is_answered_for_until_it_is_back(
+    own_server_db: PostgresDatabase | MongoDatabase,
+) -> None:
     known, push, never_read = monitor_row(), monitor_row(type="push"), monitor_row()
-    await own_db.insert("monitors", known, push, never_read)
-    async with watched(own_db) as node:
+    await own_server_db.insert("monitors", known, push, never_read)
+    async with watched(own_server_db) as node:
         fresh = await node.read(known["id"], push["id"])
         assert not fresh.from_copy
-        own_db.server.stop()
+        own_server_db.server.stop()
         for _ in range(3):
             answer = await node.read(known["id"], push["id"], never_read["id"])
             assert answer.from_copy
             assert answer.found == {known["id"]: fresh.found[known["id"]]}
             assert answer.put_off == {push["id"]: PUSH, never_read["id"]: NOT_KNOWN}
-        own_db.server.restart()
-        await own_db.update("monitors", known["id"], name="Edited meanwhile")
+        own_server_db.server.restart()
+        await own_server_db.update("monitors", known["id"], name="Edited meanwhile")
         await node.until_back()
         answer = await node.read(known["id"], push["id"], never_read["id"])
 
@@ -112,26 +115,28 @@ async def test_a_stopped_database_is_answered_for_and_asked_again_when_it_is_bac
     assert node.totals().from_copy == 3
 
 
-async def test_a_frozen_database_is_waited_for_once(own_db: PostgresDatabase) -> None:
+async def test_a_frozen_database_is_waited_for_once(own_server_db: PostgresDatabase | MongoDatabase) -> None:
     row = monitor_row()
-    await own_db.insert("monitors", row)
-    async with watched(own_db) as node:
+    await own_server_db.insert("monitors", row)
+    async with watched(own_server_db) as node:
         await node.read(row["id"])
-        own_db.server.pause()
+        own_server_db.server.pause()
         try:
             began_s = time.monotonic()
             for _ in range(100):
                 assert (await node.read(row["id"])).from_copy
             took_s = time.monotonic() - began_s
         finally:
-            own_db.server.resume()
+            own_server_db.server.resume()
         await node.until_back()
         assert not (await node.read(row["id"])).from_copy
     assert took_s < 10 * DEADLINE_S
     assert len(node.logged(AWAY)) == len(node.logged(BACK)) == 1
 
 
-async def test_batches_in_flight_when_it_freezes_wait_for_no_more_than_the_deadline(own_db: PostgresDatabase) -> None:
+async def test_batches_in_flight_when_it_freezes_wait_no_longer_than_the_deadline(
+    own_db: PostgresDatabase,
+) -> None:
     row = monitor_row()
     await own_db.insert("monitors", row)
     async with watched(own_db) as node:
