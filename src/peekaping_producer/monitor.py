@@ -1,6 +1,7 @@
 """The values the Producer works with: what the database holds about a monitor, frozen.
 
-Rows become these once, in `catalog`; nothing past it sees a row.
+Rows become these once, in `catalog`; nothing past it sees a row. What is array-like is made of a whole batch of rows in
+one step, its fields in the order of the columns.
 """
 
 from datetime import datetime
@@ -18,7 +19,7 @@ Interval = Annotated[int, Meta(gt=0, le=2**31 - 1)]
 """Seconds between checks; a row with another value gets no check (PROTOCOL 1)."""
 
 
-class Monitor(Struct, frozen=True):
+class Monitor(Struct, frozen=True, array_like=True):
     """One row of `monitors` (PROTOCOL 4), as far as a check needs it."""
 
     id: MonitorId
@@ -37,7 +38,7 @@ class Monitor(Struct, frozen=True):
     proxy_id: str | None
 
 
-class Proxy(Struct, frozen=True):
+class Proxy(Struct, frozen=True, array_like=True):
     """One row of `proxies`."""
 
     id: str
@@ -54,7 +55,7 @@ class Proxy(Struct, frozen=True):
         return f"Proxy(id={self.id!r})"
 
 
-class Heartbeat(Struct, frozen=True):
+class Heartbeat(Struct, frozen=True, array_like=True):
     """One row of `heartbeats`: the verdict of an earlier check. NULL columns read as "" or 0 (PROTOCOL 2)."""
 
     id: str
@@ -104,7 +105,7 @@ class Snapshot(Struct, frozen=True):
     """The newest by `time`; read for monitors of type exactly `push` only."""
 
 
-class Schedulable(Struct, frozen=True):
+class Schedulable(Struct, frozen=True, array_like=True):
     """What the schedule needs to know of an active monitor: its id and its period."""
 
     id: MonitorId

@@ -5,11 +5,12 @@ import json
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import pytest
 from bson import ObjectId
+from msgspec import Struct
 
 from peekaping_producer.asynq.message import TIMEOUT_MARGIN_S
 from peekaping_producer.asynq.task_message_pb2 import TaskMessage
@@ -17,6 +18,7 @@ from peekaping_producer.cadence import Spacing
 from peekaping_producer.catalog import rows
 from peekaping_producer.catalog.catalog import Catalog, open_catalog
 from peekaping_producer.catalog.reading import Reading
+from peekaping_producer.errors import CorruptRecord
 from peekaping_producer.monitor import Heartbeat, Maintenance, Monitor, MonitorId, Proxy, Snapshot
 from peekaping_producer.plan import Plan, plan
 from peekaping_producer.schedule.store import Claim, Claimed, Drop, Enqueue
@@ -30,6 +32,7 @@ CASES: list[dict[str, Any]] = VECTORS["cases"]
 ABSENT: list[dict[str, Any]] = VECTORS["absent"]
 MONGO_CASES = [case for case in CASES if case["database"] == "mongo"]
 SQL_CASES = [case for case in CASES if case["database"] != "mongo"]
+T = TypeVar("T", bound=Struct)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 each_case = pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
@@ -201,17 +204,19 @@ async def _read(catalog: Catalog, database: str) -> FixtureReading:
 def _snapshot(case: dict[str, Any]) -> Snapshot:
     """Build the snapshot as the catalogue does, from the recorded rows as a driver delivers them."""
     recorded, postgres = case["rows"], case["database"] == "postgres"
-    monitor = rows.monitor(_columns(recorded["monitor"], Monitor, postgres=postgres))
+    monitor = _value(rows.MONITORS, _columns(recorded["monitor"], Monitor, postgres=postgres))
     proxy, beat = recorded["proxy"], recorded["newest_heartbeat"]
     return Snapshot(
         monitor,
-        rows.proxy(_columns(proxy, Proxy, postgres=postgres)) if proxy else None,
+        _value(rows.PROXIES, _columns(proxy, Proxy, postgres=postgres)) if proxy else None,
         tuple(
             rows.maintenance(_columns(one, Maintenance, postgres=postgres))
             for one in recorded["maintenances"]
             if one["active"]
         ),
-        rows.heartbeat(_columns(beat, Heartbeat, postgres=postgres)) if beat and monitor.type == "push" else None,
+        _value(rows.HEARTBEATS, _columns(beat, Heartbeat, postgres=postgres))
+        if beat and monitor.type == "push"
+        else None,
     )
 
 
@@ -222,3 +227,9 @@ def _columns(row: dict[str, Any], value: type[Any], *, postgres: bool) -> list[A
         for name in ("time", "end_time"):
             columns[name] = datetime.fromisoformat(columns[name]) if columns[name] else None
     return list(columns.values())
+
+
+def _value(kind: rows.Kind[T], row: rows.Row) -> T:
+    (value,) = rows.values(kind, [row])
+    assert not isinstance(value, CorruptRecord)
+    return value

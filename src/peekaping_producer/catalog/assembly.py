@@ -1,39 +1,38 @@
 """From the rows of a batch, whichever database they come from, to a reading or a page."""
 
 from collections import defaultdict
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 
 from peekaping_producer.catalog import rows
 from peekaping_producer.catalog.reading import Page, Reading
 from peekaping_producer.errors import CorruptRecord
-from peekaping_producer.monitor import Heartbeat, Maintenance, Monitor, MonitorId, Proxy, Schedulable, Snapshot
+from peekaping_producer.monitor import Maintenance, Monitor, MonitorId, Schedulable, Snapshot
 
 
-def page_of(fetched: Iterable[rows.Row], next_after: MonitorId | None) -> Page:
+def page_of(fetched: Sequence[rows.Row], next_after: MonitorId | None) -> Page:
     """Return the page of these rows, in their order; what is nonsense in them is set aside."""
     monitors: list[Schedulable] = []
     aside: dict[str, str] = {}
-    for row in fetched:
-        try:
-            monitors.append(rows.schedulable(row))
-        except CorruptRecord as error:
-            aside[str(row[0])] = error.reason
+    for row, value in zip(fetched, rows.values(rows.SCHEDULABLES, fetched), strict=True):
+        if isinstance(value, CorruptRecord):
+            aside[str(row[0])] = value.reason
+        else:
+            monitors.append(value)
     return Page(tuple(monitors), aside, next_after)
 
 
 def monitors_of(
-    fetched: Iterable[rows.Row], asked: Container[str], aside: dict[MonitorId, str]
+    fetched: Sequence[rows.Row], asked: Container[str], aside: dict[MonitorId, str]
 ) -> dict[MonitorId, Monitor]:
     """Return the sound ones among the asked-for monitors; the others go to `aside`."""
     monitors: dict[MonitorId, Monitor] = {}
-    for row in fetched:
-        if row[0] not in asked:
-            # MySQL compares ids without case; what is stored in another case is another id.
-            continue
-        try:
-            monitors[row[0]] = rows.monitor(row)
-        except CorruptRecord as error:
-            aside[row[0]] = error.reason
+    # MySQL compares ids without case; what is stored in another case is another id.
+    fetched = [row for row in fetched if row[0] in asked]
+    for row, value in zip(fetched, rows.values(rows.MONITORS, fetched), strict=True):
+        if isinstance(value, CorruptRecord):
+            aside[row[0]] = value.reason
+        else:
+            monitors[row[0]] = value
     return monitors
 
 
@@ -50,33 +49,24 @@ def maintenances_of(fetched: Iterable[rows.Row]) -> dict[MonitorId, list[Mainten
 
 def reading_of(
     monitors: dict[MonitorId, Monitor],
-    proxy_rows: Iterable[rows.Row],
+    proxy_rows: Sequence[rows.Row],
     maintenances: dict[MonitorId, list[Maintenance]],
-    heartbeat_rows: Iterable[rows.Row],
+    heartbeat_rows: Sequence[rows.Row],
     aside: dict[MonitorId, str],
 ) -> Reading:
     """Join what belongs together; a monitor whose proxy or heartbeat is nonsense goes to `aside`."""
-    proxies: dict[str, Proxy | str] = {}
-    for row in proxy_rows:
-        try:
-            proxies[row[0]] = rows.proxy(row)
-        except CorruptRecord as error:
-            proxies[row[0]] = error.reason
-    heartbeats: dict[MonitorId, Heartbeat | str] = {}
-    for row in heartbeat_rows:
-        try:
-            heartbeats[row[1]] = rows.heartbeat(row)
-        except CorruptRecord as error:
-            heartbeats[row[1]] = error.reason
-
+    proxies = dict(zip((row[0] for row in proxy_rows), rows.values(rows.PROXIES, proxy_rows), strict=True))
+    heartbeats = dict(
+        zip((row[1] for row in heartbeat_rows), rows.values(rows.HEARTBEATS, heartbeat_rows), strict=True)
+    )
     found: dict[MonitorId, Snapshot] = {}
     for id_, monitor in monitors.items():
         proxy = proxies.get(monitor.proxy_id) if monitor.proxy_id else None
         heartbeat = heartbeats.get(id_)
-        if isinstance(proxy, str):
-            aside[id_] = proxy
-        elif isinstance(heartbeat, str):
-            aside[id_] = heartbeat
+        if isinstance(proxy, CorruptRecord):
+            aside[id_] = proxy.reason
+        elif isinstance(heartbeat, CorruptRecord):
+            aside[id_] = heartbeat.reason
         else:
             found[id_] = Snapshot(monitor, proxy, tuple(maintenances.get(id_, ())), heartbeat)
     return Reading(found, aside)

@@ -123,7 +123,7 @@ class MongoCatalog:
             documents, next_after = await self._page(
                 {"updated_at": {"$gte": since.astimezone(UTC)}}, after, limit, columns
             )
-        fetched = list(_rows(documents, columns))
+        fetched = _rows(documents, columns)
         times = [time for row in fetched if (time := rows.instant_or_none(row[1]))]
         return Changes(tuple(row[0] for row in fetched), max(times, default=None), next_after)
 
@@ -211,11 +211,10 @@ def _field(column: str) -> str:
     return "_id" if column == "id" else column
 
 
-def _rows(documents: Iterable[Document], columns: Sequence[str]) -> Iterable[rows.Row]:
+def _rows(documents: Iterable[Document], columns: Sequence[str]) -> list[rows.Row]:
     """Return each document's fields in the order of the columns."""
     names = [(_field(column), ZEROES.get(column)) for column in columns]
-    for document in documents:
-        yield [_value(document.get(name), zero) for name, zero in names]
+    return [[_value(document.get(name), zero) for name, zero in names] for document in documents]
 
 
 def _value(value: object, zero: object) -> object:

@@ -1,56 +1,100 @@
-"""From a row to a frozen value, strictly: what a worker could not read raises CorruptRecord here."""
+"""From rows to frozen values, strictly: what a worker could not read becomes a CorruptRecord here."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-from msgspec import ValidationError, convert
+from msgspec import Struct, ValidationError, convert
+from msgspec.json import Encoder
 
 from peekaping_producer.errors import CorruptRecord
 from peekaping_producer.monitor import Heartbeat, Maintenance, Monitor, Proxy, Schedulable
 
 Row = Sequence[Any]
-T = TypeVar("T")
+T = TypeVar("T", bound=Struct)
 
 _BOOLS = {0: False, 1: True}
-_MONITOR = Monitor.__struct_fields__
-_PROXY = Proxy.__struct_fields__
-_HEARTBEAT = Heartbeat.__struct_fields__
+_PATH = re.compile(r"\$\[(\d+)\]")
+_encoder = Encoder()
 
 
-def monitor(row: Row) -> Monitor:
-    """Return the value of a row of `monitors`, its columns in the order of Monitor's fields."""
-    values = dict(zip(_MONITOR, row, strict=True))
-    values["active"] = _bool(values["active"])
-    values["config"] = _config(values["config"])
-    return _value(values, Monitor, "")
+class Kind(Struct, Generic[T], frozen=True):
+    """How rows become values of one type."""
+
+    one: type[T]
+    many: type[list[T]]
+    prepare: Callable[[Row], Sequence[object]]
+    """From a row to the value's fields in their order, as far as their types allow; raises CorruptRecord."""
+    where: str
+    """Put before the reason of a row that is nonsense."""
 
 
-def proxy(row: Row) -> Proxy:
-    """Return the value of a row of `proxies`, its columns in the order of Proxy's fields."""
-    values = dict(zip(_PROXY, row, strict=True))
-    values["auth"] = _bool(values["auth"])
-    values["username"] = values["username"] or ""
-    values["password"] = values["password"] or ""
-    return _value(values, Proxy, "proxy: ")
+def values(kind: Kind[T], fetched: Sequence[Row]) -> list[T | CorruptRecord]:
+    """Return each row's value, or why it has none: all in one step, and row by row where that fails."""
+    try:
+        made: list[T | CorruptRecord] = convert(list(map(kind.prepare, fetched)), kind.many)
+        # What a worker could not read either: halves of characters.
+        _encoder.encode(made)
+    except (CorruptRecord, ValidationError, UnicodeEncodeError):
+        return [_value(kind, row) for row in fetched]
+    return made
 
 
-def heartbeat(row: Row) -> Heartbeat:
-    """Return the value of a row of `heartbeats`, its columns in the order of Heartbeat's fields."""
-    values = dict(zip(_HEARTBEAT, row, strict=True))
-    if values["msg"] is None:
-        values["msg"] = ""
-    for field in ("ping", "duration", "down_count", "retries"):
-        if values[field] is None:
-            values[field] = 0
-    for field in ("important", "notified"):
-        values[field] = _bool(values[field])
-    for field in ("time", "end_time"):
-        try:
-            values[field] = instant(values[field])
-        except CorruptRecord as error:
-            raise CorruptRecord(f"newest heartbeat: {field} {error.reason}") from None
-    return _value(values, Heartbeat, "newest heartbeat: ")
+def _value(kind: Kind[T], row: Row) -> T | CorruptRecord:
+    fields = kind.one.__struct_fields__
+    try:
+        prepared = kind.prepare(row)
+        for field, value in zip(fields, prepared, strict=True):
+            if isinstance(value, str) and not _is_unicode(value):
+                return CorruptRecord(f"{kind.where}{field} is not UTF-8")
+            if type(value) is float:
+                return CorruptRecord(f"{kind.where}{field} is not a whole number")
+        return convert(prepared, kind.one)
+    except CorruptRecord as error:
+        return error
+    except ValidationError as error:
+        named = _PATH.sub(lambda path: f"$.{fields[int(path[1])]}", str(error))
+        return CorruptRecord(f"{kind.where}{named}")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _monitor(row: Row) -> Sequence[object]:
+    *texts_and_numbers, active, config, proxy_id = row
+    return (*texts_and_numbers, _bool(active), config if type(config) is str else _config(config), proxy_id)
+
+
+def _proxy(row: Row) -> Sequence[object]:
+    id_, protocol, host, port, auth, username, password = row
+    return id_, protocol, host, port, _bool(auth), username or "", password or ""
+
+
+def _heartbeat(row: Row) -> Sequence[object]:
+    id_, monitor_id, status, msg, *numbers, important, time, end_time, notified = row
+    times = [_heartbeat_time(name, value) for name, value in (("time", time), ("end_time", end_time))]
+    numbers = [0 if number is None else number for number in numbers]
+    return (id_, monitor_id, status, "" if msg is None else msg, *numbers, _bool(important), *times, _bool(notified))
+
+
+def _heartbeat_time(name: str, value: object) -> datetime | None:
+    try:
+        return instant(value)
+    except CorruptRecord as error:
+        raise CorruptRecord(f"newest heartbeat: {name} {error.reason}") from None
+
+
+def _schedulable(row: Row) -> Sequence[object]:
+    id_, interval, created_at, updated_at, active = row
+    if _bool(active) is not True:
+        raise CorruptRecord("active is neither true nor false")
+    return id_, interval, instant_or_none(created_at), instant_or_none(updated_at)
 
 
 def maintenance(row: Row) -> Maintenance:
@@ -70,18 +114,6 @@ def maintenance(row: Row) -> Maintenance:
         _text_or_none(timezone),
         duration if type(duration) is int else None,
     )
-
-
-def schedulable(row: Row) -> Schedulable:
-    """Return the value of a row of id, interval, created_at, updated_at and active.
-
-    Raises CorruptRecord for what is no such thing: in SQLite a column may hold anything.
-    """
-    id_, interval, created_at, updated_at, active = row
-    if _bool(active) is not True:
-        raise CorruptRecord("active is neither true nor false")
-    values = {"created_at": instant_or_none(created_at), "updated_at": instant_or_none(updated_at)}
-    return _value({"id": id_, "interval": interval, **values}, Schedulable, "")
 
 
 def instant_or_none(value: object) -> datetime | None:
@@ -111,21 +143,6 @@ def instant(value: object) -> datetime | None:
         raise CorruptRecord("is beyond the years 1 to 9999 in UTC") from None
 
 
-def _value(values: dict[str, Any], type_: type[T], where: str) -> T:
-    for field, value in values.items():
-        if isinstance(value, str) and not value.isascii():
-            try:
-                value.encode()
-            except UnicodeEncodeError:
-                raise CorruptRecord(f"{where}{field} is not UTF-8") from None
-        elif type(value) is float:
-            raise CorruptRecord(f"{where}{field} is not a whole number")
-    try:
-        return convert(values, type_)
-    except ValidationError as error:
-        raise CorruptRecord(f"{where}{error}") from None
-
-
 def _bool(value: object) -> object:
     """SQLite stores 0 and 1; anything else is left for `convert` to refuse."""
     return _BOOLS.get(value, value) if type(value) is int else value
@@ -142,3 +159,13 @@ def _config(value: object) -> object:
 
 def _text_or_none(value: object) -> str | None:
     return value if isinstance(value, str) else None
+
+
+MONITORS = Kind(Monitor, list[Monitor], _monitor, "")
+"""Rows of `monitors`, their columns in the order of Monitor's fields."""
+PROXIES = Kind(Proxy, list[Proxy], _proxy, "proxy: ")
+"""Rows of `proxies`, likewise."""
+HEARTBEATS = Kind(Heartbeat, list[Heartbeat], _heartbeat, "newest heartbeat: ")
+"""Rows of `heartbeats`, likewise."""
+SCHEDULABLES = Kind(Schedulable, list[Schedulable], _schedulable, "")
+"""Rows of id, interval, created_at, updated_at and active, which in SQLite may hold anything."""

@@ -89,7 +89,7 @@ class SqlCatalog:
                 result = await connection.execute(sql.next_page, {"limit": limit, "after": after})
             fetched = result.all()
         strays += (row[0] for row in fetched if not is_uuid(row[0]))
-        page = page_of((row for row in fetched if is_uuid(row[0])), fetched[-1][0] if len(fetched) == limit else None)
+        page = page_of([row for row in fetched if is_uuid(row[0])], fetched[-1][0] if len(fetched) == limit else None)
         page.aside.update((str(id_), NO_UUID) for id_ in strays)
         return page
 
@@ -101,7 +101,7 @@ class SqlCatalog:
         async with self._connected(self._timeout_s) as connection:
             fetched = await _fetch(connection, self._statements.active_of, asked)
         wanted = set(asked)
-        return page_of((row for row in fetched if row[0] in wanted), None)
+        return page_of([row for row in fetched if row[0] in wanted], None)
 
     async def changed(self, since: datetime, after: MonitorId | None, limit: int) -> Changes:
         """Read a page of at most `limit` monitors changed at or after `since`, whose ids come behind `after`."""

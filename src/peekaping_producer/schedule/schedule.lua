@@ -25,6 +25,8 @@ for i = 4, #ARGV, 5 do
   local outcome, to_ms = 'kept', nil
   local due_ms = tonumber(redis.call('ZSCORE', KEYS[1], id) or nil)
   if due_ms then
+    -- beside a Go node one may stand in both sets
+    if edited then redis.call('ZREM', KEYS[2], id) end
     local regrid = edited and not on_grid(due_ms, period_ms, phase_ms)
       or ARGV[i + 4] == 'period' and due_ms < now_ms + half_ms
     if due_ms > now_ms and regrid or due_ms > now_ms + period_ms * 1.5 then
