@@ -17,6 +17,7 @@ from peekaping_producer.asynq import keys
 from peekaping_producer.asynq.message import task_id
 from peekaping_producer.asynq.task_message_pb2 import TaskMessage
 from peekaping_producer.cadence import cadence
+from peekaping_producer.demo.clock import now_ms
 from peekaping_producer.embedded import HOST, EmbeddedRedis
 from peekaping_producer.events import CREATED, DELETED, UPDATED
 from peekaping_producer.monitor import MonitorId
@@ -25,7 +26,7 @@ from peekaping_producer.timing import Timing
 from support.databases import Database, Row, SqliteDatabase, monitor_row, new_id
 from support.events import ZERO_TIME, publish_created, publish_deleted, publish_updated, row_message
 from support.fleet import scheduled_ids, text
-from support.ledger import now_ms, until_holds, working
+from support.ledger import until_holds, working
 from support.producer import InProcess, producing, until
 from support.redis_time import redis_now_ms, until_ms
 

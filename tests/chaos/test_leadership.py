@@ -13,13 +13,14 @@ from pathlib import Path
 import psutil
 from redis.asyncio import Redis
 
+from peekaping_producer.demo.clock import now_ms
 from peekaping_producer.embedded import EmbeddedRedis
 from peekaping_producer.schedule.keys import LEASE
 from support.databases import PostgresDatabase, Row, SqliteDatabase, monitor_row
 from support.events import publish_created, publish_deleted
 from support.fleet import TAKEN, fleet, scheduled_ids
 from support.go_producer import LEADER
-from support.ledger import Death, now_ms, until_holds
+from support.ledger import Death, until_holds
 from support.producer import Producer
 
 LOST, RESIGNED = "leadership lost", "leadership resigned"
@@ -89,6 +90,7 @@ async def test_a_leader_that_was_frozen_beyond_its_term_no_longer_acts_as_one(
             await connection.execute("LOCK TABLE public.monitors IN ACCESS EXCLUSIVE MODE")
             await until_holds(lambda: some_claimed(redis), "claims are held")
             frozen.signal(signal.SIGSTOP)
+            frozen_ms = now_ms()
         await nodes.note_death()
         # What it will hear when it wakes: that there is a monitor, which is gone by then.
         await empty_postgres_db.insert("monitors", deleted)
@@ -100,12 +102,13 @@ async def test_a_leader_that_was_frozen_beyond_its_term_no_longer_acts_as_one(
         await nodes.until_whole([*short, *long])
 
         thawed_ms = now_ms()
-        nodes.thaw(frozen)
+        frozen.signal(signal.SIGCONT)
         await frozen.until_logged(LOST)
         await nodes.until_ran(short)
         assert await nodes.leader() is not frozen or len(frozen.logged(TAKEN)) > 1, "only by a new term"
         assert await scheduled_ids(redis) == {row["id"] for row in [*short, *long]}
         assert not nodes.ledger.ran_since([deleted["id"]], thawed_ms)
+        assert nodes.ledger.stale(frozen_ms, thawed_ms) == [], "what it had claimed is no longer its own"
         nodes.assert_nobody_noticed([*short, *long])
     assert second.logged(TAKEN)
 

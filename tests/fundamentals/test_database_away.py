@@ -11,12 +11,13 @@ import pytest
 from redis.asyncio import Redis
 
 from peekaping_producer.commands.status import read_status
+from peekaping_producer.demo.clock import now_ms
 from peekaping_producer.embedded import EmbeddedRedis
 from peekaping_producer.schedule.keys import DUE, LEASE
 from peekaping_producer.timing import Timing
 from support.databases import PostgresDatabase, monitor_row, new_id, postgres_database, sqlite_copy
 from support.events import publish_deleted
-from support.ledger import Ledger, now_ms, until_holds, working
+from support.ledger import Ledger, until_holds, working
 from support.postgres import HOST, SUPERUSER, Postgres
 from support.producer import Producer, started
 

@@ -119,15 +119,6 @@ class Fleet:
         await node.ended()
         await self.note_death()
 
-    async def freeze(self, node: Producer) -> None:
-        """Stop a node's world; its claims end without it."""
-        node.signal(signal.SIGSTOP)
-        await self.note_death()
-
-    def thaw(self, node: Producer) -> None:
-        """Let it go on."""
-        node.signal(signal.SIGCONT)
-
     async def end(self) -> None:
         """Ask all nodes to stop at once, and wait until they have."""
         for node in self.nodes:

@@ -81,6 +81,12 @@ class Ledger:
         """Return `scheduled_at` of a monitor's tasks, in order; those taken back before they were taken left out."""
         return sorted(task.scheduled_ms for task in self._taken[id_] if task.scheduled_ms)
 
+    def stale(self, scheduled_before_ms: int, taken_after_ms: int) -> list[Taken]:
+        """Return the tasks of slots before one instant that a worker got to see only after another."""
+        self.read()
+        tasks = (task for tasks in self._taken.values() for task in tasks)
+        return [task for task in tasks if task.scheduled_ms < scheduled_before_ms and task.taken_ms > taken_after_ms]
+
     def ran_since(self, ids: Iterable[str], since_ms: float, times: int = 1) -> bool:
         """Tell whether each monitor has had so many checks of slots after an instant."""
         return all(sum(at_ms > since_ms for at_ms in self.scheduled(id_)) >= times for id_ in ids)
@@ -200,6 +206,3 @@ async def until_holds(condition: Callable[[], Any], what: str, within_s: float =
     while not await cast("Any", condition()):
         assert time.monotonic() < give_up, f"not within {within_s:g} s: {what}"
         await asyncio.sleep(_LOOK_S)
-
-
-__all__ = ["Death", "Ledger", "Verdict", "now_ms", "until_holds", "worker_options", "working"]
