@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.synced
 TESTS ?= tests
-JOBS ?= auto
+JOBS ?= 4
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format types layers check proto bench clean

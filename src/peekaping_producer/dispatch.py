@@ -90,6 +90,10 @@ class Dispatcher:
         reading = await self._source.read([claimed.id for claimed in claim.claimed], until_s)
         delays_ms = self._source.delays_ms(reading.put_off)
         planned = plan(claim, reading, self._server_zone, self._node.spacing.now, delays_ms=delays_ms)
+        if planned.go_slots and not claim.go_seen:
+            # Seen for the first time: this batch's own next slots lie beside the Go node's already.
+            self._node.spacing.heard(go_seen=True)
+            planned = plan(claim, reading, self._server_zone, self._node.spacing.now, delays_ms=delays_ms)
         self._node.tally.count(reading.put_off.values())
         self._aside.tell(planned.aside)
         self._broken_maintenances.tell(planned.broken_maintenances)

@@ -248,7 +248,7 @@ async def test_sqlite_is_read_whole_while_another_process_writes(empty_sqlite_db
         assert writer.stdout.readline() == "busy\n"
         seen: list[int] = []
         async with opened(empty_sqlite_db) as catalog:
-            for _ in range(30):
+            for _ in range(15):
                 monitor = (await catalog.read([watched["id"]])).found[watched["id"]].monitor
                 assert monitor.name == str(monitor.retry_interval)
                 seen.append(monitor.retry_interval)

@@ -501,7 +501,7 @@ async def test_a_changed_interval_takes_its_own_slots_from_half_a_period_on(redi
     await any_db.insert("monitors", row)
     async with leader(redis, any_db) as led, listening(led):
         await led.sweeper._sweep(led.term)
-        await redis.zadd(DUE, {row["id"]: cadence(row["id"], 3600).slot_from(await redis_now_ms(redis) + 5000)})
+        await redis.zadd(DUE, {row["id"]: cadence(row["id"], 3600).slot_from(await redis_now_ms(redis) + 5000) + 1})
         await any_db.update("monitors", row["id"], interval=7000, updated_at=now_utc())
         before_ms = await redis_now_ms(redis)
         await acted(led, lambda: publish(redis, UPDATED, row["id"]))

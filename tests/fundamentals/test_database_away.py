@@ -60,7 +60,7 @@ async def two_that_know_all(
             yield first, second
 
 
-@pytest.mark.parametrize(("how", "period_s"), [("stop", 4), ("freeze", 8)])
+@pytest.mark.parametrize(("how", "period_s"), [("stop", 4), ("freeze", 6)])
 async def test_an_outage_costs_no_check_and_doubles_none(
     own_db: PostgresDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path, how: str, period_s: int
 ) -> None:
