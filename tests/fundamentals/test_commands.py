@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -205,12 +205,9 @@ async def test_status_as_json_of_a_running_node(shell: Shell, redis: Redis, empt
     assert (gone["nodes"], gone["leader"]) == ([], None)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("arguments", [("--watch",), ("--watch", "--json")], ids=["text", "json"])
-async def test_status_is_watched_until_a_signal(
-    shell: Shell, arguments: tuple[str, ...], number: signal.Signals
-) -> None:
-    process = subprocess.Popen(
+def watching(shell: Shell, arguments: Sequence[str]) -> subprocess.Popen[str]:
+    """Start `status` with these arguments, its output line by line in a pipe."""
+    return subprocess.Popen(
         command("status", *arguments),
         cwd=shell.folder,
         env=environment(**shell.variables, PYTHONUNBUFFERED=1),
@@ -219,6 +216,14 @@ async def test_status_is_watched_until_a_signal(
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("arguments", [("--watch",), ("--watch", "--json")], ids=["text", "json"])
+async def test_status_is_watched_until_a_signal(
+    shell: Shell, arguments: tuple[str, ...], number: signal.Signals
+) -> None:
+    process = watching(shell, arguments)
     try:
         assert process.stdout is not None
         for _ in range(2):
@@ -226,7 +231,7 @@ async def test_status_is_watched_until_a_signal(
             while "leader" not in line:
                 line = await asyncio.to_thread(process.stdout.readline)
                 assert line, "it ended by itself"
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, err = await asyncio.to_thread(process.communicate, timeout=WITHIN_S)
         assert "Traceback" not in err
         assert process.returncode in {0, 130}
@@ -239,15 +244,7 @@ async def test_status_is_watched_until_a_signal(
 @pytest.mark.parametrize("arguments", [("--watch",), ("--watch", "--json")], ids=["text", "json"])
 async def test_a_reader_that_has_seen_enough_ends_the_watch(shell: Shell, arguments: tuple[str, ...]) -> None:
     """As `status --watch | head -1` does."""
-    process = subprocess.Popen(
-        command("status", *arguments),
-        cwd=shell.folder,
-        env=environment(**shell.variables, PYTHONUNBUFFERED=1),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = watching(shell, arguments)
     try:
         assert process.stdout is not None
         assert process.stderr is not None

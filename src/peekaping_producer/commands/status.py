@@ -1,6 +1,7 @@
 """`status`: the fleet, the schedule and the queue at a glance."""
 
 import asyncio
+import signal
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 
@@ -92,6 +93,8 @@ def is_go_node(node_id: str) -> bool:
 
 def show_status(settings: Settings, *, as_json: bool, watch: bool) -> None:
     """Print it, again and again with `watch`. Raises ConfigurationError and Unavailable."""
+    # As Ctrl-C does: a watched terminal gets its screen back.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     asyncio.run(_show(settings, as_json=as_json, watch=watch))
 
 
