@@ -1,9 +1,11 @@
 """Catalogues for tests: opened on a database, and closed with the proof that no connection is left checked out."""
 
+import asyncio
 import gc
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from msgspec.structs import replace
 from sqlalchemy import QueuePool
@@ -16,6 +18,7 @@ from peekaping_producer.catalog.sql import SqlCatalog
 from peekaping_producer.config import Settings
 from peekaping_producer.monitor import MonitorId, Schedulable
 from support.databases import Database
+from support.leaks import SETTLE_WITHIN_S
 
 
 @asynccontextmanager
@@ -24,6 +27,7 @@ async def opened(
 ) -> AsyncIterator[Catalog]:
     """Open a catalogue for the time of the block."""
     settings = database if isinstance(database, Settings) else database.settings()
+    tasks_before = asyncio.all_tasks()
     catalog = open_catalog(settings, connections=connections, timeout_s=timeout_s)
     try:
         yield catalog
@@ -32,12 +36,15 @@ async def opened(
         absent = isinstance(catalog, MongoCatalog) and not catalog._client._topology.description.has_known_servers
         await catalog.close()
         if absent:
-            _forget_sockets()
+            await _forget_sockets(asyncio.all_tasks() - tasks_before)
 
 
-def _forget_sockets() -> None:
+async def _forget_sockets(connecting: set[asyncio.Task[Any]]) -> None:
     """Let go of a socket that pymongo leaves to the collector when its client is closed while it is connecting."""
     with warnings.catch_warnings():
+        # Until its own task has ended, the socket is not the collector's.
+        if connecting:
+            await asyncio.wait(connecting, timeout=SETTLE_WITHIN_S)
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
 
