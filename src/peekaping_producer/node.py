@@ -62,14 +62,9 @@ class Stop:
     async def within(self, seconds: float) -> bool:
         """Wait at most `seconds`; return whether it is time to stop."""
         if seconds > 0:
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._event.wait()
-            except TimeoutError:
-                pass  # the usual end of a wait
-        else:
-            await asyncio.sleep(0)
-        return self._event.is_set()
+            return await _set_within(self._event, seconds)
+        await asyncio.sleep(0)  # a loop without a wait still gives the others their turn
+        return bool(self)
 
 
 class Bell:
@@ -85,13 +80,18 @@ class Bell:
 
     async def within(self, seconds: float) -> bool:
         """Wait at most `seconds`; return whether it rang."""
-        try:
-            async with asyncio.timeout(max(0.0, seconds)):
-                await self._event.wait()
-        except TimeoutError:
-            return False
+        rang = await _set_within(self._event, seconds)
         self._event.clear()
-        return True
+        return rang
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(max(0.0, seconds)):
+            await event.wait()
+    except TimeoutError:
+        return event.is_set()
+    return True
 
 
 class Presence:

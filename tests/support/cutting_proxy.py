@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from peekaping_producer.embedded import HOST
+from support.forwarding import forward, serving
 
 _CHUNK_BYTES = 1 << 14
 
@@ -36,14 +36,7 @@ class CuttingProxy:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Forward one connection, until either end closes it."""
-        up_reader, up_writer = await asyncio.open_connection(HOST, self._upstream_port)
-        try:
-            async with asyncio.TaskGroup() as both_ways:
-                both_ways.create_task(_requests(reader, up_writer))
-                both_ways.create_task(self._answers(up_reader, writer))
-        finally:
-            writer.close()
-            up_writer.close()
+        await forward(self._upstream_port, reader, writer, requests=_requests, replies=self._answers)
 
     async def _answers(self, database: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
@@ -72,14 +65,5 @@ async def _requests(client: asyncio.StreamReader, database: asyncio.StreamWriter
 async def cutting_proxy(upstream_port: int) -> AsyncIterator[CuttingProxy]:
     """Run a proxy; its clients must be closed before the end of the block."""
     proxy = CuttingProxy(upstream_port)
-    handlers: set[asyncio.Task[None]] = set()
-
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        handlers.add(asyncio.create_task(proxy.serve(reader, writer)))
-
-    async with await asyncio.start_server(accept, HOST, 0) as server:
-        proxy.port = server.sockets[0].getsockname()[1]
+    async with serving(proxy.serve) as proxy.port:
         yield proxy
-    for handler in handlers:
-        handler.cancel()
-    await asyncio.gather(*handlers, return_exceptions=True)

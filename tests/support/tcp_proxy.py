@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Literal
 
-from peekaping_producer.embedded import HOST
+from support.forwarding import forward, serving
 
 Loss = Literal["request", "reply", "connection"]
 """A request never arrives; its reply never comes; its reply is replaced by the end of the connection."""
@@ -30,16 +30,15 @@ class TcpProxy:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Forward one connection, until either end closes it."""
-        up_reader, up_writer = await asyncio.open_connection(HOST, self._upstream_port)
         losing: list[Loss] = []
         """What is lost of the reply that comes next."""
-        try:
-            async with asyncio.TaskGroup() as both_ways:
-                both_ways.create_task(self._requests(reader, up_writer, losing))
-                both_ways.create_task(_replies(up_reader, writer, losing))
-        finally:
-            writer.close()
-            up_writer.close()
+        await forward(
+            self._upstream_port,
+            reader,
+            writer,
+            requests=lambda client, redis: self._requests(client, redis, losing),
+            replies=lambda redis, client: _replies(redis, client, losing),
+        )
 
     async def _requests(self, client: asyncio.StreamReader, redis: asyncio.StreamWriter, losing: list[Loss]) -> None:
         with suppress(ConnectionError):
@@ -73,14 +72,5 @@ async def _replies(redis: asyncio.StreamReader, client: asyncio.StreamWriter, lo
 async def tcp_proxy(upstream_port: int) -> AsyncIterator[TcpProxy]:
     """Run a proxy; its clients must be closed before the end of the block."""
     proxy = TcpProxy(upstream_port)
-    handlers: set[asyncio.Task[None]] = set()
-
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        handlers.add(asyncio.create_task(proxy.serve(reader, writer)))
-
-    async with await asyncio.start_server(accept, HOST, 0) as server:
-        proxy.port = server.sockets[0].getsockname()[1]
+    async with serving(proxy.serve) as proxy.port:
         yield proxy
-    for handler in handlers:
-        handler.cancel()
-    await asyncio.gather(*handlers, return_exceptions=True)

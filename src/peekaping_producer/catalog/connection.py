@@ -3,8 +3,8 @@
 import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Self, cast
 from urllib.parse import quote
@@ -16,6 +16,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from peekaping_producer.answered import answered_by
 from peekaping_producer.config import DbType, Settings, Switch
 from peekaping_producer.errors import ConfigurationError, Unavailable
 
@@ -133,21 +134,15 @@ def _is_socket(host: str | None) -> bool:
     return host is not None and host.startswith("/")
 
 
-@asynccontextmanager
-async def answered(timeout_s: float) -> AsyncIterator[None]:
+def answered(timeout_s: float) -> AbstractAsyncContextManager[None]:
     """Bound what is inside by `timeout_s`, and raise Unavailable for whatever keeps the database from doing it."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            yield
-    except TimeoutError as error:
-        raise Unavailable("database", f"no answer within {timeout_s:g} s") from error
-    except (SQLAlchemyError, OSError) as error:
-        raise Unavailable("database", reason(error)) from error
-    except Exception as error:
-        # asyncpg's own errors at connecting arrive unwrapped; anything without a code is a fault of ours.
-        if not hasattr(error, "sqlstate"):
-            raise
-        raise Unavailable("database", reason(error)) from error
+    return answered_by("database", timeout_s, _reason_if_outside)
+
+
+def _reason_if_outside(error: Exception) -> str | None:
+    # asyncpg's own errors at connecting arrive unwrapped; anything without a code is a fault of ours.
+    outside = isinstance(error, SQLAlchemyError | OSError) or hasattr(error, "sqlstate")
+    return reason(error) if outside else None
 
 
 def driver_error(error: BaseException) -> BaseException:

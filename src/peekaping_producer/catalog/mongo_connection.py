@@ -1,8 +1,6 @@
 """The way to MongoDB: its client, and driver errors that say who must act."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -11,6 +9,7 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import ConfigurationError as WrongOption
 from pymongo.errors import InvalidURI, OperationFailure, PyMongoError, ServerSelectionTimeoutError
 
+from peekaping_producer.answered import answered_by
 from peekaping_producer.config import Settings
 from peekaping_producer.errors import ConfigurationError, Unavailable
 
@@ -51,16 +50,9 @@ def open_client(settings: Settings, connections: int, timeout_s: float) -> Async
         raise ConfigurationError(f"DB_HOST is {settings.db_host!r}: {_one_line(error)}") from error
 
 
-@asynccontextmanager
-async def answered(timeout_s: float) -> AsyncIterator[None]:
+def answered(timeout_s: float) -> AbstractAsyncContextManager[None]:
     """Bound what is inside by `timeout_s`, and raise Unavailable for whatever keeps the database from doing it."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            yield
-    except TimeoutError as error:
-        raise Unavailable("database", f"no answer within {timeout_s:g} s") from error
-    except (PyMongoError, OSError) as error:
-        raise Unavailable("database", _reason(error)) from error
+    return answered_by("database", timeout_s, _reason)
 
 
 def operators_mend(error: Unavailable) -> ConfigurationError | None:
@@ -70,8 +62,10 @@ def operators_mend(error: Unavailable) -> ConfigurationError | None:
     return ConfigurationError(f"{advice} by the database at DB_HOST: {error.reason}") if advice else None
 
 
-def _reason(error: Exception) -> str:
-    """Return an error's reason in one line, without the client's inner state."""
+def _reason(error: Exception) -> str | None:
+    """Return an error's reason in one line, without the client's inner state; None where it is a fault of ours."""
+    if not isinstance(error, PyMongoError | OSError):
+        return None
     if isinstance(error, OperationFailure) and error.details:
         return _one_line(error.details.get("errmsg") or error)
     text = _one_line(error)

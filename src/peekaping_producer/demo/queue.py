@@ -9,16 +9,15 @@ import socket
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.resources import files
 
 from msgspec import Struct
 from redis.asyncio import Redis
-from redis.commands.core import AsyncScript
 
 from peekaping_producer.asynq import keys
 from peekaping_producer.asynq.server_state_pb2 import ServerInfo, WorkerInfo
 from peekaping_producer.asynq.task_message_pb2 import TaskMessage
 from peekaping_producer.demo.clock import now_ms
+from peekaping_producer.schedule.connection import load_script
 
 LEASE_S = 30
 """How long a worker owns a task it took, unless it renews."""
@@ -57,8 +56,11 @@ class Queue:
         name = f"{{{self._host}:{self._pid}:{self._server_id}}}"
         self._server_key, self._workers_key = f"{keys.SERVERS}:{name}", f"{keys.WORKERS}:{name}"
         self._started_ms = now_ms()
-        self._take, self._done = _script(redis, "take"), _script(redis, "done")
-        self._archive, self._requeue = _script(redis, "archive"), _script(redis, "requeue")
+        self._take, self._done = load_script(redis, __package__, "take"), load_script(redis, __package__, "done")
+        self._archive, self._requeue = (
+            load_script(redis, __package__, "archive"),
+            load_script(redis, __package__, "requeue"),
+        )
 
     async def take(self, most: int) -> list[Taken]:
         """Take up to `most` pending tasks, the oldest first; none while the queue is paused."""
@@ -187,7 +189,3 @@ def deadline_ms(message: TaskMessage, taken_ms: int) -> int:
 
 def _of_day(counter: str, now_s: int) -> str:
     return f"{counter}:{datetime.fromtimestamp(now_s, UTC):%Y-%m-%d}"
-
-
-def _script(redis: Redis, name: str) -> AsyncScript:
-    return redis.register_script(files(__package__).joinpath(f"{name}.lua").read_text())

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,6 +25,7 @@ from peekaping_producer.demo.sample import PUSH, Sample
 from peekaping_producer.demo.worker import WorkerOptions
 from peekaping_producer.embedded import HOST
 from peekaping_producer.errors import ConfigurationError, Unavailable
+from peekaping_producer.schedule.connection import load_script
 from peekaping_producer.schedule.keys import DUE, LEASE
 
 _READY_WITHIN_S = 60.0
@@ -182,7 +182,7 @@ class Stage:
         return tuple(abandoned)
 
     async def _plant(self) -> tuple[str, ...]:
-        plant = self._redis.register_script(files(__package__).joinpath("plant.lua").read_text())
+        plant = load_script(self._redis, __package__, "plant")
         planted: list[str] = []
         for monitor in self._monitors:
             message = encode_task(monitor.id, monitor.timeout_s, b'{"monitor_type": "demo"}')

@@ -1,13 +1,12 @@
 """The registry of nodes: what each says of itself, so that a person can see the fleet."""
 
-from importlib.resources import files
 from typing import Any, cast
 
 import msgspec
 from msgspec import Struct
 from redis.asyncio import Redis
 
-from peekaping_producer.schedule.connection import answered
+from peekaping_producer.schedule.connection import answered, load_script
 from peekaping_producer.schedule.keys import NODE, NODES
 from peekaping_producer.timing import Timing
 
@@ -44,7 +43,7 @@ class Registry:
         self._redis = redis
         self._timing = timing
         self._alive_ms = int(timing.presence_every_s * 3000)
-        self._register = redis.register_script(files(__package__).joinpath("register.lua").read_text("utf-8"))
+        self._register = load_script(redis, __package__, "register")
 
     async def register(self, info: NodeInfo) -> None:
         """Write a node's record, which goes by itself after three times the interval of writing."""

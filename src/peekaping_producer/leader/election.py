@@ -98,6 +98,7 @@ class Election:
             except Unavailable as error:
                 self._node.failed(error)
             except Exception:
+                # A fault of ours in one duty must not take the others, nor the checks, with it.
                 self._node.log.exception("a duty of the leader failed, it is started again", duty=name)
             if time.monotonic() - began_s > self._timing.retry_cap_s:
                 backoff.reset()

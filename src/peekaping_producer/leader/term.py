@@ -5,15 +5,13 @@ Here the local monotonic clock only ever ends the trust in it earlier: the time 
 
 import secrets
 import time
-from importlib.resources import files
 from typing import cast
 
 from msgspec import Struct
 from redis.asyncio import Redis
-from redis.commands.core import AsyncScript
 
 from peekaping_producer.node import Stop
-from peekaping_producer.schedule.connection import answered
+from peekaping_producer.schedule.connection import answered, load_script
 from peekaping_producer.schedule.keys import EPOCH, GO_SEEN, LEADER, SIGNALS
 from peekaping_producer.timing import Timing
 
@@ -55,7 +53,9 @@ class Terms:
         """Act in the name of this node."""
         self._node_id = node_id
         self._timing = timing
-        self._take, self._extend, self._resign = (_script(redis, name) for name in ("take", "extend", "resign"))
+        self._take, self._extend, self._resign = (
+            load_script(redis, __package__, name) for name in ("take", "extend", "resign")
+        )
 
     async def take(self) -> Term | Other:
         """Begin a term if nobody leads, or if this node does and has forgotten it."""
@@ -96,7 +96,3 @@ class Terms:
 
 def _epoch(term: Term, number: int) -> str:
     return f"{term.token}:{number}"
-
-
-def _script(redis: Redis, name: str) -> AsyncScript:
-    return redis.register_script(files(__package__).joinpath(f"{name}.lua").read_text("utf-8"))

@@ -1,16 +1,17 @@
 """The way to Redis: a client that never retries on its own, and errors that say who must act."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
+from importlib.resources import files
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.commands.core import AsyncScript
 from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError, ResponseError
 
+from peekaping_producer.answered import answered_by
 from peekaping_producer.config import Settings
-from peekaping_producer.errors import ConfigurationError, Unavailable
+from peekaping_producer.errors import ConfigurationError
 
 OLDEST_REDIS = (6, 2)
 """ZRANGE … BYSCORE came with it."""
@@ -37,16 +38,15 @@ def open_redis(settings: Settings, timeout_s: float) -> Redis:
     )
 
 
-@asynccontextmanager
-async def answered(timeout_s: float) -> AsyncIterator[None]:
+def answered(timeout_s: float) -> AbstractAsyncContextManager[None]:
     """Bound what is inside by `timeout_s`, and raise Unavailable for whatever keeps Redis from doing it."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            yield
-    except TimeoutError as error:
-        raise Unavailable("redis", f"no answer within {timeout_s:g} s") from error
-    except (RedisError, OSError) as error:
-        raise Unavailable("redis", _one_line(error)) from error
+    return answered_by("redis", timeout_s, _reason)
+
+
+def load_script(redis: Redis, package: str, *names: str) -> AsyncScript:
+    """Return the script of these files of a package, run by EVALSHA and loaded when Redis does not know it."""
+    folder = files(package)
+    return redis.register_script("\n".join(folder.joinpath(f"{name}.lua").read_text("utf-8") for name in names))
 
 
 async def check_redis(redis: Redis, timeout_s: float) -> None:
@@ -76,6 +76,10 @@ async def check_redis(redis: Redis, timeout_s: float) -> None:
         raise ConfigurationError(
             "REDIS_HOST is a Redis Cluster: Peekaping's keys lie in different slots; use a single Redis, or Sentinel"
         )
+
+
+def _reason(error: Exception) -> str | None:
+    return _one_line(error) if isinstance(error, RedisError | OSError) else None
 
 
 def _one_line(error: Exception) -> str:

@@ -5,19 +5,17 @@ import math
 import time
 from collections.abc import Sequence
 from enum import StrEnum
-from importlib.resources import files
 from typing import Literal, cast
 
 from msgspec import Struct
 from redis.asyncio import Redis
-from redis.commands.core import AsyncScript
 
 from peekaping_producer.asynq import keys as asynq
 from peekaping_producer.asynq.message import task_id
 from peekaping_producer.cadence import Cadence
 from peekaping_producer.errors import NotLeading, Unavailable
 from peekaping_producer.monitor import MonitorId
-from peekaping_producer.schedule.connection import answered
+from peekaping_producer.schedule.connection import answered, load_script
 from peekaping_producer.schedule.keys import CLAIMS, DUE, GO_SEEN, LEADER, LEASE, REMOVED, SIGNALS
 from peekaping_producer.timing import Timing
 
@@ -38,7 +36,6 @@ _TASK_ID_PREFIX = task_id(MonitorId(""))
 _TASK_KEY_PREFIX = asynq.TASK + _TASK_ID_PREFIX
 SHORT_LIST = 1_000
 """A pending list up to here is searched by settle whenever that helps (task.lua)."""
-_EDITED = {(False, False): "", (True, False): "edited", (True, True): "period", (False, True): "period"}
 _CLOCKS_DIFFER_NS = 60_000_000_000
 
 
@@ -184,13 +181,13 @@ class Schedule:
         """Take the client; scripts are loaded by the first call that needs them."""
         self._redis = redis
         self._timing = timing
-        self._claim = _script(redis, "time", "claim")
-        self._settle = _script(redis, "time", "task", "settle")
-        self._reclaim = _script(redis, "time", "reclaim")
-        self._schedule = _script(redis, "time", "schedule")
-        self._remove = _script(redis, "time", "task", "remove")
-        self._relist = _script(redis, "relist")
-        self._run_now = _script(redis, "time", "run_now")
+        self._claim = load_script(redis, __package__, "time", "claim")
+        self._settle = load_script(redis, __package__, "time", "task", "settle")
+        self._reclaim = load_script(redis, __package__, "time", "reclaim")
+        self._schedule = load_script(redis, __package__, "time", "schedule")
+        self._remove = load_script(redis, __package__, "time", "task", "remove")
+        self._relist = load_script(redis, __package__, "relist")
+        self._run_now = load_script(redis, __package__, "time", "run_now")
 
     async def claim(self, limit: int) -> Claim:
         """Claim at most `limit` due monitors. Never sent twice: a lost reply's batch comes back by reclaim."""
@@ -253,7 +250,7 @@ class Schedule:
         args: list[str | int] = [node_id, SIGNALS, int(self._timing.claim_wait_s * 1000)]
         for entry in entries:
             args += (entry.id, entry.cadence.period_ms, entry.cadence.phase_ms)
-            args += ("now" if entry.at_once else "", _EDITED[entry.edited, entry.period_changed])
+            args += ("now" if entry.at_once else "", _edit(entry))
         async with answered(self._timing.redis_timeout_s):
             reply = await self._schedule(keys=(DUE, LEASE, LEADER, REMOVED), args=args)
         return [cast("Placement", _text(part)) for part in cast("list[bytes]", _led(reply))]
@@ -343,10 +340,10 @@ class Schedule:
         return Overview(due, leased, None if overdue_ms is None else max(0, int(overdue_ms)))
 
 
-def _script(redis: Redis, *names: str) -> AsyncScript:
-    """Return the script of these files, run by EVALSHA and loaded when Redis does not know it."""
-    folder = files(__package__)
-    return redis.register_script("\n".join(folder.joinpath(f"{name}.lua").read_text("utf-8") for name in names))
+def _edit(entry: Entry) -> str:
+    if entry.period_changed:
+        return "period"
+    return "edited" if entry.edited else ""
 
 
 def _led(reply: object) -> object:

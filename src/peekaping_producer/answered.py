@@ -1,0 +1,27 @@
+"""The one bound on every call that leaves the process."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from peekaping_producer.errors import System, Unavailable
+
+
+@asynccontextmanager
+async def answered_by(
+    system: System, timeout_s: float, reason_of: Callable[[Exception], str | None]
+) -> AsyncIterator[None]:
+    """Bound what is inside by `timeout_s`, and raise Unavailable for whatever keeps the system from doing it.
+
+    `reason_of` returns a driver's error in one line, or None for what is no failure of the system.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError as error:
+        raise Unavailable(system, f"no answer within {timeout_s:g} s") from error
+    except Exception as error:
+        reason = reason_of(error)
+        if reason is None:
+            raise
+        raise Unavailable(system, reason) from error
