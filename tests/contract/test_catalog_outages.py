@@ -17,7 +17,7 @@ from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.catalog.reading import Reading
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.monitor import MonitorId
-from support.catalogues import all_pages, checked_out, engine, in_order, opened
+from support.catalogues import all_pages, engine, in_order, opened, until_checked_in
 from support.cutting_proxy import cutting_proxy
 from support.databases import (
     CREATED_AT,
@@ -62,7 +62,7 @@ async def assert_unavailable_in_time(catalog: Catalog, ids: list[MonitorId]) -> 
         with pytest.raises(Unavailable):
             await reading()
         assert time.monotonic() - began_s < DEADLINE_S + GRACE_S
-        assert checked_out(catalog) == 0
+        await until_checked_in(catalog)
 
 
 async def test_a_stopped_server_is_unavailable_and_works_again_after_its_restart(own_server_db: ServerDatabase) -> None:
@@ -106,7 +106,7 @@ async def test_a_connection_that_dies_in_the_middle_of_an_answer_raises(
             proxy.cut_after(bytes_passed)
             with pytest.raises(Unavailable):
                 await read_until_it_fails(catalog, ids)
-            assert checked_out(catalog) == 0
+            await until_checked_in(catalog)
             assert in_order(await read_within(catalog, ids, seconds=10)) == whole
 
 
@@ -139,7 +139,7 @@ async def test_an_answer_that_is_held_back_is_unavailable_by_the_deadline(server
 async def test_a_batch_cancelled_in_the_middle_leaves_no_connection_behind(server_db: ServerDatabase) -> None:
     async with (
         cutting_proxy(server_db.server.port) as proxy,
-        opened(server_db.settings(db_port=proxy.port), connections=1) as catalog,
+        opened(server_db.settings(db_port=proxy.port), connections=1, timeout_s=1) as catalog,
     ):
         await catalog.check()
         proxy.stall()
@@ -148,7 +148,7 @@ async def test_a_batch_cancelled_in_the_middle_leaves_no_connection_behind(serve
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading
-        assert checked_out(catalog) == 0
+        await until_checked_in(catalog)
         proxy.flow()
         assert (await catalog.active(None, 10)).monitors
 
@@ -180,8 +180,9 @@ async def test_a_slow_statement_on_mongodb_bears_the_time_it_may_take(mongo_db: 
     finally:
         pymongo.monitoring._LISTENERS.command_listeners.remove(listener)
 
-    limits = {limit for limit in listener.limits_ms if limit[0] in {"find", "aggregate"}}
-    assert limits == {("find", DEADLINE_S * 1000), ("aggregate", DEADLINE_S * 1000)}
+    limits_ms = [limit_ms for name, limit_ms in listener.limits_ms if name in {"find", "aggregate"}]
+    assert len(limits_ms) > 5
+    assert all(0 < limit_ms <= DEADLINE_S * 1000 for limit_ms in limits_ms)
 
 
 async def test_more_readers_than_connections_wait_their_turn(server_db: ServerDatabase) -> None:
@@ -351,10 +352,10 @@ class Commands(pymongo.monitoring.CommandListener):
     """What is sent to MongoDB: each command, and the time it may take."""
 
     def __init__(self) -> None:
-        self.limits_ms: list[tuple[str, object]] = []
+        self.limits_ms: list[tuple[str, int]] = []
 
     def started(self, event: pymongo.monitoring.CommandStartedEvent) -> None:
-        self.limits_ms.append((event.command_name, event.command.get("maxTimeMS")))
+        self.limits_ms.append((event.command_name, event.command.get("maxTimeMS", 0)))
 
     def succeeded(self, event: pymongo.monitoring.CommandSucceededEvent) -> None:
         pass

@@ -135,19 +135,19 @@ async def test_a_frozen_database_is_waited_for_once(own_server_db: PostgresDatab
 
 
 async def test_batches_in_flight_when_it_freezes_wait_no_longer_than_the_deadline(
-    own_db: PostgresDatabase,
+    own_server_db: PostgresDatabase | MongoDatabase,
 ) -> None:
     row = monitor_row()
-    await own_db.insert("monitors", row)
-    async with watched(own_db) as node:
+    await own_server_db.insert("monitors", row)
+    async with watched(own_server_db) as node:
         await node.read(row["id"])
-        own_db.server.pause()
+        own_server_db.server.pause()
         try:
             began_s = time.monotonic()
             answers = await asyncio.gather(*(node.read(row["id"]) for _ in range(10)))
             took_s = time.monotonic() - began_s
         finally:
-            own_db.server.resume()
+            own_server_db.server.resume()
         await node.until_back()
     assert all(answer.from_copy and answer.found for answer in answers)
     assert took_s < 5 * DEADLINE_S

@@ -31,7 +31,7 @@ async def opened(
     catalog = open_catalog(settings, connections=connections, timeout_s=timeout_s)
     try:
         yield catalog
-        assert checked_out(catalog) == 0
+        await until_checked_in(catalog)
     finally:
         absent = isinstance(catalog, MongoCatalog) and not catalog._client._topology.description.has_known_servers
         await catalog.close()
@@ -47,6 +47,14 @@ async def _forget_sockets(connecting: set[asyncio.Task[Any]]) -> None:
             await asyncio.wait(connecting, timeout=SETTLE_WITHIN_S)
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
+
+
+async def until_checked_in(catalog: Catalog) -> None:
+    """Make sure that nobody has a connection in hand; on MongoDB a call that was given up ends by itself, and soon."""
+    async with asyncio.timeout(SETTLE_WITHIN_S):
+        while isinstance(catalog, MongoCatalog) and checked_out(catalog):
+            await asyncio.sleep(0.01)
+    assert checked_out(catalog) == 0
 
 
 def checked_out(catalog: Catalog) -> int:

@@ -1,8 +1,8 @@
 """The catalogue in MongoDB: one query per collection and batch. Ids and references are ObjectIds, or their hex."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from bson import ObjectId
 
@@ -11,8 +11,8 @@ from peekaping_producer.catalog.assembly import maintenances_of, monitors_of, pa
 from peekaping_producer.catalog.mongo_connection import (
     CONNECT_TIMEOUT_S,
     TOLERANT,
+    Calls,
     Document,
-    answered,
     open_client,
     operators_mend,
 )
@@ -21,6 +21,7 @@ from peekaping_producer.config import Settings
 from peekaping_producer.errors import ConfigurationError, Unavailable
 from peekaping_producer.monitor import Heartbeat, Maintenance, Monitor, MonitorId, Proxy
 
+T = TypeVar("T")
 NO_OBJECT_ID = "id is no ObjectId"
 COLLECTIONS = ("monitor", "proxies", "maintenance", "monitor_maintenance", "heartbeat")
 MOST_STRAYS = 100
@@ -49,6 +50,7 @@ class MongoCatalog:
         self._settings = settings
         self._timeout_s = timeout_s
         self._client = open_client(settings, connections, timeout_s)
+        self._calls = Calls()
         self._database = self._client.get_database(settings.db_name, codec_options=TOLERANT)
 
     async def check(self) -> None:
@@ -57,11 +59,7 @@ class MongoCatalog:
         Raises Unavailable while it does not answer, ConfigurationError where only a person can mend it.
         """
         try:
-            async with answered(CONNECT_TIMEOUT_S):
-                for name in COLLECTIONS:
-                    await self._database[name].find_one({}, {"_id": True})
-                present = await self._database.list_collection_names(nameOnly=True, authorizedCollections=True)
-                sample = await self._database["monitor"].find_one({}, {"interval": True, "type": True})
+            missing = await self._calls.answer(self._missing(), CONNECT_TIMEOUT_S)
         except Unavailable as error:
             mend = operators_mend(error)
             if mend:
@@ -71,7 +69,6 @@ class MongoCatalog:
         except ValueError as error:
             # Of the driver, before it sends a password; it names none of it.
             raise ConfigurationError(f"DB_USER or DB_PASS is nothing that MongoDB takes: {error}") from error
-        missing = _missing(present, sample)
         if missing:
             raise ConfigurationError(
                 f"DB_NAME is {self._settings.db_name!r}: not a database of Peekaping 0.0.46, it lacks "
@@ -84,13 +81,15 @@ class MongoCatalog:
         asked = [id_ for id_ in ids if id_ not in aside]
         if not asked:
             return Reading({}, aside)
-        async with answered(self._timeout_s):
-            documents = await self._find("monitor", _among("_id", asked), Monitor.__struct_fields__)
-            monitors = monitors_of(_rows(documents, Monitor.__struct_fields__), set(asked), aside)
-            proxy_ids = {m.proxy_id for m in monitors.values() if m.proxy_id and is_object_id(m.proxy_id)}
-            proxies = await self._find("proxies", _among("_id", proxy_ids), Proxy.__struct_fields__)
-            maintenances = await self._maintenances(monitors)
-            heartbeats = await self._newest_heartbeats([m.id for m in monitors.values() if m.type == "push"])
+        return await self._answer(self._read(asked, aside))
+
+    async def _read(self, asked: Sequence[MonitorId], aside: dict[MonitorId, str]) -> Reading:
+        documents = await self._find("monitor", _among("_id", asked), Monitor.__struct_fields__)
+        monitors = monitors_of(_rows(documents, Monitor.__struct_fields__), set(asked), aside)
+        proxy_ids = {m.proxy_id for m in monitors.values() if m.proxy_id and is_object_id(m.proxy_id)}
+        proxies = await self._find("proxies", _among("_id", proxy_ids), Proxy.__struct_fields__)
+        maintenances = await self._maintenances(monitors)
+        heartbeats = await self._newest_heartbeats([m.id for m in monitors.values() if m.type == "push"])
         return reading_of(
             monitors,
             _rows(proxies, Proxy.__struct_fields__),
@@ -101,9 +100,8 @@ class MongoCatalog:
 
     async def active(self, after: MonitorId | None, limit: int) -> Page:
         """Read a page of at most `limit` active monitors whose ids come behind `after`."""
-        async with answered(self._timeout_s):
-            documents, next_after = await self._page({"active": _ACTIVE}, after, limit, _SCHEDULABLE)
-            strays = await self._strays() if after is None else ()
+        documents, next_after = await self._answer(self._page({"active": _ACTIVE}, after, limit, _SCHEDULABLE))
+        strays = await self._answer(self._strays()) if after is None else ()
         page = page_of(_rows(documents, _SCHEDULABLE), next_after)
         page.aside.update((str(stray["_id"]), NO_OBJECT_ID) for stray in strays)
         return page
@@ -111,18 +109,16 @@ class MongoCatalog:
     async def active_of(self, ids: Sequence[MonitorId]) -> Page:
         """Read those of these monitors that are active; any other is inactive, or has no row."""
         asked = [id_ for id_ in ids if is_object_id(id_)]
-        async with answered(self._timeout_s):
-            documents = await self._find("monitor", {**_among("_id", asked), "active": _ACTIVE}, _SCHEDULABLE)
+        active = {**_among("_id", asked), "active": _ACTIVE}
+        documents = await self._answer(self._find("monitor", active, _SCHEDULABLE))
         return page_of(_rows(documents, _SCHEDULABLE), None)
 
     async def changed(self, since: datetime, after: MonitorId | None, limit: int) -> Changes:
         """Read a page of at most `limit` monitors changed at or after `since`, whose ids come behind `after`."""
         columns = ("id", "updated_at")
-        async with answered(self._timeout_s):
-            # Dates have milliseconds, and the driver cuts off the rest.
-            documents, next_after = await self._page(
-                {"updated_at": {"$gte": since.astimezone(UTC)}}, after, limit, columns
-            )
+        # Dates have milliseconds, and the driver cuts off the rest.
+        changed = {"updated_at": {"$gte": since.astimezone(UTC)}}
+        documents, next_after = await self._answer(self._page(changed, after, limit, columns))
         fetched = _rows(documents, columns)
         times = [time for row in fetched if (time := rows.instant_or_none(row[1]))]
         return Changes(tuple(row[0] for row in fetched), max(times, default=None), next_after)
@@ -130,6 +126,20 @@ class MongoCatalog:
     async def close(self) -> None:
         """Close all connections."""
         await self._client.close()
+        await self._calls.end()
+
+    async def _answer(self, call: Coroutine[Any, Any, T]) -> T:
+        return await self._calls.answer(call, self._timeout_s)
+
+    async def _missing(self) -> list[str]:
+        """Name what is not there. A collection comes into being with its first document, so one is enough."""
+        for name in COLLECTIONS:
+            await self._database[name].find_one({}, {"_id": True})
+        present = await self._database.list_collection_names(nameOnly=True, authorizedCollections=True)
+        if not set(COLLECTIONS) & set(present):
+            return [f"collection {name}" for name in COLLECTIONS]
+        sample = await self._database["monitor"].find_one({}, {"interval": True, "type": True})
+        return [f"field monitor.{name}" for name in ("interval", "type") if sample is not None and name not in sample]
 
     async def _find(
         self, collection: str, filter_: Document, columns: Iterable[str], sort: str | None = None, limit: int = 0
@@ -141,7 +151,6 @@ class MongoCatalog:
             sort=[(sort, 1)] if sort else None,
             limit=limit,
             batch_size=100_000,
-            max_time_ms=int(self._timeout_s * 1000),
         )
         return await cursor.to_list()
 
@@ -193,7 +202,6 @@ class MongoCatalog:
                 {"$lookup": {**reference, "localField": "hex", "as": "by_hex"}},
             ],
             batchSize=100_000,
-            maxTimeMS=int(self._timeout_s * 1000),
         )
         beats = [
             beat for document in await cursor.to_list() for beat in (*document["by_object_id"], *document["by_hex"])
@@ -231,10 +239,3 @@ def _value(value: object, zero: object) -> object:
 
 def _instant_of(beat: Document) -> datetime:
     return rows.instant_or_none(beat.get("time")) or datetime.min.replace(tzinfo=UTC)
-
-
-def _missing(present: Iterable[str], sample: Document | None) -> list[str]:
-    """Name what is not there. A collection comes into being with its first document, so one is enough."""
-    if not set(COLLECTIONS) & set(present):
-        return [f"collection {name}" for name in COLLECTIONS]
-    return [f"field monitor.{name}" for name in ("interval", "type") if sample is not None and name not in sample]

@@ -1,9 +1,11 @@
 """The way to MongoDB: its client, and driver errors that say who must act."""
 
-from contextlib import AbstractAsyncContextManager
-from typing import Any
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 from urllib.parse import quote_plus
 
+import pymongo
 from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import AsyncMongoClient
 from pymongo.errors import ConfigurationError as WrongOption
@@ -14,6 +16,8 @@ from peekaping_producer.config import Settings
 from peekaping_producer.errors import ConfigurationError, Unavailable
 
 CONNECT_TIMEOUT_S = 5.0
+_CLOSE_TIMEOUT_S = 1.0
+T = TypeVar("T")
 Document = dict[str, Any]
 TOLERANT: CodecOptions[Document] = CodecOptions(
     datetime_conversion=DatetimeConversion.DATETIME_AUTO, unicode_decode_error_handler="surrogateescape"
@@ -50,9 +54,41 @@ def open_client(settings: Settings, connections: int, timeout_s: float) -> Async
         raise ConfigurationError(f"DB_HOST is {settings.db_host!r}: {_one_line(error)}") from error
 
 
-def answered(timeout_s: float) -> AbstractAsyncContextManager[None]:
-    """Bound what is inside by `timeout_s`, and raise Unavailable for whatever keeps the database from doing it."""
-    return answered_by("database", timeout_s, _reason)
+class Calls:
+    """Calls of the driver, each a task of its own that nobody cancels: pymongo's pool can stay locked for good by it.
+
+    One that is waited for no longer ends by the driver's own deadlines.
+    """
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._under_way: set[asyncio.Task[Any]] = set()
+
+    async def answer(self, call: Coroutine[Any, Any, T], timeout_s: float) -> T:
+        """Return what `call` does within `timeout_s`; raises Unavailable for whatever keeps the database from it."""
+        task = asyncio.create_task(_bounded(call, timeout_s))
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+        async with answered_by("database", timeout_s, _reason):
+            await asyncio.wait({task})
+            return task.result()
+
+    async def end(self) -> None:
+        """End those that are still under way, once the client is closed and its pool matters no more."""
+        for task in self._under_way:
+            task.cancel()
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=_CLOSE_TIMEOUT_S)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen, even where nobody waits for it any more
+
+
+async def _bounded(call: Coroutine[Any, Any, T], timeout_s: float) -> T:
+    with pymongo.timeout(timeout_s):
+        return await call
 
 
 def operators_mend(error: Unavailable) -> ConfigurationError | None:
