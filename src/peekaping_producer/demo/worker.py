@@ -77,6 +77,7 @@ class Worker:
         self._leases_ms: dict[str, int] = {}
         self._ended: list[_Ended] = []
         self._stopping = asyncio.Event()
+        self._over = asyncio.Event()
         self._something_ended = asyncio.Event()
 
     def stop(self) -> None:
@@ -86,13 +87,15 @@ class Worker:
     async def run(self, client: "httpx.AsyncClient") -> None:
         """Work until `stop`. Raises what Redis or the database raises: a worker that lost them starts anew."""
         async with asyncio.TaskGroup() as group:
-            helpers = [group.create_task(self._beat()), group.create_task(self._recover())]
-            helpers.append(group.create_task(self._end_tasks()))
+            group.create_task(self._beat())
+            group.create_task(self._recover())
+            group.create_task(self._end_tasks())
             while not self._stopping.is_set():
                 await self._take(client, group)
             await self._wind_down()
-            for helper in helpers:
-                helper.cancel()
+            # The helpers end by themselves: the client may swallow a cancellation on Python 3.11.
+            self._over.set()
+            self._something_ended.set()
         await self._end_batch()
         await self._queue.sign_off()
 
@@ -141,7 +144,7 @@ class Worker:
             self._something_ended.set()
 
     async def _end_tasks(self) -> None:
-        while True:
+        while not self._over.is_set():
             await self._something_ended.wait()
             self._something_ended.clear()
             await self._end_batch()
@@ -160,7 +163,7 @@ class Worker:
         self._book.write(_finished(ended))
 
     async def _beat(self) -> None:
-        while True:
+        while not self._over.is_set():
             now = now_ms()
             running = [task for task, _ in self._running.values()]
             owned = [task_id for task_id, lease_ms in self._leases_ms.items() if lease_ms > now]
@@ -169,12 +172,12 @@ class Worker:
             lease_ms = await self._queue.beat(running, owned)
             # One may have ended meanwhile.
             self._leases_ms.update((task_id, lease_ms) for task_id in owned if task_id in self._leases_ms)
-            await asyncio.sleep(BEAT_EVERY_S)
+            await _wait(self._over, BEAT_EVERY_S)
 
     async def _recover(self) -> None:
-        while True:
+        while not self._over.is_set():
             await self._queue.recover()
-            await asyncio.sleep(RECOVER_EVERY_S)
+            await _wait(self._over, RECOVER_EVERY_S)
 
     async def _wind_down(self) -> None:
         checks = [check for _, check in self._running.values()]
