@@ -75,7 +75,7 @@ def mysql_server() -> Iterator[MySQLServer]:
     if url:
         yield GivenMySQL(url)
         return
-    _need_mariadb()
+    need_mariadb()
     with MariaDB() as server:
         yield server
 
@@ -83,7 +83,7 @@ def mysql_server() -> Iterator[MySQLServer]:
 @pytest.fixture
 def own_mysql_server() -> Iterator[MariaDB]:
     """Start a server for this test alone, free to be paused, killed and restarted."""
-    _need_mariadb()
+    need_mariadb()
     with MariaDB() as server:
         yield server
 
@@ -155,7 +155,7 @@ async def server_db(_any_server_kind: Copies, tmp_path: Path) -> AsyncIterator[S
 async def own_server_db(request: pytest.FixtureRequest) -> AsyncIterator[ServerDatabase]:
     """Run the test on each kind of server: one for this test alone, free to be paused, killed and restarted."""
     if request.param == "mysql":
-        _need_mariadb()
+        need_mariadb()
         with MariaDB() as mariadb:
             yield await mysql_database(mariadb, rows=True)
     elif request.param == "mongo":
@@ -212,7 +212,7 @@ def _copies(kind: str, request: pytest.FixtureRequest) -> Copies:
     return lambda folder, *, rows: nullcontext(sqlite_copy(folder, rows=rows))
 
 
-def _need_mariadb() -> None:
+def need_mariadb() -> None:
     """Skip where there is no server; CI has one."""
     reason = missing()
     if reason and os.environ.get("CI"):

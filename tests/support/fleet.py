@@ -142,13 +142,14 @@ class Fleet:
         return {id_.decode() for id_ in cast("list[bytes]", await self._redis.zrange(LEASE, 0, -1))}
 
 
-def addressed(database: Database, redis_port: int) -> dict[str, object]:
+def addressed(database: Database, redis_port: int) -> dict[str, Any]:
     """Return the variables that lead a node to both."""
     settings = database.settings()
     found: dict[str, Any] = {"DB_TYPE": settings.db_type.value, "DB_NAME": settings.db_name, "REDIS_PORT": redis_port}
     if settings.db_type is not DbType.SQLITE:
         found |= {"DB_HOST": settings.db_host, "DB_PORT": settings.db_port}
-        found |= {"DB_USER": settings.db_user, "DB_PASS": "any"}
+        assert settings.db_pass is not None
+        found |= {"DB_USER": settings.db_user, "DB_PASS": settings.db_pass.get_secret_value()}
     return found
 
 
