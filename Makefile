@@ -23,7 +23,7 @@ demo: $(STAMP) ## See it at work, with checks for real (ARGS=--break: see things
 	$(BIN)/peekaping-producer demo $(ARGS)
 
 test: $(STAMP) ## Run the tests against real servers that they start themselves (TESTS=path for some)
-	$(BIN)/python -m pytest -n $(JOBS) $(TESTS)
+	$(BIN)/python -m pytest -n $(JOBS) --maxschedchunk=1 $(TESTS)
 
 lint: $(STAMP) ## Check style and format
 	$(BIN)/ruff check

@@ -14,6 +14,7 @@ from benchmarks.database import Database, postgres_database, sqlite_database
 from benchmarks.flame import HOW_TO_INSTALL, record_flame
 from benchmarks.herd import Herd, measure_herd
 from benchmarks.idle import Idle, measure_idle
+from benchmarks.reading import measure_batches
 from benchmarks.report import Report, as_plot, as_text, database_report, lines, machine
 from benchmarks.rows import RowsRead
 from benchmarks.startup import Startup, measure_startup
@@ -41,9 +42,13 @@ class Size(msgspec.Struct, frozen=True):
     starts: int = 5
     swept: int = 100_000
     """Monitors of the sweep."""
+    readings: int = 60
+    """Of one batch, on each kind of database."""
+    heartbeats: int = 1_000_000
+    """Among which the newest are looked for."""
 
 
-QUICK = Size(monitors=2_000, rounds=1, idle_s=1, starts=1, swept=2_000)
+QUICK = Size(monitors=2_000, rounds=1, idle_s=1, starts=1, swept=2_000, readings=6, heartbeats=10_000)
 
 
 def main() -> None:
@@ -86,7 +91,8 @@ def measure(size: Size, flames: Path | None) -> Report:
     databases = {kind: database_report(herd, rows, settle) for kind, (herd, rows) in herds.items()}
     with postgres_database(size.swept, FAR_INTERVAL_S) as database:
         sweep = measure_sweep(database)
-    return Report(where, settle, databases, *_at_rest(size), sweep, away)
+    batches = measure_batches(size.readings, size.heartbeats)
+    return Report(where, settle, databases, *_at_rest(size), sweep, away, batches)
 
 
 def _at_rest(size: Size) -> tuple[list[Idle], Startup]:

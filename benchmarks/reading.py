@@ -1,8 +1,7 @@
-"""`python -m benchmarks.reading`: reading batches of 200 monitors from each kind of database, beside the bare driver.
+"""Reading a batch of 200 monitors from each kind of database, beside the bare driver.
 
 Each monitor has a proxy and a maintenance; both sides ask for the same rows, in turns. The driver's are dicts or
-tuples, unchecked; the catalogue's are frozen values. Then the newest heartbeats of 500 push monitors among a million
-on Postgres.
+tuples, unchecked; the catalogue's are frozen values. Then the newest heartbeats of 500 push monitors on Postgres.
 """
 
 import asyncio
@@ -14,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import aiosqlite
 from bson import ObjectId
 from msgspec import Struct
 
@@ -41,10 +41,8 @@ from support.postgres import Postgres
 from support.secantus import Secantus
 
 BATCH = 200
-ROUNDS = 60
 MONGO_ROUNDS = 6
-"""The server of MongoDB's protocol is the slow part there, on both sides."""
-HISTORY = 1_000_000
+"""At most: the server of MongoDB's protocol is the slow part there, on both sides."""
 PUSHED = 500
 assert TESTS
 
@@ -70,6 +68,25 @@ class Rates(Struct, frozen=True):
     driver_per_s: float
 
 
+class Heartbeats(Struct, frozen=True):
+    """Reading push monitors with the newest of their heartbeats."""
+
+    monitors: int
+    heartbeats: int
+    """In the table."""
+    ms: float
+    """The median."""
+
+
+class Batches(Struct, frozen=True):
+    """Reading, on each kind of database."""
+
+    rates: list[Rates]
+    newest: Heartbeats
+    absent: str | None = None
+    """Why there is no MariaDB here."""
+
+
 async def compare(database: Database, driver: Read, monitors: list[str], rounds: int) -> Rates:
     """Let both read the same batch in turns."""
     catalog = open_catalog(database.settings(), connections=1, timeout_s=60)
@@ -87,7 +104,9 @@ async def compare(database: Database, driver: Read, monitors: list[str], rounds:
             took["driver"].append(time.perf_counter() - started_s)
     finally:
         await catalog.close()
-    return Rates(database.kind, *(len(ids) / statistics.median(took[side][2:]) for side in ("catalog", "driver")))
+    return Rates(
+        database.kind, *(len(ids) / statistics.median(took[side][rounds // 3 :]) for side in ("catalog", "driver"))
+    )
 
 
 async def filled(database: Database) -> list[str]:
@@ -104,7 +123,7 @@ async def filled(database: Database) -> list[str]:
     return [row["id"] for row in monitors]
 
 
-async def on_postgres(database: PostgresDatabase) -> Rates:
+async def on_postgres(database: PostgresDatabase, rounds: int) -> Rates:
     """Read with asyncpg: an array of ids, and texts."""
     ids = await filled(database)
     texts = [query.replace("`", '"').replace("config", "config::text") for query in QUERIES]
@@ -114,10 +133,10 @@ async def on_postgres(database: PostgresDatabase) -> Rates:
             found = [await connection.fetch(f"{text} = ANY($1::uuid[])", among) for text in texts]
             return len(found[0])
 
-        return await compare(database, read, ids, ROUNDS)
+        return await compare(database, read, ids, rounds)
 
 
-async def on_mysql(database: MySqlDatabase) -> Rates:
+async def on_mysql(database: MySqlDatabase, rounds: int) -> Rates:
     """Read with asyncmy: a list of ids in the statement."""
     ids = await filled(database)
     async with database.connected() as cursor:
@@ -130,23 +149,23 @@ async def on_mysql(database: MySqlDatabase) -> Rates:
                 found.append(await cursor.fetchall())
             return len(found[0])
 
-        return await compare(database, read, ids, ROUNDS)
+        return await compare(database, read, ids, rounds)
 
 
-async def on_sqlite(database: SqliteDatabase) -> Rates:
-    """Read with the standard library, in this thread."""
+async def on_sqlite(database: SqliteDatabase, rounds: int) -> Rates:
+    """Read with aiosqlite, in its thread."""
     ids = await filled(database)
-    with database.connected() as connection:
+    async with aiosqlite.connect(database.path) as connection:
 
         async def read(among: list[str]) -> int:
             marks = ", ".join("?" * len(among))
-            found = [connection.execute(f"{query} IN ({marks})", among).fetchall() for query in QUERIES]
+            found = [list(await connection.execute_fetchall(f"{query} IN ({marks})", among)) for query in QUERIES]
             return len(found[0])
 
-        return await compare(database, read, ids, ROUNDS)
+        return await compare(database, read, ids, rounds)
 
 
-async def on_mongo(database: MongoDatabase) -> Rates:
+async def on_mongo(database: MongoDatabase, rounds: int) -> Rates:
     """Read with pymongo: ObjectIds alone."""
     ids = await filled(database)
     async with database.connected() as collections:
@@ -162,61 +181,51 @@ async def on_mongo(database: MongoDatabase) -> Rates:
             await found("maintenance", "_id", [link["maintenance_id"] for link in links])
             return len(monitors)
 
-        return await compare(database, read, ids, MONGO_ROUNDS)
+        return await compare(database, read, ids, min(rounds, MONGO_ROUNDS))
 
 
-async def newest_of_a_million(database: PostgresDatabase) -> float:
-    """Return the median milliseconds that reading 500 push monitors with their newest heartbeats takes."""
+async def newest_heartbeats(database: PostgresDatabase, history: int, rounds: int) -> Heartbeats:
+    """Read push monitors among whose heartbeats the newest are looked for."""
     rows = [monitor_row(id=numbered_id(number), type="push") for number in range(1, PUSHED + 1)]
     await database.insert("monitors", *rows)
     await database.execute(
         "INSERT INTO heartbeats (id, monitor_id, status, msg, time)"
         " SELECT gen_random_uuid(), m.id, 1, 'OK', timestamp '2026-01-01' + n * interval '1 minute'"
-        f" FROM generate_series(1, {HISTORY // PUSHED}) n, monitors m WHERE m.type = 'push'; ANALYZE"
+        f" FROM generate_series(1, {history // PUSHED}) n, monitors m WHERE m.type = 'push'; ANALYZE"
     )
     catalog = open_catalog(database.settings(), connections=1, timeout_s=60)
     ids = [MonitorId(row["id"]) for row in rows]
     took: list[float] = []
     try:
-        for _ in range(30):
+        for _ in range(rounds):
             started_s = time.perf_counter()
             reading = await catalog.read(ids)
             took.append(time.perf_counter() - started_s)
             assert all(one.last_heartbeat for one in reading.found.values())
     finally:
         await catalog.close()
-    return statistics.median(took[2:]) * 1000
+    return Heartbeats(PUSHED, history, statistics.median(took[rounds // 3 :]) * 1000)
 
 
-async def measure(folder: Path, servers: ExitStack) -> None:
-    """Measure all, and print a line for each."""
+def measure_batches(rounds: int, history: int) -> Batches:
+    """Read in fresh databases of our own, so often each; with so many heartbeats in the last."""
+    with TemporaryDirectory() as folder, ExitStack() as servers:
+        return asyncio.run(_measure(Path(folder), servers, rounds, history))
+
+
+async def _measure(folder: Path, servers: ExitStack, rounds: int, history: int) -> Batches:
     async with AsyncExitStack() as stack:
         postgres = servers.enter_context(Postgres())
-        tell(await on_sqlite(sqlite_copy(folder, rows=False)))
-        tell(await on_postgres(await stack.enter_async_context(postgres_copy(postgres, rows=False))))
-        reason = missing()
-        if reason:
-            print(reason)
-        else:
+        bare = await stack.enter_async_context(postgres_copy(postgres, rows=False))
+        rates = [await on_postgres(bare, rounds)]
+        absent = missing()
+        if not absent:
             mariadb = servers.enter_context(MariaDB())
-            tell(await on_mysql(await stack.enter_async_context(mysql_copy(mariadb, rows=False))))
-        heartbeats = await stack.enter_async_context(postgres_copy(postgres, rows=False))
-        print(f"newest heartbeats of {PUSHED} among {HISTORY:,}: {await newest_of_a_million(heartbeats):.0f} ms")
+            rates.append(await on_mysql(await stack.enter_async_context(mysql_copy(mariadb, rows=False)), rounds))
+        rates.append(await on_sqlite(sqlite_copy(folder, rows=False), rounds))
+        another = await stack.enter_async_context(postgres_copy(postgres, rows=False))
+        newest = await newest_heartbeats(another, history, rounds)
+        # The last, since from then on new ids are MongoDB's.
         secantus = servers.enter_context(Secantus())
-        tell(await on_mongo(await stack.enter_async_context(mongo_copy(secantus, rows=False))))
-
-
-def tell(rates: Rates) -> None:
-    """Print one kind's result."""
-    share = rates.catalog_per_s / rates.driver_per_s
-    print(f"{rates.kind:9} catalogue {rates.catalog_per_s:9,.0f}/s  driver {rates.driver_per_s:9,.0f}/s  {share:4.0%}")
-
-
-def main() -> None:
-    """Measure in fresh databases of our own."""
-    with TemporaryDirectory() as folder, ExitStack() as servers:
-        asyncio.run(measure(Path(folder), servers))
-
-
-if __name__ == "__main__":
-    main()
+        rates.append(await on_mongo(await stack.enter_async_context(mongo_copy(secantus, rows=False)), rounds))
+    return Batches(rates, newest, absent)

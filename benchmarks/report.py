@@ -13,6 +13,7 @@ from benchmarks.away import AwayHerd
 from benchmarks.ceiling import SettleCeiling
 from benchmarks.herd import Herd
 from benchmarks.idle import Idle
+from benchmarks.reading import BATCH, Batches
 from benchmarks.rows import RowsRead
 from benchmarks.startup import Startup
 from benchmarks.sweep import SweepCost
@@ -53,6 +54,7 @@ class Report(Struct, frozen=True):
     startup: Startup
     sweep: SweepCost
     away: AwayHerd
+    batches: Batches
 
 
 def machine() -> Machine:
@@ -96,6 +98,7 @@ def lines(report: Report) -> list[Line]:
     for kind, one in report.databases.items():
         table += _herd_lines(kind, one)
     table += _away_lines(report.away)
+    table += _batch_lines(report.batches)
     for idle in report.idle:
         where = f"idle, concurrency {idle.concurrency}"
         table.append((f"{where}: commands sent to Redis", f"{idle.commands_per_s:.1f} /s", "≤ 5"))
@@ -122,6 +125,20 @@ def _away_lines(away: AwayHerd) -> list[Line]:
         ("  CPU of the producer", f"{away.away_cpu_us_per_check:.0f} µs a check", ""),
         ("  ÷ the same herd with it", f"{away.away_per_s / away.with_it_per_s:.0%}", "≥ 100 %"),
     ]
+
+
+def _batch_lines(batches: Batches) -> list[Line]:
+    table: list[Line] = []
+    for one in batches.rates:
+        what = f"{one.kind}: batches of {BATCH} with a proxy and a maintenance each"
+        table.append((what, _rate(one.catalog_per_s), ""))
+        table.append(("  ÷ bare driver", f"{one.catalog_per_s / one.driver_per_s:.0%}", "≥ 50 %"))
+    if batches.absent:
+        table.append((batches.absent, "-", ""))
+    newest = batches.newest
+    what = f"newest heartbeats of {newest.monitors} among {newest.heartbeats:,}"
+    table.append((what, f"{newest.ms:.0f} ms", "≤ 50"))
+    return table
 
 
 def _herd_lines(kind: str, one: DatabaseReport) -> list[Line]:

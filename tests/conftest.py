@@ -1,8 +1,20 @@
 """What every test has: real servers to ask for, and checks that it leaves nothing behind."""
 
+from itertools import chain
+
+import pytest
+
 pytest_plugins = [
     "support.redis_fixtures",
     "support.leaks",
     "support.database_fixtures",
     "support.asynq_peer",
 ]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long tests, each beside a short one, so that every process takes one and none is the last."""
+    long = [item for item in items if item.get_closest_marker("long")]
+    short = [item for item in items if not item.get_closest_marker("long")]
+    items[:] = [*chain.from_iterable(zip(long, short, strict=False)), *long[len(short) :], *short[len(long) :]]

@@ -77,6 +77,7 @@ class Mixed:
         await until_holds(all_fit, f"every monitor is due by {spacing}")
 
 
+@pytest.mark.long
 async def test_a_go_node_comes_leads_and_goes_and_no_check_suffers(
     empty_sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path
 ) -> None:

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -18,6 +20,7 @@ def _figures(value: Any) -> list[float]:
     return [value] if isinstance(value, int | float) else []
 
 
+@pytest.mark.long
 def test_a_quick_benchmark_measures_a_herd_beside_its_ceilings(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks", "--quick", "--monitors", "500", "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
@@ -35,5 +38,9 @@ def test_a_quick_benchmark_measures_a_herd_beside_its_ceilings(tmp_path: Path) -
     assert [idle["concurrency"] for idle in report["idle"]] == [10, 128]
     assert all(idle["commands_per_s"] > 0 for idle in report["idle"])
     assert report["startup"]["first_claim_ms"] > 0
+    batches = report["batches"]
+    here = ["postgres", "sqlite", "mongo"] if batches["absent"] else ["postgres", "mysql", "sqlite", "mongo"]
+    assert [rates["kind"] for rates in batches["rates"]] == here
+    assert min(_figures(batches)) > 0
     assert "herd of 500" in done.stdout
     assert (tmp_path / "bench.svg").read_text("utf-8").startswith("<svg")

@@ -129,6 +129,7 @@ PERIOD_S = 6
 OUTAGE_S = 30
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("how", KINDS)
 async def test_an_outage_costs_no_check_and_doubles_none(tmp_path: Path, how: str) -> None:
@@ -198,6 +199,7 @@ async def outlives_an_outage(kind: Kind, how: str, folder: Path) -> None:
     assert served >= runs(ids, away_ms + 4_000, back_ms)
 
 
+@pytest.mark.long
 async def test_a_monitor_deleted_just_before_an_outage_or_in_it_never_comes_back(
     own_db: PostgresDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path
 ) -> None:
@@ -241,6 +243,7 @@ async def is_out(redis: Redis, id_: str) -> bool:
     return await redis.zscore(DUE, id_) is None and await redis.zscore(LEASE, id_) is None
 
 
+@pytest.mark.long
 async def test_what_one_node_does_not_know_another_checks(
     own_db: PostgresDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path
 ) -> None:
