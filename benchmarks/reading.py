@@ -5,15 +5,15 @@ tuples, unchecked; the catalogue's are frozen values. Then the newest heartbeats
 """
 
 import asyncio
+import sqlite3
 import statistics
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack, closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import aiosqlite
 from bson import ObjectId
 from msgspec import Struct
 
@@ -153,14 +153,17 @@ async def on_mysql(database: MySqlDatabase, rounds: int) -> Rates:
 
 
 async def on_sqlite(database: SqliteDatabase, rounds: int) -> Rates:
-    """Read with aiosqlite, in its thread."""
+    """Read with the standard library, in a thread."""
     ids = await filled(database)
-    async with aiosqlite.connect(database.path) as connection:
+    with closing(sqlite3.connect(database.path, check_same_thread=False)) as connection:
+
+        def read_all(among: list[str]) -> int:
+            marks = ", ".join("?" * len(among))
+            found = [connection.execute(f"{query} IN ({marks})", among).fetchall() for query in QUERIES]
+            return len(found[0])
 
         async def read(among: list[str]) -> int:
-            marks = ", ".join("?" * len(among))
-            found = [list(await connection.execute_fetchall(f"{query} IN ({marks})", among)) for query in QUERIES]
-            return len(found[0])
+            return await asyncio.to_thread(read_all, among)
 
         return await compare(database, read, ids, rounds)
 

@@ -74,7 +74,7 @@ class Heartbeat(Struct, frozen=True, array_like=True):
     notified: bool
 
 
-class Maintenance(Struct, frozen=True):
+class Maintenance(Struct, frozen=True, array_like=True):
     """One row of `maintenances`: a time window in which its monitors count as under maintenance."""
 
     id: str

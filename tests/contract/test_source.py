@@ -13,7 +13,6 @@ import pytest
 from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.catalog.last_known import MB, NOT_KNOWN, PUSH, LastKnown
 from peekaping_producer.catalog.reading import Reading
-from peekaping_producer.catalog.sql import SqlCatalog
 from peekaping_producer.config import LogLevel, Mode
 from peekaping_producer.monitor import MonitorId
 from peekaping_producer.node import Stop, make_node
@@ -21,7 +20,7 @@ from peekaping_producer.observe.log import make_logger
 from peekaping_producer.observe.tally import Totals
 from peekaping_producer.source import Source
 from peekaping_producer.timing import Timing
-from support.catalogues import opened
+from support.catalogues import opened, sync_engine
 from support.databases import (
     Database,
     MongoDatabase,
@@ -210,8 +209,7 @@ async def test_an_sqlite_file_that_cannot_be_opened(empty_sqlite_db: SqliteDatab
     elsewhere = empty_sqlite_db.path.with_suffix(".elsewhere")
     async with watched(empty_sqlite_db) as node:
         await node.read(row["id"])
-        assert isinstance(node.catalog, SqlCatalog)
-        await node.catalog._engine.dispose()
+        sync_engine(node.catalog).dispose()
         empty_sqlite_db.path.rename(elsewhere)
         for _ in range(3):
             assert (await node.read(row["id"])).from_copy

@@ -8,13 +8,15 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from msgspec.structs import replace
-from sqlalchemy import QueuePool
+from sqlalchemy import Engine, QueuePool
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from peekaping_producer.catalog.catalog import Catalog, open_catalog
+from peekaping_producer.catalog.connection import ServerConnections
 from peekaping_producer.catalog.mongo import MongoCatalog
 from peekaping_producer.catalog.reading import Reading
 from peekaping_producer.catalog.sql import SqlCatalog
+from peekaping_producer.catalog.sqlite import SqliteConnections
 from peekaping_producer.config import Settings
 from peekaping_producer.monitor import MonitorId, Schedulable
 from support.databases import Database
@@ -50,11 +52,10 @@ async def _forget_sockets(connecting: set[asyncio.Task[Any]]) -> None:
 
 
 async def until_checked_in(catalog: Catalog) -> None:
-    """Make sure that nobody has a connection in hand; on MongoDB a call that was given up ends by itself, and soon."""
+    """Make sure that nobody has a connection in hand; one whose work was given up comes back soon."""
     async with asyncio.timeout(SETTLE_WITHIN_S):
-        while isinstance(catalog, MongoCatalog) and checked_out(catalog):
+        while checked_out(catalog):
             await asyncio.sleep(0.01)
-    assert checked_out(catalog) == 0
 
 
 def checked_out(catalog: Catalog) -> int:
@@ -62,15 +63,24 @@ def checked_out(catalog: Catalog) -> int:
     if isinstance(catalog, MongoCatalog):
         servers = catalog._client._topology._servers.values()
         return sum(server.pool.active_sockets for server in servers)
-    pool = engine(catalog).sync_engine.pool
+    pool = sync_engine(catalog).pool
     assert isinstance(pool, QueuePool)
     return pool.checkedout()
 
 
 def engine(catalog: Catalog) -> AsyncEngine:
-    """Return the engine of a catalogue in an SQL database."""
+    """Return the engine of a catalogue on an SQL server."""
     assert isinstance(catalog, SqlCatalog)
-    return catalog._engine
+    assert isinstance(catalog._connections, ServerConnections)
+    return catalog._connections.engine
+
+
+def sync_engine(catalog: Catalog) -> Engine:
+    """Return the engine of a catalogue in an SQL database, as events and pools know it."""
+    assert isinstance(catalog, SqlCatalog)
+    if isinstance(catalog._connections, SqliteConnections):
+        return catalog._connections.engine
+    return engine(catalog).sync_engine
 
 
 def in_order(reading: Reading) -> Reading:

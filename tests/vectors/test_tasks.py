@@ -210,7 +210,7 @@ def _snapshot(case: dict[str, Any]) -> Snapshot:
         monitor,
         _value(rows.PROXIES, _columns(proxy, Proxy, postgres=postgres)) if proxy else None,
         tuple(
-            rows.maintenance(_columns(one, Maintenance, postgres=postgres))
+            rows.maintenances([_columns(one, Maintenance, postgres=postgres)])[0]
             for one in recorded["maintenances"]
             if one["active"]
         ),

@@ -1,7 +1,7 @@
 """From the rows of a batch, whichever database they come from, to a reading or a page."""
 
 from collections import defaultdict
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Sequence
 
 from peekaping_producer.catalog import rows
 from peekaping_producer.catalog.reading import Page, Reading
@@ -36,14 +36,13 @@ def monitors_of(
     return monitors
 
 
-def maintenances_of(fetched: Iterable[rows.Row]) -> dict[MonitorId, list[Maintenance]]:
+def maintenances_of(fetched: Sequence[rows.Row]) -> dict[MonitorId, list[Maintenance]]:
     """Group by monitor; a maintenance of many monitors becomes one value."""
-    values: dict[str, Maintenance] = {}
+    distinct = {row[1]: row[1:] for row in fetched}
+    values = dict(zip(distinct, rows.maintenances(list(distinct.values())), strict=True))
     by_monitor: defaultdict[MonitorId, list[Maintenance]] = defaultdict(list)
-    for monitor_id, *row in fetched:
-        if row[0] not in values:
-            values[row[0]] = rows.maintenance(row)
-        by_monitor[monitor_id].append(values[row[0]])
+    for row in fetched:
+        by_monitor[row[0]].append(values[row[1]])
     return by_monitor
 
 

@@ -1,18 +1,12 @@
-"""The way to the database: an engine for each kind, and driver errors that say who must act."""
+"""The way to an SQL database: connections to each kind of server, and driver errors that say who must act."""
 
-import asyncio
-import os
-import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, Self, cast
-from urllib.parse import quote
+from typing import Any, Protocol, TypeVar
 
-import aiosqlite
 import asyncpg
-from sqlalchemy import URL, AdaptedConnection, AsyncAdaptedQueuePool, event
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy import URL, AsyncAdaptedQueuePool, Connection, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -21,8 +15,6 @@ from peekaping_producer.config import DbType, Settings, Switch
 from peekaping_producer.errors import ConfigurationError, Unavailable
 
 CONNECT_TIMEOUT_S = 5.0
-_SQLITE_REOPEN_S = 30
-"""A file put in the place of the one that is open, as by a restore, is noticed within this."""
 _CLOSE_TIMEOUT_S = 0.1
 """What saying goodbye to a server may take beyond a deadline that it let pass."""
 _OPERATORS_SQLSTATES = {
@@ -47,29 +39,50 @@ _SQLITE_CORRUPT, _SQLITE_NOTADB = 11, 26
 _OUR_NAME = "peekaping-producer"
 _MYSQL_IDLE_S = 300
 """A connection older than this is replaced before the server gives it up as idle."""
+T = TypeVar("T")
 
 
-def open_engine(settings: Settings, connections: int, statement_timeout_s: float) -> AsyncEngine:
-    """Return an engine with a pool of at most `connections` to an SQL database; nothing is connected yet."""
+class Connections(Protocol):
+    """A pool of connections, each lent to one piece of work at a time."""
+
+    dialect: str
+    """SQLAlchemy's name of the kind: `postgresql`, `mysql` or `sqlite`."""
+
+    async def do(self, work: Callable[[Connection], T], timeout_s: float) -> T:
+        """Return what `work` does within `timeout_s`; raises Unavailable for whatever keeps the database from it."""
+
+    async def close(self) -> None:
+        """Close all that are not lent."""
+
+
+class ServerConnections:
+    """Connections to a server, by a driver that awaits it."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        """Take the engine; nothing is connected yet."""
+        self.engine = engine
+        self.dialect = engine.dialect.name
+
+    async def do(self, work: Callable[[Connection], T], timeout_s: float) -> T:
+        """See Connections."""
+        async with answered(timeout_s), self.engine.connect() as connection:
+            return await connection.run_sync(work)
+
+    async def close(self) -> None:
+        """See Connections."""
+        await self.engine.dispose()
+
+
+def open_server(settings: Settings, connections: int, statement_timeout_s: float) -> ServerConnections:
+    """Return at most `connections` to a Postgres or MySQL; nothing is connected yet."""
     pool = {
         "poolclass": AsyncAdaptedQueuePool,
         "pool_size": connections,
         "max_overflow": 0,
         "pool_timeout": statement_timeout_s,
     }
-    if settings.db_type is DbType.POSTGRES:
-        return _open_postgres(settings, statement_timeout_s, pool)
-    if settings.db_type is DbType.MYSQL:
-        return _open_mysql(settings, statement_timeout_s, pool)
-    engine = create_async_engine(
-        "sqlite+aiosqlite://",
-        async_creator=_sqlite(settings.db_name),
-        pool_recycle=_SQLITE_REOPEN_S,
-        isolation_level="AUTOCOMMIT",
-        **pool,
-    )
-    event.listen(engine.sync_engine, "invalidate", _interrupt)
-    return engine
+    open_ = _open_postgres if settings.db_type is DbType.POSTGRES else _open_mysql
+    return ServerConnections(open_(settings, statement_timeout_s, pool))
 
 
 def _open_postgres(settings: Settings, statement_timeout_s: float, pool: dict[str, Any]) -> AsyncEngine:
@@ -204,40 +217,3 @@ class _PostgresConnection(asyncpg.Connection):  # type: ignore[misc]
 
     async def close(self, *, timeout: float | None = None) -> None:
         await super().close(timeout=min(timeout or _CLOSE_TIMEOUT_S, _CLOSE_TIMEOUT_S))
-
-
-class _SqliteConnection(aiosqlite.Connection):
-    """A connection whose thread has ended when opening it fails: it reports to a loop that may be closed by then."""
-
-    _stopped: asyncio.Future[None] | None = None
-
-    def stop(self) -> asyncio.Future[None] | None:
-        self._stopped = super().stop()
-        return self._stopped
-
-    async def opened(self) -> Self:
-        try:
-            await self
-        except BaseException:
-            if self._stopped:
-                await self._stopped
-            raise
-        return self
-
-
-def _interrupt(connection: DBAPIConnection, _record: object, _error: object) -> None:
-    """End the statement that a given-up connection may still be at: closing would wait for its thread."""
-    cast("AdaptedConnection", connection).run_async(lambda driver: driver.interrupt())
-
-
-def _sqlite(name: str) -> Callable[[], Awaitable[aiosqlite.Connection]]:
-    """Return what opens the file read-only, even while others write to it, whatever its name holds."""
-    uri = f"file:{quote(os.fsencode(os.path.abspath(name)))}?mode=ro"
-
-    async def connect() -> aiosqlite.Connection:
-        connection = await _SqliteConnection(lambda: sqlite3.connect(uri, uri=True, timeout=1.0), 64).opened()
-        # One text that is not UTF-8 must not fail the whole fetch.
-        connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
-        return connection
-
-    return connect

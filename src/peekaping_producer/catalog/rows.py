@@ -97,12 +97,20 @@ def _schedulable(row: Row) -> Sequence[object]:
     return id_, interval, instant_or_none(created_at), instant_or_none(updated_at)
 
 
-def maintenance(row: Row) -> Maintenance:
-    """Return the value of a row of `maintenances`; a field of a wrong type reads as missing, never as an error."""
+def maintenances(fetched: Sequence[Row]) -> list[Maintenance]:
+    """Return the values of rows of `maintenances`; a field of a wrong type reads as missing, never as an error."""
+    try:
+        # The statements read active ones only.
+        return convert([(id_, True, *others) for id_, _active, *others in fetched], list[Maintenance])
+    except ValidationError:
+        return list(map(_maintenance, fetched))
+
+
+def _maintenance(row: Row) -> Maintenance:
     id_, _active, strategy, start, end, start_time, end_time, interval_day, cron, timezone, duration = row
     return Maintenance(
         id_,
-        True,  # noqa: FBT003 - the statement reads active ones only
+        True,  # noqa: FBT003 - likewise
         _text_or_none(strategy) or "",
         _text_or_none(start),
         _text_or_none(end),

@@ -1,31 +1,34 @@
 """The catalogue in an SQL database: one statement per table and batch."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, cast
+from functools import partial
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection, Select, inspect, literal, select
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from peekaping_producer.catalog import rows
 from peekaping_producer.catalog.assembly import maintenances_of, monitors_of, page_of, reading_of
 from peekaping_producer.catalog.connection import (
     CONNECT_TIMEOUT_S,
-    answered,
+    Connections,
     hint,
     is_absent,
-    open_engine,
+    open_server,
     operators_mend,
 )
 from peekaping_producer.catalog.reading import Changes, Page, Reading, is_uuid
+from peekaping_producer.catalog.sqlite import SqliteConnections
 from peekaping_producer.catalog.tables import TABLES, statements
 from peekaping_producer.config import DbType, Settings
 from peekaping_producer.errors import ConfigurationError, Unavailable
-from peekaping_producer.monitor import MonitorId
+from peekaping_producer.monitor import Monitor, MonitorId
 
+T = TypeVar("T")
 NO_UUID = "id is no UUID"
+_PROXY = len(Monitor.__struct_fields__)
+"""Where the columns of the proxy begin in a monitor's row."""
 
 
 class SqlCatalog:
@@ -35,8 +38,12 @@ class SqlCatalog:
         """Prepare a pool of at most `connections`; each read may take `timeout_s`."""
         self._settings = settings
         self._timeout_s = timeout_s
-        self._engine: AsyncEngine = open_engine(settings, connections, timeout_s)
-        self._statements = statements(self._engine.dialect.name)
+        self._connections: Connections = (
+            SqliteConnections(settings.db_name, connections)
+            if settings.db_type is DbType.SQLITE
+            else open_server(settings, connections, timeout_s)
+        )
+        self._statements = statements(self._connections.dialect)
 
     async def check(self) -> None:
         """Make sure that the database answers and is Peekaping's.
@@ -44,13 +51,7 @@ class SqlCatalog:
         Raises Unavailable while it does not answer, ConfigurationError where only a person can mend it.
         """
         try:
-            async with self._connected(CONNECT_TIMEOUT_S) as connection:
-                await _try_rights(connection)
-                missing = await connection.run_sync(_missing, self._settings.db_schema)
-                if not missing:
-                    # Names can be seen without the right to read; rows can't.
-                    for table in TABLES:
-                        await connection.execute(select(table).limit(0))
+            missing = await self._connections.do(self._missing, CONNECT_TIMEOUT_S)
         except Unavailable as error:
             mend = operators_mend(error, self._settings)
             if mend:
@@ -66,28 +67,30 @@ class SqlCatalog:
         asked = [id_ for id_ in ids if id_ not in aside]
         if not asked:
             return Reading({}, aside)
+        return await self._do(partial(self._read, asked, aside))
+
+    def _read(self, asked: list[MonitorId], aside: dict[MonitorId, str], connection: Connection) -> Reading:
         sql = self._statements
-        async with self._connected(self._timeout_s) as connection:
-            monitors = monitors_of(await _fetch(connection, sql.monitors, asked), set(asked), aside)
-            proxy_ids = {m.proxy_id for m in monitors.values() if m.proxy_id and is_uuid(m.proxy_id)}
-            proxies = await _fetch(connection, sql.proxies, list(proxy_ids))
-            maintenances = maintenances_of(await _fetch(connection, sql.maintenances, list(monitors)))
-            pushed = [m.id for m in monitors.values() if m.type == "push"]
-            heartbeats = await _fetch(connection, sql.heartbeats, pushed)
-        return reading_of(monitors, proxies, maintenances, heartbeats, aside)
+        fetched = _fetch(connection, sql.monitors, asked)
+        monitors = monitors_of([row[:_PROXY] for row in fetched], set(asked), aside)
+        proxies = {row[_PROXY]: row[_PROXY:] for row in fetched if row[_PROXY] is not None}
+        maintenances = maintenances_of(_fetch(connection, sql.maintenances, list(monitors)))
+        heartbeats = _fetch(connection, sql.heartbeats, [m.id for m in monitors.values() if m.type == "push"])
+        return reading_of(monitors, list(proxies.values()), maintenances, heartbeats, aside)
 
     async def active(self, after: MonitorId | None, limit: int) -> Page:
         """Read a page of at most `limit` active monitors whose ids come behind `after`."""
+        return await self._do(partial(self._active, after, limit))
+
+    def _active(self, after: MonitorId | None, limit: int, connection: Connection) -> Page:
         sql = self._statements
         strays: list[object] = []
-        async with self._connected(self._timeout_s) as connection:
-            if after is None:
-                result = await connection.execute(sql.first_page, {"limit": limit})
-                if sql.strays is not None:
-                    strays += (await connection.execute(sql.strays)).scalars()
-            else:
-                result = await connection.execute(sql.next_page, {"limit": limit, "after": after})
-            fetched = result.all()
+        if after is None:
+            fetched = connection.execute(sql.first_page, {"limit": limit}).all()
+            if sql.strays is not None:
+                strays += connection.execute(sql.strays).scalars()
+        else:
+            fetched = connection.execute(sql.next_page, {"limit": limit, "after": after}).all()
         strays += (row[0] for row in fetched if not is_uuid(row[0]))
         page = page_of([row for row in fetched if is_uuid(row[0])], fetched[-1][0] if len(fetched) == limit else None)
         page.aside.update((str(id_), NO_UUID) for id_ in strays)
@@ -98,8 +101,7 @@ class SqlCatalog:
         asked = [id_ for id_ in ids if is_uuid(id_)]
         if not asked:
             return Page((), {}, None)
-        async with self._connected(self._timeout_s) as connection:
-            fetched = await _fetch(connection, self._statements.active_of, asked)
+        fetched = await self._do(lambda connection: _fetch(connection, self._statements.active_of, asked))
         wanted = set(asked)
         return page_of([row for row in fetched if row[0] in wanted], None)
 
@@ -107,25 +109,30 @@ class SqlCatalog:
         """Read a page of at most `limit` monitors changed at or after `since`, whose ids come behind `after`."""
         sql = self._statements
         values: dict[str, object] = {"since": self._stored(since), "limit": limit}
-        async with self._connected(self._timeout_s) as connection:
-            if after is None:
-                result = await connection.execute(sql.first_changes, values)
-            else:
-                result = await connection.execute(sql.next_changes, {**values, "after": after})
-            fetched = result.all()
+        statement = sql.first_changes if after is None else sql.next_changes
+        if after is not None:
+            values["after"] = after
+        fetched = await self._do(lambda connection: connection.execute(statement, values).all())
         times = [time for row in fetched if (time := rows.instant_or_none(row[1]))]
         ids = tuple(row[0] for row in fetched if is_uuid(row[0]))
         return Changes(ids, max(times, default=None), fetched[-1][0] if len(fetched) == limit else None)
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._engine.dispose()
+        await self._connections.close()
 
-    @asynccontextmanager
-    async def _connected(self, timeout_s: float) -> AsyncIterator[AsyncConnection]:
-        """Hand out a connection for what must be done within `timeout_s`; raises Unavailable."""
-        async with answered(timeout_s), self._engine.connect() as connection:
-            yield connection
+    async def _do(self, work: Callable[[Connection], T]) -> T:
+        return await self._connections.do(work, self._timeout_s)
+
+    def _missing(self, connection: Connection) -> list[str]:
+        """Name the tables and columns that are not there."""
+        _try_rights(connection)
+        missing = _missing(connection, self._settings.db_schema)
+        if not missing:
+            # Names can be seen without the right to read; rows can't.
+            for table in TABLES:
+                connection.execute(select(table).limit(0))
+        return missing
 
     def _stored(self, instant: datetime) -> object:
         """Return an instant in the form that columns are compared in; of SQLite's texts, one not above any of it."""
@@ -147,13 +154,13 @@ def _foreign(settings: Settings, missing: list[str]) -> str:
     )
 
 
-async def _try_rights(connection: AsyncConnection) -> None:
+def _try_rights(connection: Connection) -> None:
     """Touch every table that is there: MySQL shows a table that may not be read as one that is not there."""
     if connection.dialect.name != "mysql":
         return
     for table in TABLES:
         try:
-            await connection.execute(select(literal(1)).select_from(table).limit(0))
+            connection.execute(select(literal(1)).select_from(table).limit(0))
         except DBAPIError as error:
             if not is_absent(error):
                 raise
@@ -175,7 +182,5 @@ def _missing(connection: Connection, schema: str | None) -> list[str]:
     return missing
 
 
-async def _fetch(connection: AsyncConnection, statement: Select[Any], ids: list[Any]) -> Sequence[rows.Row]:
-    if not ids:
-        return ()
-    return cast("Sequence[rows.Row]", (await connection.execute(statement, {"ids": ids})).all())
+def _fetch(connection: Connection, statement: Select[Any], ids: Sequence[str]) -> Sequence[rows.Row]:
+    return cast("Sequence[rows.Row]", connection.execute(statement, {"ids": ids}).all()) if ids else ()

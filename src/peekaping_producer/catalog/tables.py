@@ -3,18 +3,22 @@
 The columns have no types on purpose: what a driver delivers is judged by `rows`, value by value.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 from sqlalchemy import (
     ARRAY,
     UUID,
     Column,
     ColumnElement,
+    Dialect,
     MetaData,
     Select,
     Table,
     Text,
+    TypeDecorator,
     bindparam,
     cast,
     false,
@@ -57,7 +61,7 @@ class Statements(Struct, frozen=True):
     """The reading statements of one dialect. `ids` is a list of ids, `after` one id, `limit` a count of rows."""
 
     monitors: Select[Any]
-    proxies: Select[Any]
+    """A monitor's columns, and then those of its proxy."""
     maintenances: Select[Any]
     heartbeats: Select[Any]
     first_page: Select[Any]
@@ -71,6 +75,16 @@ class Statements(Struct, frozen=True):
     """Ids of active monitors that no page holds, some of them; None where pages hold all."""
 
 
+class _Json(TypeDecorator[Sequence[str]]):
+    """A list of ids as one JSON text, so that the statement is the same for any number of them."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Sequence[str] | None, dialect: Dialect) -> str:  # noqa: ARG002 - SQLAlchemy's
+        return msgspec.json.encode(value).decode()
+
+
 def statements(dialect: str) -> Statements:
     """Return the statements for the dialect `postgresql`, `mysql` or `sqlite`."""
     postgres, sqlite = dialect == "postgresql", dialect == "sqlite"
@@ -82,6 +96,8 @@ def statements(dialect: str) -> Statements:
     def among_ids(column: Column[Any]) -> ColumnElement[bool]:
         if postgres:
             return column == any_(bindparam("ids", type_=ARRAY(UUID(as_uuid=False))))
+        if sqlite:
+            return column.in_(select(func.json_each(bindparam("ids", type_=_Json())).table_valued("value").c.value))
         return column.in_(bindparam("ids", expanding=True))
 
     m, beat = MONITORS.c, HEARTBEATS.c
@@ -116,8 +132,11 @@ def statements(dialect: str) -> Statements:
             m.active,
             text(m.config),
             text(m.proxy_id),
-        ).where(among_ids(m.id)),
-        proxies=select(text(PROXIES.c.id), *list(PROXIES.c)[1:]).where(among_ids(PROXIES.c.id)),
+            text(PROXIES.c.id),
+            *list(PROXIES.c)[1:],
+        )
+        .outerjoin_from(MONITORS, PROXIES, m.proxy_id == PROXIES.c.id)
+        .where(among_ids(m.id)),
         maintenances=select(text(LINKS.c.monitor_id), text(MAINTENANCES.c.id), *list(MAINTENANCES.c)[1:])
         .join_from(LINKS, MAINTENANCES, LINKS.c.maintenance_id == MAINTENANCES.c.id)
         .where(among_ids(LINKS.c.monitor_id), in_force),

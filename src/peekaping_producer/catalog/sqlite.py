@@ -1,0 +1,77 @@
+"""The way to an SQLite file: read in threads, since the library itself awaits nothing."""
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar, cast
+from urllib.parse import quote
+
+from sqlalchemy import Connection, QueuePool, create_engine
+
+from peekaping_producer.catalog.connection import answered
+
+_REOPEN_S = 30
+"""A file put in the place of the one that is open, as by a restore, is noticed within this."""
+_LOCKED_S = 1.0
+"""How long the library waits for whoever has locked the file."""
+_STATEMENTS = 64
+"""Kept prepared."""
+T = TypeVar("T")
+
+
+class SqliteConnections:
+    """Connections to a file, each used by one thread at a time: a whole piece of work costs one change of threads."""
+
+    dialect = "sqlite"
+
+    def __init__(self, name: str, connections: int) -> None:
+        """Prepare a pool; nothing is opened yet."""
+        self._threads = ThreadPoolExecutor(connections, thread_name_prefix="sqlite")
+        self.engine = create_engine(
+            "sqlite://",
+            creator=partial(_connect, name),
+            poolclass=QueuePool,
+            pool_size=connections,
+            max_overflow=0,
+            pool_recycle=_REOPEN_S,
+            pool_reset_on_return=None,
+            isolation_level="AUTOCOMMIT",
+        )
+
+    async def do(self, work: Callable[[Connection], T], timeout_s: float) -> T:
+        """See Connections. The statement of work that is waited for no longer is ended."""
+        lent: list[sqlite3.Connection] = []
+        async with answered(timeout_s):
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._threads, self._done, work, lent)
+            except asyncio.CancelledError:
+                for driver in lent:
+                    driver.interrupt()
+                raise
+
+    async def close(self) -> None:
+        """See Connections."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.engine.dispose()
+
+    def _done(self, work: Callable[[Connection], T], lent: list[sqlite3.Connection]) -> T:
+        with self.engine.connect() as connection:
+            lent.append(cast("sqlite3.Connection", connection.connection.driver_connection))
+            try:
+                return work(connection)
+            finally:
+                lent.clear()
+
+
+def _connect(name: str) -> sqlite3.Connection:
+    """Open the file read-only, even while others write to it, whatever its name holds."""
+    uri = f"file:{quote(os.fsencode(os.path.abspath(name)))}?mode=ro"
+    connection = sqlite3.connect(
+        uri, uri=True, timeout=_LOCKED_S, check_same_thread=False, cached_statements=_STATEMENTS
+    )
+    # One text that is not UTF-8 must not fail the whole fetch.
+    connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
+    return connection
