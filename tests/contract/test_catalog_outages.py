@@ -15,6 +15,7 @@ import pytest
 
 from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.catalog.reading import Reading
+from peekaping_producer.catalog.sql import SqlCatalog
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.monitor import MonitorId
 from support.catalogues import all_pages, engine, in_order, opened, until_checked_in
@@ -165,6 +166,16 @@ async def test_a_slow_statement_is_given_up_by_the_server_too(
             after = await read_within(catalog, ids, seconds=10)
 
         assert len(after.found) > 50
+
+
+async def test_a_slow_statement_on_sqlite_is_ended(sqlite_db: SqliteDatabase) -> None:
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+    async with opened(sqlite_db, connections=1) as catalog:
+        assert isinstance(catalog, SqlCatalog)
+        with pytest.raises(Unavailable):
+            await catalog._connections.do(lambda connection: connection.exec_driver_sql(endless).all(), DEADLINE_S)
+        await until_checked_in(catalog)
+        assert (await catalog.active(None, 10)).monitors
 
 
 async def test_a_slow_statement_on_mongodb_bears_the_time_it_may_take(mongo_db: MongoDatabase) -> None:

@@ -31,7 +31,7 @@ from support.databases import (
     postgres_database,
     sqlite_copy,
 )
-from support.events import publish_deleted
+from support.events import publish_created, publish_deleted
 from support.fleet import addressed
 from support.ledger import Ledger, until_holds, working
 from support.mariadb import MariaDB
@@ -168,6 +168,8 @@ async def outlives_an_outage(kind: Kind, how: str, folder: Path) -> None:
                     await ledger.until_ran(ids, away_ms + OUTAGE_S * 1000, within_s=OUTAGE_S)
                     back_ms = now_ms()
                 await database.insert("monitors", new)
+                # A node may have looked for it just before, and found no row.
+                await publish_created(redis, new)
                 await database.delete("monitors", doomed["id"])
 
                 await ledger.until_ran([*ids, *push_ids, new["id"]], now_ms(), times=2)

@@ -125,9 +125,9 @@ class SqlCatalog:
         return await self._connections.do(work, self._timeout_s)
 
     def _missing(self, connection: Connection) -> list[str]:
-        """Name the tables and columns that are not there."""
+        """Name the tables and columns that are not there; an error says that one may not be read."""
         _try_rights(connection)
-        missing = _missing(connection, self._settings.db_schema)
+        missing = _absent(connection, self._settings.db_schema)
         if not missing:
             # Names can be seen without the right to read; rows can't.
             for table in TABLES:
@@ -166,7 +166,7 @@ def _try_rights(connection: Connection) -> None:
                 raise
 
 
-def _missing(connection: Connection, schema: str | None) -> list[str]:
+def _absent(connection: Connection, schema: str | None) -> list[str]:
     """Name the tables and columns that are not there."""
     names = [table.name for table in TABLES]
     found = {
