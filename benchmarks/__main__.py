@@ -48,7 +48,7 @@ class Size(msgspec.Struct, frozen=True):
     """Among which the newest are looked for."""
 
 
-QUICK = Size(monitors=2_000, rounds=1, idle_s=1, starts=1, swept=2_000, readings=6, heartbeats=10_000)
+QUICK = Size(monitors=2_000, rounds=1, idle_s=1, starts=1, swept=2_000, readings=2, heartbeats=10_000)
 
 
 def main() -> None:
