@@ -10,6 +10,7 @@ from typing import TypeVar, cast
 from urllib.parse import quote
 
 from sqlalchemy import Connection, QueuePool, create_engine
+from sqlalchemy.exc import OperationalError
 
 from peekaping_producer.catalog.connection import answered
 
@@ -19,6 +20,8 @@ _LOCKED_S = 1.0
 """How long the library waits for whoever has locked the file."""
 _STATEMENTS = 64
 """Kept prepared."""
+_NOT_UTF_8 = "Could not decode to UTF-8"
+"""The library's words for it, by which alone it can be told."""
 T = TypeVar("T")
 
 
@@ -61,17 +64,26 @@ class SqliteConnections:
         with self.engine.connect() as connection:
             lent.append(cast("sqlite3.Connection", connection.connection.driver_connection))
             try:
-                return work(connection)
+                return _tolerant(work, connection, lent[0])
             finally:
                 lent.clear()
+
+
+def _tolerant(work: Callable[[Connection], T], connection: Connection, driver: sqlite3.Connection) -> T:
+    """Do the work, and once more where one text is not UTF-8: it must not fail the whole fetch."""
+    try:
+        return work(connection)
+    except OperationalError as error:
+        if _NOT_UTF_8 not in str(error.orig):
+            raise
+    driver.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
+    try:
+        return work(connection)
+    finally:
+        driver.text_factory = str
 
 
 def _connect(name: str) -> sqlite3.Connection:
     """Open the file read-only, even while others write to it, whatever its name holds."""
     uri = f"file:{quote(os.fsencode(os.path.abspath(name)))}?mode=ro"
-    connection = sqlite3.connect(
-        uri, uri=True, timeout=_LOCKED_S, check_same_thread=False, cached_statements=_STATEMENTS
-    )
-    # One text that is not UTF-8 must not fail the whole fetch.
-    connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
-    return connection
+    return sqlite3.connect(uri, uri=True, timeout=_LOCKED_S, check_same_thread=False, cached_statements=_STATEMENTS)
