@@ -95,7 +95,7 @@ def _open_postgres(settings: Settings, statement_timeout_s: float, pool: dict[st
     }
     if cached:
         connect_args["server_settings"] |= {"default_transaction_read_only": "on", "statement_timeout": timeout_ms}
-        options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"}
+        options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None}
     else:
         # A pooler refuses settings at the start, and each transaction may have another session.
         connect_args |= {
