@@ -35,11 +35,11 @@ class SqlCatalog:
     """Reads monitors and what belongs to them. Every read raises Unavailable when it did not succeed whole."""
 
     def __init__(self, settings: Settings, *, connections: int, timeout_s: float) -> None:
-        """Prepare a pool of at most `connections`; each read may take `timeout_s`."""
+        """Prepare a pool of at most `connections`, of one to a file; each read may take `timeout_s`."""
         self._settings = settings
         self._timeout_s = timeout_s
         self._connections: Connections = (
-            SqliteConnections(settings.db_name, connections)
+            SqliteConnections(settings.db_name)
             if settings.db_type is DbType.SQLITE
             else open_server(settings, connections, timeout_s)
         )

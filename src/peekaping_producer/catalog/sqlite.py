@@ -1,4 +1,4 @@
-"""The way to an SQLite file: read in threads, since the library itself awaits nothing."""
+"""The way to an SQLite file: read in a thread, since the library itself awaits nothing."""
 
 import asyncio
 import os
@@ -26,18 +26,21 @@ T = TypeVar("T")
 
 
 class SqliteConnections:
-    """Connections to a file, each used by one thread at a time: a whole piece of work costs one change of threads."""
+    """One connection to a file, in a thread of its own: a whole piece of work costs one change of threads.
+
+    More would be slower, since of the threads that run Python only one does at a time: four read half as fast as one.
+    """
 
     dialect = "sqlite"
 
-    def __init__(self, name: str, connections: int) -> None:
-        """Prepare a pool; nothing is opened yet."""
-        self._threads = ThreadPoolExecutor(connections, thread_name_prefix="sqlite")
+    def __init__(self, name: str) -> None:
+        """Prepare the thread; nothing is opened yet."""
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
         self.engine = create_engine(
             "sqlite://",
             creator=partial(_connect, name),
             poolclass=QueuePool,
-            pool_size=connections,
+            pool_size=1,
             max_overflow=0,
             pool_recycle=_REOPEN_S,
             pool_reset_on_return=None,
@@ -49,7 +52,7 @@ class SqliteConnections:
         lent: list[sqlite3.Connection] = []
         async with answered(timeout_s):
             try:
-                return await asyncio.get_running_loop().run_in_executor(self._threads, self._done, work, lent)
+                return await asyncio.get_running_loop().run_in_executor(self._thread, self._done, work, lent)
             except asyncio.CancelledError:
                 for driver in lent:
                     driver.interrupt()
@@ -57,7 +60,7 @@ class SqliteConnections:
 
     async def close(self) -> None:
         """See Connections."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._thread.shutdown(wait=False, cancel_futures=True)
         self.engine.dispose()
 
     def _done(self, work: Callable[[Connection], T], lent: list[sqlite3.Connection]) -> T:
