@@ -144,7 +144,7 @@ async def test_an_outage_costs_no_check_and_doubles_none(tmp_path: Path, how: st
 async def outlives_an_outage(kind: Kind, how: str, folder: Path) -> None:
     """Let two nodes live through an outage, and judge each check of theirs."""
     with ids_are(kind):
-        rows = [monitor_row(interval=PERIOD_S) for _ in range(40)]
+        rows = [monitor_row(interval=PERIOD_S) for _ in range(20)]
         push = [monitor_row(interval=PERIOD_S, type="push") for _ in range(3)]
         doomed, new = monitor_row(interval=PERIOD_S), monitor_row(interval=PERIOD_S)
     ids, push_ids = [row["id"] for row in rows], [row["id"] for row in push]
