@@ -1,7 +1,7 @@
 """The values the Producer works with: what the database holds about a monitor, frozen.
 
 Rows become these once, in `catalog`; nothing past it sees a row. What is array-like is made of a whole batch of rows in
-one step, its fields in the order of the columns.
+one step, its fields in the order of the columns. None can be part of a cycle, so the garbage collector walks none.
 """
 
 from datetime import datetime
@@ -19,7 +19,7 @@ Interval = Annotated[int, Meta(gt=0, le=2**31 - 1)]
 """Seconds between checks; a row with another value gets no check (PROTOCOL 1)."""
 
 
-class Monitor(Struct, frozen=True, array_like=True):
+class Monitor(Struct, frozen=True, array_like=True, gc=False):
     """One row of `monitors` (PROTOCOL 4), as far as a check needs it."""
 
     id: MonitorId
@@ -38,7 +38,7 @@ class Monitor(Struct, frozen=True, array_like=True):
     proxy_id: str | None
 
 
-class Proxy(Struct, frozen=True, array_like=True):
+class Proxy(Struct, frozen=True, array_like=True, gc=False):
     """One row of `proxies`."""
 
     id: str
@@ -55,7 +55,7 @@ class Proxy(Struct, frozen=True, array_like=True):
         return f"Proxy(id={self.id!r})"
 
 
-class Heartbeat(Struct, frozen=True, array_like=True):
+class Heartbeat(Struct, frozen=True, array_like=True, gc=False):
     """One row of `heartbeats`: the verdict of an earlier check. NULL columns read as "" or 0 (PROTOCOL 2)."""
 
     id: str
@@ -74,7 +74,7 @@ class Heartbeat(Struct, frozen=True, array_like=True):
     notified: bool
 
 
-class Maintenance(Struct, frozen=True, array_like=True):
+class Maintenance(Struct, frozen=True, array_like=True, gc=False):
     """One row of `maintenances`: a time window in which its monitors count as under maintenance."""
 
     id: str
@@ -94,7 +94,7 @@ class Maintenance(Struct, frozen=True, array_like=True):
     """Minutes."""
 
 
-class Snapshot(Struct, frozen=True):
+class Snapshot(Struct, frozen=True, gc=False):
     """All that the database held about one monitor at one reading: what a check is built from."""
 
     monitor: Monitor
@@ -105,7 +105,7 @@ class Snapshot(Struct, frozen=True):
     """The newest by `time`; read for monitors of type exactly `push` only."""
 
 
-class Schedulable(Struct, frozen=True, array_like=True):
+class Schedulable(Struct, frozen=True, array_like=True, gc=False):
     """What the schedule needs to know of an active monitor: its id and its period."""
 
     id: MonitorId
