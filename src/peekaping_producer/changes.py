@@ -19,22 +19,33 @@ class ChangeReader:
         self._sync = sync
         self._behind: timedelta | None = None
         """By how much the clock that writes `updated_at` is behind ours at most, as far as is known."""
+        self._term: Term | None = None
+        self._looked = now_utc()
+        """When the last look began that saw all: one that fails, or takes long, leaves the more to the next."""
 
     async def duty(self, term: Term) -> None:
         """Look until the term is over; the sweep that it begins with sees all before."""
+        if term is not self._term:
+            self._term, self._looked = term, now_utc()
         wait_s = self._timing.changes_every_s
         while not await term.ended.within(wait_s):
             began_s = time.monotonic()
-            await self._look(term, self._since())
+            await self._look_on(term)
             wait_s = max(self._timing.changes_every_s, self._timing.share * (time.monotonic() - began_s))
 
-    def _since(self) -> datetime:
+    async def _look_on(self, term: Term) -> None:
         now = now_utc()
+        await self._look(term, self._since(now))
+        self._looked = now
+
+    def _since(self, now: datetime) -> datetime:
         newest = self._sync.newest_change
         if newest is not None:
             behind = max(now - newest, timedelta())
             self._behind = behind if self._behind is None else min(self._behind, behind)
-        return now - (self._behind or timedelta()) - timedelta(seconds=self._timing.changes_overlap_s)
+        return (
+            min(now, self._looked) - (self._behind or timedelta()) - timedelta(seconds=self._timing.changes_overlap_s)
+        )
 
     async def _look(self, term: Term, since: datetime) -> None:
         def arrival(monitor: Schedulable) -> Arrival:

@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,8 +13,9 @@ from typing import Any
 
 import pymongo.monitoring
 import pytest
+from sqlalchemy import Connection
 
-from peekaping_producer.catalog.catalog import Catalog
+from peekaping_producer.catalog.catalog import Catalog, open_catalog
 from peekaping_producer.catalog.reading import Reading
 from peekaping_producer.catalog.sql import SqlCatalog
 from peekaping_producer.errors import Unavailable
@@ -27,10 +29,12 @@ from support.databases import (
     PostgresDatabase,
     ServerDatabase,
     SqliteDatabase,
+    mongo_database,
     monitor_row,
     new_id,
     numbered_id,
 )
+from support.secantus import Secantus
 from support.server_process import ServerProcess
 
 DEADLINE_S = 0.5
@@ -168,14 +172,40 @@ async def test_a_slow_statement_is_given_up_by_the_server_too(
         assert len(after.found) > 50
 
 
-async def test_a_slow_statement_on_sqlite_is_ended(sqlite_db: SqliteDatabase) -> None:
+async def test_a_slow_statement_on_sqlite_is_ended_even_if_it_begins_too_late(sqlite_db: SqliteDatabase) -> None:
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
-    async with opened(sqlite_db, connections=1) as catalog:
+    async with opened(sqlite_db) as catalog:
         assert isinstance(catalog, SqlCatalog)
-        with pytest.raises(Unavailable):
-            await catalog._connections.do(lambda connection: connection.exec_driver_sql(endless).all(), DEADLINE_S)
-        await until_checked_in(catalog)
-        assert (await catalog.active(None, 10)).monitors
+        for in_time in (True, False):
+            begin = threading.Event()
+            if in_time:
+                begin.set()
+
+            def slow(connection: Connection, begin: threading.Event = begin) -> object:
+                begin.wait(10)
+                return connection.exec_driver_sql(endless).all()
+
+            with pytest.raises(Unavailable):
+                await catalog._connections.do(slow, DEADLINE_S)
+            begin.set()
+            await until_checked_in(catalog)
+            assert (await catalog.active(None, 10)).monitors
+
+
+async def test_a_frozen_mongodb_holds_no_end(own_mongo_server: Secantus) -> None:
+    database = await mongo_database(own_mongo_server, rows=True)
+    catalog = open_catalog(database.settings(), connections=2, timeout_s=30)
+    await catalog.active(None, 10)
+    own_mongo_server.pause()
+    reading = asyncio.create_task(catalog.active(None, 10))
+    await asyncio.sleep(0)
+    began_s = time.monotonic()
+    await catalog.close()
+    took_s = time.monotonic() - began_s
+    own_mongo_server.resume()
+    with pytest.raises((Unavailable, asyncio.CancelledError)):
+        await reading
+    assert took_s < 10
 
 
 async def test_a_slow_statement_on_mongodb_bears_the_time_it_may_take(mongo_db: MongoDatabase) -> None:

@@ -353,7 +353,7 @@ async def test_a_long_sweep_tells_how_far_it_is(
 
 
 async def look(led: Leader) -> None:
-    await led.changes._look(led.term, led.changes._since())
+    await led.changes._look_on(led.term)
 
 
 async def test_what_an_event_lost_is_found_by_its_time(redis: Redis, any_db: Database) -> None:
@@ -374,6 +374,28 @@ async def test_what_an_event_lost_is_found_by_its_time(redis: Redis, any_db: Dat
         assert await score(redis, DUE, created["id"]) <= await redis_now_ms(redis) + 1
         assert await score(redis, DUE, shorter["id"]) < await redis_now_ms(redis) + 30_001
         assert await score(redis, DUE, untouched["id"]) == stays_ms
+
+
+async def test_what_was_changed_while_looks_failed_is_found_after(redis: Redis, any_db: Database) -> None:
+    fresh, deactivated = monitor_row(updated_at=now_utc()), monitor_row()
+    await any_db.insert("monitors", fresh, deactivated)
+    async with leader(redis, any_db, replace(CALM, changes_overlap_s=0.1)) as led:
+        await led.sweeper._sweep(led.term)
+        await look(led)
+        changed = now_utc()
+        await any_db.update("monitors", deactivated["id"], active=False, updated_at=changed)
+
+        async def refuse(_name: str, _number: int) -> None:
+            raise Unavailable("database", "it is away")
+
+        let = led.catalog.before
+        led.catalog.before = refuse
+        while now_utc() < changed + timedelta(seconds=0.3):
+            with pytest.raises(Unavailable):
+                await look(led)
+        led.catalog.before = let
+        await look(led)
+    assert await scheduled(redis) == {fresh["id"]}
 
 
 async def test_a_change_of_status_revokes_no_claim(redis: Redis, any_db: Database) -> None:

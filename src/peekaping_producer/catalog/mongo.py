@@ -125,8 +125,7 @@ class MongoCatalog:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._client.close()
-        await self._calls.end()
+        await self._calls.end_with(self._client)
 
     async def _answer(self, call: Coroutine[Any, Any, T]) -> T:
         return await self._calls.answer(call, self._timeout_s)

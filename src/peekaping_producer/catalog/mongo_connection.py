@@ -17,6 +17,7 @@ from peekaping_producer.errors import ConfigurationError, Unavailable
 
 CONNECT_TIMEOUT_S = 5.0
 _CLOSE_TIMEOUT_S = 1.0
+"""Each of the two steps of an end: a frozen server is told that its sessions are over."""
 T = TypeVar("T")
 Document = dict[str, Any]
 TOLERANT: CodecOptions[Document] = CodecOptions(
@@ -73,8 +74,10 @@ class Calls:
             await asyncio.wait({task})
             return task.result()
 
-    async def end(self) -> None:
-        """End those that are still under way, once the client is closed and its pool matters no more."""
+    async def end_with(self, client: AsyncMongoClient[Document]) -> None:
+        """Close the client, whose pool matters no more then, and end the calls that are still under way."""
+        with pymongo.timeout(_CLOSE_TIMEOUT_S):
+            await client.close()
         for task in self._under_way:
             task.cancel()
         if self._under_way:

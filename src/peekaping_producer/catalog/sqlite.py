@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sqlite3
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -20,6 +21,8 @@ _LOCKED_S = 1.0
 """How long the library waits for whoever has locked the file."""
 _STATEMENTS = 64
 """Kept prepared."""
+_ASKED_EVERY = 10_000
+"""Steps of the library's machine, a fraction of a millisecond, after which a statement is asked whether to go on."""
 _NOT_UTF_8 = "Could not decode to UTF-8"
 """The library's words for it, by which alone it can be told."""
 T = TypeVar("T")
@@ -48,28 +51,27 @@ class SqliteConnections:
         )
 
     async def do(self, work: Callable[[Connection], T], timeout_s: float) -> T:
-        """See Connections. The statement of work that is waited for no longer is ended."""
-        lent: list[sqlite3.Connection] = []
+        """See Connections. Work that is waited for no longer ends with its statement, or with the next."""
+        given_up = threading.Event()
         async with answered(timeout_s):
             try:
-                return await asyncio.get_running_loop().run_in_executor(self._thread, self._done, work, lent)
-            except asyncio.CancelledError:
-                for driver in lent:
-                    driver.interrupt()
-                raise
+                return await asyncio.get_running_loop().run_in_executor(self._thread, self._done, work, given_up)
+            finally:
+                given_up.set()
 
     async def close(self) -> None:
         """See Connections."""
         self._thread.shutdown(wait=False, cancel_futures=True)
         self.engine.dispose()
 
-    def _done(self, work: Callable[[Connection], T], lent: list[sqlite3.Connection]) -> T:
+    def _done(self, work: Callable[[Connection], T], given_up: threading.Event) -> T:
         with self.engine.connect() as connection:
-            lent.append(cast("sqlite3.Connection", connection.connection.driver_connection))
+            driver = cast("sqlite3.Connection", connection.connection.driver_connection)
+            driver.set_progress_handler(given_up.is_set, _ASKED_EVERY)
             try:
-                return _tolerant(work, connection, lent[0])
+                return _tolerant(work, connection, driver)
             finally:
-                lent.clear()
+                driver.set_progress_handler(None, 0)
 
 
 def _tolerant(work: Callable[[Connection], T], connection: Connection, driver: sqlite3.Connection) -> T:
