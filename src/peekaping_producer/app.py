@@ -13,7 +13,7 @@ from peekaping_producer.backoff import Backoff, Outage
 from peekaping_producer.catalog.catalog import open_catalog
 from peekaping_producer.catalog.last_known import MB, LastKnown
 from peekaping_producer.changes import ChangeReader
-from peekaping_producer.config import Settings
+from peekaping_producer.config import DbType, Settings
 from peekaping_producer.dispatch import Dispatcher
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.events import EventReader
@@ -55,7 +55,7 @@ async def produce(settings: Settings, log: Logger, timing: Timing, stop: Stop | 
     """
     node = make_node(log, timing, Stop() if stop is None else stop, settings.producer_schedule)
     log.info("producer starting", version=__version__, node=node.id)
-    connections = min(settings.producer_concurrency, MOST_CONNECTIONS)
+    connections = 1 if settings.db_type is DbType.SQLITE else min(settings.producer_concurrency, MOST_CONNECTIONS)
     catalog = open_catalog(settings, connections=connections, timeout_s=timing.read_deadline_s)
     redis = open_redis(settings, timing.redis_timeout_s)
     schedule = Schedule(redis, timing)

@@ -331,7 +331,7 @@ async def set_password(database: ServerDatabase, user: str, password: str) -> No
             await client.admin.command("updateUser", user, pwd=password)
     elif isinstance(database, MySqlDatabase):
         async with database.connected() as cursor:
-            await cursor.execute("SET PASSWORD FOR %s@'%%' = PASSWORD(%s)", [user, password])
+            await cursor.execute("ALTER USER %s@'%%' IDENTIFIED BY %s", [user, password])
     else:
         quoted = password.replace("'", "''")
         await database.execute(f"ALTER ROLE {user} PASSWORD '{quoted}'")

@@ -29,6 +29,8 @@ _SETTINGS = {
     "full_page_writes": "off",
     "autovacuum": "off",
     "shared_buffers": "32MB",
+    # No zone of the server's may matter.
+    "timezone": "Asia/Kolkata",
 }
 
 

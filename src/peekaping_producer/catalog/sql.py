@@ -35,14 +35,16 @@ class SqlCatalog:
     """Reads monitors and what belongs to them. Every read raises Unavailable when it did not succeed whole."""
 
     def __init__(self, settings: Settings, *, connections: int, timeout_s: float) -> None:
-        """Prepare a pool of at most `connections`, of one to a file; each read may take `timeout_s`."""
+        """Prepare a pool of at most `connections`, to a file of two; each read may take `timeout_s`."""
         self._settings = settings
         self._timeout_s = timeout_s
-        self._connections: Connections = (
-            SqliteConnections(settings.db_name)
-            if settings.db_type is DbType.SQLITE
-            else open_server(settings, connections, timeout_s)
-        )
+        self._connections: Connections
+        self._scans: Connections
+        if settings.db_type is DbType.SQLITE:
+            # Apart, so that no batch waits for a look at the whole table.
+            self._connections, self._scans = SqliteConnections(settings.db_name), SqliteConnections(settings.db_name)
+        else:
+            self._connections = self._scans = open_server(settings, connections, timeout_s)
         self._statements = statements(self._connections.dialect)
 
     async def check(self) -> None:
@@ -67,7 +69,7 @@ class SqlCatalog:
         asked = [id_ for id_ in ids if id_ not in aside]
         if not asked:
             return Reading({}, aside)
-        return await self._do(partial(self._read, asked, aside))
+        return await self._connections.do(partial(self._read, asked, aside), self._timeout_s)
 
     def _read(self, asked: list[MonitorId], aside: dict[MonitorId, str], connection: Connection) -> Reading:
         sql = self._statements
@@ -80,7 +82,7 @@ class SqlCatalog:
 
     async def active(self, after: MonitorId | None, limit: int) -> Page:
         """Read a page of at most `limit` active monitors whose ids come behind `after`."""
-        return await self._do(partial(self._active, after, limit))
+        return await self._scan(partial(self._active, after, limit))
 
     def _active(self, after: MonitorId | None, limit: int, connection: Connection) -> Page:
         sql = self._statements
@@ -101,7 +103,7 @@ class SqlCatalog:
         asked = [id_ for id_ in ids if is_uuid(id_)]
         if not asked:
             return Page((), {}, None)
-        fetched = await self._do(lambda connection: _fetch(connection, self._statements.active_of, asked))
+        fetched = await self._scan(lambda connection: _fetch(connection, self._statements.active_of, asked))
         wanted = set(asked)
         return page_of([row for row in fetched if row[0] in wanted], None)
 
@@ -112,7 +114,7 @@ class SqlCatalog:
         statement = sql.first_changes if after is None else sql.next_changes
         if after is not None:
             values["after"] = after
-        fetched = await self._do(lambda connection: connection.execute(statement, values).all())
+        fetched = await self._scan(lambda connection: connection.execute(statement, values).all())
         times = [time for row in fetched if (time := rows.instant_or_none(row[1]))]
         ids = tuple(row[0] for row in fetched if is_uuid(row[0]))
         return Changes(ids, max(times, default=None), fetched[-1][0] if len(fetched) == limit else None)
@@ -120,9 +122,10 @@ class SqlCatalog:
     async def close(self) -> None:
         """Close all connections."""
         await self._connections.close()
+        await self._scans.close()
 
-    async def _do(self, work: Callable[[Connection], T]) -> T:
-        return await self._connections.do(work, self._timeout_s)
+    async def _scan(self, work: Callable[[Connection], T]) -> T:
+        return await self._scans.do(work, self._timeout_s)
 
     def _missing(self, connection: Connection) -> list[str]:
         """Name the tables and columns that are not there; an error says that one may not be read."""
