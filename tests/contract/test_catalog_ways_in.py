@@ -1,17 +1,22 @@
-"""Other ways to a server than TCP to its default schema: Unix sockets, a schema by name, PgBouncer."""
+"""Other ways to a server than TCP to its default schema: Unix sockets, a schema by name, PgBouncer; and none at all."""
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from peekaping_producer.embedded import EmbeddedRedis
 from peekaping_producer.errors import ConfigurationError, Unavailable
 from peekaping_producer.monitor import MonitorId
 from support.catalogues import all_pages, engine, in_order, opened
-from support.databases import CREATED_AT, MySqlDatabase, PostgresDatabase, monitor_row, mysql_database
+from support.databases import CREATED_AT, MySqlDatabase, PostgresDatabase, ServerDatabase, monitor_row, mysql_database
+from support.fleet import addressed
+from support.guests import guest
 from support.mariadb import MariaDB
 from support.pgbouncer import PgBouncer, need_pgbouncer
 from support.postgres import Postgres
+from support.producer import run_to_the_end
 
 
 @pytest.fixture(scope="session")
@@ -121,3 +126,16 @@ async def test_the_zone_of_the_mysql_server_does_not_matter(empty_mysql_db: MySq
     assert (monitor.created_at, monitor.updated_at, changes.newest) == (CREATED_AT, CREATED_AT, CREATED_AT)
     # So a TIMESTAMP in the place of a DATETIME arrives in UTC too.
     assert zone == "+00:00"
+
+
+async def test_a_refused_login_ends_the_producer_in_one_line(
+    server_db: ServerDatabase, redis_server: EmbeddedRedis, tmp_path: Path
+) -> None:
+    refused = {"DB_USER": await guest(server_db), "DB_PASS": "wr0ng-p4ss"}
+
+    ended = run_to_the_end(tmp_path, "run", **addressed(server_db, redis_server.port) | refused)
+
+    assert ended.code == 2
+    (problem,) = ended.problems
+    assert "DB_USER or DB_PASS" in problem
+    assert "wr0ng" not in ended.out + ended.err

@@ -2,9 +2,10 @@
 
 import asyncio
 import signal
+import sqlite3
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -82,11 +83,7 @@ async def two_that_know_all(
 async def own_bare(kind: Kind, folder: Path) -> AsyncIterator[Database]:
     """Make a bare database of a kind, on a server of its own where it has one."""
     if kind == "sqlite":
-        database = sqlite_copy(folder, rows=False)
-        with database.connected() as connection:
-            # In WAL mode hardly anything locks readers out.
-            connection.execute("PRAGMA journal_mode = DELETE")
-        yield database
+        yield lockable(folder)
     elif kind == "postgres":
         with Postgres() as postgres:
             yield await postgres_database(postgres, rows=False)
@@ -99,15 +96,30 @@ async def own_bare(kind: Kind, folder: Path) -> AsyncIterator[Database]:
             yield await mongo_database(secantus, rows=False)
 
 
+def lockable(folder: Path) -> SqliteDatabase:
+    """Make a bare file that can be locked: in WAL mode hardly anything locks readers out."""
+    database = sqlite_copy(folder, rows=False)
+    with database.connected() as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+    return database
+
+
+@contextmanager
+def locked(database: SqliteDatabase) -> Iterator[sqlite3.Connection]:
+    """Lock everybody else out of a file for the time of the block, whose changes count from its end."""
+    with database.connected() as holder:
+        holder.isolation_level = None
+        holder.execute("BEGIN EXCLUSIVE")
+        yield holder
+        holder.execute("COMMIT")
+
+
 @asynccontextmanager
 async def away(database: Database, how: str) -> AsyncIterator[None]:
     """Let a database be away for the time of the block: stopped, frozen, or (SQLite's file) locked by another."""
     if isinstance(database, SqliteDatabase):
-        with database.connected() as holder:
-            holder.isolation_level = None
-            holder.execute("BEGIN EXCLUSIVE")
+        with locked(database):
             yield
-            holder.execute("ROLLBACK")
         return
     server = cast("ServerDatabase", database).server
     assert isinstance(server, ServerProcess)
@@ -243,6 +255,25 @@ async def status_tells_of_copies(redis: Redis) -> bool:
 async def is_out(redis: Redis, id_: str) -> bool:
     """Tell whether the schedule does not know a monitor."""
     return await redis.zscore(DUE, id_) is None and await redis.zscore(LEASE, id_) is None
+
+
+@pytest.mark.long
+async def test_edits_made_in_an_outage_arrive_soon_after_its_end(redis_server: EmbeddedRedis, tmp_path: Path) -> None:
+    """With no event, and made longer ago than a look for changes goes back by itself."""
+    known, activated = monitor_row(interval=4), monitor_row(interval=3_600, active=False)
+    database, port = lockable(tmp_path), redis_server.port
+    await database.insert("monitors", known, activated)
+    async with working(port, tmp_path) as ledger, node(tmp_path, database, port) as one:
+        await ledger.until_ran([known["id"]], 0)
+        edit = "UPDATE monitors SET active = 1, updated_at = strftime('%Y-%m-%d %H:%M:%f+00:00', 'now') WHERE id = ?"
+        with locked(database) as holder:
+            holder.execute(edit, [activated["id"]])
+            await ledger.until_ran([known["id"]], now_ms() + Timing().changes_overlap_s * 1000 + 2_000)
+        back_ms = now_ms()
+        await ledger.until_ran([activated["id"]], back_ms - 1)
+        assert await one.stop() == 0
+    assert one.logged(AWAY)
+    assert ledger.scheduled(activated["id"])[0] < back_ms + BACK_WITHIN_MS
 
 
 @pytest.mark.long
