@@ -198,7 +198,7 @@ async def test_a_frozen_mongodb_holds_no_end(own_mongo_server: Secantus) -> None
     await catalog.active(None, 10)
     own_mongo_server.pause()
     reading = asyncio.create_task(catalog.active(None, 10))
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # the reading's turn to begin
     began_s = time.monotonic()
     await catalog.close()
     took_s = time.monotonic() - began_s

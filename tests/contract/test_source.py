@@ -29,9 +29,7 @@ from support.databases import (
     monitor_row,
     new_id,
     numbered_id,
-    postgres_database,
 )
-from support.postgres import Postgres
 
 DEADLINE_S = 1.0
 AWAY = "database unavailable, retrying"
@@ -78,12 +76,6 @@ async def watched(database: Database, *, copy_bytes: int = MB, **timing: Any) ->
             yield Watched(source, copy, catalog, log, stop)
         finally:
             stop.set()
-
-
-@pytest.fixture
-async def own_db(own_postgres_server: Postgres) -> PostgresDatabase:
-    """Make a bare database on a server that the test may stop and freeze."""
-    return await postgres_database(own_postgres_server, rows=False)
 
 
 async def test_a_stopped_database_is_answered_for_until_it_is_back(

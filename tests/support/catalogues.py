@@ -5,14 +5,14 @@ import gc
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 from msgspec.structs import replace
 from sqlalchemy import Engine, QueuePool
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from peekaping_producer.catalog.catalog import Catalog, open_catalog
-from peekaping_producer.catalog.connection import ServerConnections
+from peekaping_producer.catalog.connection import Connections, ServerConnections
 from peekaping_producer.catalog.mongo import MongoCatalog
 from peekaping_producer.catalog.reading import Reading
 from peekaping_producer.catalog.sql import SqlCatalog
@@ -63,9 +63,10 @@ def checked_out(catalog: Catalog) -> int:
     if isinstance(catalog, MongoCatalog):
         servers = catalog._client._topology._servers.values()
         return sum(server.pool.active_sockets for server in servers)
-    pool = sync_engine(catalog).pool
-    assert isinstance(pool, QueuePool)
-    return pool.checkedout()
+    assert isinstance(catalog, SqlCatalog)
+    pools = [_sync(connections).pool for connections in {catalog._connections, catalog._scans}]
+    assert all(isinstance(pool, QueuePool) for pool in pools)
+    return sum(cast("QueuePool", pool).checkedout() for pool in pools)
 
 
 def engine(catalog: Catalog) -> AsyncEngine:
@@ -78,9 +79,14 @@ def engine(catalog: Catalog) -> AsyncEngine:
 def sync_engine(catalog: Catalog) -> Engine:
     """Return the engine of a catalogue in an SQL database, as events and pools know it."""
     assert isinstance(catalog, SqlCatalog)
-    if isinstance(catalog._connections, SqliteConnections):
-        return catalog._connections.engine
-    return engine(catalog).sync_engine
+    return _sync(catalog._connections)
+
+
+def _sync(connections: Connections) -> Engine:
+    if isinstance(connections, ServerConnections):
+        return connections.engine.sync_engine
+    assert isinstance(connections, SqliteConnections)
+    return connections.engine
 
 
 def in_order(reading: Reading) -> Reading:

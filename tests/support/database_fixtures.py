@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from support.databases import (
     Database,
+    Kind,
     MongoDatabase,
     MySqlDatabase,
     PostgresDatabase,
@@ -40,6 +41,12 @@ def own_postgres_server() -> Iterator[Postgres]:
     """Start a server for this test alone, free to be paused, killed and restarted."""
     with Postgres() as server:
         yield server
+
+
+@pytest.fixture
+async def own_db(own_postgres_server: Postgres) -> PostgresDatabase:
+    """Make a bare database on a server that the test may stop and freeze."""
+    return await postgres_database(own_postgres_server, rows=False)
 
 
 @pytest.fixture
@@ -154,16 +161,24 @@ async def server_db(_any_server_kind: Copies, tmp_path: Path) -> AsyncIterator[S
 @pytest.fixture(params=SERVERS)
 async def own_server_db(request: pytest.FixtureRequest) -> AsyncIterator[ServerDatabase]:
     """Run the test on each kind of server: one for this test alone, free to be paused, killed and restarted."""
-    if request.param == "mysql":
+    async with on_own_server(request.param, rows=True) as database:
+        with ids_are(database.kind):
+            yield database
+
+
+@asynccontextmanager
+async def on_own_server(kind: Kind, *, rows: bool) -> AsyncIterator[ServerDatabase]:
+    """Make a database on a server of its own, free to be paused, killed and restarted."""
+    if kind == "mysql":
         need_mariadb()
         with MariaDB() as mariadb:
-            yield await mysql_database(mariadb, rows=True)
-    elif request.param == "mongo":
-        with Secantus() as secantus, ids_are("mongo"):
-            yield await mongo_database(secantus, rows=True)
+            yield await mysql_database(mariadb, rows=rows)
+    elif kind == "mongo":
+        with Secantus() as secantus:
+            yield await mongo_database(secantus, rows=rows)
     else:
         with Postgres() as postgres:
-            yield await postgres_database(postgres, rows=True)
+            yield await postgres_database(postgres, rows=rows)
 
 
 @pytest.fixture(scope="session", params=["sqlite", "postgres", "mysql"])

@@ -1,4 +1,4 @@
-"""The catalogue in an SQL database: one statement per table and batch."""
+"""The catalogue in an SQL database: three statements a batch at most, whatever its size."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -86,13 +86,11 @@ class SqlCatalog:
 
     def _active(self, after: MonitorId | None, limit: int, connection: Connection) -> Page:
         sql = self._statements
+        statement = sql.first_page if after is None else sql.next_page
+        fetched = connection.execute(statement, {"limit": limit, "after": after}).all()
         strays: list[object] = []
-        if after is None:
-            fetched = connection.execute(sql.first_page, {"limit": limit}).all()
-            if sql.strays is not None:
-                strays += connection.execute(sql.strays).scalars()
-        else:
-            fetched = connection.execute(sql.next_page, {"limit": limit, "after": after}).all()
+        if after is None and sql.strays is not None:
+            strays += connection.execute(sql.strays).scalars()
         strays += (row[0] for row in fetched if not is_uuid(row[0]))
         page = page_of([row for row in fetched if is_uuid(row[0])], fetched[-1][0] if len(fetched) == limit else None)
         page.aside.update((str(id_), NO_UUID) for id_ in strays)
@@ -110,10 +108,8 @@ class SqlCatalog:
     async def changed(self, since: datetime, after: MonitorId | None, limit: int) -> Changes:
         """Read a page of at most `limit` monitors changed at or after `since`, whose ids come behind `after`."""
         sql = self._statements
-        values: dict[str, object] = {"since": self._stored(since), "limit": limit}
         statement = sql.first_changes if after is None else sql.next_changes
-        if after is not None:
-            values["after"] = after
+        values = {"since": self._stored(since), "limit": limit, "after": after}
         fetched = await self._scan(lambda connection: connection.execute(statement, values).all())
         times = [time for row in fetched if (time := rows.instant_or_none(row[1]))]
         ids = tuple(row[0] for row in fetched if is_uuid(row[0]))
@@ -121,8 +117,8 @@ class SqlCatalog:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._connections.close()
-        await self._scans.close()
+        for connections in {self._connections, self._scans}:
+            await connections.close()
 
     async def _scan(self, work: Callable[[Connection], T]) -> T:
         return await self._scans.do(work, self._timeout_s)

@@ -56,10 +56,8 @@ class Queue:
         name = f"{{{self._host}:{self._pid}:{self._server_id}}}"
         self._server_key, self._workers_key = f"{keys.SERVERS}:{name}", f"{keys.WORKERS}:{name}"
         self._started_ms = now_ms()
-        self._take, self._done = load_script(redis, __package__, "take"), load_script(redis, __package__, "done")
-        self._archive, self._requeue = (
-            load_script(redis, __package__, "archive"),
-            load_script(redis, __package__, "requeue"),
+        self._take, self._done, self._archive, self._requeue = (
+            load_script(redis, __package__, name) for name in ("take", "done", "archive", "requeue")
         )
 
     async def take(self, most: int) -> list[Taken]:
