@@ -92,9 +92,10 @@ def _duties(node: Node, redis: Redis, schedule: Schedule, sync: Sync) -> dict[st
     events = EventReader(node, redis, sync, sweep_wanted)
     return {
         "listen": events.listening,
-        "events": events.acting,
-        "changes": ChangeReader(node, sync).duty,
-        "sweep": Sweeper(node, schedule, sync, sweep_wanted).duty,
+        EventReader.name: events.acting,
+        "removal": events.removing,
+        ChangeReader.name: ChangeReader(node, sync).duty,
+        Sweeper.name: Sweeper(node, schedule, sync, sweep_wanted).duty,
         "queue": QueueWatch(node, redis).duty,
     }
 

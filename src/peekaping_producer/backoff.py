@@ -1,5 +1,7 @@
 """Waiting for time to mend something: growing delays, and one line when it starts and one when it ends."""
 
+import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Callable
@@ -32,14 +34,20 @@ class Backoff:
 
 
 class Outage:
-    """Whether one system is away, told once when it begins, when there is a new reason, and when it ends."""
+    """Whether one system is away, told once when it begins, when there is a new reason, and when it ends.
+
+    It lasts until all who found it away have been answered: what fails for one and works for another, as a locked
+    table does, is one outage and not many.
+    """
 
     def __init__(self, system: System, log: Logger, clock: Callable[[], float] = time.monotonic) -> None:
         """Begin in the state of a system that works."""
         self._system = system
         self._log = log
         self._clock = clock
-        self._since_s: float | None = None
+        self._since_s = 0.0
+        self._away_for: set[str] = set()
+        self._recovery = asyncio.Event()
         self._reason: str | None = None
         self._reasons_told: set[str] = set()
         self._from_copy = 0
@@ -48,7 +56,7 @@ class Outage:
     @property
     def ongoing(self) -> bool:
         """Tell whether the system is away."""
-        return self._since_s is not None
+        return bool(self._away_for)
 
     @property
     def reason(self) -> str | None:
@@ -60,9 +68,11 @@ class Outage:
         """How many checks of this outage went on with what was known before, and how old the oldest of it was (s)."""
         return self._from_copy, self._oldest_copy_s
 
-    def failed(self, error: Unavailable) -> None:
+    def failed(self, error: Unavailable, needed_by: str = "") -> None:
         """Note a failure: a warning when it is the first, a line when its reason is new to this outage."""
-        if self._since_s is None:
+        begins = not self._away_for
+        self._away_for.add(needed_by)
+        if begins:
             self._since_s = self._clock()
             self._log.warning(f"{self._system} unavailable, retrying", reason=error.reason)
         elif error.reason not in self._reasons_told and len(self._reasons_told) < _MOST_REASONS:
@@ -77,14 +87,36 @@ class Outage:
             self._from_copy += checks
             self._oldest_copy_s = max(self._oldest_copy_s, oldest_s)
 
-    def worked(self) -> None:
-        """Note a success; a line is written when it ends an outage."""
-        if self._since_s is None:
-            return
+    def worked(self, needed_by: str = "") -> None:
+        """Note a success of one who needs the system; a line is written when it ends an outage."""
+        if self._recovers(needed_by):
+            self._end(f"{self._system} available again")
+
+    def needed_no_more(self, needed_by: str) -> None:
+        """Forget one who found the system away; where that was the last, it says so and not that the system works."""
+        if self._recovers(needed_by):
+            self._end(f"{self._system} asked no more")
+
+    async def recovery_within(self, seconds: float) -> None:
+        """Wait at most `seconds` for the system to answer one of those for whom it is away."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._recovery.wait()
+
+    def _recovers(self, needed_by: str) -> bool:
+        """Tell whether this was the last for whom the system is away."""
+        if needed_by not in self._away_for:
+            return False
+        self._away_for.remove(needed_by)
+        self._recovery.set()
+        self._recovery = asyncio.Event()
+        return not self._away_for
+
+    def _end(self, told: str) -> None:
         figures: dict[str, object] = {"away_s": round(self._clock() - self._since_s, 1)}
         if self._system == "database":
             figures["checks_from_copy"] = self._from_copy
-        self._log.info(f"{self._system} available again", **figures)
-        self._since_s, self._reason = None, None
+        self._log.info(told, **figures)
+        self._reason = None
         self._from_copy, self._oldest_copy_s = 0, 0.0
         self._reasons_told.clear()

@@ -13,24 +13,30 @@ from peekaping_producer.sync import Arrival, Sync
 class ChangeReader:
     """Reads what was changed since the last look less an overlap, again and again at a bounded share of the time."""
 
+    name = "changes"
+
     def __init__(self, node: Node, sync: Sync) -> None:
         """Take what reads and acts."""
+        self._node = node
         self._timing = node.timing
         self._sync = sync
         self._behind: timedelta | None = None
         """By how much the clock that writes `updated_at` is behind ours at most, as far as is known."""
         self._term: Term | None = None
+        self._failed = False
         self._looked = now_utc()
         """When the last look began that saw all: one that fails, or takes long, leaves the more to the next."""
 
     async def duty(self, term: Term) -> None:
         """Look until the term is over; the sweep that it begins with sees all before."""
         if term is not self._term:
-            self._term, self._looked = term, now_utc()
-        wait_s = self._timing.changes_every_s
+            self._term, self._looked, self._failed = term, now_utc(), False
+        wait_s = 0.0 if self._failed else self._timing.changes_every_s
         while not await term.ended.within(wait_s):
-            began_s = time.monotonic()
+            began_s, self._failed = time.monotonic(), True
             await self._look_on(term)
+            self._failed = False
+            self._node.database.worked(self.name)
             wait_s = max(self._timing.changes_every_s, self._timing.share * (time.monotonic() - began_s))
 
     async def _look_on(self, term: Term) -> None:

@@ -1,7 +1,8 @@
 """The leader's ear for what the API server publishes (PROTOCOL 3). An event is a hint to read that monitor."""
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import islice
 
@@ -10,7 +11,7 @@ from msgspec import Struct
 from redis.asyncio import Redis
 
 from peekaping_producer.catalog.reading import is_monitor_id
-from peekaping_producer.errors import CorruptRecord, Unavailable
+from peekaping_producer.errors import CorruptRecord
 from peekaping_producer.leader.term import Term
 from peekaping_producer.monitor import MonitorId, Schedulable
 from peekaping_producer.node import Bell, Node
@@ -23,6 +24,9 @@ UPDATED = f"{PREFIX}events:monitor.updated"
 DELETED = f"{PREFIX}events:monitor.deleted"
 MOST_AWAITED = 100_000
 """With more monitors than this to be looked at, the rest is left to a sweep."""
+_UNREAD_AFTER_S = 0.5
+"""What an event says is gone, and could not be read for so long, is removed by the event's word."""
+_IDLE_S = 60.0
 _LOOK_EVERY_S = 0.5
 """The longest wait between two looks at the clock."""
 
@@ -128,6 +132,8 @@ class _Looks:
 class EventReader:
     """Listens, and acts on each monitor that an event names: at once, and once more some seconds later."""
 
+    name = "events"
+
     def __init__(self, node: Node, redis: Redis, sync: Sync, sweep_wanted: Bell) -> None:
         """Take the connection to listen on, what acts, and the bell that asks for a sweep."""
         self._node = node
@@ -137,10 +143,15 @@ class EventReader:
         self._sweep_wanted = sweep_wanted
         self._looks = _Looks(self._timing.look_again_s)
         self._came = node.stop.bell()
+        self._gone_s: dict[MonitorId, float] = {}
+        """Since when monitors that an event says are gone wait to be read, or to be removed unread."""
+        self._gone_came = node.stop.bell()
 
     async def listening(self, term: Term) -> None:
         """Listen until the term is over; what was published before the subscription stood is for a sweep to find."""
         del term  # the election ends the wait
+        # What was not heard meanwhile may have brought them back.
+        self._gone_s.clear()
         channels = [CREATED, UPDATED, DELETED]
         await listen(self._redis, channels, self._timing, self._heard, self._sweep_wanted.ring)
 
@@ -153,11 +164,34 @@ class EventReader:
             return
         if event is None:
             return
+        if not event.gone:
+            self._gone_s.pop(event.monitor_id, None)
+        elif len(self._gone_s) < MOST_AWAITED:
+            self._gone_s[event.monitor_id] = time.monotonic()
+            self._gone_came.ring()
         if len(self._looks) >= MOST_AWAITED:
             self._sweep_wanted.ring()
             return
         self._looks.expect(event)
         self._came.ring()
+
+    async def removing(self, term: Term) -> None:
+        """Remove what events say is gone, unread, where a database that does not answer keeps it from being read."""
+        while not term.is_over:
+            long_ago_s = time.monotonic() - _UNREAD_AFTER_S
+            waiting = (id_ for id_, heard_s in self._gone_s.items() if heard_s <= long_ago_s)
+            unread = list(islice(waiting, self._timing.sweep_page))
+            if unread:
+                await self._sync.unread(term, unread)
+                self._no_longer_wait(unread, long_ago_s)
+            else:
+                wait_s = min(self._gone_s.values(), default=math.inf) - long_ago_s
+                await self._gone_came.within(min(wait_s, _IDLE_S))
+
+    def _no_longer_wait(self, ids: Iterable[MonitorId], heard_until_s: float) -> None:
+        for id_ in ids:
+            if self._gone_s.get(id_, math.inf) <= heard_until_s:
+                del self._gone_s[id_]
 
     async def acting(self, term: Term) -> None:
         """Read the monitors that events have named, in batches, and act."""
@@ -176,11 +210,9 @@ class EventReader:
         def arrival(monitor: Schedulable) -> Arrival:
             return Arrival(at_once=True, edited=stage == 0 or monitor.updated_at != seen[monitor.id])
 
-        try:
-            synced = await self._sync.those(term, list(seen), arrival)
-        except Unavailable as error:
-            if error.system == "database":
-                await self._sync.unread(term, [look.monitor_id for look in looks if look.gone])
-            raise
+        began_s = time.monotonic()
+        synced = await self._sync.those(term, list(seen), arrival)
+        self._node.database.worked(self.name)
+        self._no_longer_wait(seen, began_s)
         self._looks.looked(stage, looks, synced.active)
         self._node.log.debug("events acted on", monitors=len(looks), **synced.counts)

@@ -127,9 +127,12 @@ class Node(Struct, frozen=True):
     presence: Presence
     timing: Timing
 
-    def failed(self, error: Unavailable) -> None:
-        """Note that a system is away."""
-        (self.redis if error.system == "redis" else self.database).failed(error)
+    def failed(self, error: Unavailable, needed_by: str = "") -> None:
+        """Note that a system is away; of the database, for whom: it can fail for some and answer others."""
+        if error.system == "redis":
+            self.redis.failed(error)
+        else:
+            self.database.failed(error, needed_by)
 
 
 def make_node(log: Logger, timing: Timing, stop: Stop, mode: ScheduleMode = ScheduleMode.AUTO) -> Node:

@@ -14,6 +14,7 @@ from peekaping_producer.monitor import MonitorId
 from peekaping_producer.node import Node
 
 _IDLE_S = 60.0
+_CHECKS = "checks"
 
 
 class Source:
@@ -39,14 +40,15 @@ class Source:
     @property
     def away(self) -> bool:
         """Tell whether batches are answered from the copy."""
-        if self._away_since_s is not None and not self._node.database.ongoing:
-            self._close()  # another loop has read it meanwhile
         return self._away_since_s is not None
 
     async def read(self, ids: Sequence[MonitorId], until_s: float) -> Reading:
         """Return what is known of these monitors, by this host's monotonic instant `until_s`."""
-        if not self.away:
-            began_s = time.monotonic()
+        began_s = time.monotonic()
+        if self.away:
+            if any(map(is_monitor_id, ids)):
+                self._newest_batch = ids
+        elif began_s < until_s:  # else it is this process that stood still
             try:
                 reading = await self._read(ids, until_s - began_s)
             except Unavailable as error:
@@ -57,11 +59,11 @@ class Source:
                 self._copy.keep(ids, reading, began_s)
                 # Where all was set aside, the database may not even have been asked.
                 if not self.away and len(reading.aside) < len(ids):
-                    self._node.database.worked()
                     self._backoff.reset()
                 return reading
-        elif any(map(is_monitor_id, ids)):
-            self._newest_batch = ids
+        return self._from_copy(ids)
+
+    def _from_copy(self, ids: Sequence[MonitorId]) -> Reading:
         now_s = time.monotonic()
         reading = self._copy.read(ids, self._away_since_s or now_s, now_s)
         self._node.database.served_from_copy(len(reading.found), reading.age_s)
@@ -94,11 +96,10 @@ class Source:
             try:
                 reading = await self._read(ids, self._node.timing.read_deadline_s)
             except Unavailable as error:
-                self._node.failed(error)
+                self._node.failed(error, _CHECKS)
             else:
                 self._copy.keep(ids, reading, began_s)
                 # The delays go on growing until a batch has been read too.
-                self._node.database.worked()
                 self._close()
 
     async def _read(self, ids: Sequence[MonitorId], within_s: float) -> Reading:
@@ -109,10 +110,11 @@ class Source:
             raise Unavailable("database", "slower than half a lease") from error
 
     def _open(self, error: Unavailable, ids: Sequence[MonitorId]) -> None:
-        self._node.failed(error)
+        self._node.failed(error, _CHECKS)
         if self._away_since_s is None:
             self._away_since_s, self._newest_batch = time.monotonic(), ids
             self._opened.ring()
 
     def _close(self) -> None:
         self._away_since_s, self._back_since_s = None, time.monotonic()
+        self._node.database.worked(_CHECKS)

@@ -37,6 +37,8 @@ class Swept(Struct, frozen=True):
 class Sweeper:
     """Sweeps on taking office and again and again, so that what an event or a flush lost comes back."""
 
+    name = "sweep"
+
     def __init__(self, node: Node, schedule: Schedule, sync: Sync, wanted: Bell) -> None:
         """Take the schedule; a ring of `wanted` asks for a sweep at once."""
         self._node = node
@@ -52,6 +54,7 @@ class Sweeper:
         await self._wanted.within(_SUBSCRIBED_WITHIN_S)
         while not term.is_over:
             swept = await self._sweep(term)
+            self._node.database.worked(self.name)
             self._tell(swept)
             await self._wanted.within(max(self._timing.sweep_every_s, self._timing.share * swept.seconds))
 

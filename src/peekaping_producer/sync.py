@@ -53,6 +53,7 @@ class Sync:
         self._catalog = catalog
         self._copy = copy
         self._one_at_a_time = asyncio.Lock()
+        self._writing = asyncio.Lock()
         self._aside = Notices(node.log, "monitors not scheduled")
         self.newest_change: datetime | None = None
         """The newest `updated_at` that was seen of any monitor."""
@@ -60,14 +61,16 @@ class Sync:
     async def page(self, term: Term, after: MonitorId | None, arrival: ArrivalOf) -> tuple[Page, Counter[str]]:
         """Schedule the active monitors of the page behind `after`."""
         async with self._one_at_a_time:
+            began_s = time.monotonic()
             page = await self._catalog.active(after, self._node.timing.sweep_page)
-            return page, await self._placed(term, page, arrival)
+            return page, await self._placed(term, page, began_s, arrival)
 
     async def those(self, term: Term, ids: Sequence[MonitorId], arrival: ArrivalOf) -> Synced:
         """Schedule those of these monitors that are active, and remove all others."""
         async with self._one_at_a_time:
+            began_s = time.monotonic()
             page = await self._catalog.active_of(ids)
-            counts = await self._placed(term, page, arrival)
+            counts = await self._placed(term, page, began_s, arrival)
             active = {monitor.id: monitor for monitor in page.monitors}
             counts["removed"] = await self._remove(term, [id_ for id_ in ids if id_ not in active])
             return Synced(active, counts)
@@ -80,9 +83,8 @@ class Sync:
             return await self._remove(term, [id_ for id_ in ids if id_ not in active])
 
     async def unread(self, term: Term, ids: Sequence[MonitorId]) -> int:
-        """Remove monitors whose events say that they are gone, though the database can't be asked."""
-        async with self._one_at_a_time:
-            return await self._remove(term, ids)
+        """Remove monitors whose events say that they are gone, beside readings that hang; those bring none back."""
+        return await self._remove(term, ids)
 
     async def changed(
         self, term: Term, since: datetime, after: MonitorId | None, arrival: ArrivalOf
@@ -94,12 +96,16 @@ class Sync:
         self._note(page.newest)
         return page.next_after
 
-    async def _placed(self, term: Term, page: Page, arrival: ArrivalOf) -> Counter[str]:
-        self._node.database.worked()
+    async def _placed(self, term: Term, page: Page, began_s: float, arrival: ArrivalOf) -> Counter[str]:
         self._aside.tell(page.aside)
         self._note(max((monitor.updated_at for monitor in page.monitors if monitor.updated_at), default=None))
-        entries = [self._entry(monitor, arrival(monitor)) for monitor in page.monitors]
-        return Counter(await self._schedule.schedule(term.node_id, entries)) if entries else Counter()
+        async with self._writing:
+            entries = [
+                self._entry(monitor, arrival(monitor))
+                for monitor in page.monitors
+                if not self._copy.forgotten_since(monitor.id, began_s)
+            ]
+            return Counter(await self._schedule.schedule(term.node_id, entries)) if entries else Counter()
 
     def _note(self, change: datetime | None) -> None:
         if change and (self.newest_change is None or change > self.newest_change):
@@ -119,7 +125,8 @@ class Sync:
     async def _remove(self, term: Term, ids: Sequence[MonitorId]) -> int:
         if not ids:
             return 0
-        self._copy.forget(ids, time.monotonic())
         # An id that is none may be no text at all, and then nothing can be written of it.
         drops = [Drop(id_, stale_task(id_) if is_monitor_id(id_) else b"") for id_ in ids]
-        return await self._schedule.remove(term.node_id, drops)
+        async with self._writing:
+            self._copy.forget(ids, time.monotonic())
+            return await self._schedule.remove(term.node_id, drops)

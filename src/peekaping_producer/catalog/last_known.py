@@ -23,6 +23,7 @@ PUSH = "put_off_push"
 
 _OBJECTS_BYTES = 33 + 49 + 2 * 16
 """What an entry's bytes and its id take beside their characters: two headers, and the rounding of the allocator."""
+_ID_BYTES = 49 + 36 + 11
 _READS_END_WITHIN_S = 60.0
 _IS_PUSH = b""
 _encode_into = Encoder().encode_into
@@ -41,7 +42,7 @@ class LastKnown:
         self._most_bytes = most_bytes
         self._entries: OrderedDict[MonitorId, bytes] = OrderedDict()
         self._entries_bytes = 0
-        self._forgotten_s: dict[MonitorId, float] = {}
+        self._forgotten_s: OrderedDict[MonitorId, float] = OrderedDict()
 
     def __len__(self) -> int:
         """Return how many monitors it holds."""
@@ -50,7 +51,8 @@ class LastKnown:
     @property
     def size_bytes(self) -> int:
         """Return the memory that it takes."""
-        return self._entries_bytes + sys.getsizeof(self._entries)
+        forgotten_bytes = sys.getsizeof(self._forgotten_s) + len(self._forgotten_s) * _ID_BYTES
+        return self._entries_bytes + sys.getsizeof(self._entries) + forgotten_bytes
 
     def keep(self, ids: Iterable[MonitorId], reading: Reading, at_s: float) -> None:
         """Take over a reading of `ids` that began at `at_s`; what is gone, inactive or set aside in it is forgotten."""
@@ -58,21 +60,23 @@ class LastKnown:
             return
         for id_ in ids:
             entry = _entry(reading.found.get(id_), at_s)
-            if self._forgotten_s and self._forgotten_s.get(id_, -math.inf) >= at_s:
-                entry = None
-            self._put(id_, entry)
+            self._put(id_, None if self.forgotten_since(id_, at_s) else entry)
         while self.size_bytes > self._most_bytes and self._entries:
             oldest = next(iter(self._entries))
             self._put(oldest, None)
 
     def forget(self, ids: Iterable[MonitorId], at_s: float) -> None:
         """Forget monitors that were removed at `at_s`; a reading that began before does not bring them back."""
-        self._forgotten_s = {
-            id_: then_s for id_, then_s in self._forgotten_s.items() if then_s > at_s - _READS_END_WITHIN_S
-        }
+        while self._forgotten_s and next(iter(self._forgotten_s.values())) < at_s - _READS_END_WITHIN_S:
+            self._forgotten_s.popitem(last=False)
         for id_ in ids:
             self._forgotten_s[id_] = at_s
+            self._forgotten_s.move_to_end(id_)
             self._put(id_, None)
+
+    def forgotten_since(self, id_: MonitorId, at_s: float) -> bool:
+        """Tell whether a monitor was removed at `at_s` or later: a reading that began then is older than that."""
+        return self._forgotten_s.get(id_, -math.inf) >= at_s
 
     def read(self, ids: Sequence[MonitorId], since_s: float, now_s: float) -> Reading:
         """Answer for a database that is away since `since_s`: by what was read shortly before, else by a reason."""

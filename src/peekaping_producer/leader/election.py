@@ -94,15 +94,17 @@ class Election:
                 async with term.ended.cutting_short():
                     await duty(term)
             except NotLeading:
-                return
+                break
             except Unavailable as error:
-                self._node.failed(error)
+                self._node.failed(error, name)
             except Exception:
                 # A fault of ours in one duty must not take the others, nor the checks, with it.
                 self._node.log.exception("a duty of the leader failed, it is started again", duty=name)
             if time.monotonic() - began_s > self._timing.retry_cap_s:
                 backoff.reset()
-            await term.ended.within(backoff.next_delay_s())
+            async with term.ended.cutting_short():
+                await self._node.database.recovery_within(backoff.next_delay_s())
+        self._node.database.needed_no_more(name)
 
     async def _resign(self) -> None:
         try:
