@@ -283,18 +283,30 @@ async def test_without_a_copy_every_monitor_is_put_off_and_the_breaker_works_ali
     assert node.totals().oldest_copy_s is None
 
 
-async def test_another_loop_that_reads_it_closes_the_breaker_too(own_db: PostgresDatabase) -> None:
-    row = monitor_row()
-    await own_db.insert("monitors", row)
-    async with watched(own_db) as node:
-        await node.read(row["id"])
-        own_db.server.stop()
-        assert (await node.read(row["id"])).from_copy
-        own_db.server.restart()
-        # As the sweep does.
-        node.source._node.database.worked()
-        answer = await node.read(row["id"])
-    assert not answer.from_copy
+async def test_what_the_leader_can_read_closes_no_breaker(postgres_db: PostgresDatabase) -> None:
+    """A table locked by another fails batches, and no sweep."""
+    (id_, *_) = await postgres_db.ids("active AND type = 'http'")
+    async with watched(postgres_db) as node:
+        await node.read(id_)
+        async with postgres_db.connected() as holder, holder.transaction():
+            await holder.execute("LOCK TABLE proxies IN ACCESS EXCLUSIVE MODE")
+            assert (await node.read(id_)).from_copy
+            for _ in range(3):
+                assert (await node.catalog.active(None, 1_000)).monitors
+                node.source._node.database.worked("sweep")
+                assert (await node.read(id_)).from_copy
+        await node.until_back()
+    assert len(node.logged(AWAY)) == len(node.logged(BACK)) == 1
+
+
+async def test_a_batch_whose_time_is_over_says_nothing_of_the_database(postgres_db: PostgresDatabase) -> None:
+    """It is this process that stood still."""
+    (id_, *_) = await postgres_db.ids("active AND type = 'http'")
+    async with watched(postgres_db) as node:
+        await node.read(id_)
+        assert (await node.source.read([MonitorId(id_)], time.monotonic() - 1)).found.keys() == {id_}
+        assert not node.source.away
+    assert node.logged(AWAY) == []
 
 
 async def test_the_end_of_the_process_ends_the_probe(own_db: PostgresDatabase) -> None:

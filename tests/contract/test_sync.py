@@ -476,7 +476,7 @@ async def holds(redis: Redis, id_: str, wanted: bool) -> bool:
 @asynccontextmanager
 async def listening(led: Leader) -> AsyncIterator[None]:
     """Lead with the duties that hear events and act on them, from the moment the subscription stands."""
-    async with led.elected(listen=led.events.listening, events=led.events.acting):
+    async with led.elected(listen=led.events.listening, events=led.events.acting, removal=led.events.removing):
         await until_async(lambda: subscribed(led.redis))
         yield
 
@@ -785,6 +785,30 @@ async def test_what_an_event_says_is_gone_goes_though_the_database_is_away(redis
         await until_async(lambda: holds(redis, deleted["id"], True))
         await until(lambda: len(led.events._looks) == 0)
         assert await scheduled(redis) == {row["id"] for row in (deleted, deactivated, edited, other)}
+
+
+async def test_what_an_event_says_is_gone_goes_while_readings_hang_and_no_reading_begun_before_brings_it_back(
+    redis: Redis, any_db: Database
+) -> None:
+    deleted, other = monitor_row(), monitor_row()
+    await any_db.insert("monitors", deleted, other)
+    async with leader(redis, any_db) as led, listening(led):
+        await led.sweeper._sweep(led.term)
+        hangs, answers = asyncio.Event(), asyncio.Event()
+
+        async def hang(_name: str, _number: int) -> None:
+            hangs.set()
+            await answers.wait()
+
+        led.catalog.after = hang
+        sweep = asyncio.create_task(led.sweeper._sweep(led.term))
+        await hangs.wait()
+        await publish(redis, DELETED, deleted["id"])
+        await until_async(lambda: holds(redis, deleted["id"], False))
+        await any_db.delete("monitors", deleted["id"])
+        answers.set()
+        assert (await sweep).added == 0
+        assert await scheduled(redis) == {other["id"]}
 
 
 async def test_events_that_came_while_the_database_was_away_are_acted_on_when_it_is_back(

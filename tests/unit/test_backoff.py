@@ -1,5 +1,6 @@
 """Growing delays, and outages told once."""
 
+import asyncio
 import io
 import json
 from typing import Any
@@ -10,6 +11,8 @@ from peekaping_producer.backoff import Backoff, Outage
 from peekaping_producer.config import LogLevel, Mode
 from peekaping_producer.errors import System, Unavailable
 from peekaping_producer.observe.log import make_logger
+
+AWAY = "database unavailable, retrying"
 
 
 class Watched:
@@ -22,8 +25,8 @@ class Watched:
         self.outage = Outage(system, log, clock=lambda: self.now_s)
         self._system: System = system
 
-    def fail(self, reason: str) -> None:
-        self.outage.failed(Unavailable(self._system, reason))
+    def fail(self, reason: str, needed_by: str = "") -> None:
+        self.outage.failed(Unavailable(self._system, reason), needed_by)
 
     def lines(self) -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in self._stream.getvalue().splitlines()]
@@ -81,6 +84,40 @@ def test_a_new_reason_is_told_and_does_not_start_the_outage_again() -> None:
         ("redis still unavailable", "loading", None),
         ("redis available again", None, 10.0),
     ]
+
+
+def test_an_outage_lasts_until_all_who_found_it_away_are_answered() -> None:
+    watched = Watched()
+    watched.fail("locked", "checks")
+    for _ in range(3):
+        watched.outage.worked("sweep")
+    watched.fail("locked", "changes")
+    watched.outage.worked("checks")
+    watched.fail("locked", "changes")
+    watched.outage.worked("checks")
+    assert watched.outage.ongoing
+    watched.outage.worked("changes")
+    assert [line["event"] for line in watched.lines()] == [AWAY, "database available again"]
+
+
+def test_one_who_asks_no_more_ends_an_outage_and_says_nothing_else_of_the_system() -> None:
+    watched = Watched()
+    watched.fail("locked", "sweep")
+    watched.outage.needed_no_more("sweep")
+    watched.outage.needed_no_more("sweep")
+    assert not watched.outage.ongoing
+    assert [line["event"] for line in watched.lines()] == [AWAY, "database asked no more"]
+
+
+async def test_a_recovery_ends_the_waits_of_others() -> None:
+    watched = Watched()
+    watched.fail("refused", "checks")
+    watched.fail("refused", "sweep")
+    async with asyncio.timeout(20), asyncio.TaskGroup() as waits:
+        for _ in range(2):
+            waits.create_task(watched.outage.recovery_within(1_000))
+        await asyncio.sleep(0)
+        watched.outage.worked("checks")
 
 
 def test_checks_from_the_copy_are_told_at_the_end_of_their_outage() -> None:
