@@ -123,10 +123,14 @@ def _plain(value: object) -> object:
 
 
 def _name(value: object) -> object:
-    """Refuse a name that holds nothing but blanks."""
-    if isinstance(value, str) and not value.strip():
+    """Refuse a name that holds nothing but blanks, and a URL in its place, with the password it may bear."""
+    if isinstance(value, str) and (not value.strip() or _is_url(value)):
         raise ValueError
     return _plain(value)
+
+
+def _is_url(text: str) -> bool:
+    return "://" in text and "@" in text
 
 
 def _host(value: object) -> object:
@@ -320,7 +324,7 @@ def _problem(field: str, value: object) -> str:
     if value is None or isinstance(value, dict):
         unless = " unless DB_TYPE is sqlite" if variable in {"DB_HOST", "DB_PORT", "DB_USER", "DB_PASS"} else ""
         return f"{variable} is not set: required{unless}, {allowed}"
-    secret = variable in _SECRETS or (variable in _HOSTS and "@" in str(value))
+    secret = variable in _SECRETS or _is_url(str(value)) or (variable in _HOSTS and "@" in str(value))
     shown = "wrong" if secret else _shortened(str(value))
     return f"{variable} is {shown}: must be {allowed}"
 

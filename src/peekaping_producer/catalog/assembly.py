@@ -1,7 +1,7 @@
 """From the rows of a batch, whichever database they come from, to a reading or a page."""
 
 from collections import defaultdict
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from peekaping_producer.catalog import rows
 from peekaping_producer.catalog.reading import Page, Reading
@@ -48,13 +48,16 @@ def maintenances_of(fetched: Sequence[rows.Row]) -> dict[MonitorId, list[Mainten
 
 def reading_of(
     monitors: dict[MonitorId, Monitor],
-    proxy_rows: Sequence[rows.Row],
+    proxy_rows: Mapping[str, rows.Row],
     maintenances: dict[MonitorId, list[Maintenance]],
     heartbeat_rows: Sequence[rows.Row],
     aside: dict[MonitorId, str],
 ) -> Reading:
-    """Join what belongs together; a monitor whose proxy or heartbeat is nonsense goes to `aside`."""
-    proxies = dict(zip((row[0] for row in proxy_rows), rows.values(rows.PROXIES, proxy_rows), strict=True))
+    """Join what belongs together; a monitor whose proxy or heartbeat is nonsense goes to `aside`.
+
+    The rows of proxies come by what monitors refer to them with.
+    """
+    proxies = dict(zip(proxy_rows, rows.values(rows.PROXIES, list(proxy_rows.values())), strict=True))
     heartbeats = dict(
         zip((row[1] for row in heartbeat_rows), rows.values(rows.HEARTBEATS, heartbeat_rows), strict=True)
     )

@@ -1,7 +1,10 @@
 """The way to an SQL database: connections to each kind of server, and driver errors that say who must act."""
 
+import socket
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -11,31 +14,36 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from peekaping_producer.answered import answered_by
+from peekaping_producer.catalog.advice import NO_ADDRESS, REFUSED
 from peekaping_producer.config import DbType, Settings, Switch
 from peekaping_producer.errors import ConfigurationError, Unavailable
 
 CONNECT_TIMEOUT_S = 5.0
 _CLOSE_TIMEOUT_S = 0.1
 """What saying goodbye to a server may take beyond a deadline that it let pass."""
-_OPERATORS_SQLSTATES = {
-    "28000": "DB_USER or DB_PASS is refused",
-    "28P01": "DB_USER or DB_PASS is refused",
-    "3D000": "DB_NAME names no database of this server",
-    "42501": "DB_USER lacks a right, SELECT is needed",
-}
+_NO_DATABASE = "DB_NAME names no database of the server at DB_HOST, name the right one"
+_NO_RIGHT = "DB_USER lacks a right on the database at DB_HOST, grant it SELECT"
+_OPERATORS_SQLSTATES = {"28000": REFUSED, "28P01": REFUSED, "3D000": _NO_DATABASE, "42501": _NO_RIGHT}
 _OPERATORS_ERRNOS = {
-    1044: "DB_NAME names no database that DB_USER may read",
-    1045: "DB_USER or DB_PASS is refused",
-    1049: "DB_NAME names no database of this server",
-    1130: "This machine is refused, DB_USER must be allowed from it,",
-    1142: "DB_USER lacks a right, SELECT is needed",
-    1143: "DB_USER lacks a right, SELECT is needed",
-    1698: "DB_USER or DB_PASS is refused",
+    1044: "DB_NAME names no database that DB_USER may read, name the right one or grant it SELECT",
+    1045: REFUSED,
+    1049: _NO_DATABASE,
+    1130: "DB_USER is refused by the database at DB_HOST when it comes from this machine, allow it",
+    1142: _NO_RIGHT,
+    1143: _NO_RIGHT,
+    1698: REFUSED,
 }
 _MYSQL_NO_SUCH_TABLE = 1146
 _PROTOCOL_VIOLATION = "08P01"
 """PgBouncer says so of a setting that it does not take, and of much else."""
-_SQLITE_CORRUPT, _SQLITE_NOTADB = 11, 26
+_SQLITE_READONLY, _SQLITE_CORRUPT, _SQLITE_CANTOPEN, _SQLITE_NOTADB = 8, 11, 14, 26
+_SQLITE_CURES = {
+    _SQLITE_READONLY: "the journal that this file needs must be there, or the folder be writable",
+    _SQLITE_CANTOPEN: "does the file exist, and may this user read it and its folder?",
+}
+_ANOTHER_PROTOCOL = ("Packet sequence number wrong", "rejected SSL upgrade", "unexpected connection_lost")
+"""The drivers' words for an answer that none of their servers gives."""
+_POSTGRES_EPOCH = datetime(2000, 1, 1)  # noqa: DTZ001 - of columns without a zone too
 _OUR_NAME = "peekaping-producer"
 _MYSQL_IDLE_S = 300
 """A connection older than this is replaced before the server gives it up as idle."""
@@ -105,6 +113,7 @@ def _open_postgres(settings: Settings, statement_timeout_s: float, pool: dict[st
         }
         options = {"execution_options": {"postgresql_readonly": True}}
     engine = create_async_engine(_url("postgresql+asyncpg", settings), connect_args=connect_args, **options, **pool)
+    event.listen(engine.sync_engine, "connect", lambda connection, _record: connection.run_async(_read_any_time))
     if not cached:
         limit = f"SET LOCAL statement_timeout = {timeout_ms}"
         event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql(limit))
@@ -189,13 +198,12 @@ def _mysql_code(error: BaseException) -> int:
 def operators_mend(error: Unavailable, settings: Settings) -> ConfigurationError | None:
     """Return the line for an operator where only a person can mend this, None where time can."""
     cause = driver_error(error.__cause__) if error.__cause__ else error
-    advice = _OPERATORS_SQLSTATES.get(str(getattr(cause, "sqlstate", ""))) or _OPERATORS_ERRNOS.get(_mysql_code(cause))
+    advice = _advice(cause)
     if advice:
-        return ConfigurationError(f"{advice} by the database at DB_HOST: {error.reason}")
+        return ConfigurationError(f"{advice}: {error.reason}")
     if settings.db_type is DbType.SQLITE and Path(settings.db_name).is_dir():
         return ConfigurationError(f"DB_NAME is {settings.db_name!r}: a folder, not an SQLite file")
-    # The low byte is the kind of error, the rest its details.
-    code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
+    code = _sqlite_code(cause)
     if code == _SQLITE_NOTADB:
         return ConfigurationError(f"DB_NAME is {settings.db_name!r}: not an SQLite file")
     if code == _SQLITE_CORRUPT:
@@ -203,13 +211,51 @@ def operators_mend(error: Unavailable, settings: Settings) -> ConfigurationError
     return None
 
 
-def hint(error: Unavailable, settings: Settings) -> str:
-    """Return what may be the cure where the reason does not tell, or nothing."""
+def cure(error: Unavailable, settings: Settings) -> str | None:
+    """Return what may be the cure, None where it is not known or time is."""
     cause = driver_error(error.__cause__) if error.__cause__ else error
+    advice = _advice(cause)
+    if advice:
+        return advice
+    if settings.db_type is DbType.SQLITE:
+        return _SQLITE_CURES.get(_sqlite_code(cause))
+    if isinstance(cause, socket.gaierror):
+        return NO_ADDRESS
     unpooled = settings.db_type is DbType.POSTGRES and settings.db_statement_cache is Switch.ON
     if unpooled and getattr(cause, "sqlstate", "") == _PROTOCOL_VIOLATION:
-        return " (behind PgBouncer in transaction mode, set DB_STATEMENT_CACHE=off)"
-    return ""
+        return "behind PgBouncer in transaction mode, set DB_STATEMENT_CACHE=off"
+    if any(words in str(cause) for words in _ANOTHER_PROTOCOL):
+        return f"DB_TYPE is {settings.db_type.value}: is that what listens there?"
+    return None
+
+
+def _advice(cause: BaseException) -> str | None:
+    """Return what a person must do about a server's answer; None where that is not known, or nobody must."""
+    return _OPERATORS_SQLSTATES.get(str(getattr(cause, "sqlstate", ""))) or _OPERATORS_ERRNOS.get(_mysql_code(cause))
+
+
+def _sqlite_code(cause: BaseException) -> int:
+    """Return the kind of SQLite's error, the low byte of its code; 0 where it has none."""
+    return int(getattr(cause, "sqlite_errorcode", 0)) & 0xFF
+
+
+async def _read_any_time(connection: asyncpg.Connection) -> None:
+    """Let asyncpg deliver a time beyond the years 1 to 9999 as text, where it would fail the whole fetch."""
+    for name, epoch in (("timestamp", _POSTGRES_EPOCH), ("timestamptz", _POSTGRES_EPOCH.replace(tzinfo=UTC))):
+        await connection.set_type_codec(
+            name,
+            schema="pg_catalog",
+            encoder=lambda moment, epoch=epoch: ((moment - epoch) // timedelta(microseconds=1),),
+            decoder=partial(_moment, epoch),
+            format="tuple",
+        )
+
+
+def _moment(epoch: datetime, microseconds: tuple[int]) -> datetime | str:
+    try:
+        return epoch + timedelta(microseconds=microseconds[0])
+    except OverflowError:
+        return f"{microseconds[0]} \N{GREEK SMALL LETTER MU}s after {epoch:%Y}"
 
 
 class _PostgresConnection(asyncpg.Connection):  # type: ignore[misc]

@@ -7,13 +7,15 @@ from typing import Any, TypeVar
 from bson import ObjectId
 
 from peekaping_producer.catalog import rows
+from peekaping_producer.catalog.advice import told
 from peekaping_producer.catalog.assembly import maintenances_of, monitors_of, page_of, reading_of
 from peekaping_producer.catalog.mongo_connection import (
     CONNECT_TIMEOUT_S,
-    TOLERANT,
     Calls,
     Document,
+    cure,
     open_client,
+    open_database,
     operators_mend,
 )
 from peekaping_producer.catalog.reading import Changes, Page, Reading, is_object_id
@@ -45,13 +47,13 @@ class MongoCatalog:
     def __init__(self, settings: Settings, *, connections: int, timeout_s: float) -> None:
         """Prepare a pool of at most `connections`; each read may take `timeout_s`.
 
-        Raises ConfigurationError for a DB_HOST that can't be one.
+        Raises ConfigurationError for a DB_HOST or DB_NAME that can't be one.
         """
         self._settings = settings
         self._timeout_s = timeout_s
         self._client = open_client(settings, connections, timeout_s)
-        self._calls = Calls()
-        self._database = self._client.get_database(settings.db_name, codec_options=TOLERANT)
+        self._calls = Calls(self._client)
+        self._database = open_database(self._client, settings.db_name)
 
     async def check(self) -> None:
         """Make sure that the database answers and is Peekaping's.
@@ -64,8 +66,7 @@ class MongoCatalog:
             mend = operators_mend(error)
             if mend:
                 raise mend from error
-            where = f"DB_HOST {self._settings.db_host!r}, DB_PORT {self._settings.db_port}"
-            raise Unavailable("database", f"{where}: {error.reason}") from error
+            raise told(error, cure(error), self._settings) from error
         except ValueError as error:
             # Of the driver, before it sends a password; it names none of it.
             raise ConfigurationError(f"DB_USER or DB_PASS is nothing that MongoDB takes: {error}") from error
@@ -92,7 +93,7 @@ class MongoCatalog:
         heartbeats = await self._newest_heartbeats([m.id for m in monitors.values() if m.type == "push"])
         return reading_of(
             monitors,
-            _rows(proxies, Proxy.__struct_fields__),
+            {row[0]: row for row in _rows(proxies, Proxy.__struct_fields__)},
             maintenances_of(maintenances),
             _rows(heartbeats, Heartbeat.__struct_fields__),
             aside,
@@ -125,10 +126,13 @@ class MongoCatalog:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._calls.end_with(self._client)
+        await self._calls.end()
 
     async def _answer(self, call: Coroutine[Any, Any, T]) -> T:
-        return await self._calls.answer(call, self._timeout_s)
+        try:
+            return await self._calls.answer(call, self._timeout_s)
+        except Unavailable as error:
+            raise told(error, cure(error), self._settings) from error
 
     async def _missing(self) -> list[str]:
         """Name what is not there. A collection comes into being with its first document, so one is enough."""

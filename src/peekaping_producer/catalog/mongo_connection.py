@@ -8,14 +8,18 @@ from urllib.parse import quote_plus
 import pymongo
 from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import AsyncMongoClient
+from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConfigurationError as WrongOption
-from pymongo.errors import InvalidURI, OperationFailure, PyMongoError, ServerSelectionTimeoutError
+from pymongo.errors import InvalidName, InvalidURI, OperationFailure, PyMongoError
 
 from peekaping_producer.answered import answered_by
+from peekaping_producer.catalog.advice import NO_ADDRESS, REFUSED
 from peekaping_producer.config import Settings
 from peekaping_producer.errors import ConfigurationError, Unavailable
 
 CONNECT_TIMEOUT_S = 5.0
+_NO_ADDRESS = "[Errno -"
+"""So the errors of looking a host up begin, and no others."""
 _CLOSE_TIMEOUT_S = 1.0
 """Each of the two steps of an end: a frozen server is told that its sessions are over."""
 T = TypeVar("T")
@@ -25,8 +29,8 @@ TOLERANT: CodecOptions[Document] = CodecOptions(
 )
 """One date beyond year 9999, or one text that is not UTF-8, must not fail the whole fetch."""
 _OPERATORS_CODES = {
-    13: "DB_USER lacks a right, the role read on DB_NAME is needed",
-    18: "DB_USER or DB_PASS is refused",
+    13: "DB_USER lacks a right on the database at DB_HOST, grant it the role read on DB_NAME",
+    18: REFUSED,
 }
 
 
@@ -46,13 +50,19 @@ def open_client(settings: Settings, connections: int, timeout_s: float) -> Async
             appname="peekaping-producer",
             maxPoolSize=connections,
             waitQueueTimeoutMS=timeout_ms,
-            # Half of a deadline, so that a refused connection is told as what it is before that.
-            serverSelectionTimeoutMS=min(timeout_ms, int(CONNECT_TIMEOUT_S * 1000)) // 2,
             connectTimeoutMS=int(CONNECT_TIMEOUT_S * 1000),
             retryReads=False,
         )
     except (InvalidURI, WrongOption, ValueError) as error:
         raise ConfigurationError(f"DB_HOST is {settings.db_host!r}: {_one_line(error)}") from error
+
+
+def open_database(client: AsyncMongoClient[Document], name: str) -> AsyncDatabase[Document]:
+    """Return the database of this name; raises ConfigurationError for a DB_NAME that MongoDB takes for none."""
+    try:
+        return client.get_database(name, codec_options=TOLERANT)
+    except InvalidName as error:
+        raise ConfigurationError(f"DB_NAME is {name!r}: {_one_line(error)}. Name the right one") from error
 
 
 class Calls:
@@ -61,27 +71,39 @@ class Calls:
     One that is waited for no longer ends by the driver's own deadlines.
     """
 
-    def __init__(self) -> None:
-        """Begin with none."""
+    def __init__(self, client: AsyncMongoClient[Document]) -> None:
+        """Take the client that they are calls of, which ends with them."""
+        self._client = client
         self._under_way: set[asyncio.Task[Any]] = set()
 
     async def answer(self, call: Coroutine[Any, Any, T], timeout_s: float) -> T:
         """Return what `call` does within `timeout_s`; raises Unavailable for whatever keeps the database from it."""
-        task = asyncio.create_task(_bounded(call, timeout_s))
+        task = asyncio.create_task(self._bounded(call, timeout_s))
         self._under_way.add(task)
         task.add_done_callback(self._ended)
         async with answered_by("database", timeout_s, _reason):
             await asyncio.wait({task})
             return task.result()
 
-    async def end_with(self, client: AsyncMongoClient[Document]) -> None:
+    async def end(self) -> None:
         """Close the client, whose pool matters no more then, and end the calls that are still under way."""
         with pymongo.timeout(_CLOSE_TIMEOUT_S):
-            await client.close()
+            await self._client.close()
         for task in self._under_way:
             task.cancel()
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=_CLOSE_TIMEOUT_S)
+
+    async def _bounded(self, call: Coroutine[Any, Any, T], timeout_s: float) -> T:
+        try:
+            if not self._client.topology_description.has_readable_server():
+                # For half of the time, so that there is some left to tell what keeps the server away.
+                with pymongo.timeout(timeout_s / 2):
+                    await self._client.admin.command("ping")
+            with pymongo.timeout(timeout_s):
+                return await call
+        finally:
+            call.close()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._under_way.discard(task)
@@ -89,16 +111,19 @@ class Calls:
             task.exception()  # seen, even where nobody waits for it any more
 
 
-async def _bounded(call: Coroutine[Any, Any, T], timeout_s: float) -> T:
-    with pymongo.timeout(timeout_s):
-        return await call
-
-
 def operators_mend(error: Unavailable) -> ConfigurationError | None:
     """Return the line for an operator where only a person can mend this, None where time can."""
-    cause = error.__cause__
-    advice = _OPERATORS_CODES.get(cause.code or 0) if isinstance(cause, OperationFailure) else None
-    return ConfigurationError(f"{advice} by the database at DB_HOST: {error.reason}") if advice else None
+    advice = _advice(error.__cause__)
+    return ConfigurationError(f"{advice}: {error.reason}") if advice else None
+
+
+def cure(error: Unavailable) -> str | None:
+    """Return what may be the cure, None where it is not known or time is."""
+    return _advice(error.__cause__) or (NO_ADDRESS if _NO_ADDRESS in error.reason else None)
+
+
+def _advice(cause: BaseException | None) -> str | None:
+    return _OPERATORS_CODES.get(cause.code or 0) if isinstance(cause, OperationFailure) else None
 
 
 def _reason(error: Exception) -> str | None:
@@ -107,8 +132,7 @@ def _reason(error: Exception) -> str | None:
         return None
     if isinstance(error, OperationFailure) and error.details:
         return _one_line(error.details.get("errmsg") or error)
-    text = _one_line(error)
-    return text.partition(" (configured timeouts")[0] if isinstance(error, ServerSelectionTimeoutError) else text
+    return _one_line(error).partition(" (configured timeouts")[0]
 
 
 def _one_line(error: object) -> str:

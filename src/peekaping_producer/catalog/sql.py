@@ -9,11 +9,12 @@ from sqlalchemy import Connection, Select, inspect, literal, select
 from sqlalchemy.exc import DBAPIError
 
 from peekaping_producer.catalog import rows
+from peekaping_producer.catalog.advice import told
 from peekaping_producer.catalog.assembly import maintenances_of, monitors_of, page_of, reading_of
 from peekaping_producer.catalog.connection import (
     CONNECT_TIMEOUT_S,
     Connections,
-    hint,
+    cure,
     is_absent,
     open_server,
     operators_mend,
@@ -58,8 +59,7 @@ class SqlCatalog:
             mend = operators_mend(error, self._settings)
             if mend:
                 raise mend from error
-            cure = hint(error, self._settings)
-            raise Unavailable("database", f"{_where(self._settings)}: {error.reason}{cure}") from error
+            raise told(error, cure(error, self._settings), self._settings) from error
         if missing:
             raise ConfigurationError(_foreign(self._settings, missing))
 
@@ -69,16 +69,17 @@ class SqlCatalog:
         asked = [id_ for id_ in ids if id_ not in aside]
         if not asked:
             return Reading({}, aside)
-        return await self._connections.do(partial(self._read, asked, aside), self._timeout_s)
+        return await self._do(self._connections, partial(self._read, asked, aside))
 
     def _read(self, asked: list[MonitorId], aside: dict[MonitorId, str], connection: Connection) -> Reading:
         sql = self._statements
         fetched = _fetch(connection, sql.monitors, asked)
         monitors = monitors_of([row[:_PROXY] for row in fetched], set(asked), aside)
-        proxies = {row[_PROXY]: row[_PROXY:] for row in fetched if row[_PROXY] is not None}
+        # By the reference: MySQL finds a proxy whose id is written in another case.
+        proxies = {row[_PROXY - 1]: row[_PROXY:] for row in fetched if row[_PROXY] is not None}
         maintenances = maintenances_of(_fetch(connection, sql.maintenances, list(monitors)))
         heartbeats = _fetch(connection, sql.heartbeats, [m.id for m in monitors.values() if m.type == "push"])
-        return reading_of(monitors, list(proxies.values()), maintenances, heartbeats, aside)
+        return reading_of(monitors, proxies, maintenances, heartbeats, aside)
 
     async def active(self, after: MonitorId | None, limit: int) -> Page:
         """Read a page of at most `limit` active monitors whose ids come behind `after`."""
@@ -121,7 +122,13 @@ class SqlCatalog:
             await connections.close()
 
     async def _scan(self, work: Callable[[Connection], T]) -> T:
-        return await self._scans.do(work, self._timeout_s)
+        return await self._do(self._scans, work)
+
+    async def _do(self, connections: Connections, work: Callable[[Connection], T]) -> T:
+        try:
+            return await connections.do(work, self._timeout_s)
+        except Unavailable as error:
+            raise told(error, cure(error, self._settings), self._settings) from error
 
     def _missing(self, connection: Connection) -> list[str]:
         """Name the tables and columns that are not there; an error says that one may not be read."""
@@ -137,12 +144,6 @@ class SqlCatalog:
         """Return an instant in the form that columns are compared in; of SQLite's texts, one not above any of it."""
         naive = instant.astimezone(UTC).replace(tzinfo=None)
         return f"{naive:%Y-%m-%d %H:%M:%S}" if self._settings.db_type is DbType.SQLITE else naive
-
-
-def _where(settings: Settings) -> str:
-    if settings.db_type is DbType.SQLITE:
-        return f"DB_NAME {settings.db_name!r}"
-    return f"DB_HOST {settings.db_host!r}, DB_PORT {settings.db_port}"
 
 
 def _foreign(settings: Settings, missing: list[str]) -> str:

@@ -1,0 +1,15 @@
+"""What an operator is told of a database that refuses or does not answer, whichever driver says so."""
+
+from peekaping_producer.config import DbType, Settings
+from peekaping_producer.errors import Unavailable
+
+REFUSED = "DB_USER or DB_PASS is refused by the database at DB_HOST, set the right ones"
+NO_ADDRESS = "is DB_HOST right? The port belongs into DB_PORT"
+
+
+def told(error: Unavailable, cure: str | None, settings: Settings) -> Unavailable:
+    """Return the error with the settings that say where, and with what may be the cure where that is known."""
+    where = f"DB_HOST {settings.db_host!r}, DB_PORT {settings.db_port}"
+    if settings.db_type is DbType.SQLITE:
+        where = f"DB_NAME {settings.db_name!r}"
+    return Unavailable("database", f"{where}: {error.reason}{f' ({cure})' if cure else ''}")
