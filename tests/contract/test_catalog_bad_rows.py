@@ -8,7 +8,10 @@ import pytest
 from peekaping_producer.monitor import MonitorId
 from support.catalogues import opened
 from support.databases import (
+    CREATED_AT,
     Database,
+    MySqlDatabase,
+    PostgresDatabase,
     SqliteDatabase,
     heartbeat_row,
     link_row,
@@ -257,6 +260,47 @@ async def test_times_beyond_the_calendar_harm_only_their_own_row(empty_sqlite_db
 
     assert set(reading.found) == {good["id"]}
     assert "time" in reading.aside[bad["id"]]
+    assert {monitor.id for monitor in page.monitors} == {good["id"], bad["id"]}
+
+
+@pytest.mark.parametrize("time", ["20000-01-01", "0044-03-15 BC", "infinity", "-infinity"])
+async def test_times_beyond_the_calendar_harm_only_their_own_row_on_postgres(
+    empty_postgres_db: PostgresDatabase, time: str
+) -> None:
+    good, bad, changed = (monitor_row(type="push", updated_at=CREATED_AT) for _ in range(3))
+    await empty_postgres_db.insert("monitors", good, bad, changed)
+    await empty_postgres_db.insert("heartbeats", heartbeat_row(good["id"]), heartbeat_row(bad["id"]))
+    await empty_postgres_db.execute(f"UPDATE heartbeats SET time = '{time}' WHERE monitor_id = '{bad['id']}'")
+    await empty_postgres_db.execute(f"UPDATE monitors SET updated_at = '{time}' WHERE id = '{changed['id']}'")
+
+    async with opened(empty_postgres_db) as catalog:
+        reading = await catalog.read([bad["id"], good["id"], changed["id"]])
+        page = await catalog.active(None, 10)
+        changes = await catalog.changed(CREATED_AT, None, 10)
+
+    assert set(reading.found) == {good["id"], changed["id"]}
+    assert reading.aside[bad["id"]].startswith("newest heartbeat: time")
+    assert {monitor.id for monitor in page.monitors} == {good["id"], bad["id"], changed["id"]}
+    assert {good["id"], bad["id"]} <= set(changes.ids)
+    assert changes.newest == CREATED_AT
+
+
+async def test_a_zero_date_on_mysql_harms_only_its_own_row(empty_mysql_db: MySqlDatabase) -> None:
+    good, bad = monitor_row(type="push"), monitor_row(type="push")
+    await empty_mysql_db.insert("monitors", good, bad)
+    await empty_mysql_db.insert("heartbeats", heartbeat_row(good["id"]), heartbeat_row(bad["id"]))
+    zero = "0000-00-00 00:00:00"
+    await empty_mysql_db.execute(
+        f"SET SESSION sql_mode = ''; UPDATE heartbeats SET time = '{zero}' WHERE monitor_id = '{bad['id']}';"
+        f"UPDATE monitors SET updated_at = '{zero}' WHERE id = '{bad['id']}'"
+    )
+
+    async with opened(empty_mysql_db) as catalog:
+        reading = await catalog.read([bad["id"], good["id"]])
+        page = await catalog.active(None, 10)
+
+    assert good["id"] in reading.found
+    assert len(reading.found) + len(reading.aside) == 2
     assert {monitor.id for monitor in page.monitors} == {good["id"], bad["id"]}
 
 

@@ -172,6 +172,13 @@ async def test_a_slow_statement_is_given_up_by_the_server_too(
         assert len(after.found) > 50
 
 
+async def test_a_statement_is_bounded_by_postgres_itself(postgres_db: PostgresDatabase) -> None:
+    """Our own deadline would end it too, so it is asked without one."""
+    async with opened(postgres_db, timeout_s=0.5) as catalog, engine(catalog).connect() as connection:
+        with pytest.raises(Exception, match="statement timeout"):
+            await connection.exec_driver_sql("SELECT pg_sleep(5)")
+
+
 async def test_a_slow_statement_on_sqlite_is_ended_even_if_it_begins_too_late(sqlite_db: SqliteDatabase) -> None:
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
     async with opened(sqlite_db) as catalog:

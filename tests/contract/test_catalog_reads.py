@@ -10,6 +10,7 @@ from support.catalogues import many, no_id, opened
 from support.databases import (
     CREATED_AT,
     Database,
+    MySqlDatabase,
     PostgresDatabase,
     SqliteDatabase,
     heartbeat_row,
@@ -220,6 +221,18 @@ async def test_each_monitor_gets_its_own_proxy(any_db: Database) -> None:
         ("first", 1, True, "user", "secret"),
         None,
     ]
+
+
+async def test_mysql_finds_a_proxy_whose_id_is_written_in_another_case(empty_mysql_db: MySqlDatabase) -> None:
+    proxy = proxy_row(host="found")
+    row = monitor_row(proxy_id=proxy["id"].upper())
+    await empty_mysql_db.insert("proxies", proxy)
+    await empty_mysql_db.insert("monitors", row)
+    async with opened(empty_mysql_db) as catalog:
+        reading = await catalog.read([row["id"]])
+    found = reading.found[MonitorId(row["id"])].proxy
+    assert found
+    assert found.host == "found"
 
 
 async def test_a_proxy_that_has_no_row_reads_as_none(any_db: Database) -> None:

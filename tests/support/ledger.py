@@ -109,8 +109,19 @@ class Ledger:
             await asyncio.sleep(_LOOK_S)
             self.read()
 
-    def verdict(self, rows: Iterable[Row], began_ms: int, ended_ms: int, deaths: Sequence[Death] = ()) -> Verdict:
-        """Judge each of these monitors between two instants, on its own grid."""
+    def verdict(
+        self,
+        rows: Iterable[Row],
+        began_ms: int,
+        ended_ms: int,
+        deaths: Sequence[Death] = (),
+        *,
+        slow_excused: bool = True,
+    ) -> Verdict:
+        """Judge each of these monitors between two instants, on its own grid.
+
+        A slow settle excuses a slot that it skipped, but where periods are so long that none may.
+        """
         self.read()
         missed, doubled, count = [], [], 0
         for row in rows:
@@ -121,7 +132,8 @@ class Ledger:
                 if began_ms <= at_ms <= ended_ms
             ]
             hit = [death.at_ms for death in deaths if death.claimed is None or id_ in death.claimed]
-            incidents = Incidents(node_deaths_ms=(*hit, *self._stalls_of(id_)))
+            stalls = self._stalls_of(id_) if slow_excused else self._stalls_ms
+            incidents = Incidents(node_deaths_ms=(*hit, *stalls))
             judged = judge(cadence(MonitorId(id_), interval), runs, began_ms, ended_ms, incidents)
             ran = [run.scheduled_ms - began_ms for run in runs]
             told = f"{id_}, every {interval} s, for {ended_ms - began_ms} ms: {ran}, late {judged.lateness_ms}"

@@ -347,6 +347,12 @@ def test_a_url_in_a_hosts_place_keeps_its_password_to_itself(place: Place, varia
     assert place.problems(POSTGRES | {variable: "x://me:hush@there"}) == (f"{variable} is wrong: must be a host name",)
 
 
+@pytest.mark.parametrize("variable", ["DB_NAME", "DB_USER", "DB_SCHEMA"])
+def test_a_url_in_a_names_place_keeps_its_password_to_itself(place: Place, variable: str) -> None:
+    (problem,) = place.problems(POSTGRES | {variable: "x://me:hush@there"})
+    assert problem.startswith(f"{variable} is wrong: must be a")
+
+
 def test_a_nul_in_the_env_file_is_refused(place: Place) -> None:
     place.env_file.write_text("DB_NAME=a\0b\n")
     (problem,) = place.problems({"DB_TYPE": "sqlite"})
