@@ -174,11 +174,12 @@ async def test_an_unknown_user_is_the_operators(server_db: ServerDatabase) -> No
 @pytest.mark.parametrize("name", ["a.b", "my db", "$x", "a/b"])
 async def test_a_name_that_mongodb_takes_for_none_is_the_operators(name: str) -> None:
     with pytest.raises(ConfigurationError, match="DB_NAME is "):
-        open_catalog(settings(db_type="mongo", db_host=HOST, db_name=name), connections=1, timeout_s=1)
+        open_catalog(elsewhere("mongo", HOST, 1, name), connections=1, timeout_s=1)
 
 
 async def test_what_the_server_refuses_later_names_the_settings_too(server_db: ServerDatabase) -> None:
-    async with opened(server_db.settings(db_pass=WRONG)) as catalog:
+    user = await guest(server_db)
+    async with opened(server_db.settings(db_user=user, db_pass=WRONG)) as catalog:
         with pytest.raises(Unavailable, match=r"DB_HOST .*\(DB_USER or DB_PASS is refused") as raised:
             await catalog.read([MonitorId(new_id())])
     assert WRONG not in raised.value.reason
@@ -347,9 +348,9 @@ async def test_a_damaged_sqlite_file_is_the_operators(sqlite_db: SqliteDatabase)
     assert "damaged" in problem
 
 
-def elsewhere(kind: str, host: str, port: int) -> Settings:
+def elsewhere(kind: str, host: str, port: int, name: str = "peekaping") -> Settings:
     """Return the settings of a database that is not there."""
-    return settings(db_type=kind, db_host=host, db_port=port, db_user="user", db_pass=PASSWORD, db_name="peekaping")
+    return settings(db_type=kind, db_host=host, db_port=port, db_user="user", db_pass=PASSWORD, db_name=name)
 
 
 async def set_password(database: ServerDatabase, user: str, password: str) -> None:

@@ -4,11 +4,15 @@ from peekaping_producer.config import DbType, Settings
 from peekaping_producer.errors import Unavailable
 
 REFUSED = "DB_USER or DB_PASS is refused by the database at DB_HOST, set the right ones"
-NO_ADDRESS = "is DB_HOST right? The port belongs into DB_PORT"
+_NO_ADDRESS = "is DB_HOST right? The port belongs into DB_PORT"
+_NO_ADDRESS_SIGN = "[Errno -"
+"""So the errors of looking a host up begin, in every driver's words, and no others."""
 
 
 def told(error: Unavailable, cure: str | None, settings: Settings) -> Unavailable:
     """Return the error with the settings that say where, and with what may be the cure where that is known."""
+    if not cure and _NO_ADDRESS_SIGN in error.reason:
+        cure = _NO_ADDRESS
     where = f"DB_HOST {settings.db_host!r}, DB_PORT {settings.db_port}"
     if settings.db_type is DbType.SQLITE:
         where = f"DB_NAME {settings.db_name!r}"

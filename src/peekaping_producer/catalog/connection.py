@@ -1,6 +1,5 @@
 """The way to an SQL database: connections to each kind of server, and driver errors that say who must act."""
 
-import socket
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
@@ -14,7 +13,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from peekaping_producer.answered import answered_by
-from peekaping_producer.catalog.advice import NO_ADDRESS, REFUSED
+from peekaping_producer.catalog.advice import REFUSED
 from peekaping_producer.config import DbType, Settings, Switch
 from peekaping_producer.errors import ConfigurationError, Unavailable
 
@@ -219,8 +218,6 @@ def cure(error: Unavailable, settings: Settings) -> str | None:
         return advice
     if settings.db_type is DbType.SQLITE:
         return _SQLITE_CURES.get(_sqlite_code(cause))
-    if isinstance(cause, socket.gaierror):
-        return NO_ADDRESS
     unpooled = settings.db_type is DbType.POSTGRES and settings.db_statement_cache is Switch.ON
     if unpooled and getattr(cause, "sqlstate", "") == _PROTOCOL_VIOLATION:
         return "behind PgBouncer in transaction mode, set DB_STATEMENT_CACHE=off"

@@ -13,13 +13,11 @@ from pymongo.errors import ConfigurationError as WrongOption
 from pymongo.errors import InvalidName, InvalidURI, OperationFailure, PyMongoError
 
 from peekaping_producer.answered import answered_by
-from peekaping_producer.catalog.advice import NO_ADDRESS, REFUSED
+from peekaping_producer.catalog.advice import REFUSED
 from peekaping_producer.config import Settings
 from peekaping_producer.errors import ConfigurationError, Unavailable
 
 CONNECT_TIMEOUT_S = 5.0
-_NO_ADDRESS = "[Errno -"
-"""So the errors of looking a host up begin, and no others."""
 _CLOSE_TIMEOUT_S = 1.0
 """Each of the two steps of an end: a frozen server is told that its sessions are over."""
 T = TypeVar("T")
@@ -113,16 +111,13 @@ class Calls:
 
 def operators_mend(error: Unavailable) -> ConfigurationError | None:
     """Return the line for an operator where only a person can mend this, None where time can."""
-    advice = _advice(error.__cause__)
+    advice = cure(error)
     return ConfigurationError(f"{advice}: {error.reason}") if advice else None
 
 
 def cure(error: Unavailable) -> str | None:
-    """Return what may be the cure, None where it is not known or time is."""
-    return _advice(error.__cause__) or (NO_ADDRESS if _NO_ADDRESS in error.reason else None)
-
-
-def _advice(cause: BaseException | None) -> str | None:
+    """Return what a person must do about a server's answer; None where that is not known, or nobody must."""
+    cause = error.__cause__
     return _OPERATORS_CODES.get(cause.code or 0) if isinstance(cause, OperationFailure) else None
 
 
