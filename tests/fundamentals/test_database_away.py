@@ -192,7 +192,7 @@ async def outlives_an_outage(kind: Kind, how: str, folder: Path) -> None:
     served = 0
     for one, before in zip(nodes, told_before, strict=True):
         told = {event: len(one.logged(event)) - before[event] for event in (AWAY, BACK)}
-        assert (kind, told) == (kind, {AWAY: 1, BACK: 1}), one.lines
+        assert (kind, told) == (kind, {AWAY: 1, BACK: 1}), str(one.lines)
         back = one.logged(BACK)[-1]
         assert 0 < back["away_s"] < (ended_ms - away_ms) / 1000
         served += back["checks_from_copy"]

@@ -14,6 +14,7 @@ from peekaping_producer.catalog.mongo_connection import (
     Calls,
     Document,
     cure,
+    left_ms,
     open_client,
     open_database,
     operators_mend,
@@ -154,6 +155,7 @@ class MongoCatalog:
             sort=[(sort, 1)] if sort else None,
             limit=limit,
             batch_size=100_000,
+            max_time_ms=left_ms(),
         )
         return await cursor.to_list()
 
@@ -205,6 +207,7 @@ class MongoCatalog:
                 {"$lookup": {**reference, "localField": "hex", "as": "by_hex"}},
             ],
             batchSize=100_000,
+            maxTimeMS=left_ms(),
         )
         beats = [
             beat for document in await cursor.to_list() for beat in (*document["by_object_id"], *document["by_hex"])

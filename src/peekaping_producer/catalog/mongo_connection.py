@@ -1,7 +1,9 @@
 """The way to MongoDB: its client, and driver errors that say who must act."""
 
 import asyncio
+import time
 from collections.abc import Coroutine
+from contextvars import ContextVar
 from typing import Any, TypeVar
 from urllib.parse import quote_plus
 
@@ -10,7 +12,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConfigurationError as WrongOption
-from pymongo.errors import InvalidName, InvalidURI, OperationFailure, PyMongoError
+from pymongo.errors import ExecutionTimeout, InvalidName, InvalidURI, OperationFailure, PyMongoError
 
 from peekaping_producer.answered import answered_by
 from peekaping_producer.catalog.advice import REFUSED
@@ -20,6 +22,8 @@ from peekaping_producer.errors import ConfigurationError, Unavailable
 CONNECT_TIMEOUT_S = 5.0
 _CLOSE_TIMEOUT_S = 1.0
 """Each of the two steps of an end: a frozen server is told that its sessions are over."""
+_until_s: ContextVar[float] = ContextVar("until_s")
+"""By this monotonic instant the present call must be done."""
 T = TypeVar("T")
 Document = dict[str, Any]
 TOLERANT: CodecOptions[Document] = CodecOptions(
@@ -48,7 +52,10 @@ def open_client(settings: Settings, connections: int, timeout_s: float) -> Async
             appname="peekaping-producer",
             maxPoolSize=connections,
             waitQueueTimeoutMS=timeout_ms,
-            connectTimeoutMS=int(CONNECT_TIMEOUT_S * 1000),
+            socketTimeoutMS=timeout_ms,
+            # Half of a deadline, so that a refused connection is told as what it is before that.
+            serverSelectionTimeoutMS=min(timeout_ms, int(CONNECT_TIMEOUT_S * 1000)) // 2,
+            connectTimeoutMS=min(timeout_ms, int(CONNECT_TIMEOUT_S * 1000)),
             retryReads=False,
         )
     except (InvalidURI, WrongOption, ValueError) as error:
@@ -66,7 +73,9 @@ def open_database(client: AsyncMongoClient[Document], name: str) -> AsyncDatabas
 class Calls:
     """Calls of the driver, each a task of its own that nobody cancels: pymongo's pool can stay locked for good by it.
 
-    One that is waited for no longer ends by the driver's own deadlines.
+    One that is waited for no longer ends with its present request, which has the client's own time limits. Not by
+    `pymongo.timeout`: for half a minute after a server was frozen it refuses whatever is to be done within seconds,
+    because of the round trip that was measured meanwhile.
     """
 
     def __init__(self, client: AsyncMongoClient[Document]) -> None:
@@ -76,7 +85,7 @@ class Calls:
 
     async def answer(self, call: Coroutine[Any, Any, T], timeout_s: float) -> T:
         """Return what `call` does within `timeout_s`; raises Unavailable for whatever keeps the database from it."""
-        task = asyncio.create_task(self._bounded(call, timeout_s))
+        task = asyncio.create_task(_begun(call, time.monotonic() + timeout_s))
         self._under_way.add(task)
         task.add_done_callback(self._ended)
         async with answered_by("database", timeout_s, _reason):
@@ -92,21 +101,23 @@ class Calls:
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=_CLOSE_TIMEOUT_S)
 
-    async def _bounded(self, call: Coroutine[Any, Any, T], timeout_s: float) -> T:
-        try:
-            if not self._client.topology_description.has_readable_server():
-                # For half of the time, so that there is some left to tell what keeps the server away.
-                with pymongo.timeout(timeout_s / 2):
-                    await self._client.admin.command("ping")
-            with pymongo.timeout(timeout_s):
-                return await call
-        finally:
-            call.close()
-
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._under_way.discard(task)
         if not task.cancelled():
             task.exception()  # seen, even where nobody waits for it any more
+
+
+async def _begun(call: Coroutine[Any, Any, T], until_s: float) -> T:
+    _until_s.set(until_s)
+    return await call
+
+
+def left_ms() -> int:
+    """Return how long the call that this is part of may still take; raises ExecutionTimeout when that is over."""
+    left_ms = int((_until_s.get() - time.monotonic()) * 1000)
+    if left_ms <= 0:
+        raise ExecutionTimeout("the time for all requests of a call is over")
+    return left_ms
 
 
 def operators_mend(error: Unavailable) -> ConfigurationError | None:
