@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from peekaping_producer.demo.clock import now_ms
 from peekaping_producer.embedded import EmbeddedRedis
 from peekaping_producer.schedule.keys import LEASE
+from support.catalogues import locked_out
 from support.databases import PostgresDatabase, Row, SqliteDatabase, monitor_row
 from support.events import publish_created, publish_deleted
 from support.fleet import TAKEN, fleet, scheduled_ids
@@ -85,9 +86,8 @@ async def test_a_leader_that_was_frozen_beyond_its_term_no_longer_acts_as_one(
     async with fleet(tmp_path, empty_postgres_db, redis, redis_server.port) as nodes:
         await nodes.begin([*short, *long])
         frozen = await nodes.until_led()
-        async with empty_postgres_db.connected() as connection, connection.transaction():
-            # It holds claims when it freezes: nobody can read what is claimed.
-            await connection.execute("LOCK TABLE public.monitors IN ACCESS EXCLUSIVE MODE")
+        # It holds claims when it freezes: nobody can read what is claimed.
+        async with locked_out(empty_postgres_db, "monitors"):
             await until_holds(lambda: some_claimed(redis), "claims are held")
             frozen.signal(signal.SIGSTOP)
             frozen_ms = now_ms()

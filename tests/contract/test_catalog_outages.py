@@ -6,8 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ from peekaping_producer.catalog.reading import Reading
 from peekaping_producer.catalog.sql import SqlCatalog
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.monitor import MonitorId
-from support.catalogues import all_pages, engine, in_order, opened, until_checked_in
+from support.catalogues import all_pages, engine, in_order, locked_out, opened, until_checked_in
 from support.cutting_proxy import cutting_proxy
 from support.databases import (
     CREATED_AT,
@@ -164,7 +162,7 @@ async def test_a_slow_statement_is_given_up_by_the_server_too(
     for database in (postgres_db, mysql_db):
         ids = [MonitorId(id_) for id_ in await database.ids()]
         async with opened(database, timeout_s=DEADLINE_S) as catalog:
-            async with database.connected() as observer, locked_monitors(database):
+            async with database.connected() as observer, locked_out(database, "monitors"):
                 await assert_unavailable_in_time(catalog, ids)
                 await until_no_statement_runs(database, observer)
             after = await read_within(catalog, ids, seconds=10)
@@ -358,19 +356,6 @@ def process_of(database: ServerDatabase) -> ServerProcess:
     """Return the process of a server of the test's own."""
     assert isinstance(database.server, ServerProcess)
     return database.server
-
-
-@asynccontextmanager
-async def locked_monitors(database: PostgresDatabase | MySqlDatabase) -> AsyncIterator[None]:
-    """Keep everybody else from reading the monitors, for the time of the block."""
-    async with database.connected() as holder:
-        if isinstance(database, MySqlDatabase):
-            await holder.execute("LOCK TABLES monitors WRITE")
-            yield
-            return
-        async with holder.transaction():
-            await holder.execute("LOCK TABLE monitors IN ACCESS EXCLUSIVE MODE")
-            yield
 
 
 async def until_no_statement_runs(database: PostgresDatabase | MySqlDatabase, observer: Any) -> None:

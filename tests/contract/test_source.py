@@ -20,7 +20,7 @@ from peekaping_producer.observe.log import make_logger
 from peekaping_producer.observe.tally import Totals
 from peekaping_producer.source import Source
 from peekaping_producer.timing import Timing
-from support.catalogues import opened, sync_engine
+from support.catalogues import locked_out, opened, sync_engine
 from support.databases import (
     Database,
     MongoDatabase,
@@ -149,8 +149,7 @@ async def test_a_slow_statement_is_answered_for_and_nothing_stays_open(postgres_
     (id_, *_) = await postgres_db.ids("active AND type = 'http'")
     async with watched(postgres_db) as node:
         await node.read(id_)
-        async with postgres_db.connected() as holder, holder.transaction():
-            await holder.execute("LOCK TABLE monitors IN ACCESS EXCLUSIVE MODE")
+        async with locked_out(postgres_db, "monitors"):
             assert (await node.read(id_)).from_copy
         await node.until_back()
         assert not (await node.read(id_)).from_copy
@@ -288,8 +287,7 @@ async def test_what_the_leader_can_read_closes_no_breaker(postgres_db: PostgresD
     (id_, *_) = await postgres_db.ids("active AND type = 'http'")
     async with watched(postgres_db) as node:
         await node.read(id_)
-        async with postgres_db.connected() as holder, holder.transaction():
-            await holder.execute("LOCK TABLE proxies IN ACCESS EXCLUSIVE MODE")
+        async with locked_out(postgres_db, "proxies"):
             assert (await node.read(id_)).from_copy
             for _ in range(3):
                 assert (await node.catalog.active(None, 1_000)).monitors

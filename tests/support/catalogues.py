@@ -19,7 +19,7 @@ from peekaping_producer.catalog.sql import SqlCatalog
 from peekaping_producer.catalog.sqlite import SqliteConnections
 from peekaping_producer.config import Settings
 from peekaping_producer.monitor import MonitorId, Schedulable
-from support.databases import Database
+from support.databases import Database, MySqlDatabase, PostgresDatabase
 from support.leaks import SETTLE_WITHIN_S
 
 
@@ -121,3 +121,16 @@ async def all_pages(catalog: Catalog, limit: int) -> tuple[list[Schedulable], di
         if page.next_after is None:
             return monitors, aside
         after = page.next_after
+
+
+@asynccontextmanager
+async def locked_out(database: PostgresDatabase | MySqlDatabase, table: str) -> AsyncIterator[None]:
+    """Keep everybody else from reading a table, for the time of the block."""
+    async with database.connected() as holder:
+        if isinstance(database, MySqlDatabase):
+            await holder.execute(f"LOCK TABLES {table} WRITE")
+            yield
+            return
+        async with holder.transaction():
+            await holder.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+            yield

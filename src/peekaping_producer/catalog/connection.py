@@ -40,7 +40,7 @@ _SQLITE_CURES = {
     _SQLITE_READONLY: "the journal that this file needs must be there, or the folder be writable",
     _SQLITE_CANTOPEN: "does the file exist, and may this user read it and its folder?",
 }
-_ANOTHER_PROTOCOL = ("Packet sequence number wrong", "rejected SSL upgrade", "unexpected connection_lost")
+_ANOTHER_PROTOCOL = ("Packet sequence number wrong", "rejected SSL upgrade")
 """The drivers' words for an answer that none of their servers gives."""
 _POSTGRES_EPOCH = datetime(2000, 1, 1)  # noqa: DTZ001 - of columns without a zone too
 _OUR_NAME = "peekaping-producer"
@@ -252,7 +252,7 @@ def _moment(epoch: datetime, microseconds: tuple[int]) -> datetime | str:
     try:
         return epoch + timedelta(microseconds=microseconds[0])
     except OverflowError:
-        return f"{microseconds[0]} \N{GREEK SMALL LETTER MU}s after {epoch:%Y}"
+        return "beyond the years 1 to 9999"
 
 
 class _PostgresConnection(asyncpg.Connection):  # type: ignore[misc]
