@@ -28,7 +28,8 @@ class Cadence(Struct, frozen=True):
 
     period_ms: int
     phase_ms: int
-    """0 < phase_ms < period_ms: a slot is never an exact multiple of the period, which is a Go node's mark."""
+    """0 < phase_ms < period_ms, and never a multiple of a second: every multiple of any period may be a Go node's slot
+    (invariant 11)."""
 
     def slot_from(self, at_ms: int) -> int:
         """Return the first slot at or after `at_ms`."""
@@ -45,4 +46,5 @@ def cadence(monitor_id: MonitorId, interval_s: int, spacing: Spacing = Spacing.S
     if spacing is Spacing.ALIGNED:
         return Cadence(period_ms, ALIGNED_PHASE_MS)
     digest = blake2b(monitor_id.encode()).digest()
-    return Cadence(period_ms, int.from_bytes(digest[:8], "big") % period_ms or 1)
+    phase_ms = int.from_bytes(digest[:8], "big") % period_ms
+    return Cadence(period_ms, phase_ms if phase_ms % 1000 else phase_ms + 1)

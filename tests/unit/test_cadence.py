@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from hashlib import blake2b
 from itertools import pairwise
 from uuid import UUID
 
@@ -101,18 +102,25 @@ def test_slot_from_is_the_first_slot_not_before_the_instant(
 
 
 @unhurried
-@given(IDS, INTERVALS_S, SPACINGS)
-def test_no_slot_is_an_exact_multiple_of_the_period(monitor: MonitorId, interval_s: int, spacing: Spacing) -> None:
+@given(IDS, INTERVALS_S, SPACINGS, INSTANTS_MS)
+def test_no_slot_is_a_multiple_of_a_second(monitor: MonitorId, interval_s: int, spacing: Spacing, now_ms: int) -> None:
+    # Invariant 11. A multiple of any other period would not do: after an edit the slot is compared with the new one.
     grid = cadence(monitor, interval_s, spacing)
     assert grid.period_ms == interval_s * 1000
     assert 0 < grid.phase_ms < grid.period_ms
+    assert grid.phase_ms % 1000
+    assert grid.next_slot(now_ms) % 1000
 
 
-def test_a_hash_that_falls_on_the_multiple_is_moved_off_it() -> None:
-    # Of these, some twenty would have phase 0.
-    phases = Counter(cadence(monitor, 1).phase_ms for monitor in fixed_ids(20_000))
-    assert 0 not in phases
-    assert phases[1] > 1.5 * 20
+@pytest.mark.parametrize("interval_s", [1, 60, 3600])
+def test_only_a_hash_that_falls_on_a_second_is_moved_off_it_by_a_millisecond(interval_s: int) -> None:
+    moved = 0
+    for monitor in fixed_ids(20_000):
+        hashed_ms = int.from_bytes(blake2b(monitor.encode()).digest()[:8], "big") % (interval_s * 1000)
+        on_a_second = hashed_ms % 1000 == 0
+        moved += on_a_second
+        assert cadence(monitor, interval_s).phase_ms == hashed_ms + on_a_second
+    assert moved > 5
 
 
 @unhurried

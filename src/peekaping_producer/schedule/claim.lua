@@ -4,13 +4,13 @@
 -- Returns {now_ms, token, next_due_ms or "", 1 while the mark stands or a Go node leads, id, due_ms, id, due_ms, …}, all as text; token ""
 -- when nothing is due.
 -- Keeps invariant 2: the token is the lease's own score. Whole milliseconds are not unique, so the counter is their
--- fraction: exact in a double, and a plain lease to a Go node.
+-- fraction: exact in a double, a plain lease to a Go node, and never 0 (invariant 11).
 
 local claimed = redis.call('ZRANGE', KEYS[1], '-inf', now_ms, 'BYSCORE', 'LIMIT', 0, ARGV[1], 'WITHSCORES')
 local token = ''
 if #claimed > 0 then
   local n = redis.call('INCR', KEYS[3])
-  token = string.format('%.17g', now_ms + ARGV[2] + n % 1024 / 1024)
+  token = string.format('%.17g', now_ms + ARGV[2] + (n % 1023 + 1) / 1024)
   local ids, leases = {}, {}
   for i = 1, #claimed, 2 do
     ids[#ids + 1] = claimed[i]

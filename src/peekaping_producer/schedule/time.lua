@@ -2,7 +2,7 @@
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 
--- Any instant as a score of ours: never a multiple of a period, which is a Go node's mark. Periods are whole seconds.
+-- Any instant as a score of ours: never a multiple of a second, which may be a Go node's slot (invariant 11).
 local function as_score(ms)
   return ms % 1000 == 0 and ms + 1 or ms
 end

@@ -1,0 +1,60 @@
+"""A Redis whose clock a test sets, steps or stops, by libfaketime (apt) preloaded into the server."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from peekaping_producer.embedded import EmbeddedRedis
+
+LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+
+
+class RedisClock:
+    """The clock of one server; it runs true until it is changed."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self.step(0)
+
+    def step(self, seconds: float) -> None:
+        """From now on, run this far ahead of the true time, or behind it."""
+        self._write(f"{seconds:+f}")
+
+    def stop_at(self, unix_s: int) -> None:
+        """Stand still at the beginning of a second, until the next change."""
+        self._write(f"@{unix_s}", running=False)
+
+    def _write(self, text: str, *, running: bool = True) -> None:
+        other = self._file.with_suffix(".new")
+        other.write_text(text if running else text.removeprefix("@"))
+        other.rename(self._file)
+
+
+@contextmanager
+def redis_with_clock(folder: Path) -> Iterator[tuple[EmbeddedRedis, RedisClock]]:
+    """Start a server with a clock of its own for the time of the block. Skips the test where libfaketime is missing."""
+    if LIBRARY is None:
+        if os.environ.get("CI"):
+            pytest.fail("libfaketime is missing: apt-get install libfaketime")
+        pytest.skip("libfaketime is missing: apt-get install libfaketime")
+    file = folder / "clock"
+    clock = RedisClock(file)
+    preload = {
+        "LD_PRELOAD": str(LIBRARY),
+        "FAKETIME_TIMESTAMP_FILE": str(file),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "FAKETIME_FMT": "%s",
+        "TZ": "UTC",
+    }
+    server = EmbeddedRedis(tcp=True)
+    with patch.dict(os.environ, preload):
+        server.start()
+    try:
+        yield server, clock
+    finally:
+        server.stop()
