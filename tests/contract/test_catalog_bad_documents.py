@@ -121,7 +121,7 @@ async def test_an_id_of_any_other_type_never_ends_the_pages(empty_mongo_db: Mong
         monitors, aside = await all_pages(catalog, limit)
 
     assert [one.id for one in monitors] == sorted(row["id"] for row in good)
-    assert set(aside.values()) == {"id is no ObjectId"}
+    assert set(aside.values()) == {"id is not an ObjectId"}
     assert len(aside) == len(odd)
 
 
@@ -180,7 +180,7 @@ async def test_a_heartbeats_nonsense_sets_aside_its_push_monitor(
         reading = await catalog.read([bad["id"], good["id"]])
 
     assert (list(reading.found), list(reading.aside)) == ([good["id"]], [bad["id"]])
-    assert reading.aside[bad["id"]].startswith("newest heartbeat: ")
+    assert reading.aside[bad["id"]].startswith("newest heartbeat's ")
     assert SECRET not in reading.aside[bad["id"]]
 
 
@@ -235,4 +235,4 @@ def test_a_date_beyond_the_calendar_and_a_text_that_is_not_utf8_are_decoded_and_
     beat = ("id", numbered_id(1), 1, document["msg"], 0, 0, 0, 0, False, CREATED_AT, None, False)
     (refused,) = rows.values(rows.HEARTBEATS, [beat])
     assert isinstance(refused, CorruptRecord)
-    assert "msg is not UTF-8" in refused.reason
+    assert "msg is not valid UTF-8" in refused.reason

@@ -114,7 +114,7 @@ async def test_a_proxys_nonsense_sets_aside_the_monitors_behind_it(
     assert reading.found.keys() == {behind_good["id"], direct["id"]}
     assert list(reading.aside) == [behind_bad["id"]]
     reason = reading.aside[behind_bad["id"]]
-    assert reason.startswith("proxy: ")
+    assert reason.startswith("proxy's ")
     assert column in reason
     assert "s3cr3" not in reason
 
@@ -151,7 +151,7 @@ async def test_a_heartbeats_nonsense_sets_aside_its_push_monitor(
     assert (list(reading.found), list(reading.aside)) == ([good["id"]], [bad["id"]])
     assert reading.found[good["id"]].last_heartbeat is not None
     reason = reading.aside[bad["id"]]
-    assert reason.startswith("newest heartbeat: ")
+    assert reason.startswith("newest heartbeat's ")
     assert SECRET not in reason
 
 
@@ -279,7 +279,7 @@ async def test_times_beyond_the_calendar_harm_only_their_own_row_on_postgres(
         changes = await catalog.changed(CREATED_AT, None, 10)
 
     assert set(reading.found) == {good["id"], changed["id"]}
-    assert reading.aside[bad["id"]].startswith("newest heartbeat: time")
+    assert reading.aside[bad["id"]].startswith("newest heartbeat's time")
     assert {monitor.id for monitor in page.monitors} == {good["id"], bad["id"], changed["id"]}
     assert {good["id"], bad["id"]} <= set(changes.ids)
     assert changes.newest == CREATED_AT

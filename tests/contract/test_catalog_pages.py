@@ -118,7 +118,7 @@ async def test_an_id_of_nonsense_never_ends_the_pages(empty_sqlite_db: SqliteDat
         monitors, aside = await all_pages(catalog, limit)
 
     assert {one.id for one in monitors} == {row["id"] for row in good}
-    assert list(aside.values()) == ["id is no UUID"]
+    assert list(aside.values()) == ["id is not a UUID in lower case"]
 
 
 async def test_the_active_among_some_ids(any_db: Database) -> None:

@@ -100,7 +100,7 @@ def in_order(reading: Reading) -> Reading:
 
 def no_id(database: Database) -> str:
     """Return what is said of an id that can't be one in this database."""
-    return "id is no ObjectId" if database.kind == "mongo" else "id is no UUID"
+    return "id is not an ObjectId" if database.kind == "mongo" else "id is not a UUID in lower case"
 
 
 def many(database: Database) -> int:

@@ -25,7 +25,7 @@ from peekaping_producer.errors import ConfigurationError, Unavailable
 from peekaping_producer.monitor import Heartbeat, Maintenance, Monitor, MonitorId, Proxy
 
 T = TypeVar("T")
-NO_OBJECT_ID = "id is no ObjectId"
+NO_OBJECT_ID = "id is not an ObjectId"
 COLLECTIONS = ("monitor", "proxies", "maintenance", "monitor_maintenance", "heartbeat")
 MOST_STRAYS = 100
 

@@ -1,6 +1,5 @@
 """From rows to frozen values, strictly: what a worker could not read becomes a CorruptRecord here."""
 
-import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
@@ -8,6 +7,7 @@ from typing import Any, Generic, TypeVar
 from msgspec import Struct, ValidationError, convert
 from msgspec.json import Encoder
 
+from peekaping_producer.catalog.invalid import kind_of, shown, why_invalid
 from peekaping_producer.errors import CorruptRecord
 from peekaping_producer.monitor import Heartbeat, Maintenance, Monitor, Proxy, Schedulable
 
@@ -15,7 +15,6 @@ Row = Sequence[Any]
 T = TypeVar("T", bound=Struct)
 
 _BOOLS = {0: False, 1: True}
-_PATH = re.compile(r"\$\[(\d+)\]")
 _encoder = Encoder()
 
 
@@ -27,7 +26,7 @@ class Kind(Struct, Generic[T], frozen=True):
     prepare: Callable[[Row], Sequence[object]]
     """From a row to the value's fields in their order, as far as their types allow; raises CorruptRecord."""
     where: str
-    """Put before the reason of a row that is nonsense."""
+    """Put before the reason of an invalid row."""
 
 
 def values(kind: Kind[T], fetched: Sequence[Row]) -> list[T | CorruptRecord]:
@@ -42,28 +41,14 @@ def values(kind: Kind[T], fetched: Sequence[Row]) -> list[T | CorruptRecord]:
 
 
 def _value(kind: Kind[T], row: Row) -> T | CorruptRecord:
-    fields = kind.one.__struct_fields__
     try:
         prepared = kind.prepare(row)
-        for field, value in zip(fields, prepared, strict=True):
-            if isinstance(value, str) and not _is_unicode(value):
-                return CorruptRecord(f"{kind.where}{field} is not UTF-8")
-            if type(value) is float:
-                return CorruptRecord(f"{kind.where}{field} is not a whole number")
-        return convert(prepared, kind.one)
+        reason = why_invalid(kind.one, prepared)
+        return CorruptRecord(f"{kind.where}{reason}") if reason else convert(prepared, kind.one)
     except CorruptRecord as error:
         return error
     except ValidationError as error:
-        named = _PATH.sub(lambda path: f"$.{fields[int(path[1])]}", str(error))
-        return CorruptRecord(f"{kind.where}{named}")
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        return CorruptRecord(f"{kind.where}{error}")
 
 
 def _monitor(row: Row) -> Sequence[object]:
@@ -87,13 +72,13 @@ def _heartbeat_time(name: str, value: object) -> datetime | None:
     try:
         return instant(value)
     except CorruptRecord as error:
-        raise CorruptRecord(f"newest heartbeat: {name} {error.reason}") from None
+        raise CorruptRecord(f"newest heartbeat's {name} {error.reason}") from None
 
 
 def _schedulable(row: Row) -> Sequence[object]:
     id_, interval, created_at, updated_at, active = row
     if _bool(active) is not True:
-        raise CorruptRecord("active is neither true nor false")
+        raise CorruptRecord(f"active is {shown(active)}: must be true or false")
     return id_, interval, instant_or_none(created_at), instant_or_none(updated_at)
 
 
@@ -140,15 +125,15 @@ def instant(value: object) -> datetime | None:
         try:
             value = datetime.fromisoformat(value)
         except ValueError:
-            raise CorruptRecord("is no date and time") from None
+            raise CorruptRecord("is not a date and time") from None
     if not isinstance(value, datetime):
-        raise CorruptRecord(f"is no date and time but of type {type(value).__name__}")
+        raise CorruptRecord(f"is {kind_of(value)}: must be a date and time")
     if value.tzinfo is None:
         return value.replace(tzinfo=UTC)
     try:
         return value.astimezone(UTC)
     except OverflowError:
-        raise CorruptRecord("is beyond the years 1 to 9999 in UTC") from None
+        raise CorruptRecord("is outside the years 1 to 9999 in UTC") from None
 
 
 def _bool(value: object) -> object:
@@ -171,9 +156,9 @@ def _text_or_none(value: object) -> str | None:
 
 MONITORS = Kind(Monitor, list[Monitor], _monitor, "")
 """Rows of `monitors`, their columns in the order of Monitor's fields."""
-PROXIES = Kind(Proxy, list[Proxy], _proxy, "proxy: ")
+PROXIES = Kind(Proxy, list[Proxy], _proxy, "proxy's ")
 """Rows of `proxies`, likewise."""
-HEARTBEATS = Kind(Heartbeat, list[Heartbeat], _heartbeat, "newest heartbeat: ")
+HEARTBEATS = Kind(Heartbeat, list[Heartbeat], _heartbeat, "newest heartbeat's ")
 """Rows of `heartbeats`, likewise."""
 SCHEDULABLES = Kind(Schedulable, list[Schedulable], _schedulable, "")
 """Rows of id, interval, created_at, updated_at and active, which in SQLite may hold anything."""

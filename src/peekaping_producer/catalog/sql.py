@@ -27,7 +27,7 @@ from peekaping_producer.errors import ConfigurationError, Unavailable
 from peekaping_producer.monitor import Monitor, MonitorId
 
 T = TypeVar("T")
-NO_UUID = "id is no UUID"
+NO_UUID = "id is not a UUID in lower case"
 _PROXY = len(Monitor.__struct_fields__)
 """Where the columns of the proxy begin in a monitor's row."""
 
