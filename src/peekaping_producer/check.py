@@ -93,7 +93,8 @@ def stale_task(monitor_id: MonitorId) -> bytes:
 def wants_cert_expiry(monitor_type: str, config: str) -> bool:
     """Tell whether the check also looks at the certificate's expiry, reading `config` as Go's encoding/json does.
 
-    The key is matched without case, the last one wins, null leaves the earlier value, anything but a bool is false.
+    The key is matched without case, the last one wins, and null keeps the earlier value. Go's decoder fails as a whole
+    on a value that is neither, whatever stands before or after it (PROTOCOL 2).
     """
     lowered = monitor_type.lower()
     if not (lowered.startswith("http") or lowered == "tcp"):
@@ -108,7 +109,9 @@ def wants_cert_expiry(monitor_type: str, config: str) -> bool:
     if isinstance(fields, _Fields):
         for key, value in fields.pairs:
             if key.lower() == _CERT_KEY and value is not None:
-                wanted = value is True
+                if not isinstance(value, bool):
+                    return False
+                wanted = value
     return wanted
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from peekaping_producer.asynq.task_message_pb2 import TaskMessage
 from peekaping_producer.check import build_task, stale_task, wants_cert_expiry
@@ -189,6 +191,9 @@ def test_types_that_do_not(type_: str) -> None:
         ('{"check_cert_expiry": true, "Check_Cert_Expiry": false}', False),
         ('{"check_cert_expiry": true, "check_cert_expiry": null}', True),
         ('{"check_cert_expiry": null}', False),
+        ('{"check_cert_expiry": 1, "Check_cert_expiry": true}', False),
+        ('{"check_cert_expiry": true, "check_cert_expiry": "no", "x": 1, "check_cert_expiry": true}', False),
+        ('{"x": {"check_cert_expiry": 1}, "check_cert_expiry": true}', True),
         ('{"check_cert_expiry": 1}', False),
         ('{"check_cert_expiry": "true"}', False),
         ('{"check_cert_expiry": [true]}', False),
@@ -210,6 +215,51 @@ def test_types_that_do_not(type_: str) -> None:
 )
 def test_the_certificate_flag_is_read_as_go_reads_it(config: str, wanted: bool) -> None:
     assert wants_cert_expiry("http", config) is wanted
+
+
+CERT_KEY = "check_cert_expiry"
+OTHER_SPELLINGS = {"k": ["K", "\u212a"]}
+"""What folds to the same letter in Go, beside upper case: of these letters only k has a third form."""
+NEAR_MISSES = ["check_cert_expir", "check_cert_expiry ", "check-cert-expiry", "check_cert_exp\u0131ry"]
+
+
+@st.composite
+def json_texts(draw: st.DrawFn, text: str) -> str:
+    """Write a string as JSON: each character as it is, or escaped."""
+    return '"' + "".join(draw(st.sampled_from([json.dumps(c)[1:-1], f"\\u{ord(c):04x}"])) for c in text) + '"'
+
+
+@st.composite
+def spellings(draw: st.DrawFn) -> str:
+    """Spell the key in a way that Go takes for the same."""
+    return "".join(draw(st.sampled_from([c, c.upper(), *OTHER_SPELLINGS.get(c, [])])) for c in CERT_KEY)
+
+
+FLAG_VALUES = st.sampled_from(["true", "false", "null"]) | st.sampled_from(
+    ["1", "0", "1.5", '"true"', '""', "[]", "[true]", "{}", f'{{"{CERT_KEY}": true}}']
+)
+FLAGS = st.tuples(spellings(), st.sampled_from(["true", "false", "null"]) | FLAG_VALUES)
+OTHERS = st.tuples(
+    st.sampled_from(NEAR_MISSES) | st.text(st.characters(exclude_categories=["Cs"], max_codepoint=0xFFFF), max_size=5),
+    st.sampled_from(["true", "1", f'{{"{CERT_KEY}": 1}}', f'[{{"{CERT_KEY}": true}}]', f'"{CERT_KEY}"']),
+)
+
+
+def rule(flag_values: list[str]) -> bool:
+    """Apply PROTOCOL 2 to the values of all spellings of the key, in the order in which they stand."""
+    if any(value not in {"true", "false", "null"} for value in flag_values):
+        return False
+    said = [value for value in flag_values if value != "null"]
+    return said[-1:] == ["true"]
+
+
+@settings(deadline=None)
+@given(st.data(), st.lists(FLAGS | OTHERS, max_size=6), st.sampled_from(["", " ", "\n\t"]))
+def test_the_flag_of_any_config_is_by_the_rule(data: st.DataObject, members: list[tuple[str, str]], space: str) -> None:
+    texts = [f"{data.draw(json_texts(key))}{space}:{space}{value}" for key, value in members]
+    config = space + "{" + f"{space},{space}".join(texts) + "}" + space
+    flag_values = [value for key, value in members if key.lower().replace("\u212a", "k") == CERT_KEY]
+    assert wants_cert_expiry("http", config) is rule(flag_values)
 
 
 def test_the_flag_is_in_the_payload() -> None:
