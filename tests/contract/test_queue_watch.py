@@ -81,9 +81,16 @@ async def test_only_live_servers_of_our_queue_are_workers(redis: Redis) -> None:
         await put_server(redis, *queues)
     await put_server(redis, "other")
     await put_server(redis)
-    await put_server(redis, "healthcheck", expires_in_s=-5)
     await redis.delete(await put_server(redis, "healthcheck"))
     assert (await state_of(redis)).workers == 3
+
+
+@pytest.mark.parametrize("expires_in_s", [-3600, 3600])
+async def test_a_server_lives_as_long_as_its_record_whatever_its_clock_says(redis: Redis, expires_in_s: float) -> None:
+    for _ in range(1_100):  # servers that died, and were never taken out of the set
+        await redis.delete(await put_server(redis, "healthcheck", expires_in_s=-7200))
+    await put_server(redis, "healthcheck", expires_in_s=expires_in_s)
+    assert (await state_of(redis)).workers == 1
 
 
 @pytest.mark.parametrize("record", [b"\xff\xff\xff", b"", b"{}", b"\x0a\xff", b"text"])

@@ -1,6 +1,9 @@
 """What settle does with the task id, by what it finds there: one test for each row of the table (invariant 4)."""
 
+import time
 from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
 from uuid import UUID
 
 import pytest
@@ -10,6 +13,7 @@ from peekaping_producer.asynq import keys
 from peekaping_producer.asynq.message import task_id
 from peekaping_producer.cadence import Spacing, cadence
 from peekaping_producer.check import stale_task
+from peekaping_producer.fleet.queue import queue_state
 from peekaping_producer.monitor import MonitorId
 from peekaping_producer.schedule.keys import DUE, LEASE
 from peekaping_producer.schedule.store import Claim, Drop, Enqueue, Order, Outcome, Release, Schedule
@@ -18,6 +22,7 @@ from support.asynq_peer import AsynqPeer
 from support.asynq_states import (
     EARLIER_NS,
     GROUP_NAME,
+    WORKER,
     InSet,
     Malformation,
     Standing,
@@ -34,6 +39,8 @@ from support.asynq_states import (
     standing,
     task_key,
 )
+from support.nodes import connected, until_async
+from support.redis_clock import redis_with_clock
 from support.redis_time import redis_now_ms, until_ms
 
 MONITOR = MonitorId("11111111-1111-4111-8111-111111111111")
@@ -224,10 +231,43 @@ async def test_a_live_worker_that_runs_other_tasks_does_not_hold_an_orphan(redis
     await assert_orphan_healed(redis)
 
 
-async def test_a_dead_worker_whose_hash_is_still_there_does_not_hold_an_orphan(redis: Redis) -> None:
+@pytest.mark.parametrize("expires_in_s", [-3600, 3600])
+async def test_a_worker_lives_as_long_as_its_hash_whatever_its_clock_says(redis: Redis, expires_in_s: float) -> None:
+    dead = {f"asynq:workers:{{host:1:{n}}}": time.time() - 7200 for n in range(1_100)}
+    await redis.zadd(keys.WORKERS, dead)  # never taken out of the set
     await put_active(redis, MONITOR, lease_s=await redis_now_ms(redis) // 1000 - 600)
-    await put_worker(redis, MONITOR, expires_in_s=-5)
+    await put_worker(redis, MONITOR, expires_in_s=expires_in_s)
+    await assert_left_running(redis)
+    await redis.delete(WORKER)
+    await redis.delete(DUE)
     await assert_orphan_healed(redis)
+
+
+async def test_a_real_worker_whose_clock_is_an_hour_behind_keeps_its_task(
+    asynq_peer: AsynqPeer, tmp_path: Path
+) -> None:
+    with redis_with_clock(tmp_path) as (server, clock):
+        clock.step(3600)
+        peer = asynq_peer.at(server.address)
+        async with connected(server.port) as redis, peer.serve(delay_ms=60_000) as worker:
+            await peer.enqueue(task_id(MONITOR))
+            await worker.next_task()
+
+            async def workers() -> list[bytes]:
+                return cast("list[bytes]", await redis.zrange(keys.WORKERS, 0, -1))
+
+            async def listed() -> bool:
+                return any([await redis.hexists(one, task_id(MONITOR)) for one in await workers()])
+
+            await until_async(listed, "the worker lists its task")
+            (own,) = await workers()
+            assert await score(redis, keys.WORKERS, own) < await redis_now_ms(redis) / 1000 - 3000
+            assert await settle_one(redis) is Outcome.RUNNING
+            assert (await queue_state(redis, 2)).workers == 1
+            await worker.kill()
+            assert await settle_one(redis) is Outcome.RUNNING
+            await redis.delete(own)  # as it goes by itself after 10 s
+            assert await settle_one(redis) is Outcome.HEALED_ORPHANED
 
 
 async def test_a_dead_worker_whose_hash_has_expired_does_not_hold_an_orphan(redis: Redis) -> None:

@@ -72,7 +72,8 @@ async def queue_state(redis: Redis, timeout_s: float) -> QueueState:
             pipe.zcard(key)
         pipe.lindex(keys.PENDING, -1)
         (seconds, _), paused, pending, active, scheduled, retry, archived, completed, oldest = await pipe.execute()
-        servers = cast("list[bytes]", await redis.zrangebyscore(keys.SERVERS, seconds, "+inf", 0, _MOST_SERVERS))
+        # The scores are by the workers' clocks; their records expire by Redis' own.
+        servers = cast("list[bytes]", await redis.zrevrange(keys.SERVERS, 0, _MOST_SERVERS - 1))
         infos = cast("list[bytes | None]", await redis.mget(servers) if servers else [])
         waiting = await _waiting(redis, oldest, seconds) if oldest else None
     workers = sum(map(_serves, infos))

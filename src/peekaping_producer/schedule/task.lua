@@ -30,10 +30,17 @@ local function found_at(key)
   return state
 end
 
-local function listed_by_live_worker(task)
-  if not workers then
-    workers = redis.call('ZRANGE', KEYS[11], time[1], '+inf', 'BYSCORE', 'LIMIT', 0, MAX_WORKERS)
+-- A worker's hash expires by this Redis' clock; its score in asynq:workers was written by the worker's own.
+local function live_workers()
+  local live = {}
+  for _, worker in ipairs(redis.call('ZRANGE', KEYS[11], 0, MAX_WORKERS - 1, 'REV')) do
+    if redis.call('EXISTS', worker) == 1 then live[#live + 1] = worker end
   end
+  return live
+end
+
+local function listed_by_live_worker(task)
+  workers = workers or live_workers()
   for _, worker in ipairs(workers) do
     if redis.pcall('HEXISTS', worker, task) == 1 then return true end
   end
