@@ -18,6 +18,7 @@ from peekaping_producer.dispatch import Dispatcher
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.events import EventReader
 from peekaping_producer.fleet.registry import Registry
+from peekaping_producer.fleet.skipped import Skipped
 from peekaping_producer.leader.election import Duty, Election
 from peekaping_producer.leader.term import Terms
 from peekaping_producer.node import Node, Stop, make_node
@@ -28,6 +29,7 @@ from peekaping_producer.reclaim import reclaim_loop
 from peekaping_producer.schedule.connection import check_redis, open_redis
 from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.signals import signals_loop
+from peekaping_producer.skipped_watch import SkippedWatch
 from peekaping_producer.source import Source
 from peekaping_producer.summary import summary_loop, write_summary
 from peekaping_producer.sweep import Sweeper
@@ -68,11 +70,13 @@ async def produce(settings: Settings, log: Logger, timing: Timing, stop: Stop | 
             dispatcher = Dispatcher(node, schedule, source, connections=connections, server_zone=settings.tz)
             vacant = node.stop.bell()
             sync = Sync(node, schedule, catalog, copy)
-            election = Election(node, Terms(redis, node.id, timing), vacant, _duties(node, redis, schedule, sync))
+            skipped = Skipped(redis, timing)
+            duties = _duties(node, redis, schedule, sync, SkippedWatch(node, skipped, catalog))
+            election = Election(node, Terms(redis, node.id, timing), vacant, duties)
             async with asyncio.TaskGroup() as loops:
                 loops.create_task(signals_loop(node, redis, vacant), name="signals")
                 loops.create_task(election.loop(), name="election")
-                presence = presence_loop(node, Registry(redis, timing), settings.producer_concurrency)
+                presence = presence_loop(node, Registry(redis, timing), skipped, settings.producer_concurrency)
                 loops.create_task(presence, name="presence")
                 loops.create_task(reclaim_loop(node, schedule), name="reclaim")
                 loops.create_task(summary_loop(node, schedule), name="summary")
@@ -86,7 +90,7 @@ async def produce(settings: Settings, log: Logger, timing: Timing, stop: Stop | 
     log.info("Producer stopped gracefully")
 
 
-def _duties(node: Node, redis: Redis, schedule: Schedule, sync: Sync) -> dict[str, Duty]:
+def _duties(node: Node, redis: Redis, schedule: Schedule, sync: Sync, skipped_watch: SkippedWatch) -> dict[str, Duty]:
     """Return what a leader does, by names."""
     sweep_wanted = node.stop.bell()
     events = EventReader(node, redis, sync, sweep_wanted)
@@ -97,6 +101,7 @@ def _duties(node: Node, redis: Redis, schedule: Schedule, sync: Sync) -> dict[st
         ChangeReader.name: ChangeReader(node, sync).duty,
         Sweeper.name: Sweeper(node, schedule, sync, sweep_wanted).duty,
         "queue": QueueWatch(node, redis).duty,
+        SkippedWatch.name: skipped_watch.duty,
     }
 
 

@@ -96,6 +96,7 @@ class Dispatcher:
             planned = plan(claim, reading, self._server_zone, self._node.spacing.now, delays_ms=delays_ms)
         self._node.tally.count(reading.put_off.values())
         self._aside.tell(planned.aside)
+        self._node.presence.skipped(planned.aside)
         self._broken_maintenances.tell(planned.broken_maintenances)
         self._node.tally.add("aside", len(planned.aside))
         self._node.tally.add("gone", planned.gone)

@@ -4,8 +4,9 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from itertools import islice
 
 from msgspec import Struct
 
@@ -16,6 +17,8 @@ from peekaping_producer.observe.log import Logger
 from peekaping_producer.observe.tally import Tally
 from peekaping_producer.spacing import SpacingChoice
 from peekaping_producer.timing import Timing
+
+_MOST_SKIPPED = 1_000
 
 
 class Stop:
@@ -104,6 +107,19 @@ class Presence:
         self.leading = False
         self.swept: Struct | None = None
         """The result of this node's last sweep."""
+        self.strays: set[str] | None = None
+        """Active monitors whose id is none, as this term's sweeps have seen them; None before the first has ended."""
+        self._invalid: dict[str, str] = {}
+
+    def skipped(self, reasons: Mapping[str, str]) -> None:
+        """Note monitors that were skipped as invalid: id → reason."""
+        room = _MOST_SKIPPED - len(self._invalid)
+        self._invalid.update(islice(reasons.items(), max(0, room)))
+
+    def take_skipped(self) -> dict[str, str]:
+        """Return the monitors that were skipped as invalid since the last call."""
+        taken, self._invalid = self._invalid, {}
+        return taken
 
     def lead(self, *, leading: bool) -> None:
         """Note that this node leads, or does no longer."""

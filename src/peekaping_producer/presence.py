@@ -1,4 +1,4 @@
-"""The loop by which a node says that it lives, and what it does."""
+"""The loop by which a node says that it is alive, what it does, and which monitors it skips as invalid."""
 
 import msgspec
 
@@ -6,16 +6,18 @@ from peekaping_producer import __version__
 from peekaping_producer.clock import now_utc, rfc3339
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.fleet.registry import NodeInfo, Registry
+from peekaping_producer.fleet.skipped import Skipped
 from peekaping_producer.node import Node
 from peekaping_producer.schedule.store import PLACED
 
 
-async def presence_loop(node: Node, registry: Registry, concurrency: int) -> None:
-    """Register every ten seconds, and when leadership changes, until it is time to stop; then leave."""
+async def presence_loop(node: Node, registry: Registry, skipped: Skipped, concurrency: int) -> None:
+    """Register every few seconds, and when leadership changes, until it is time to stop; then leave."""
     started = rfc3339(now_utc())
     while not node.stop:
         try:
             await registry.register(_info(node, started, concurrency))
+            await _list_skipped(node, skipped)
         except Unavailable as error:
             node.failed(error)
         await node.presence.changed.within(node.timing.presence_every_s)
@@ -23,6 +25,17 @@ async def presence_loop(node: Node, registry: Registry, concurrency: int) -> Non
         await registry.leave(node.id)
     except Unavailable as error:
         node.failed(error)  # the record goes by itself
+
+
+async def _list_skipped(node: Node, skipped: Skipped) -> None:
+    found = node.presence.take_skipped()
+    if not found:
+        return
+    try:
+        await skipped.note(found)
+    except Unavailable:
+        node.presence.skipped(found)
+        raise
 
 
 def _info(node: Node, started: str, concurrency: int) -> NodeInfo:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
+from peekaping_producer.catalog.reading import is_monitor_id
 from peekaping_producer.clock import now_utc
 from peekaping_producer.leader.term import Term
 from peekaping_producer.monitor import MonitorId, Schedulable
@@ -51,6 +52,7 @@ class Sweeper:
 
     async def duty(self, term: Term) -> None:
         """Sweep until the term is over, in a bounded share of the time."""
+        self._node.presence.strays = None
         await self._wanted.within(_SUBSCRIBED_WITHIN_S)
         while not term.is_over:
             swept = await self._sweep(term)
@@ -81,11 +83,16 @@ class Sweeper:
             return Arrival(at_once=bool(monitor.created_at and monitor.created_at >= new_from))
 
         after: MonitorId | None = None
+        presence, strays = self._node.presence, set[str]()
         while not term.is_over:
             page, counts = await self._sync.page(term, after, arrival)
             progress.add(seen=len(page.monitors), aside=len(page.aside), **counts)
+            strays |= {id_ for id_ in page.aside if not is_monitor_id(id_)}
+            if presence.strays is not None:
+                presence.strays |= strays
             after = page.next_after
             if after is None:
+                presence.strays = strays
                 return
 
     async def _out_of_the_schedule(self, term: Term, progress: "_Progress") -> None:

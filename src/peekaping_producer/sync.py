@@ -98,6 +98,7 @@ class Sync:
 
     async def _placed(self, term: Term, page: Page, began_s: float, arrival: ArrivalOf) -> Counter[str]:
         self._aside.tell(page.aside)
+        self._node.presence.skipped(page.aside)
         self._note(max((monitor.updated_at for monitor in page.monitors if monitor.updated_at), default=None))
         async with self._writing:
             entries = [

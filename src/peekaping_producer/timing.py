@@ -46,10 +46,14 @@ class Timing(Struct, frozen=True):
     """A Go producer counts as running beside us for so long after it was noticed."""
     silence_s: float = 15.0
     """A subscription that was silent for so long is asked whether it lives."""
-    presence_every_s: float = 10.0
-    """How often a node says that it lives; it counts as gone after three times that."""
+    presence_every_s: float = 3.0
+    """How often a node says that it is alive; it counts as gone after three times that."""
+    gone_shown_s: float = 3_600.0
+    """How long a node that died is shown as gone."""
     queue_every_s: float = 15.0
     """How often the leader looks whether workers take from the queue."""
+    skipped_every_s: float = 15.0
+    """How often the leader checks whether the monitors that are skipped as invalid have been fixed."""
     summary_every_s: float = 60.0
     redis_timeout_s: float = 2.0
     """A Redis command that takes longer counts as unanswered."""

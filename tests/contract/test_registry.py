@@ -9,6 +9,7 @@ from peekaping_producer import __version__
 from peekaping_producer.embedded import EmbeddedRedis
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.fleet.registry import NodeInfo, Registry
+from peekaping_producer.fleet.skipped import Skipped
 from peekaping_producer.presence import presence_loop
 from peekaping_producer.schedule.keys import NODE, NODES
 from peekaping_producer.schedule.store import Outcome
@@ -18,7 +19,7 @@ from support.nodes import LONG_S, TestNode, connected, running, until_async
 from support.producer import until
 from support.redis_time import redis_now_ms, until_ms
 
-TIMING = Timing(presence_every_s=20, redis_timeout_s=10)
+TIMING = Timing(presence_every_s=20, gone_shown_s=500, redis_timeout_s=10)
 INFO = NodeInfo(
     id="host-1-na0",
     version="1.2.3",
@@ -62,26 +63,45 @@ async def test_no_nodes(registry: Registry) -> None:
     assert await registry.nodes() == []
 
 
-async def test_a_record_ends_by_itself_after_three_times_the_interval(redis: Redis, registry: Registry) -> None:
+async def test_a_record_ends_by_itself_when_its_node_has_been_gone_for_long(redis: Redis, registry: Registry) -> None:
     before_ms = await redis_now_ms(redis)
     await registry.register(INFO)
     after_ms = await redis_now_ms(redis)
-    assert 0 < await redis.pttl(NODE + INFO.id) <= 60_000
+    assert 0 < await redis.pttl(NODE + INFO.id) <= 560_000
     score_ms = await redis.zscore(NODES, INFO.id)
     assert score_ms is not None
     assert before_ms + 60_000 <= score_ms <= after_ms + 60_000
+    (node,) = await registry.seen()
+    assert before_ms <= node.last_seen_ms <= after_ms
+    assert (node.info, node.gone) == (INFO, False)
 
 
-async def test_a_node_that_died_is_seen_no_more_and_forgotten_by_the_next(redis: Redis, registry: Registry) -> None:
-    await Registry(redis, Timing(presence_every_s=0.02)).register(INFO)
-    ends_ms = await redis.zscore(NODES, INFO.id)
-    assert ends_ms is not None
-    await until_ms(redis, ends_ms + 1)
-    assert await registry.nodes() == []
+async def test_a_node_that_died_is_shown_as_gone_for_a_while(redis: Redis, registry: Registry) -> None:
+    """After three times the interval; the next to register forgets it when it has been gone for long."""
+    died = Registry(redis, Timing(presence_every_s=0.02, gone_shown_s=500))
+    before_ms = await redis_now_ms(redis)
+    await died.register(INFO)
+    after_ms = await redis_now_ms(redis)
+    await until_ms(redis, after_ms + 61)
+    assert await died.nodes() == []
+    (node,) = await died.seen()
+    assert (node.info, node.gone) == (INFO, True)
+    assert before_ms <= node.last_seen_ms <= after_ms
     other = replace(INFO, id="host-2-nb1")
     await registry.register(other)
+    assert [(one.info.id, one.gone) for one in await registry.seen()] == [(INFO.id, True), (other.id, False)]
+    await Registry(redis, Timing(gone_shown_s=0)).register(other)
     assert await redis.zrange(NODES, 0, -1) == [other.id.encode()]
-    assert await registry.nodes() == [other]
+    assert [one.info for one in await registry.seen()] == [other]
+
+
+@pytest.mark.parametrize("score", [float("inf"), float("-inf"), 1e300, -5.0])
+async def test_a_score_that_is_no_instant_harms_nothing(redis: Redis, registry: Registry, score: float) -> None:
+    await registry.register(INFO)
+    await redis.zadd(NODES, {INFO.id: score})
+    (node,) = await registry.seen()
+    assert 0 <= node.last_seen_ms <= await redis_now_ms(redis)
+    assert node.gone == (score < 0)
 
 
 async def test_a_node_that_leaves_is_gone_at_once(redis: Redis, registry: Registry) -> None:
@@ -130,7 +150,7 @@ async def test_a_registry_without_redis_is_unavailable(own_redis_server: Embedde
 
 async def test_a_running_node_is_in_the_registry_until_it_stops(redis: Redis, registry: Registry) -> None:
     test = TestNode(TIMING)
-    async with running(presence_loop(test.node, registry, 7)) as (loop,):
+    async with running(presence_loop(test.node, registry, Skipped(redis, test.node.timing), 7)) as (loop,):
         await until_async(lambda: _count(registry, 1))
         (info,) = await registry.nodes()
         assert (info.id, info.version, info.concurrency, info.leader) == (test.node.id, __version__, 7, False)
@@ -146,9 +166,9 @@ async def _count(registry: Registry, count: int) -> bool:
     return len(await registry.nodes()) == count
 
 
-async def test_a_change_of_leadership_is_told_at_once(registry: Registry) -> None:
+async def test_a_change_of_leadership_is_told_at_once(redis: Redis, registry: Registry) -> None:
     test = TestNode(Timing(presence_every_s=LONG_S, redis_timeout_s=10))
-    async with running(presence_loop(test.node, registry, 1)):
+    async with running(presence_loop(test.node, registry, Skipped(redis, test.node.timing), 1)):
         await until_async(lambda: _count(registry, 1))
         for leading in (True, False, True):
             test.node.presence.lead(leading=leading)
@@ -160,7 +180,7 @@ async def _leads(registry: Registry, wanted: bool) -> bool:
     return info.leader is wanted
 
 
-async def test_a_record_tells_what_the_node_has_done_and_what_is_wrong(registry: Registry) -> None:
+async def test_a_record_tells_what_the_node_has_done_and_what_is_wrong(redis: Redis, registry: Registry) -> None:
     test = TestNode(Timing(presence_every_s=0.02, redis_timeout_s=10))
     node = test.node
     node.tally.count([Outcome.ENQUEUED, Outcome.ENQUEUED, Outcome.REFRESHED, Outcome.HEALED_ARCHIVED])
@@ -168,7 +188,7 @@ async def test_a_record_tells_what_the_node_has_done_and_what_is_wrong(registry:
     node.tally.late([5] * 99 + [70])
     node.database.failed(Unavailable("database", "no answer within 2 s"))
     node.presence.swept = Swept(seen=3, added=1, moved=0, removed=2, relisted=1, aside=0, seconds=0.25)
-    async with running(presence_loop(node, registry, 1)):
+    async with running(presence_loop(node, registry, Skipped(redis, node.timing), 1)):
         await until_async(lambda: _count(registry, 1))
         (info,) = await registry.nodes()
         assert (info.checks, info.lateness_p50_ms, info.lateness_p99_ms) == (4, 5, 5)
@@ -189,7 +209,7 @@ async def test_a_node_whose_redis_was_away_is_listed_again(own_redis_server: Emb
     test = TestNode(Timing(presence_every_s=0.05, redis_timeout_s=5))
     async with connected(own_redis_server.port) as client:
         registry = Registry(client, test.node.timing)
-        async with running(presence_loop(test.node, registry, 1)):
+        async with running(presence_loop(test.node, registry, Skipped(client, test.node.timing), 1)):
             await until_async(lambda: _count(registry, 1))
             own_redis_server.kill()
             await until(lambda: test.node.redis.ongoing)

@@ -35,6 +35,17 @@ class NodeInfo(Struct, frozen=True):
     """The result of its last sweep as leader."""
 
 
+class SeenNode(Struct, frozen=True):
+    """A node, and when it was seen."""
+
+    info: NodeInfo
+    """What it last said of itself."""
+    last_seen_ms: int
+    """When that was, Unix ms by Redis' clock."""
+    gone: bool
+    """It has been silent for three times the interval, without having left: it was killed, or is cut off."""
+
+
 class Registry:
     """The nodes' records. Every method raises Unavailable when Redis does not do it in time."""
 
@@ -43,13 +54,15 @@ class Registry:
         self._redis = redis
         self._timing = timing
         self._alive_ms = int(timing.presence_every_s * 3000)
+        self._gone_ms = int(timing.gone_shown_s * 1000)
         self._register = load_script(redis, __package__, "register")
 
     async def register(self, info: NodeInfo) -> None:
-        """Write a node's record, which goes by itself after three times the interval of writing."""
+        """Write a node's record. It counts as alive for three times the interval of writing, then it is gone."""
         async with answered(self._timing.redis_timeout_s):
             await self._register(
-                keys=(NODES, NODE + info.id), args=(info.id, msgspec.json.encode(info), self._alive_ms)
+                keys=(NODES, NODE + info.id),
+                args=(info.id, msgspec.json.encode(info), self._alive_ms, self._gone_ms),
             )
 
     async def leave(self, node_id: str) -> None:
@@ -60,14 +73,33 @@ class Registry:
             await pipe.execute()
 
     async def nodes(self) -> list[NodeInfo]:
-        """Return the records of the nodes that live, in the order of their ids; one that can't be read is left out."""
-        async with answered(self._timing.redis_timeout_s):
-            ids = cast("list[bytes]", await self._redis.zrange(NODES, 0, -1))
-            found = await self._redis.mget([NODE.encode() + id_ for id_ in sorted(ids)]) if ids else []
-        return [info for record in cast("list[bytes | None]", found) if record and (info := _info(record))]
+        """Return the records of the nodes that are alive, in the order of their ids."""
+        return [node.info for node in await self.seen() if not node.gone]
+
+    async def seen(self) -> list[SeenNode]:
+        """Return all nodes that have not left, those that are gone too, in the order of their ids.
+
+        One whose record can't be read is left out.
+        """
+        async with answered(self._timing.redis_timeout_s), self._redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.zrange(NODES, 0, -1, withscores=True)
+            (seconds, micros), pairs = await pipe.execute()
+            until_ms = dict(sorted(cast("list[tuple[bytes, float]]", pairs)))
+            records = await self._redis.mget([NODE.encode() + id_ for id_ in until_ms]) if until_ms else []
+        now_ms = seconds * 1000 + micros // 1000
+        found = zip(until_ms.values(), map(_info, cast("list[bytes | None]", records)), strict=True)
+        return [self._seen(info, alive_until_ms, now_ms) for alive_until_ms, info in found if info]
+
+    def _seen(self, info: NodeInfo, alive_until_ms: float, now_ms: int) -> SeenNode:
+        # A score of garbage may be infinite; nobody was seen later than now.
+        last_seen_ms = max(0, min(now_ms, alive_until_ms - self._alive_ms))
+        return SeenNode(info, int(last_seen_ms), gone=alive_until_ms <= now_ms)
 
 
-def _info(record: bytes) -> NodeInfo | None:
+def _info(record: bytes | None) -> NodeInfo | None:
+    if not record:
+        return None
     try:
         return msgspec.json.decode(record, type=NodeInfo)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

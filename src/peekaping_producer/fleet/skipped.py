@@ -1,0 +1,55 @@
+"""The monitors that are skipped as invalid, and why: kept in Redis, so that a person sees them without a database."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+from redis.asyncio import Redis
+
+from peekaping_producer.schedule.connection import answered
+from peekaping_producer.schedule.keys import INVALID
+from peekaping_producer.timing import Timing
+
+MOST_SKIPPED = 1_000
+"""So many are kept: where there are more, one mistake made them all."""
+
+
+class Skipped:
+    """The list. Every method raises Unavailable when Redis does not do it in time."""
+
+    def __init__(self, redis: Redis, timing: Timing) -> None:
+        """Take the client."""
+        self._redis = redis
+        self._timeout_s = timing.redis_timeout_s
+
+    async def note(self, reasons: Mapping[str, str]) -> None:
+        """Add monitors, or change the reasons of those that are listed; what the list can't hold is left out."""
+        async with answered(self._timeout_s):
+            room = max(0, MOST_SKIPPED - await cast("Any", self._redis.hlen(INVALID)))
+            fields = {_bytes(id_): reason.encode(errors="replace") for id_, reason in list(reasons.items())[:room]}
+            if fields:
+                await cast("Any", self._redis.hset(INVALID, mapping=cast("Any", fields)))
+
+    async def forget(self, ids: Iterable[str]) -> None:
+        """Take monitors from the list."""
+        gone = [_bytes(id_) for id_ in ids]
+        if gone:
+            async with answered(self._timeout_s):
+                await cast("Any", self._redis.hdel(INVALID, *gone))
+
+    async def all(self) -> dict[str, str]:
+        """Return the reasons by the monitors' ids."""
+        async with answered(self._timeout_s):
+            listed = cast("dict[bytes, bytes]", await cast("Any", self._redis.hgetall(INVALID)))
+        return {
+            id_.decode("utf-8", "surrogateescape"): reason.decode(errors="replace") for id_, reason in listed.items()
+        }
+
+    async def count(self) -> int:
+        """Return how many are listed."""
+        async with answered(self._timeout_s):
+            return cast("int", await cast("Any", self._redis.hlen(INVALID)))
+
+
+def _bytes(id_: str) -> bytes:
+    """Return an id as it is in Redis: one that is none may be no text."""
+    return id_.encode("utf-8", "surrogateescape")

@@ -1,0 +1,54 @@
+"""The leader's check of the monitors that are skipped as invalid: one that has been fixed leaves the list."""
+
+from collections.abc import Mapping, Sequence
+
+from peekaping_producer.catalog.catalog import Catalog
+from peekaping_producer.catalog.reading import is_monitor_id
+from peekaping_producer.fleet.skipped import Skipped
+from peekaping_producer.leader.term import Term
+from peekaping_producer.monitor import MonitorId
+from peekaping_producer.node import Node
+
+
+class SkippedWatch:
+    """Reads the listed monitors again: a node that finds one invalid need not be the one that finds it fixed."""
+
+    name = "skipped"
+
+    def __init__(self, node: Node, skipped: Skipped, catalog: Catalog) -> None:
+        """Take the list and the catalogue."""
+        self._node = node
+        self._skipped = skipped
+        self._catalog = catalog
+
+    async def duty(self, term: Term) -> None:
+        """Check the list until the term is over."""
+        while not term.is_over:
+            await self.check()
+            self._node.database.worked(self.name)
+            await term.ended.within(self._node.timing.skipped_every_s)
+
+    async def check(self) -> None:
+        """Check it once: who is valid, inactive or deleted leaves the list, and a new reason replaces the old one."""
+        listed = await self._skipped.all()
+        ids = [MonitorId(id_) for id_ in listed if is_monitor_id(id_)]
+        reasons: dict[str, str] = {}
+        size = self._node.timing.batch
+        for start in range(0, len(ids), size):
+            reasons |= await self._still_invalid(ids[start : start + size])
+        reasons |= self._strays(listed)
+        await self._skipped.forget(id_ for id_ in listed if id_ not in reasons)
+        await self._skipped.note({id_: reason for id_, reason in reasons.items() if listed[id_] != reason})
+
+    async def _still_invalid(self, ids: Sequence[MonitorId]) -> dict[str, str]:
+        page = await self._catalog.active_of(ids)
+        active = {*page.aside, *(monitor.id for monitor in page.monitors)}
+        reading = await self._catalog.read([id_ for id_ in ids if id_ in active])
+        return {id_: reason for found in (reading.aside, page.aside) for id_, reason in found.items()}
+
+    def _strays(self, listed: Mapping[str, str]) -> dict[str, str]:
+        """Return those whose id is none: only a sweep sees their rows. All of them until one has ended."""
+        seen = self._node.presence.strays
+        return {
+            id_: reason for id_, reason in listed.items() if not is_monitor_id(id_) and (seen is None or id_ in seen)
+        }
