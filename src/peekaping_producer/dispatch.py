@@ -9,7 +9,7 @@ from peekaping_producer.errors import Unavailable
 from peekaping_producer.node import Node
 from peekaping_producer.observe.notices import Notices
 from peekaping_producer.plan import Plan, plan
-from peekaping_producer.schedule.store import PLACED, Claim, Order, Outcome, Schedule, Settlement
+from peekaping_producer.schedule.store import PLACED, Claim, Order, Schedule, Settlement
 from peekaping_producer.source import Source
 
 
@@ -132,9 +132,9 @@ class Dispatcher:
 
 
 def _lateness(claim: Claim, settlement: Settlement) -> list[float]:
-    """Return how long after its due time each settled check was claimed, in ms."""
+    """Return how long after its due time each task was in the queue, in ms."""
     return [
-        claim.now_ms - claimed.due_ms
+        settlement.now_ms - claimed.due_ms
         for claimed, outcome in zip(claim.claimed, settlement.outcomes, strict=True)
-        if outcome in PLACED or outcome is Outcome.RUNNING
+        if outcome in PLACED
     ]

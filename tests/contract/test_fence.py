@@ -309,7 +309,7 @@ async def test_an_order_that_makes_no_sense_fails_alone(redis: Redis) -> None:
         *(keys.ARCHIVED, keys.COMPLETED, keys.WORKERS),
     )
     tasks = [f"{keys.TASK}healthcheck:{id_}" for id_ in (first, broken, last)]
-    reply = await redis.evalsha(schedule._settle.sha, len(fixed) + 3, *fixed, *tasks, *args)
+    _, *reply = await redis.evalsha(schedule._settle.sha, len(fixed) + 3, *fixed, *tasks, *args)
     assert (reply[0], reply[2]) == (b"enqueued", b"enqueued")
     assert reply[1].startswith(b"failed:")
     await assert_one_task(redis, first)

@@ -23,7 +23,7 @@ class NodeInfo(Struct, frozen=True):
     checks: int
     """Tasks it has put in place since its start."""
     lateness_p50_ms: int | None
-    """Of the last minute or less; None when there was no check."""
+    """How long after their slots tasks were in the queue, in the last minute or less; None when there was no task."""
     lateness_p99_ms: int | None
     database_away: str | None
     """Why the database does not answer; None while it does."""

@@ -47,7 +47,7 @@ class Tally:
             self.ever[outcome] += times
 
     def late(self, lateness_ms: Iterable[float]) -> None:
-        """Note by how much claims came after their slots."""
+        """Note how long after their slots tasks were in the queue."""
         self._lateness.update(map(_bucket, lateness_ms))
 
     def from_copy(self, checks: int, oldest_s: float) -> None:

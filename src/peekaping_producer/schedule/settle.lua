@@ -6,7 +6,7 @@
 --         copied   likewise                         the same, but a drop where a tombstone stands: its row was read earlier
 --         release  delay_ms   ""        ""          back into due after the delay, no task
 --         drop     ""         ""        message     out of the schedule; a pending task goes, or becomes this stale one
--- Returns one outcome's name for each id; `failed:` and the reason where the id's own step raised.
+-- Returns now_ms, then one outcome's name for each id; `failed:` and the reason where the id's own step raised.
 -- Keeps invariants 1 (next slot ≥ now + period / 2, by this script's clock), 2 (fencing) and 4 (task.lua).
 local token = tonumber(ARGV[1])
 local outcomes = {}
@@ -51,4 +51,4 @@ for i = 6, #ARGV, 5 do
   outcomes[n] = outcome
 end
 
-return outcomes
+return {now_ms, unpack(outcomes)}

@@ -127,6 +127,8 @@ PLACED = frozenset(
 class Settlement(Struct, frozen=True):
     """The outcomes of one settle, in the order of its orders."""
 
+    now_ms: int
+    """Redis' clock at the settle, Unix ms: from here on what was placed is in the queue."""
     outcomes: tuple[Outcome, ...]
     failures: dict[MonitorId, str]
     """Redis' reason for each FAILED one."""
@@ -226,7 +228,7 @@ class Schedule:
             try:
                 async with answered(self._timing.redis_timeout_s):
                     reply = await self._settle(keys=keys, args=args)
-                return _settlement(orders, cast("list[bytes]", reply), asked_again=asked_again)
+                return _settlement(orders, cast("tuple[int, *tuple[bytes, ...]]", reply), asked_again=asked_again)
             except Unavailable:
                 if time.monotonic() + self._timing.retry_first_s > lease_ends_s:
                     raise
@@ -366,10 +368,11 @@ def _order_args(order: Order) -> tuple[str, MonitorId, int | str, int | str, byt
     return "drop", order.id, "", "", order.stale_message
 
 
-def _settlement(orders: Sequence[Order], reply: list[bytes], *, asked_again: bool) -> Settlement:
+def _settlement(orders: Sequence[Order], reply: tuple[int, *tuple[bytes, ...]], *, asked_again: bool) -> Settlement:
+    now_ms, *parts = reply
     outcomes: list[Outcome] = []
     failures: dict[MonitorId, str] = {}
-    for order, part in zip(orders, reply, strict=True):
+    for order, part in zip(orders, parts, strict=True):
         name, _, reason = _text(part).partition(":")
         outcome = _OUTCOMES[name]
         if outcome is Outcome.FAILED:
@@ -377,7 +380,7 @@ def _settlement(orders: Sequence[Order], reply: list[bytes], *, asked_again: boo
         elif outcome is Outcome.LOST and asked_again:
             outcome = Outcome.UNKNOWN
         outcomes.append(outcome)
-    return Settlement(tuple(outcomes), failures)
+    return Settlement(now_ms, tuple(outcomes), failures)
 
 
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
