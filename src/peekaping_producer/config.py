@@ -7,16 +7,26 @@ import io
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Protocol, TypeVar, cast
 from zoneinfo import ZoneInfo, available_timezones
 
 from dotenv import dotenv_values
 from dotenv.parser import Binding, parse_stream
-from pydantic import BeforeValidator, Field, PlainValidator, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from peekaping_producer.errors import ConfigurationError
 
+T = TypeVar("T", bound="_Base")
 ENV_FILE = Path(".env")
 _SECRETS = frozenset({"DB_PASS", "REDIS_PASSWORD"})
 _HOSTS = frozenset({"DB_HOST", "REDIS_HOST"})
@@ -155,8 +165,8 @@ Secret = Annotated[SecretStr, BeforeValidator(_plain)]
 _PORT = _allowed("a whole number from 1 to 65535")
 
 
-class Settings(BaseSettings):
-    """What an operator decides. Field names are the variables' names in lower case."""
+class _Base(BaseSettings):
+    """How variables are read."""
 
     model_config = SettingsConfigDict(
         env_ignore_empty=True,
@@ -165,6 +175,10 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
         validate_default=True,
     )
+
+
+class Settings(_Base):
+    """What an operator decides. Field names are the variables' names in lower case."""
 
     db_type: Annotated[DbType, _one_of(_DB_TYPES)] = Field(
         description="The kind of database Peekaping runs on.",
@@ -260,11 +274,46 @@ class Settings(BaseSettings):
         return value
 
 
+class RedisSettings(Protocol):
+    """The settings that lead to Redis: all that a command needs which reads nothing else."""
+
+    @property
+    def redis_host(self) -> str:
+        """As in Settings."""
+
+    @property
+    def redis_port(self) -> int:
+        """As in Settings."""
+
+    @property
+    def redis_db(self) -> int:
+        """As in Settings."""
+
+    @property
+    def redis_password(self) -> SecretStr | None:
+        """As in Settings."""
+
+
+_redis_fields: dict[str, Any] = {
+    name: (field.annotation, field) for name, field in Settings.model_fields.items() if name.startswith("redis_")
+}
+_RedisSettings = create_model("_RedisSettings", __base__=_Base, **_redis_fields)
+
+
 def load_settings(env_file: Path = ENV_FILE) -> Settings:
     """Read the settings from the environment, and from `env_file` what the environment leaves unset or empty.
 
     Raises ConfigurationError with one line for each variable that is wrong or missing, all at once.
     """
+    return _load(Settings, env_file)
+
+
+def load_redis_settings(env_file: Path = ENV_FILE) -> RedisSettings:
+    """Read those of the settings that lead to Redis, whatever the others are. Raises as `load_settings` does."""
+    return cast("RedisSettings", _load(_RedisSettings, env_file))
+
+
+def _load(model: type[T], env_file: Path) -> T:
     bindings = _bindings(env_file)
     problems = [
         f"{env_file} line {binding.original.line} can't be understood: must be NAME=value, with every quote closed"
@@ -275,10 +324,10 @@ def load_settings(env_file: Path = ENV_FILE) -> Settings:
     from_file: dict[str, Any] = {
         name: value
         for name, value in _values(bindings).items()
-        if name in Settings.model_fields and name not in in_environment
+        if name in model.model_fields and name not in in_environment
     }
     try:
-        settings = Settings(**from_file)
+        settings = model(**from_file)
     except ValidationError as error:
         problems += [_problem(str(detail["loc"][0]), detail.get("input")) for detail in error.errors()]
     if problems:

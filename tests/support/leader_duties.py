@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.catalog.last_known import MB, LastKnown
-from peekaping_producer.catalog.reading import Changes, Page, Reading
+from peekaping_producer.catalog.reading import Changes, Named, Page, Reading
 from peekaping_producer.changes import ChangeReader
 from peekaping_producer.events import EventReader
 from peekaping_producer.leader.election import Duty, Election
@@ -81,6 +81,12 @@ class WatchedCatalog:
         changes = await self._catalog.changed(since, after, limit)
         await self.after("changed", self.readings["changed"])
         return changes
+
+    async def names(self, ids: Sequence[MonitorId]) -> dict[MonitorId, str]:
+        return await self._catalog.names(ids)
+
+    async def named(self, name: str) -> list[Named]:
+        return await self._catalog.named(name)
 
     async def close(self) -> None:
         await self._catalog.close()

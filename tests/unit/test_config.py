@@ -9,7 +9,17 @@ from zoneinfo import ZoneInfo
 import pytest
 from pydantic import ValidationError
 
-from peekaping_producer.config import ENV_FILE, DbType, LogLevel, Mode, ScheduleMode, Settings, Switch, load_settings
+from peekaping_producer.config import (
+    ENV_FILE,
+    DbType,
+    LogLevel,
+    Mode,
+    ScheduleMode,
+    Settings,
+    Switch,
+    load_redis_settings,
+    load_settings,
+)
 from peekaping_producer.errors import ConfigurationError
 
 DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -217,6 +227,20 @@ def test_nothing_set_at_all(place: Place) -> None:
 def test_a_server_needs_each_of_its_variables(place: Place, kind: str, variable: str) -> None:
     (problem,) = place.problems(SERVER | {"DB_TYPE": kind, variable: ""})
     assert problem.startswith(f"{variable} is not set: required")
+
+
+def test_what_leads_to_redis_needs_nothing_else(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_PORT", "7000")
+    monkeypatch.setenv("DB_PORT", "wrong")
+    place.env_file.write_text("DB_TYPE=nothing\nREDIS_HOST=queue.example.org\nREDIS_PASSWORD=hush\n")
+    redis = load_redis_settings(place.env_file)
+    assert (redis.redis_host, redis.redis_port, redis.redis_db) == ("queue.example.org", 7000, 0)
+    assert redis.redis_password
+    assert redis.redis_password.get_secret_value() == "hush"
+    monkeypatch.setenv("REDIS_PORT", "70000")
+    with pytest.raises(ConfigurationError) as raised:
+        load_redis_settings(place.env_file)
+    assert raised.value.problems == ("REDIS_PORT is '70000': must be a whole number from 1 to 65535",)
 
 
 def test_unknown_variables_are_ignored(place: Place) -> None:

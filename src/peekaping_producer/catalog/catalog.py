@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
-from peekaping_producer.catalog.reading import Changes, Page, Reading
+from peekaping_producer.catalog.reading import Changes, Named, Page, Reading
 from peekaping_producer.config import DbType, Settings
 from peekaping_producer.monitor import MonitorId
 
@@ -29,6 +29,15 @@ class Catalog(Protocol):
 
     async def changed(self, since: datetime, after: MonitorId | None, limit: int) -> Changes:
         """Read a page of at most `limit` monitors changed at or after `since`, whose ids come behind `after`."""
+
+    async def names(self, ids: Sequence[MonitorId]) -> dict[MonitorId, str]:
+        """Read the names of monitors, active or not; one that has no row, or no name that is text, is left out."""
+
+    async def named(self, name: str) -> list[Named]:
+        """Read the monitors of this name, active or not: exactly, or else but for upper and lower case, up to 100.
+
+        SQLite knows the two cases of A to Z only.
+        """
 
     async def close(self) -> None:
         """Close all connections."""

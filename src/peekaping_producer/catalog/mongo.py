@@ -1,5 +1,6 @@
 """The catalogue in MongoDB: one query per collection and batch. Ids and references are ObjectIds, or their hex."""
 
+import re
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -19,7 +20,7 @@ from peekaping_producer.catalog.mongo_connection import (
     open_database,
     operators_mend,
 )
-from peekaping_producer.catalog.reading import Changes, Page, Reading, is_object_id
+from peekaping_producer.catalog.reading import MOST_NAMED, Changes, Named, Page, Reading, is_object_id, named
 from peekaping_producer.config import Settings
 from peekaping_producer.errors import ConfigurationError, Unavailable
 from peekaping_producer.monitor import Heartbeat, Maintenance, Monitor, MonitorId, Proxy
@@ -124,6 +125,23 @@ class MongoCatalog:
         fetched = _rows(documents, columns)
         times = [time for row in fetched if (time := rows.instant_or_none(row[1]))]
         return Changes(tuple(row[0] for row in fetched), max(times, default=None), next_after)
+
+    async def names(self, ids: Sequence[MonitorId]) -> dict[MonitorId, str]:
+        """Read the names of monitors, active or not; one that has no row, or no name that is text, is left out."""
+        asked = [id_ for id_ in ids if is_object_id(id_)]
+        documents = await self._answer(self._find("monitor", _among("_id", asked), ("id", "name")))
+        return {row[0]: row[1] for row in _rows(documents, ("id", "name")) if isinstance(row[1], str)}
+
+    async def named(self, name: str) -> list[Named]:
+        """Read the monitors of this name, active or not: exactly, or else but for upper and lower case, up to 100."""
+        columns = ("id", "name")
+        for condition in (name, {"$regex": f"^{re.escape(name)}$", "$options": "i"}):
+            call = self._find("monitor", {"name": condition}, columns, "_id", MOST_NAMED)
+            rows_of_ids = (row for row in _rows(await self._answer(call), columns) if is_object_id(row[0]))
+            found = named(rows_of_ids, name)
+            if found:
+                return found
+        return []
 
     async def close(self) -> None:
         """Close all connections."""

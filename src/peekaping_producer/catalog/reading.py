@@ -1,6 +1,7 @@
 """What a reading of the database gives."""
 
 import re
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from msgspec import Struct
@@ -8,6 +9,8 @@ from msgspec import Struct
 from peekaping_producer.monitor import MonitorId, Schedulable, Snapshot
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+MOST_NAMED = 100
+"""Monitors of one name that are read: more than a person chooses from."""
 _OBJECT_ID = re.compile(r"[0-9a-f]{24}")
 
 
@@ -44,6 +47,21 @@ class Changes(Struct, frozen=True):
     """The newest `updated_at` among them, aware, UTC."""
     next_after: MonitorId | None
     """Where the next page begins; None when this is the last."""
+
+
+class Named(Struct, frozen=True):
+    """A monitor by the name that people know it by."""
+
+    id: MonitorId
+    name: str
+
+
+def named(rows: Iterable[Sequence[object]], wanted: str) -> list[Named]:
+    """Return those rows of id and name that have the wanted name: exactly, or else but for upper and lower case."""
+    found = [Named(MonitorId(id_), name) for id_, name in rows if isinstance(id_, str) and isinstance(name, str)]
+    exact = [monitor for monitor in found if monitor.name == wanted]
+    alike = [monitor for monitor in found if monitor.name.lower() == wanted.lower()]
+    return exact or alike
 
 
 def is_uuid(text: str) -> bool:

@@ -19,7 +19,7 @@ from peekaping_producer.catalog.connection import (
     open_server,
     operators_mend,
 )
-from peekaping_producer.catalog.reading import Changes, Page, Reading, is_uuid
+from peekaping_producer.catalog.reading import MOST_NAMED, Changes, Named, Page, Reading, is_uuid, named
 from peekaping_producer.catalog.sqlite import SqliteConnections
 from peekaping_producer.catalog.tables import TABLES, statements
 from peekaping_producer.config import DbType, Settings
@@ -115,6 +115,23 @@ class SqlCatalog:
         times = [time for row in fetched if (time := rows.instant_or_none(row[1]))]
         ids = tuple(row[0] for row in fetched if is_uuid(row[0]))
         return Changes(ids, max(times, default=None), fetched[-1][0] if len(fetched) == limit else None)
+
+    async def names(self, ids: Sequence[MonitorId]) -> dict[MonitorId, str]:
+        """Read the names of monitors, active or not; one that has no row, or no name that is text, is left out."""
+        asked = [id_ for id_ in ids if is_uuid(id_)]
+        fetched = await self._do(
+            self._connections, lambda connection: _fetch(connection, self._statements.names, asked)
+        )
+        return {row[0]: row[1] for row in fetched if isinstance(row[1], str)}
+
+    async def named(self, name: str) -> list[Named]:
+        """Read the monitors of this name, active or not: exactly, or else but for upper and lower case, up to 100.
+
+        SQLite knows the two cases of A to Z only.
+        """
+        values = {"name": name, "limit": MOST_NAMED}
+        fetched = await self._scan(lambda connection: connection.execute(self._statements.named, values).all())
+        return named((row for row in fetched if is_uuid(row[0])), name)
 
     async def close(self) -> None:
         """Close all connections."""

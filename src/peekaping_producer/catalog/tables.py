@@ -20,6 +20,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     bindparam,
+    case,
     cast,
     false,
     func,
@@ -71,6 +72,10 @@ class Statements(Struct, frozen=True):
     first_changes: Select[Any]
     """Ids and times of those changed at or after `since`, a naive UTC datetime, or its text where those are stored."""
     next_changes: Select[Any]
+    names: Select[Any]
+    """Ids and names of those among `ids`."""
+    named: Select[Any]
+    """Ids and names of those of the name `name` but for upper and lower case, the exact ones first; `limit` of them."""
     strays: Select[Any] | None
     """Ids of active monitors that no page holds, some of them; None where pages hold all."""
 
@@ -111,6 +116,8 @@ def statements(dialect: str) -> Statements:
     changes = select(text(m.id), m.updated_at).where(m.updated_at >= bindparam("since"))
     changes = changes.order_by(m.id).limit(bindparam("limit"))
     after = m.id > bindparam("after", type_=UUID(as_uuid=False) if postgres else None)
+    name = bindparam("name", type_=Text)
+    named = select(text(m.id), m.name).where((m.name == name) | (func.lower(m.name) == func.lower(name)))
     # Said twice, or SQLite would begin with all that are active, by their index, and end with the links.
     in_force = MAINTENANCES.c.active.is_(true()).is_(true())
     strays = None
@@ -148,5 +155,7 @@ def statements(dialect: str) -> Statements:
         active_of=schedulable.where(among_ids(m.id)),
         first_changes=changes,
         next_changes=changes.where(after),
+        names=select(text(m.id), m.name).where(among_ids(m.id)),
+        named=named.order_by(case((m.name == name, 0), else_=1), m.id).limit(bindparam("limit")),
         strays=strays,
     )

@@ -10,14 +10,14 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError, ResponseError
 
 from peekaping_producer.answered import answered_by
-from peekaping_producer.config import Settings
+from peekaping_producer.config import RedisSettings
 from peekaping_producer.errors import ConfigurationError
 
 OLDEST_REDIS = (6, 2)
 """ZRANGE … BYSCORE came with it."""
 
 
-def open_redis(settings: Settings, timeout_s: float) -> Redis:
+def open_redis(settings: RedisSettings, timeout_s: float) -> Redis:
     """Return a client; nothing is connected yet.
 
     redis-py would retry ten times by itself: a claim whose reply is lost must not be sent again, and every other
