@@ -1,19 +1,25 @@
 """Tasks that say they wait, but stand in no list: a sweep finds them where settle can't look (invariant 4)."""
 
 import time
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
 from peekaping_producer.asynq import keys
 from peekaping_producer.asynq.message import task_id
+from peekaping_producer.cadence import cadence
 from peekaping_producer.errors import NotLeading
 from peekaping_producer.monitor import MonitorId
-from peekaping_producer.schedule.store import SHORT_LIST, Schedule
+from peekaping_producer.schedule.keys import DUE
+from peekaping_producer.schedule.store import SHORT_LIST, Enqueue, Schedule
 from peekaping_producer.timing import Timing
-from support.asynq_states import put_active, put_backlog, put_pending, standing, task_key
+from support.asynq_states import fresh_message, put_active, put_backlog, put_pending, standing, task_key
 from support.databases import new_id
 from support.leading import LEADING, lead
+from support.nodes import connected, until_async
+from support.redis_clock import redis_with_clock
+from support.redis_time import redis_now_ms
 
 
 async def backlog(redis: Redis, length: int, oldest_since_s: float) -> None:
@@ -58,6 +64,68 @@ async def test_nothing_is_done_where_the_list_is_short_or_its_oldest_unknown(red
     assert await Schedule(redis, Timing()).relist(LEADING, [unlisted]) == 0
 
 
+async def test_no_ids_are_sent_while_the_list_is_short(redis: Redis) -> None:
+    await lead(redis)
+    await put_backlog(redis, SHORT_LIST)
+    ids = [MonitorId(new_id()) for _ in range(1_000)]
+
+    async def received() -> int:
+        return int((await redis.info("stats"))["total_net_input_bytes"])
+
+    before = await received()
+    assert await Schedule(redis, Timing()).relist(LEADING, ids) == 0
+    assert await received() - before < 500
+
+
+async def test_after_a_step_of_redis_clock_no_task_is_listed_twice(tmp_path: Path) -> None:
+    ids = [MonitorId(new_id()) for _ in range(1_200)]
+    with redis_with_clock(tmp_path) as (server, clock):
+        async with connected(server.port) as redis:
+            await lead(redis)
+            await enqueue(redis, ids[:800])
+            clock.step(-3600)
+            await until_async(lambda: behind(redis), "the clock is an hour behind")
+            await enqueue(redis, ids[800:])
+            await Schedule(redis, Timing()).relist(LEADING, ids)
+            listed = await redis.lrange(keys.PENDING, 0, -1)
+            assert len(listed) == len(set(listed)) == 1_200
+
+
+async def enqueue(redis: Redis, ids: list[MonitorId]) -> None:
+    """Enqueue tasks as a node does."""
+    schedule = Schedule(redis, Timing())
+    await redis.zadd(DUE, dict.fromkeys(ids, 1))
+    while (claim := await schedule.claim(200)).claimed:
+        orders = [Enqueue(one.id, cadence(one.id, 3600), fresh_message(one.id)) for one in claim.claimed]
+        await schedule.settle(claim, orders)
+
+
+async def behind(redis: Redis) -> bool:
+    return await redis_now_ms(redis) / 1000 < time.time() - 3000
+
+
+async def test_searches_are_rationed(redis: Redis) -> None:
+    await lead(redis)
+    await backlog(redis, SHORT_LIST + 1, time.time())
+    unlisted = [MonitorId(new_id()) for _ in range(12)]
+    for id_ in unlisted:
+        await put_pending(redis, id_, listed=False)
+    schedule = Schedule(redis, Timing())
+    relisted = [await schedule.relist(LEADING, unlisted) for _ in range(4)]
+    assert relisted == [5, 5, 2, 0]
+    assert set(await redis.lrange(keys.PENDING, -12, -1)) == {task_id(id_).encode() for id_ in unlisted}
+
+
+async def test_a_very_long_list_is_searched_once_a_call(redis: Redis) -> None:
+    await lead(redis)
+    await backlog(redis, 501_000, time.time())
+    unlisted = [MonitorId(new_id()) for _ in range(3)]
+    for id_ in unlisted:
+        await put_pending(redis, id_, listed=False)
+    assert await Schedule(redis, Timing()).relist(LEADING, unlisted) == 1
+
+
 async def test_only_the_leader_does_it(redis: Redis) -> None:
+    await put_backlog(redis, SHORT_LIST + 1)
     with pytest.raises(NotLeading):
         await Schedule(redis, Timing()).relist(LEADING, [MonitorId(new_id())])

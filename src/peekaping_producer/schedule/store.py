@@ -37,6 +37,9 @@ _TASK_KEY_PREFIX = asynq.TASK + _TASK_ID_PREFIX
 SHORT_LIST = 1_000
 """A pending list up to here is searched by settle whenever that helps (task.lua)."""
 _CLOCKS_DIFFER_NS = 60_000_000_000
+_RELIST_SEARCHES = 5
+_RELIST_ENTRIES = 1_000_000
+"""Searching so many entries of a list blocks Redis for about 20 ms."""
 
 
 class Claimed(Struct, frozen=True):
@@ -271,12 +274,17 @@ class Schedule:
         return cast("int", _led(reply))
 
     async def relist(self, node_id: str, ids: Sequence[MonitorId]) -> int:
-        """Put back into a long pending list the tasks of these monitors that are missing in it; return how many.
+        """Put back into a long pending list tasks of these monitors that are missing in it; return how many.
 
-        Raises NotLeading, and changes nothing, when another node leads.
+        A few at a time, since each is searched for. Raises NotLeading, and changes nothing, when another node leads;
+        while the list is short there is nothing to do, whoever leads.
         """
+        async with answered(self._timing.redis_timeout_s):
+            if await self._redis.llen(asynq.PENDING) <= SHORT_LIST:
+                return 0
         keys = (LEADER, asynq.PENDING, *(_TASK_KEY_PREFIX + id_ for id_ in ids))
-        args: tuple[str | int, ...] = (node_id, SHORT_LIST, _CLOCKS_DIFFER_NS, *(_TASK_ID_PREFIX + id_ for id_ in ids))
+        limits = (SHORT_LIST, _CLOCKS_DIFFER_NS, _RELIST_SEARCHES, _RELIST_ENTRIES)
+        args: tuple[str | int, ...] = (node_id, *limits, *(_TASK_ID_PREFIX + id_ for id_ in ids))
         async with answered(self._timing.redis_timeout_s):
             return cast("int", _led(await self._relist(keys=keys, args=args)))
 
