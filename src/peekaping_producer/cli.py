@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from peekaping_producer import __version__
-from peekaping_producer.config import load_settings
+from peekaping_producer.config import load_redis_settings, load_settings
 from peekaping_producer.errors import ConfigurationError, Unavailable
 
 EXIT_NOT_DONE = 1
@@ -52,10 +52,11 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Again and again, until Ctrl-C.")] = False,
 ) -> None:
-    """Show the fleet, the schedule and the queue."""
+    """Show the fleet, the schedule and the queue; exit code 1 where there is trouble. Needs only REDIS_*."""
     from peekaping_producer.commands.status import show_status  # noqa: PLC0415 - `run` needs none of it
 
-    show_status(load_settings(), as_json=as_json, watch=watch)
+    if not show_status(load_redis_settings(), as_json=as_json, watch=watch):
+        raise typer.Exit(EXIT_NOT_DONE)
 
 
 @app.command()

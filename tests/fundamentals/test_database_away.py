@@ -206,7 +206,7 @@ async def outlives_an_outage(kind: Kind, how: str, folder: Path) -> None:
 async def status_tells_of_copies(redis: Redis) -> bool:
     """Tell whether `status` says that each node checks by copies."""
     status = await read_status(redis, Timing())
-    return sum("checks went on, by copies up to" in what for what in status.trouble) == len(status.nodes)
+    return sum("served from the cache, up to" in what for what in status.trouble) == len(status.nodes)
 
 
 async def until_removed(redis: Redis, id_: str) -> None:

@@ -8,8 +8,8 @@ from msgspec import Struct
 from peekaping_producer.cadence import cadence
 from peekaping_producer.catalog.reading import Reading, is_monitor_id
 from peekaping_producer.clock import from_unix_ms, rfc3339
+from peekaping_producer.commands.alive import is_go_node
 from peekaping_producer.commands.reach import reached_catalog, reached_redis
-from peekaping_producer.commands.status import is_go_node
 from peekaping_producer.commands.words import instant, printable, span
 from peekaping_producer.config import Settings
 from peekaping_producer.errors import Unavailable

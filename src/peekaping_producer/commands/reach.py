@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager
 from redis.asyncio import Redis
 
 from peekaping_producer.catalog.catalog import Catalog, open_catalog
-from peekaping_producer.config import Settings
+from peekaping_producer.config import RedisSettings, Settings
 from peekaping_producer.schedule.connection import check_redis, open_redis
 from peekaping_producer.timing import Timing
 
 
 @asynccontextmanager
-async def reached_redis(settings: Settings, timing: Timing) -> AsyncIterator[Redis]:
+async def reached_redis(settings: RedisSettings, timing: Timing) -> AsyncIterator[Redis]:
     """Connect for the time of the block. Raises ConfigurationError and Unavailable as `check_redis` does."""
     redis = open_redis(settings, timing.redis_timeout_s)
     try:

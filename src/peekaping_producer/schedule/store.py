@@ -167,6 +167,17 @@ class Overview(Struct, frozen=True):
     """How long the longest overdue monitor has been due; 0 when none is overdue, None when none is scheduled."""
 
 
+class Late(Struct, frozen=True):
+    """The monitors that are overdue: due and not claimed, or claimed by a node that died."""
+
+    count: int
+    """Of those overdue for longer than was asked for."""
+    oldest_ms: float | None
+    """When the longest overdue one was due, Unix ms; None when none is overdue."""
+    first: list[Claimed]
+    """The first of those that are counted."""
+
+
 class Place(Struct, frozen=True):
     """Where one monitor stands in the schedule, and who leads."""
 
@@ -334,6 +345,20 @@ class Schedule:
         async with answered(self._timing.redis_timeout_s):
             pairs = await self._redis.zrange(DUE, 0, count - 1, withscores=True)
         return [Claimed(MonitorId(_text(id_)), due_ms) for id_, due_ms in cast("list[tuple[bytes, float]]", pairs)]
+
+    async def late(self, now_ms: int, for_ms: int, limit: int) -> Late:
+        """Find the monitors that have been overdue for more than `for_ms`, and at most `limit` of the first.
+
+        A claimed one counts from the end of its claim.
+        """
+        async with answered(self._timing.redis_timeout_s), self._redis.pipeline(transaction=False) as pipe:
+            for key in (DUE, LEASE):
+                pipe.zcount(key, "-inf", f"({now_ms - for_ms}")
+                pipe.zrangebyscore(key, "-inf", f"({now_ms}", 0, limit, withscores=True)
+            due, due_pairs, leased, lease_pairs = await pipe.execute()
+        pairs = cast("list[tuple[bytes, float]]", sorted((*due_pairs, *lease_pairs), key=lambda pair: pair[1]))
+        first = [Claimed(MonitorId(_text(id_)), ms) for id_, ms in pairs[:limit] if ms < now_ms - for_ms]
+        return Late(due + leased, pairs[0][1] if pairs else None, first)
 
     async def overview(self) -> Overview:
         """Count the schedule and find its longest overdue monitor."""

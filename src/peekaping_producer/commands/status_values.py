@@ -1,0 +1,107 @@
+"""What `status` reports, as `--json` prints it; docs/commands.md describes every field."""
+
+from typing import Any
+
+from msgspec import Struct
+
+from peekaping_producer.fleet.queue import QueueState
+
+
+class NodeStatus(Struct, frozen=True):
+    """One node."""
+
+    id: str
+    version: str
+    started: str
+    """RFC 3339, UTC, as all instants."""
+    last_seen: str
+    seen_ago_s: float
+    gone: bool
+    """It has been silent for 9 s without having left: it was killed, or is cut off from Redis. Shown for an hour."""
+    leads: bool
+    concurrency: int
+    checks: int
+    """Tasks it has put into the queue since its start."""
+    lateness_p50_ms: int | None
+    """Of the last minute or less; null when there was no check."""
+    lateness_p99_ms: int | None
+    database_problem: str | None
+    """Why its database does not answer; null while it does."""
+    checks_from_cache: int
+    """Checks served from the cache since the database became unavailable."""
+    cache_age_s: float
+    """The age of the oldest entry that one of them was served from."""
+    last_sweep: dict[str, Any] | None
+    """The result of its last sweep as leader."""
+
+
+class OverdueMonitor(Struct, frozen=True):
+    """A monitor that should have been checked by now."""
+
+    monitor_id: str
+    name: str | None
+    overdue_ms: int
+
+
+class Overdue(Struct, frozen=True):
+    """The monitors that should have been checked by now."""
+
+    count: int
+    """Overdue for more than 10 s; while no producer runs, overdue at all."""
+    longest_ms: int
+    """How long the longest overdue one has been due; 0 when none is."""
+    monitors: list[OverdueMonitor]
+    """The first of those that are counted."""
+
+
+class InvalidMonitor(Struct, frozen=True):
+    """A monitor that gets no check, for its row is invalid."""
+
+    monitor_id: str
+    name: str | None
+    reason: str
+
+
+class Invalid(Struct, frozen=True):
+    """The monitors that are skipped as invalid."""
+
+    count: int
+    """1000 stands for that or more."""
+    monitors: list[InvalidMonitor]
+    """Some of them."""
+
+
+class NextRun(Struct, frozen=True):
+    """A monitor that is due next."""
+
+    monitor_id: str
+    name: str | None
+    due: str
+    in_s: float
+    """Below 0 where it is overdue."""
+
+
+class Status(Struct, frozen=True):
+    """All that `status` reports."""
+
+    at: str
+    """By Redis' clock."""
+    running: bool
+    """Whether a producer runs at all, ours or Go's."""
+    trouble: list[str]
+    """What keeps monitors from being checked, in words; exit code 1 where there is any."""
+    overdue: Overdue
+    nodes: list[NodeStatus]
+    leader: str | None
+    leader_is_go: bool
+    spacing: str
+    """Of nodes with PRODUCER_SCHEDULE=auto: `spread` or `aligned`."""
+    scheduled: int
+    """Monitors in the schedule."""
+    claimed: int
+    """How many of them a node is handling this moment."""
+    invalid: Invalid
+    queue: QueueState
+    next_runs: list[NextRun]
+    names_problem: str | None
+    """Why names are not known; null where they are."""
