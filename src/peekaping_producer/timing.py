@@ -52,7 +52,7 @@ class Timing(Struct, frozen=True):
     """How long a node that died is shown as gone."""
     queue_every_s: float = 15.0
     """How often the leader looks whether workers take from the queue."""
-    skipped_every_s: float = 15.0
+    skipped_every_s: float = 5.0
     """How often the leader checks whether the monitors that are skipped as invalid have been fixed."""
     summary_every_s: float = 60.0
     redis_timeout_s: float = 2.0

@@ -74,13 +74,11 @@ async def _awaited(loop: Awaitable[Any]) -> Any:
     return await loop
 
 
-async def until_async(
-    condition: Callable[[], Awaitable[bool]], what: str = "the condition", within_s: float = 20
-) -> None:
+async def until_async(condition: Callable[[], Awaitable[bool]], what: str = "the condition") -> None:
     """Wait until what must be asked for holds; raises AssertionError if it does not in time."""
-    give_up = time.monotonic() + within_s
+    give_up = time.monotonic() + 20
     while not await condition():
-        assert time.monotonic() < give_up, f"not within {within_s:g} s: {what}"
+        assert time.monotonic() < give_up, f"not within 20 s: {what}"
         await asyncio.sleep(0.01)
 
 
