@@ -13,7 +13,7 @@ from peekaping_producer.backoff import Backoff, Outage
 from peekaping_producer.catalog.catalog import open_catalog
 from peekaping_producer.catalog.last_known import MB, LastKnown
 from peekaping_producer.changes import ChangeReader
-from peekaping_producer.config import DbType, Settings
+from peekaping_producer.config import DbType, Settings, unknown_variables
 from peekaping_producer.dispatch import Dispatcher
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.events import EventReader
@@ -47,6 +47,8 @@ def run(settings: Settings) -> None:
     """
     log = make_logger(settings.mode, settings.log_level, settings.service_name)
     with capture_stdlib_logging(log):
+        for unknown in unknown_variables():
+            log.warning("unknown variable ignored", variable=unknown.name, did_you_mean=unknown.nearest)
         asyncio.run(produce(settings, log, Timing()))
 
 

@@ -8,6 +8,7 @@ import typer
 from peekaping_producer import __version__
 from peekaping_producer.config import load_redis_settings, load_settings
 from peekaping_producer.errors import ConfigurationError, Unavailable
+from peekaping_producer.variables import forget_drivers_variables
 
 EXIT_NOT_DONE = 1
 EXIT_CONFIGURATION = 2
@@ -106,6 +107,7 @@ def demo(
 
 def main() -> None:
     """Run the command; what only a person can mend ends it with code 2 and one line for each problem."""
+    forget_drivers_variables()
     try:
         app(prog_name="peekaping-producer")
     except ConfigurationError as error:

@@ -3,17 +3,15 @@
 The fields' descriptions and `allowed` texts are what docs/configuration.md and the error lines say.
 """
 
-import io
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, Protocol, TypeVar, cast
 from zoneinfo import ZoneInfo, available_timezones
 
-from dotenv import dotenv_values
-from dotenv.parser import Binding, parse_stream
 from pydantic import (
+    BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     PlainValidator,
     SecretStr,
@@ -22,14 +20,16 @@ from pydantic import (
     create_model,
     field_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from peekaping_producer.errors import ConfigurationError
+from peekaping_producer.variables import Unknown, environment, read_env_file, unknown_among
 
 T = TypeVar("T", bound="_Base")
 ENV_FILE = Path(".env")
 _SECRETS = frozenset({"DB_PASS", "REDIS_PASSWORD"})
 _HOSTS = frozenset({"DB_HOST", "REDIS_HOST"})
+_SERVER_FIELDS = frozenset({"db_host", "db_port", "db_user", "db_pass"})
+"""What leads to a server: with SQLite they are ignored, whatever they hold."""
 _LONGEST_SHOWN = 80
 """Characters of a wrong value that an error line repeats."""
 
@@ -165,16 +165,10 @@ Secret = Annotated[SecretStr, BeforeValidator(_plain)]
 _PORT = _allowed("a whole number from 1 to 65535")
 
 
-class _Base(BaseSettings):
-    """How variables are read."""
+class _Base(BaseModel):
+    """How values are taken."""
 
-    model_config = SettingsConfigDict(
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        hide_input_in_errors=True,
-        validate_default=True,
-    )
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, validate_default=True)
 
 
 class Settings(_Base):
@@ -303,6 +297,7 @@ _RedisSettings = create_model("_RedisSettings", __base__=_Base, **_redis_fields)
 def load_settings(env_file: Path = ENV_FILE) -> Settings:
     """Read the settings from the environment, and from `env_file` what the environment leaves unset or empty.
 
+    Names are case-sensitive. With SQLite the variables of a server are ignored.
     Raises ConfigurationError with one line for each variable that is wrong or missing, all at once.
     """
     return _load(Settings, env_file)
@@ -313,57 +308,47 @@ def load_redis_settings(env_file: Path = ENV_FILE) -> RedisSettings:
     return cast("RedisSettings", _load(_RedisSettings, env_file))
 
 
+def unknown_variables(env_file: Path = ENV_FILE) -> list[Unknown]:
+    """Return the variables that look like settings of the producer and are none: misspelled ones.
+
+    Raises ConfigurationError where `env_file` can't be read.
+    """
+    return unknown_among(read_env_file(env_file)[0] | environment(), map(str.upper, Settings.model_fields))
+
+
 def _load(model: type[T], env_file: Path) -> T:
-    bindings = _bindings(env_file)
-    problems = [
-        f"{env_file} line {binding.original.line} can't be understood: must be NAME=value, with every quote closed"
-        for binding in bindings
-        if binding.error
-    ]
-    in_environment = {name.lower() for name, value in os.environ.items() if value}
-    from_file: dict[str, Any] = {
-        name: value
-        for name, value in _values(bindings).items()
-        if name in model.model_fields and name not in in_environment
+    in_file, problems = read_env_file(env_file)
+    in_environment = environment()
+    variables = {name: field for field in model.model_fields if (name := field.upper()) in {*in_file, *in_environment}}
+    values = {field: in_environment.get(name) or in_file[name] for name, field in variables.items()}
+    quoted = {
+        variables[name]: inner
+        for name, value in in_environment.items()
+        if name in variables and (inner := _between_quotes(value)) is not None
     }
+    values |= quoted
+    if _DB_TYPES.get(values.get("db_type", "").strip().lower()) is DbType.SQLITE:
+        values = {field: value for field, value in values.items() if field not in _SERVER_FIELDS}
+    problems += [_quoted(field.upper()) for field in quoted if field in values]
     try:
-        settings = model(**from_file)
+        settings = model(**{field: value for field, value in values.items() if value})
     except ValidationError as error:
         problems += [_problem(str(detail["loc"][0]), detail.get("input")) for detail in error.errors()]
     if problems:
-        raise ConfigurationError(*dict.fromkeys(problems))
+        raise ConfigurationError(*dict.fromkeys(problems), *map(str, unknown_variables(env_file)))
     return settings
 
 
-def _bindings(env_file: Path) -> list[Binding]:
-    """Read the file's lines; none where there is no file. Raises ConfigurationError where it can't be read."""
-    try:
-        text = env_file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        reason = error.strerror
-    except UnicodeDecodeError:
-        reason = "it is not UTF-8"
-    else:
-        return list(parse_stream(io.StringIO(text)))
-    raise ConfigurationError(f"{env_file} can't be read: {reason}; mend or remove it")
+def _between_quotes(value: str) -> str | None:
+    """Return what is between the quotes around a value; None where there are none."""
+    value = value.strip()
+    in_quotes = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
+    return value[1:-1] if in_quotes else None
 
 
-def _values(bindings: list[Binding]) -> dict[str, str]:
-    """Return what the file sets, by name in lower case; empty values count as unset.
-
-    `${NAME}` is replaced, but not between single quotes: a password may hold it.
-    """
-    sound = [binding for binding in bindings if not binding.error]
-    values = dotenv_values(stream=io.StringIO("".join(binding.original.string for binding in sound)))
-    last = {binding.key: binding for binding in sound if binding.key}
-    values |= {
-        name: binding.value
-        for name, binding in last.items()
-        if binding.original.string.partition("=")[2].lstrip().startswith("'")
-    }
-    return {name.lower(): value for name, value in values.items() if value}
+def _quoted(variable: str) -> str:
+    kept = f"{variable} is in quotes, and they are part of the value (docker --env-file keeps them): remove them"
+    return f"{kept}, or put a password that has them into {ENV_FILE}" if variable in _SECRETS else kept
 
 
 def _problem(field: str, value: object) -> str:
@@ -371,7 +356,7 @@ def _problem(field: str, value: object) -> str:
     variable, extra = field.upper(), Settings.model_fields[field].json_schema_extra
     allowed = extra["allowed"] if isinstance(extra, dict) else ""
     if value is None or isinstance(value, dict):
-        unless = " unless DB_TYPE is sqlite" if variable in {"DB_HOST", "DB_PORT", "DB_USER", "DB_PASS"} else ""
+        unless = " unless DB_TYPE is sqlite" if field in _SERVER_FIELDS else ""
         return f"{variable} is not set: required{unless}, {allowed}"
     secret = variable in _SECRETS or _is_url(str(value)) or (variable in _HOSTS and "@" in str(value))
     shown = "wrong" if secret else _shortened(str(value))

@@ -284,8 +284,8 @@ ServerDatabase = PostgresDatabase | MySqlDatabase | MongoDatabase
 
 
 def settings(**values: Any) -> Settings:
-    """Return settings made of these alone where given; no `.env` file is read."""
-    return Settings(_env_file=None, **values)  # type: ignore[call-arg]
+    """Return settings made of these alone: neither the environment nor a `.env` file is read."""
+    return Settings(**values)
 
 
 def sqlite_copy(folder: Path, *, rows: bool, name: str = "peekaping.sqlite") -> SqliteDatabase:

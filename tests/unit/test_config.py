@@ -19,6 +19,7 @@ from peekaping_producer.config import (
     Switch,
     load_redis_settings,
     load_settings,
+    unknown_variables,
 )
 from peekaping_producer.errors import ConfigurationError
 
@@ -49,8 +50,8 @@ class Place:
 
 @pytest.fixture
 def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Place:
-    names = {field.upper() for field in Settings.model_fields}
-    for name in [name for name in os.environ if name.upper() in names]:
+    prefixes = tuple({field.upper().partition("_")[0] for field in Settings.model_fields})
+    for name in [name for name in os.environ if name.upper().startswith(prefixes)]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     return Place(monkeypatch, tmp_path)
@@ -229,6 +230,18 @@ def test_a_server_needs_each_of_its_variables(place: Place, kind: str, variable:
     assert problem.startswith(f"{variable} is not set: required")
 
 
+@pytest.mark.parametrize("variable", ["DB_HOST", "DB_PORT", "DB_USER", "DB_PASS"])
+@pytest.mark.parametrize("value", ["tcp://10.0.0.1:5432", "x://me:hush@there", "  ", "d\udcffb", "0", "'5432'", "a..b"])
+def test_sqlite_ignores_the_variables_of_a_server(place: Place, variable: str, value: str) -> None:
+    settings = place.load(SQLITE | {variable: value})
+    assert (settings.db_host, settings.db_port, settings.db_user, settings.db_pass) == (None, None, None, None)
+
+
+def test_sqlite_ignores_the_variables_of_a_server_in_the_env_file_too(place: Place) -> None:
+    place.env_file.write_text("DB_TYPE=' SQLite'\nDB_NAME=x.db\nDB_PORT=default\nDB_HOST=a\0b\nDB_USER=' '\n")
+    assert (place.load({}).db_port, place.load({}).db_host) == (None, None)
+
+
 def test_what_leads_to_redis_needs_nothing_else(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_PORT", "7000")
     monkeypatch.setenv("DB_PORT", "wrong")
@@ -243,13 +256,100 @@ def test_what_leads_to_redis_needs_nothing_else(place: Place, monkeypatch: pytes
     assert raised.value.problems == ("REDIS_PORT is '70000': must be a whole number from 1 to 65535",)
 
 
+def test_names_are_case_sensitive(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.env_file.write_text("DB_TYPE=sqlite\nDB_NAME=x.db\ntz=nonsense\nRedis_Host=theirs\n")
+    monkeypatch.setenv("redis_port", "7000")
+    monkeypatch.setenv("mode", "prod")
+    monkeypatch.setenv("Tz", "Europe/Berlin")
+    settings = place.load({})
+    assert (settings.tz, settings.redis_host, settings.redis_port) == (ZoneInfo("UTC"), "redis", 6379)
+    assert settings.mode is Mode.DEV
+    assert [(unknown.name, unknown.nearest) for unknown in unknown_variables()] == [
+        ("Redis_Host", "REDIS_HOST"),
+        ("redis_port", "REDIS_PORT"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("DB_PASSWORD", "DB_PASS"),
+        ("DB_USERNAME", "DB_USER"),
+        ("DB_HOTS", "DB_HOST"),
+        ("REDIS_PASS", "REDIS_PASSWORD"),
+        ("PRODUCER_CONCURENCY", "PRODUCER_CONCURRENCY"),
+        ("PRODUCER_COLOUR_OF_THE_DOOR", None),
+        ("DB_PORT_", "DB_PORT"),
+        ("REDIS_SERVER_PORT", "REDIS_PORT"),
+    ],
+)
+def test_an_unknown_name_and_the_nearest_known_one(place: Place, name: str, nearest: str | None) -> None:
+    place.load(SQLITE | {name: "hush"})
+    (unknown,) = unknown_variables()
+    assert (unknown.name, unknown.nearest) == (name, nearest)
+    assert "hush" not in f"{unknown} {unknown!r}"
+
+
+def test_an_unknown_name_is_told_beside_what_it_leaves_unset(place: Place) -> None:
+    problems = place.problems(SERVER | {"DB_TYPE": "mysql", "DB_PASS": "", "DB_PASSWORD": "hush"})
+    assert problems == (
+        "DB_PASS is not set: required unless DB_TYPE is sqlite, a password",
+        "DB_PASSWORD is set, but is no variable of the producer: did you mean DB_PASS?",
+    )
+
+
+OF_OTHERS = {
+    # What Kubernetes sets for a service of the name `redis-master`, and what Peekaping's other images read.
+    "REDIS_MASTER_SERVICE_HOST": "10.0.0.1",
+    "REDIS_MASTER_SERVICE_PORT": "6379",
+    "REDIS_MASTER_SERVICE_PORT_TCP_REDIS": "6379",
+    "REDIS_MASTER_PORT": "tcp://10.0.0.1:6379",
+    "REDIS_MASTER_PORT_6379_TCP": "tcp://10.0.0.1:6379",
+    "REDIS_MASTER_PORT_6379_TCP_ADDR": "10.0.0.1",
+    "DB_ADMIN_USER": "admin",
+    "DB_ADMIN_PASS": "hush",
+    "POSTGRES_PASSWORD": "hush",
+    "SERVER_PORT": "8034",
+    "CLIENT_URL": "http://localhost:5173",
+}
+
+
+def test_what_others_set_is_no_misspelling(place: Place) -> None:
+    place.load(SQLITE | OF_OTHERS)
+    assert unknown_variables() == []
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+@pytest.mark.parametrize("variable", ["DB_TYPE", "DB_NAME", "REDIS_PORT", "TZ", "SERVICE_NAME"])
+def test_a_value_in_quotes_says_so(place: Place, quote: str, variable: str) -> None:
+    value = {"DB_TYPE": "sqlite", "DB_NAME": "x.db", "REDIS_PORT": "6380", "TZ": "UTC", "SERVICE_NAME": "checks"}
+    (problem,) = place.problems(SQLITE | {variable: f"{quote}{value[variable]}{quote}"})
+    assert problem.startswith(f"{variable} is in quotes")
+    assert "docker --env-file" in problem
+
+
+def test_empty_quotes_are_quotes(place: Place) -> None:
+    (problem,) = place.problems(SQLITE | {"REDIS_PASSWORD": '""'})
+    assert problem.startswith("REDIS_PASSWORD is in quotes")
+
+
+def test_a_password_in_quotes_says_so_and_may_have_them_in_the_env_file(place: Place) -> None:
+    (problem,) = place.problems(SQLITE | {"REDIS_PASSWORD": "'hush'"})
+    assert problem.startswith("REDIS_PASSWORD is in quotes")
+    assert "hush" not in problem
+    place.env_file.write_text("REDIS_PASSWORD='\"hush\"'\n")
+    secret = place.load(SQLITE | {"REDIS_PASSWORD": ""}).redis_password
+    assert secret is not None
+    assert secret.get_secret_value() == '"hush"'
+
+
 def test_unknown_variables_are_ignored(place: Place) -> None:
     place.env_file.write_text("DB_COLOUR=red\n_ENV_FILE=elsewhere\nMODEL_CONFIG=1\n")
     assert place.load(SQLITE | {"DB_SHAPE": "round"}).db_type is DbType.SQLITE
 
 
 def test_the_env_file_of_the_working_directory_is_read(place: Place) -> None:
-    place.env_file.write_text("# ours\nDB_TYPE=sqlite\r\nexport DB_NAME = 'a b.db' # the file\nredis_db=3\n")
+    place.env_file.write_text("# ours\nDB_TYPE=sqlite\r\nexport DB_NAME = 'a b.db' # the file\nREDIS_DB=3\n")
     settings = place.load({})
     assert (settings.db_type, settings.db_name, settings.redis_db) == (DbType.SQLITE, "a b.db", 3)
     assert Path(".env") == ENV_FILE
@@ -318,19 +418,19 @@ def _no_superuser() -> Iterator[None]:
 
 def test_an_env_file_that_is_a_folder(place: Place) -> None:
     place.env_file.mkdir()
-    assert place.problems({}) == (".env can't be read: Is a directory; mend or remove it",)
+    assert place.problems({}) == (".env can't be read: Is a directory; fix or remove it",)
 
 
 def test_an_env_file_that_is_not_utf8(place: Place) -> None:
     place.env_file.write_bytes(b"DB_PASS=\xff\n")
-    assert place.problems(SQLITE) == (".env can't be read: it is not UTF-8; mend or remove it",)
+    assert place.problems(SQLITE) == (".env can't be read: it is not UTF-8; fix or remove it",)
 
 
 def test_an_env_file_that_may_not_be_read(place: Place) -> None:
     place.env_file.write_text("DB_TYPE=sqlite\n")
     place.env_file.chmod(0)
     with _no_superuser():
-        assert place.problems(SQLITE) == (".env can't be read: Permission denied; mend or remove it",)
+        assert place.problems(SQLITE) == (".env can't be read: Permission denied; fix or remove it",)
 
 
 def test_an_env_file_whose_links_go_round(place: Place) -> None:
