@@ -19,6 +19,7 @@ from peekaping_producer.errors import Unavailable
 from peekaping_producer.events import EventReader
 from peekaping_producer.fleet.registry import Registry
 from peekaping_producer.fleet.skipped import Skipped
+from peekaping_producer.guard import kept_running
 from peekaping_producer.leader.election import Duty, Election
 from peekaping_producer.leader.term import Terms
 from peekaping_producer.node import Node, Stop, make_node
@@ -76,15 +77,19 @@ async def produce(settings: Settings, log: Logger, timing: Timing, stop: Stop | 
             duties = _duties(node, redis, schedule, sync, SkippedWatch(node, skipped, catalog))
             election = Election(node, Terms(redis, node.id, timing), vacant, duties)
             async with asyncio.TaskGroup() as loops:
-                loops.create_task(signals_loop(node, redis, vacant), name="signals")
-                loops.create_task(election.loop(), name="election")
-                presence = presence_loop(node, Registry(redis, timing), skipped, settings.producer_concurrency)
-                loops.create_task(presence, name="presence")
-                loops.create_task(reclaim_loop(node, schedule), name="reclaim")
-                loops.create_task(summary_loop(node, schedule), name="summary")
-                loops.create_task(source.probe_loop(), name="probe")
-                for number in range(settings.producer_concurrency):
-                    loops.create_task(dispatcher.worker(), name=f"dispatch-{number}")
+
+                def keep(name: str, loop: Callable[[], Awaitable[None]]) -> None:
+                    loops.create_task(kept_running(node, name, loop), name=name)
+
+                registry, concurrency = Registry(redis, timing), settings.producer_concurrency
+                keep("signals", lambda: signals_loop(node, redis, vacant))
+                keep("election", election.loop)
+                keep("presence", lambda: presence_loop(node, registry, skipped, concurrency))
+                keep("reclaim", lambda: reclaim_loop(node, schedule))
+                keep("summary", lambda: summary_loop(node, schedule))
+                keep("probe", source.probe_loop)
+                for _ in range(concurrency):
+                    keep("dispatch", dispatcher.worker)
             await write_summary(node, schedule)
     finally:
         await catalog.close()

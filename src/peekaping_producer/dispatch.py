@@ -2,15 +2,21 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from zoneinfo import ZoneInfo
 
 from peekaping_producer.backoff import Backoff
+from peekaping_producer.catalog.reading import Reading
 from peekaping_producer.errors import Unavailable
+from peekaping_producer.monitor import MonitorId
 from peekaping_producer.node import Node
+from peekaping_producer.observe.faults import described
 from peekaping_producer.observe.notices import Notices
 from peekaping_producer.plan import Plan, plan
 from peekaping_producer.schedule.store import PLACED, Claim, Order, Schedule, Settlement
 from peekaping_producer.source import Source
+
+_FAULT = "unforeseen exception, monitor skipped as invalid"
 
 
 class Dispatcher:
@@ -87,7 +93,7 @@ class Dispatcher:
     async def _plan(self, claim: Claim) -> Plan:
         """Read the batch and decide; what is not known is given back."""
         until_s = claim.answered_at_s + self._timing.read_deadline_s
-        reading = await self._source.read([claimed.id for claimed in claim.claimed], until_s)
+        reading = await self._read([claimed.id for claimed in claim.claimed], until_s)
         delays_ms = self._source.delays_ms(reading.put_off)
         planned = plan(claim, reading, self._server_zone, self._node.spacing.now, delays_ms=delays_ms)
         if planned.go_slots and not claim.go_seen:
@@ -95,12 +101,33 @@ class Dispatcher:
             self._node.spacing.heard(go_seen=True)
             planned = plan(claim, reading, self._server_zone, self._node.spacing.now, delays_ms=delays_ms)
         self._node.tally.count(reading.put_off.values())
+        for id_, error in planned.faults.items():
+            self._node.faults.note(_FAULT, error, monitor=id_)
         self._aside.tell(planned.aside)
         self._node.presence.skipped(planned.aside)
         self._broken_maintenances.tell(planned.broken_maintenances)
         self._node.tally.add("aside", len(planned.aside))
         self._node.tally.add("gone", planned.gone)
         return planned
+
+    async def _read(self, ids: Sequence[MonitorId], until_s: float) -> Reading:
+        """Read the batch; where that fails in a way nobody foresaw, one monitor at a time."""
+        try:
+            return await self._source.read(ids, until_s)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not fail the same batch again and again
+            self._node.faults.note("a batch could not be read, reading its monitors one at a time", error)
+        whole = Reading({}, {}, {}, from_copy=True)
+        for id_ in ids:
+            try:
+                reading = await self._source.read([id_], until_s)
+            except Exception as error:  # noqa: BLE001 - likewise
+                self._node.faults.note(_FAULT, error, monitor=id_)
+                whole.aside[id_] = described(error)
+            else:
+                whole.found.update(reading.found)
+                whole.aside.update(reading.aside)
+                whole.put_off.update(reading.put_off)
+        return whole
 
     async def _note_go_node(self) -> None:
         """Tell all nodes of a Go producer: an exact multiple of the period in due is never of ours."""

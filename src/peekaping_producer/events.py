@@ -162,6 +162,10 @@ class EventReader:
             self._node.tally.add("event_dropped", 1)
             self._node.log.warning("event can't be understood, dropped", channel=channel, reason=error.reason)
             return
+        except Exception as error:  # noqa: BLE001 - one message must not end the subscription
+            self._node.tally.add("event_dropped", 1)
+            self._node.faults.note("unforeseen exception, event dropped", error, channel=channel)
+            return
         if event is None:
             return
         if not event.gone:

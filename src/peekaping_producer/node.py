@@ -13,6 +13,7 @@ from msgspec import Struct
 from peekaping_producer.backoff import Outage
 from peekaping_producer.config import ScheduleMode
 from peekaping_producer.errors import Unavailable
+from peekaping_producer.observe.faults import Faults
 from peekaping_producer.observe.log import Logger
 from peekaping_producer.observe.tally import Tally
 from peekaping_producer.spacing import SpacingChoice
@@ -137,6 +138,7 @@ class Node(Struct, frozen=True):
     """Rung when a monitor may be due before the dispatcher looks again."""
     log: Logger
     tally: Tally
+    faults: Faults
     redis: Outage
     database: Outage
     spacing: SpacingChoice
@@ -159,6 +161,7 @@ def make_node(log: Logger, timing: Timing, stop: Stop, mode: ScheduleMode = Sche
         due_sooner=stop.bell(),
         log=log,
         tally=Tally(),
+        faults=Faults(log.error),
         redis=Outage("redis", log),
         database=Outage("database", log),
         spacing=SpacingChoice(mode, log),

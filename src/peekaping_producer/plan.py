@@ -1,9 +1,11 @@
 """From what was claimed and what the database holds to one order for each monitor. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from peekaping_producer.cadence import Spacing, cadence
 from peekaping_producer.catalog.reading import Reading, is_monitor_id
@@ -11,6 +13,7 @@ from peekaping_producer.check import build_task, stale_task
 from peekaping_producer.clock import from_unix_ms, rfc3339
 from peekaping_producer.maintenance import under_maintenance
 from peekaping_producer.monitor import MonitorId
+from peekaping_producer.observe.faults import described
 from peekaping_producer.schedule.store import Claim, Drop, Enqueue, Order, Release
 
 
@@ -26,6 +29,8 @@ class Plan(Struct, frozen=True):
     """Claimed monitors that have no row, or an inactive one."""
     go_slots: int
     """Claimed monitors that were due at an exact multiple of their period, as only a Go producer writes it."""
+    faults: dict[str, Exception] = {}
+    """Unforeseen exceptions by the monitors that raised them, which are invalid by that."""
 
 
 def plan(
@@ -34,8 +39,23 @@ def plan(
     """Give one order to each claimed monitor: a task for an active one, out of the schedule for any other.
 
     One of which nothing is known now is due again after its delay.
-    A monitor set aside leaves the schedule; the sweep brings it back, and so looks at it again.
+    A monitor set aside leaves the schedule; the sweep brings it back, and so looks at it again. So does one that
+    raises an exception nobody foresaw: its batch is then planned again, one monitor at a time.
     """
+    with suppress(Exception):  # it comes again below
+        return _plan(claim, reading, server_zone, spacing, delays_ms)
+    plans: list[Plan] = []
+    for claimed in claim.claimed:
+        try:
+            plans.append(_plan(replace(claim, claimed=(claimed,)), reading, server_zone, spacing, delays_ms))
+        except Exception as error:  # noqa: BLE001 - likewise
+            plans.append(Plan([_drop(claimed.id)], {str(claimed.id): described(error)}, {}, 0, 0, {claimed.id: error}))
+    return _joined(plans)
+
+
+def _plan(
+    claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacing, delays_ms: Mapping[MonitorId, int]
+) -> Plan:
     now = from_unix_ms(claim.now_ms)
     scheduled_at = rfc3339(now)
     orders: list[Order] = []
@@ -48,8 +68,7 @@ def plan(
         snapshot = reading.found.get(claimed.id)
         if snapshot is None or not snapshot.monitor.active:
             gone += claimed.id not in reading.aside
-            # An id that is none may be no text at all, and then nothing can be written of it.
-            orders.append(Drop(claimed.id, stale_task(claimed.id) if is_monitor_id(claimed.id) else b""))
+            orders.append(_drop(claimed.id))
             continue
         in_maintenance = False
         if snapshot.maintenances:
@@ -60,5 +79,25 @@ def plan(
         own = cadence(claimed.id, snapshot.monitor.interval, spacing)
         go_slots += claimed.due_ms % own.period_ms == 0
         orders.append(Enqueue(claimed.id, own, message, from_copy=reading.from_copy))
-    aside = {str(id_): reason for id_, reason in reading.aside.items()}
+    aside = (
+        {str(one.id): reading.aside[one.id] for one in claim.claimed if one.id in reading.aside}
+        if reading.aside
+        else {}
+    )
     return Plan(orders, aside, broken, gone, go_slots)
+
+
+def _drop(id_: MonitorId) -> Drop:
+    # An id that is none may be no text at all, and then nothing can be written of it.
+    return Drop(id_, stale_task(id_) if is_monitor_id(id_) else b"")
+
+
+def _joined(plans: Sequence[Plan]) -> Plan:
+    """Return the plans of some monitors as one."""
+    whole = Plan([], {}, {}, 0, 0, {})
+    for one in plans:
+        whole.orders.extend(one.orders)
+        for all_, some in ((whole.aside, one.aside), (whole.broken_maintenances, one.broken_maintenances)):
+            all_.update(some)
+        whole.faults.update(one.faults)
+    return replace(whole, gone=sum(one.gone for one in plans), go_slots=sum(one.go_slots for one in plans))

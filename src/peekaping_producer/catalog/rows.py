@@ -1,5 +1,6 @@
 """From rows to frozen values, strictly: what a worker could not read becomes a CorruptRecord here."""
 
+import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
@@ -10,12 +11,14 @@ from msgspec.json import Encoder
 from peekaping_producer.catalog.invalid import kind_of, shown, why_invalid
 from peekaping_producer.errors import CorruptRecord
 from peekaping_producer.monitor import Heartbeat, Maintenance, Monitor, Proxy, Schedulable
+from peekaping_producer.observe.faults import Faults, described
 
 Row = Sequence[Any]
 T = TypeVar("T", bound=Struct)
 
 _BOOLS = {0: False, 1: True}
 _encoder = Encoder()
+_faults = Faults(logging.getLogger(__name__).error)
 
 
 class Kind(Struct, Generic[T], frozen=True):
@@ -35,7 +38,7 @@ def values(kind: Kind[T], fetched: Sequence[Row]) -> list[T | CorruptRecord]:
         made: list[T | CorruptRecord] = convert(list(map(kind.prepare, fetched)), kind.many)
         # What a worker could not read either: halves of characters.
         _encoder.encode(made)
-    except (CorruptRecord, ValidationError, UnicodeEncodeError):
+    except Exception:  # noqa: BLE001 - foreseen or not, it is one row's
         return [_value(kind, row) for row in fetched]
     return made
 
@@ -49,6 +52,9 @@ def _value(kind: Kind[T], row: Row) -> T | CorruptRecord:
         return error
     except ValidationError as error:
         return CorruptRecord(f"{kind.where}{error}")
+    except Exception as error:  # noqa: BLE001 - one row must not fail the others, whatever it is
+        _faults.note("unforeseen exception, row skipped as invalid", error)
+        return CorruptRecord(f"{kind.where}{described(error)}")
 
 
 def _monitor(row: Row) -> Sequence[object]:
@@ -87,7 +93,7 @@ def maintenances(fetched: Sequence[Row]) -> list[Maintenance]:
     try:
         # The statements read active ones only.
         return convert([(id_, True, *others) for id_, _active, *others in fetched], list[Maintenance])
-    except ValidationError:
+    except Exception:  # noqa: BLE001 - foreseen or not, it is one row's
         return list(map(_maintenance, fetched))
 
 

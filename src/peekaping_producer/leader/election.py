@@ -4,8 +4,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
-from peekaping_producer.backoff import Backoff
-from peekaping_producer.errors import NotLeading, Unavailable
+from peekaping_producer.errors import Unavailable
+from peekaping_producer.guard import kept_running
 from peekaping_producer.leader.term import Other, Term, Terms
 from peekaping_producer.node import Bell, Node
 
@@ -59,6 +59,10 @@ class Election:
                     duties.create_task(self._kept_up(name, duty, term), name=name)
                 lost = await self._extended(term)
                 term.ended.set()
+        except Exception:
+            # Another node may do better.
+            await self._resign()
+            raise
         finally:
             term.ended.set()
             self._node.presence.lead(leading=False)
@@ -87,23 +91,13 @@ class Election:
 
     async def _kept_up(self, name: str, duty: Duty, term: Term) -> None:
         """Run a duty to the term's end; one that fails is started again, and ends neither the others nor the term."""
-        backoff = Backoff(self._timing.retry_first_s, self._timing.retry_cap_s)
-        while not term.is_over:
-            began_s = time.monotonic()
-            try:
-                async with term.ended.cutting_short():
-                    await duty(term)
-            except NotLeading:
-                break
-            except Unavailable as error:
-                self._node.failed(error, name)
-            except Exception:
-                # A fault of ours in one duty must not take the others, nor the checks, with it.
-                self._node.log.exception("a duty of the leader failed, it is started again", duty=name)
-            if time.monotonic() - began_s > self._timing.retry_cap_s:
-                backoff.reset()
+
+        async def in_term() -> None:
             async with term.ended.cutting_short():
-                await self._node.database.recovery_within(backoff.next_delay_s())
+                if not term.is_over:
+                    await duty(term)
+
+        await kept_running(self._node, name, in_term, term.ended)
         self._node.database.needed_no_more(name)
 
     async def _resign(self) -> None:

@@ -1,0 +1,167 @@
+"""Exceptions that nobody foresaw: one monitor's harms that monitor alone, and a loop's ends neither it nor the node."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, cast
+from zoneinfo import ZoneInfo
+
+import pytest
+from redis.asyncio import Redis
+
+from peekaping_producer.asynq import keys
+from peekaping_producer.catalog import rows as catalog_rows
+from peekaping_producer.embedded import HOST, EmbeddedRedis
+from peekaping_producer.errors import CorruptRecord
+from peekaping_producer.guard import FAILED
+from peekaping_producer.monitor import Proxy
+from peekaping_producer.schedule.connection import load_script
+from peekaping_producer.schedule.keys import DUE, LEADER, LEASE
+from peekaping_producer.timing import Timing
+from support.databases import SqliteDatabase, link_row, maintenance_row, monitor_row
+from support.lying_redis import lying_redis
+from support.nodes import until_async
+from support.producer import producing, until
+
+SKIPPED = "unforeseen exception, monitor skipped as invalid"
+
+
+class _BrokenZone(ZoneInfo):
+    """A time zone whose file is broken in a way no one has thought of."""
+
+    def utcoffset(self, _when: datetime | None) -> Any:
+        raise RuntimeError("broken zone")
+
+
+async def test_a_monitor_that_can_not_be_planned_is_skipped_and_the_others_go_on(
+    empty_sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis
+) -> None:
+    """The culprit is always claimed first: it is the one longest overdue."""
+    monitors = [monitor_row(interval=1) for _ in range(5)]
+    culprit, *others = [row["id"] for row in monitors]
+    maintenance = maintenance_row(
+        strategy="single",
+        start_date_time="2026-01-01T00:00",
+        end_date_time="2026-01-02T00:00",
+        timezone="SAME_AS_SERVER",
+    )
+    await empty_sqlite_db.insert("monitors", *monitors)
+    await empty_sqlite_db.insert("maintenances", maintenance)
+    await empty_sqlite_db.insert("monitor_maintenances", link_row(culprit, maintenance["id"]))
+    await redis.zadd(DUE, {culprit: 1} | dict.fromkeys(others, 2))
+
+    settings = empty_sqlite_db.settings(redis_host=HOST, redis_port=redis_server.port)
+    settings = settings.model_copy(update={"tz": _BrokenZone("UTC")})
+    async with producing(settings, Timing(sweep_every_s=0.2, share=0)) as producer:
+        await until_async(lambda: _are_pending(redis, others))
+        # The sweep brings it back, and it is planned again, and again.
+        await until(
+            lambda: len(producer.logged("sweep finished")) >= 3, lambda: str(producer.lines[:12] + producer.lines[-12:])
+        )
+        assert await _pending(redis) == set(others)
+
+    (line,) = producer.logged(SKIPPED)
+    assert line["monitor"] == culprit
+    assert line["level"] == "error"
+    assert line["exception"].endswith("RuntimeError: broken zone")
+    (reasons,) = [line["reasons"] for line in producer.lines if "reasons" in line]
+    assert "unforeseen RuntimeError at test_unforeseen.py" in reasons[culprit]
+    assert [line for line in producer.logged("summary") if line["checks"].get("aside", 0) >= 2]
+    assert not producer.logged(FAILED)
+    assert await redis.zcard(LEASE) == 0
+
+
+async def _pending(redis: Redis) -> set[str]:
+    tasks = cast("list[bytes]", await redis.lrange(keys.PENDING, 0, -1))
+    return {task.decode().removeprefix("healthcheck:") for task in tasks}
+
+
+async def _are_pending(redis: Redis, ids: Sequence[str]) -> bool:
+    return set(ids) <= await _pending(redis)
+
+
+def test_a_row_that_can_not_be_converted_is_invalid_and_the_others_are_read() -> None:
+    def prepare(row: catalog_rows.Row) -> Sequence[object]:
+        if row[0] == "b":
+            raise LookupError("no one thought of this")
+        return catalog_rows.PROXIES.prepare(row)
+
+    kind = catalog_rows.Kind(Proxy, list[Proxy], prepare, "proxy's ")
+    first, second, third = catalog_rows.values(kind, [(id_, "http", "host", 1, 0, None, None) for id_ in "abc"])
+    assert (cast("Proxy", first).id, cast("Proxy", third).id) == ("a", "c")
+    assert isinstance(second, CorruptRecord)
+    assert second.reason.startswith("proxy's unforeseen LookupError at test_unforeseen.py")
+
+
+# --- loops
+
+
+QUICK = Timing(
+    claim_wait_s=0.05,
+    lease_ms=500,
+    reclaim_every_s=0.05,
+    sweep_every_s=0.1,
+    share=0,
+    election_every_s=0.05,
+    presence_every_s=0.05,
+    summary_every_s=0.05,
+    queue_every_s=0.05,
+    changes_every_s=0.05,
+    skipped_every_s=0.05,
+    retry_first_s=0.01,
+    retry_cap_s=0.05,
+)
+SEVEN = b":7\r\n"
+NO_TIME = b":7\r\n:7\r\n*0\r\n*2\r\n$1\r\nx\r\n$1\r\ny\r\n"
+"""Of the last of several commands, so that no reply is left for the next ones."""
+TEXT = b"$8\r\nnonsense\r\n"
+CASES: dict[str, tuple[str | tuple[str, ...], bytes]] = {
+    "claim, dispatch": (("schedule", "time", "claim"), SEVEN),
+    "settle, dispatch": (("schedule", "time", "task", "settle"), SEVEN),
+    "reclaim, reclaim": (("schedule", "time", "reclaim"), TEXT),
+    "extend, election": (("leader", "extend"), SEVEN),
+    "list invalid, presence": ("HLEN", TEXT),
+    "overview, summary": ("ZCARD\r\n$19\r\npeekaping:sched:due", NO_TIME),
+    "subscribe, signals": ("SUBSCRIBE", SEVEN),
+    "subscribe, listen": ("SUBSCRIBE", SEVEN),
+    "members, sweep": ("ZSCAN", SEVEN),
+    "watch invalid, skipped": ("HGETALL", SEVEN),
+}
+"""What is asked of Redis by which loop; the script or command, and the lie."""
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_a_loop_that_fails_is_started_again_and_keeps_no_other_from_its_work(
+    empty_sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis, case: str
+) -> None:
+    """Redis' replies are nothing that Redis ever sends, so that our own code raises what nobody foresaw."""
+    (what, lie), loop = CASES[case], case.partition(", ")[2]
+    about = what if isinstance(what, str) else load_script(redis, f"peekaping_producer.{what[0]}", *what[1:]).sha
+    await empty_sqlite_db.insert("monitors", *(monitor_row(interval=1) for _ in range(5)), monitor_row(interval=0))
+    async with lying_redis(redis_server.port) as lying:
+        settings = empty_sqlite_db.settings(redis_host=HOST, redis_port=lying.port)
+        async with producing(settings, QUICK) as producer:
+            await until_async(lambda: _has_tasks(redis, 5))
+            lying.lie(about, lie)
+            await redis.client_kill_filter(_type="pubsub")
+            await until(
+                lambda: any(line["loop"] == loop for line in producer.logged(FAILED)), lambda: str(producer.lines[-5:])
+            )
+            lies_before = lying.lies
+            await until(lambda: lying.lies >= lies_before + 10)
+            lying.tell_the_truth()
+
+            await redis.delete(keys.PENDING, *[key async for key in redis.scan_iter(f"{keys.TASK}*")])
+            await until_async(lambda: _has_tasks(redis, 5))
+            await until_async(lambda: _is_led(redis))
+    lines = producer.logged(FAILED)
+    assert {line["loop"] for line in lines} <= {loop, "signals", "listen", "skipped"}
+    assert len(lines) == len({(line["loop"], line["exception"]) for line in lines}), "each kind once"
+    assert len(lines) <= 3
+
+
+async def _has_tasks(redis: Redis, count: int) -> bool:
+    return await redis.llen(keys.PENDING) == count
+
+
+async def _is_led(redis: Redis) -> bool:
+    return bool(await redis.exists(LEADER))
