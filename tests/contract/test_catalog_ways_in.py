@@ -4,43 +4,53 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 
+from peekaping_producer.config import Settings
 from peekaping_producer.embedded import EmbeddedRedis
 from peekaping_producer.errors import ConfigurationError, Unavailable
 from peekaping_producer.monitor import MonitorId
 from support.catalogues import all_pages, engine, in_order, opened
-from support.databases import CREATED_AT, MySqlDatabase, PostgresDatabase, ServerDatabase, monitor_row, mysql_database
+from support.databases import (
+    CREATED_AT,
+    MySqlDatabase,
+    PostgresDatabase,
+    ServerDatabase,
+    monitor_row,
+    mysql_database,
+    new_id,
+)
 from support.fleet import addressed
 from support.guests import guest
 from support.mariadb import MariaDB
-from support.pgbouncer import PgBouncer, need_pgbouncer
-from support.postgres import Postgres
+from support.pgbouncer import Mode, PgBouncer, need_pgbouncer
+from support.postgres import HOST, SUPERUSER, Postgres
 from support.producer import run_to_the_end
 
 
-@pytest.fixture(scope="session")
-def pgbouncer(postgres_server: Postgres) -> Iterator[PgBouncer]:
+@pytest.fixture(scope="session", params=["transaction", "session"])
+def pgbouncer_of_any_mode(request: pytest.FixtureRequest, postgres_server: Postgres) -> Iterator[PgBouncer]:
     need_pgbouncer()
-    with PgBouncer(postgres_server) as server:
+    with PgBouncer(postgres_server, request.param) as server:
         yield server
 
 
-@pytest.fixture
-def own_pgbouncer(postgres_server: Postgres) -> Iterator[PgBouncer]:
-    need_pgbouncer()
-    with PgBouncer(postgres_server) as server:
-        yield server
+def through(pgbouncer: PgBouncer, database: PostgresDatabase) -> Settings:
+    """Return the settings that docs/databases.md asks for with this PgBouncer: none of its own in session mode."""
+    own = {"db_statement_cache": "off"} if pgbouncer.mode == "transaction" else {}
+    return database.settings(db_port=pgbouncer.port, **own)
 
 
-async def test_many_readers_through_pgbouncer_in_transaction_mode(
-    pgbouncer: PgBouncer, postgres_db: PostgresDatabase
-) -> None:
+async def test_many_readers_through_pgbouncer(pgbouncer_of_any_mode: PgBouncer, postgres_db: PostgresDatabase) -> None:
     ids = [MonitorId(id_) for id_ in await postgres_db.ids()]
-    through = postgres_db.settings(db_port=pgbouncer.port, db_statement_cache="off")
-    async with opened(postgres_db) as direct, opened(through, connections=8) as catalog:
-        await catalog.check()
+    settings = through(pgbouncer_of_any_mode, postgres_db)
+    async with opened(postgres_db) as direct, opened(settings, connections=8) as catalog:
         expected = in_order(await direct.read(ids))
+        # All at once from the start: each finds out for itself that there is a pooler.
+        first = await asyncio.gather(*(catalog.read(ids) for _ in range(8)))
+        assert all(in_order(reading) == expected for reading in first)
+        await catalog.check()
         for _ in range(5):
             readings = await asyncio.gather(*(catalog.read(ids) for _ in range(20)))
             assert all(in_order(reading) == expected for reading in readings)
@@ -48,36 +58,64 @@ async def test_many_readers_through_pgbouncer_in_transaction_mode(
         assert await catalog.changed(CREATED_AT, None, 1000) == await direct.changed(CREATED_AT, None, 1000)
 
 
-async def test_with_the_statement_cache_pgbouncer_refuses_and_says_why(
-    pgbouncer: PgBouncer, postgres_db: PostgresDatabase
+@pytest.mark.parametrize("round_robin", [True, False])
+async def test_with_the_statement_cache_transaction_mode_is_refused_with_the_setting_to_change(
+    postgres_server: Postgres, postgres_db: PostgresDatabase, round_robin: bool
 ) -> None:
-    async with opened(postgres_db.settings(db_port=pgbouncer.port)) as catalog:
-        with pytest.raises(Unavailable, match="DB_STATEMENT_CACHE=off"):
-            await catalog.check()
+    need_pgbouncer()
+    with PgBouncer(postgres_server, round_robin=round_robin) as pgbouncer:
+        async with opened(postgres_db.settings(db_port=pgbouncer.port)) as catalog:
+            with pytest.raises(ConfigurationError, match="DB_STATEMENT_CACHE=off"):
+                await catalog.check()
+            with pytest.raises(Unavailable, match="DB_STATEMENT_CACHE=off"):
+                await catalog.read([MonitorId(new_id())])
 
 
 async def test_through_pgbouncer_statements_are_bounded_and_can_t_write(
-    pgbouncer: PgBouncer, postgres_db: PostgresDatabase
+    pgbouncer_of_any_mode: PgBouncer, postgres_db: PostgresDatabase
 ) -> None:
-    through = postgres_db.settings(db_port=pgbouncer.port, db_statement_cache="off")
-    async with opened(through, timeout_s=0.5) as catalog, engine(catalog).connect() as connection:
-        with pytest.raises(Exception, match="statement timeout"):
-            await connection.exec_driver_sql("SELECT pg_sleep(5)")
-        await connection.rollback()
-        with pytest.raises(Exception, match="read-only"):
-            await connection.exec_driver_sql("DELETE FROM monitors")
+    settings = through(pgbouncer_of_any_mode, postgres_db)
+    async with opened(settings, timeout_s=0.5) as catalog:
+        await catalog.check()
+        for _ in range(2):
+            async with engine(catalog).connect() as connection:
+                with pytest.raises(Exception, match="statement timeout"):
+                    await connection.exec_driver_sql("SELECT pg_sleep(5)")
+                await connection.rollback()
+                with pytest.raises(Exception, match="read-only"):
+                    await connection.exec_driver_sql("DELETE FROM monitors")
 
 
-async def test_through_pgbouncer_an_outage_ends(own_pgbouncer: PgBouncer, postgres_db: PostgresDatabase) -> None:
-    pgbouncer = own_pgbouncer
+async def test_nothing_that_is_set_reaches_other_clients_of_pgbouncer(
+    pgbouncer_of_any_mode: PgBouncer, postgres_db: PostgresDatabase
+) -> None:
+    async with opened(through(pgbouncer_of_any_mode, postgres_db)) as catalog:
+        await catalog.check()
+        address = {"host": HOST, "port": pgbouncer_of_any_mode.port, "user": SUPERUSER, "database": postgres_db.name}
+        other = await asyncpg.connect(**address, statement_cache_size=0)
+        try:
+            # Enough times to meet each session.
+            for _ in range(6):
+                assert await other.fetchval("SHOW default_transaction_read_only") == "off"
+                assert await other.fetchval("SHOW statement_timeout") == "0"
+        finally:
+            await other.close()
+
+
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+async def test_through_pgbouncer_an_outage_ends(
+    postgres_server: Postgres, postgres_db: PostgresDatabase, mode: Mode
+) -> None:
+    need_pgbouncer()
     ids = [MonitorId(id_) for id_ in await postgres_db.ids()]
-    async with opened(postgres_db.settings(db_port=pgbouncer.port, db_statement_cache="off")) as catalog:
-        before = await catalog.read(ids)
-        pgbouncer.kill()
-        with pytest.raises(Unavailable):
-            await catalog.read(ids)
-        pgbouncer.restart()
-        assert in_order(await catalog.read(ids)) == in_order(before)
+    with PgBouncer(postgres_server, mode) as pgbouncer:
+        async with opened(through(pgbouncer, postgres_db)) as catalog:
+            before = await catalog.read(ids)
+            pgbouncer.kill()
+            with pytest.raises(Unavailable):
+                await catalog.read(ids)
+            pgbouncer.restart()
+            assert in_order(await catalog.read(ids)) == in_order(before)
 
 
 async def test_postgres_by_its_unix_socket(postgres_db: PostgresDatabase) -> None:

@@ -1,8 +1,9 @@
-"""A real PgBouncer in transaction mode for tests, where it is installed."""
+"""A real PgBouncer for tests, where it is installed."""
 
 import os
 import shutil
 import socket
+from typing import Literal
 
 import pytest
 
@@ -16,27 +17,34 @@ _CONFIG = """\
 listen_addr = {host}
 listen_port = {port}
 unix_socket_dir =
-pool_mode = transaction
-default_pool_size = 3
-server_round_robin = 1
+pool_mode = {mode}
+default_pool_size = {size}
+server_round_robin = {round_robin}
 auth_type = any
 logfile = {folder}/pgbouncer.log
 """
 
 
+Mode = Literal["transaction", "session"]
+
+
 class PgBouncer(ServerProcess):
-    """One PgBouncer before a Postgres server: each transaction may run in another of three sessions."""
+    """One PgBouncer before a Postgres server.
+
+    In transaction mode each transaction may run in another of three sessions, in session mode each client has its own.
+    """
 
     name = "PgBouncer"
 
-    def __init__(self, postgres: Postgres) -> None:
+    def __init__(self, postgres: Postgres, mode: Mode = "transaction", *, round_robin: bool = True) -> None:
         super().__init__()
+        self.mode = mode
         self._postgres = postgres
+        self._pool = {"mode": mode, "size": 3 if mode == "transaction" else 20, "round_robin": int(round_robin)}
 
     def _prepare(self) -> None:
-        config = _CONFIG.format(
-            host=HOST, port=self.port, upstream=self._postgres.port, user=SUPERUSER, folder=self.folder
-        )
+        where = {"host": HOST, "port": self.port, "upstream": self._postgres.port, "folder": self.folder}
+        config = _CONFIG.format(**where, **self._pool, user=SUPERUSER)
         (self.folder / "pgbouncer.ini").write_text(config)
 
     def _command(self) -> list[str]:

@@ -1,6 +1,7 @@
 """The way to an SQL database: connections to each kind of server, and driver errors that say who must act."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -8,12 +9,13 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import asyncpg
-from sqlalchemy import URL, AsyncAdaptedQueuePool, Connection, event
+from sqlalchemy import URL, AsyncAdaptedQueuePool, Connection, NullPool, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from peekaping_producer.answered import answered_by
 from peekaping_producer.catalog.advice import REFUSED
+from peekaping_producer.catalog.pooler import SHARES_SESSIONS, SessionsShared, check_sessions
 from peekaping_producer.config import DbType, Settings, Switch
 from peekaping_producer.errors import ConfigurationError, Unavailable
 
@@ -35,6 +37,8 @@ _OPERATORS_ERRNOS = {
 _MYSQL_NO_SUCH_TABLE = 1146
 _PROTOCOL_VIOLATION = "08P01"
 """PgBouncer says so of a setting that it does not take, and of much else."""
+_STATEMENT_SQLSTATES = frozenset({"26000", "42P05"})
+"""A prepared statement that another session has, or had: what comes of a cache where sessions are shared."""
 _SQLITE_READONLY, _SQLITE_CORRUPT, _SQLITE_CANTOPEN, _SQLITE_NOTADB = 8, 11, 14, 26
 _SQLITE_CURES = {
     _SQLITE_READONLY: "the journal that this file needs must be there, or the folder be writable",
@@ -65,19 +69,39 @@ class Connections(Protocol):
 class ServerConnections:
     """Connections to a server, by a driver that awaits it."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        """Take the engine; nothing is connected yet."""
+    def __init__(self, engine: AsyncEngine, through_pooler: Callable[[], Awaitable[AsyncEngine]] | None = None) -> None:
+        """Take the engine, and what opens another where a pooler refuses this one; nothing is connected yet."""
         self.engine = engine
         self.dialect = engine.dialect.name
+        self._through_pooler = through_pooler
+        self._replacing = asyncio.Lock()
 
     async def do(self, work: Callable[[Connection], T], timeout_s: float) -> T:
         """See Connections."""
-        async with answered(timeout_s), self.engine.connect() as connection:
-            return await connection.run_sync(work)
+        async with answered(timeout_s):
+            engine = self.engine
+            try:
+                return await _done(engine, work)
+            except Exception as error:
+                if self._through_pooler is None or _sqlstate(driver_error(error)) != _PROTOCOL_VIOLATION:
+                    raise
+            await self._replace(engine, self._through_pooler)
+            return await _done(self.engine, work)
 
     async def close(self) -> None:
         """See Connections."""
         await self.engine.dispose()
+
+    async def _replace(self, refused: AsyncEngine, through_pooler: Callable[[], Awaitable[AsyncEngine]]) -> None:
+        async with self._replacing:
+            if self.engine is refused:
+                self.engine = await through_pooler()
+                await refused.dispose()
+
+
+async def _done(engine: AsyncEngine, work: Callable[[Connection], T]) -> T:
+    async with engine.connect() as connection:
+        return await connection.run_sync(work)
 
 
 def open_server(settings: Settings, connections: int, statement_timeout_s: float) -> ServerConnections:
@@ -88,32 +112,46 @@ def open_server(settings: Settings, connections: int, statement_timeout_s: float
         "max_overflow": 0,
         "pool_timeout": statement_timeout_s,
     }
-    open_ = _open_postgres if settings.db_type is DbType.POSTGRES else _open_mysql
-    return ServerConnections(open_(settings, statement_timeout_s, pool))
+    if settings.db_type is DbType.MYSQL:
+        return ServerConnections(_open_mysql(settings, statement_timeout_s, pool))
+    if settings.db_statement_cache is Switch.OFF:
+        return ServerConnections(_open_postgres(settings, statement_timeout_s, pool, pooled=True, cached=False))
+
+    async def through_pooler() -> AsyncEngine:
+        probe = _open_postgres(settings, statement_timeout_s, {"poolclass": NullPool}, pooled=True, cached=False)
+        await check_sessions(probe)
+        return _open_postgres(settings, statement_timeout_s, pool, pooled=True, cached=True)
+
+    direct = _open_postgres(settings, statement_timeout_s, pool, pooled=False, cached=True)
+    return ServerConnections(direct, through_pooler)
 
 
-def _open_postgres(settings: Settings, statement_timeout_s: float, pool: dict[str, Any]) -> AsyncEngine:
+def _open_postgres(
+    settings: Settings, statement_timeout_s: float, pool: dict[str, Any], *, pooled: bool, cached: bool
+) -> AsyncEngine:
+    """Return an engine; `pooled` sets nothing for a session, `cached` prepares statements beyond their transaction."""
     timeout_ms = str(int(statement_timeout_s * 1000))
-    cached = settings.db_statement_cache is Switch.ON
     connect_args: dict[str, Any] = {
         "timeout": CONNECT_TIMEOUT_S,
         "connection_class": _PostgresConnection,
         "server_settings": {"application_name": _OUR_NAME},
     }
-    if cached:
-        connect_args["server_settings"] |= {"default_transaction_read_only": "on", "statement_timeout": timeout_ms}
-        options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None}
+    if pooled:
+        # A pooler refuses settings at the start. Set later they could reach its other clients, so each transaction
+        # has its own.
+        options: dict[str, Any] = {"execution_options": {"postgresql_readonly": True}}
     else:
-        # A pooler refuses settings at the start, and each transaction may have another session.
+        connect_args["server_settings"] |= {"default_transaction_read_only": "on", "statement_timeout": timeout_ms}
+        options = {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None}
+    if not cached:
         connect_args |= {
             "statement_cache_size": 0,
             "prepared_statement_cache_size": 0,
             "prepared_statement_name_func": str,
         }
-        options = {"execution_options": {"postgresql_readonly": True}}
     engine = create_async_engine(_url("postgresql+asyncpg", settings), connect_args=connect_args, **options, **pool)
     event.listen(engine.sync_engine, "connect", lambda connection, _record: connection.run_async(_read_any_time))
-    if not cached:
+    if pooled:
         limit = f"SET LOCAL statement_timeout = {timeout_ms}"
         event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql(limit))
     return engine.execution_options(schema_translate_map={None: settings.db_schema}) if settings.db_schema else engine
@@ -162,7 +200,7 @@ def answered(timeout_s: float) -> AbstractAsyncContextManager[None]:
 
 def _reason_if_outside(error: Exception) -> str | None:
     # asyncpg's own errors at connecting arrive unwrapped; anything without a code is a fault of ours.
-    outside = isinstance(error, SQLAlchemyError | OSError) or hasattr(error, "sqlstate")
+    outside = isinstance(error, SQLAlchemyError | OSError | SessionsShared) or hasattr(error, "sqlstate")
     return reason(error) if outside else None
 
 
@@ -218,9 +256,8 @@ def cure(error: Unavailable, settings: Settings) -> str | None:
         return advice
     if settings.db_type is DbType.SQLITE:
         return _SQLITE_CURES.get(_sqlite_code(cause))
-    unpooled = settings.db_type is DbType.POSTGRES and settings.db_statement_cache is Switch.ON
-    if unpooled and getattr(cause, "sqlstate", "") == _PROTOCOL_VIOLATION:
-        return "behind PgBouncer in transaction mode, set DB_STATEMENT_CACHE=off"
+    if _sqlstate(cause) in _STATEMENT_SQLSTATES and settings.db_statement_cache is Switch.ON:
+        return SHARES_SESSIONS
     if any(words in str(cause) for words in _ANOTHER_PROTOCOL):
         return f"DB_TYPE is {settings.db_type.value}: is that what listens there?"
     return None
@@ -228,7 +265,14 @@ def cure(error: Unavailable, settings: Settings) -> str | None:
 
 def _advice(cause: BaseException) -> str | None:
     """Return what a person must do about a server's answer; None where that is not known, or nobody must."""
-    return _OPERATORS_SQLSTATES.get(str(getattr(cause, "sqlstate", ""))) or _OPERATORS_ERRNOS.get(_mysql_code(cause))
+    if isinstance(cause, SessionsShared):
+        return SHARES_SESSIONS
+    return _OPERATORS_SQLSTATES.get(_sqlstate(cause)) or _OPERATORS_ERRNOS.get(_mysql_code(cause))
+
+
+def _sqlstate(cause: BaseException) -> str:
+    """Return the code of a Postgres server's answer, nothing where there is none."""
+    return str(getattr(cause, "sqlstate", ""))
 
 
 def _sqlite_code(cause: BaseException) -> int:

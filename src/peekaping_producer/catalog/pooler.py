@@ -1,0 +1,36 @@
+"""A pooler before Postgres: whether a connection keeps one server session, as in PgBouncer's session mode."""
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+SHARES_SESSIONS = "behind PgBouncer in transaction mode, set DB_STATEMENT_CACHE=off"
+_SESSION = text("SELECT pg_backend_pid()")
+
+
+class SessionsShared(Exception):
+    """Each transaction may have another session of the server: prepared statements must not outlive it."""
+
+    def __init__(self) -> None:
+        """Say so."""
+        super().__init__("the pooler gives each transaction another session")
+
+
+async def check_sessions(engine: AsyncEngine) -> None:
+    """Raise SessionsShared where two connections to a pooler do not have a session each.
+
+    `engine` must prepare nothing beyond a transaction, and allow two connections. A busy pooler in transaction mode may
+    escape notice, one in session mode never fails: nothing may be set for a session on the strength of this.
+    """
+    async with engine.connect() as one, engine.connect() as other:
+        of_one = {await _session(one), await _session(one)}
+        of_other = {await _session(other), await _session(other)}
+        of_one.add(await _session(one))
+    if len(of_one) > 1 or len(of_other) > 1 or of_one & of_other:
+        raise SessionsShared
+
+
+async def _session(connection: AsyncConnection) -> int:
+    """Return the process id of the server's session that a transaction has."""
+    pid: int = (await connection.execute(_SESSION)).scalar_one()
+    await connection.rollback()
+    return pid
