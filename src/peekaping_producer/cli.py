@@ -97,7 +97,7 @@ def demo(
     nodes: Annotated[int, typer.Option(help="How many producers.")] = 1,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
-    breaking: Annotated[bool, typer.Option("--break", help="Break things on the way, and see nothing lost.")] = False,
+    breaking: Annotated[bool, typer.Option("--break", help="Break things on the way, and see what it costs.")] = False,
 ) -> None:
     """Show the producer at work: its own Redis, database, targets and worker, and nothing of yours."""
     from peekaping_producer.demo.run import Options, run_demo  # noqa: PLC0415 - an extra, and slow to import

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from redis import Redis
 from peekaping_producer.embedded import EmbeddedRedis
 
 DEMO = [sys.executable, "-m", "peekaping_producer", "demo"]
+COLUMNS = ("up", "down", "pending", "maintenance", "dropped", "failed", "killed", "unfinished")
 
 
 def hostile(redis_server: EmbeddedRedis, folder: Path) -> dict[str, str]:
@@ -43,8 +45,31 @@ def test_checks_run_on_time_and_nothing_else_is_touched(redis_server: EmbeddedRe
     assert (report["missed"], report["doubled"]) == (0, 0)
     assert report["runs"] >= 13 * 4 - 13
     assert min(report["up"], report["down"], report["maintenance"]) > 0
+    assert sum(report[column] for column in COLUMNS) == report["runs"]
+    assert (report["killed"], report["skipped"]) == (0, 0)
     assert 0 <= report["lateness_p50_ms"] <= report["lateness_p99_ms"] < 2000
     assert [path.name for path in tmp_path.iterdir()] == [".env"]
+
+
+def test_what_breaking_costs_is_counted_and_named(tmp_path: Path) -> None:
+    """A killed worker's checks, and the slots that a killed producer and a flush leave out."""
+    options = ["--break", "--seconds", "24", "--interval", "2"]
+    demo = subprocess.run(
+        [*DEMO, *options], env={**os.environ, "TMPDIR": str(tmp_path)}, capture_output=True, check=False, text=True
+    )
+    lines = demo.stdout.splitlines()
+    columns = re.fullmatch(r"  checks    ([\d,]+): (.+)", next(line for line in lines if line.startswith("  checks")))
+    assert columns
+    counts = {name: int(count) for count, name in (part.split(" ", 1) for part in columns[2].split(", "))}
+    assert sum(counts.values()) == int(columns[1].replace(",", ""))
+    assert counts["killed with their worker"] > 0
+    skipped = re.search(r"^  skipped   (\d+), while something was broken$", demo.stdout, re.MULTILINE)
+    assert skipped
+    # A dead producer's claims come back after more than three of these intervals.
+    assert int(skipped[1]) > 0
+    assert "Nothing was lost." not in demo.stdout
+    assert "producer killed (-9), restarted a second later" in demo.stdout
+    assert any(line.startswith("Missed: no check for longer than") and "Doubled:" in line for line in lines)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")

@@ -85,8 +85,24 @@ def test_a_dead_nodes_claim_may_be_late_where_the_period_is_short() -> None:
     grid = Cadence(5_000, 1_000)
     runs = [Run(START + at, START + at) for at in (1_000, 12_100)]
     dead = Incidents(node_deaths_ms=(START + 6_001,))
-    assert judge(grid, runs, START, START + 13_000, Incidents()).missed == 1
-    assert judge(grid, runs, START, START + 13_000, dead).missed == 0
+    alive = judge(grid, runs, START, START + 13_000, Incidents())
+    assert (alive.missed, alive.skipped) == (1, 0)
+    killed = judge(grid, runs, START, START + 13_000, dead)
+    assert (killed.missed, killed.skipped) == (0, 1)
+
+
+def test_what_a_flush_leaves_out_is_skipped_and_what_it_does_not_excuse_is_missed() -> None:
+    assert judged(1, 25, until_s=29, flushes_ms=(12,)).skipped == 1
+    late = judged(1, 45, until_s=49, flushes_ms=(12,))
+    assert (late.missed, late.skipped) == (2, 1)
+    assert judged(1, 11, 21, until_s=25, flushes_ms=(12,)).skipped == 0
+
+
+def test_slots_under_a_killed_workers_check_are_skipped_and_under_a_slow_one_are_not() -> None:
+    for killed, skipped in ((True, 3), (False, 0)):
+        runs = [Run(START + 1_000, START + 33_000, killed), Run(START + 41_000, START + 41_000)]
+        judgement = judge(GRID, runs, START, START + 45_000, Incidents())
+        assert (judgement.missed, judgement.skipped) == (0, skipped)
 
 
 def test_a_dead_node_excuses_nothing_from_twenty_seconds_on() -> None:

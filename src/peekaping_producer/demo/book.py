@@ -20,17 +20,41 @@ class Totals(Struct, frozen=True):
     runs: int
     missed: int
     doubled: int
+    skipped: int
     lateness_p50_ms: int
     lateness_p99_ms: int
+
+
+class Columns(Struct, frozen=True):
+    """How the runs ended. Each is counted once, so that they add up to all."""
+
+    up: int
+    down: int
+    pending: int
+    """Down, and to be tried again before it counts."""
+    maintenance: int
+    dropped: int
+    """Taken too late to be worth a result."""
+    failed: int
+    """Ended by an error of the worker's, without a result."""
+    killed: int
+    """Their worker was killed in the middle of them."""
+    unfinished: int
+    """Still running when the demo ended."""
+
+
+_COLUMNS = tuple(name for name in Columns.__struct_fields__ if name != "unfinished")
 
 
 class _Page:
     """One monitor's runs."""
 
-    __slots__ = ("busy", "results", "taken")
+    __slots__ = ("busy", "killed", "results", "running", "taken")
 
     def __init__(self) -> None:
         self.taken: list[int] = []
+        self.running: Counter[int] = Counter()
+        self.killed: set[int] = set()
         self.busy: dict[int, int] = {}
         self.results: deque[Finished] = deque(maxlen=_SHOWN)
 
@@ -42,8 +66,14 @@ class Book:
         """Open a page for each monitor."""
         self._monitors = monitors
         self._pages = {str(monitor.id): _Page() for monitor in monitors}
-        self.outcomes: Counter[str] = Counter()
         self.runs = 0
+        self._outcomes: Counter[str] = Counter()
+
+    @property
+    def columns(self) -> Columns:
+        """How all runs ended so far: each is in one column."""
+        unfinished = sum(page.running.total() for page in self._pages.values())
+        return Columns(**{name: self._outcomes[name] for name in _COLUMNS}, unfinished=unfinished)
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Enter what a ledger says. A task that was taken back before it was taken (1970) is no run."""
@@ -53,11 +83,13 @@ class Book:
                 continue
             if isinstance(entry, Taken):
                 page.taken.append(entry.scheduled_ms)
+                page.running[entry.scheduled_ms] += 1
                 self.runs += 1
             else:
+                page.running[entry.scheduled_ms] -= 1
                 page.busy[entry.scheduled_ms] = entry.finished_ms
                 page.results.append(entry)
-                self.outcomes[entry.outcome] += 1
+                self._outcomes[entry.outcome] += 1
 
     def abandon(self, monitor_id: str, scheduled_ms: int, taken_ms: int, until_ms: int) -> None:
         """Enter that the worker of a task died: it counts as seen, and as running until `until_ms`."""
@@ -67,6 +99,13 @@ class Book:
         if scheduled_ms not in page.taken:
             self.add([Taken(monitor_id, scheduled_ms, taken_ms)])
         page.busy[scheduled_ms] = until_ms
+        page.killed.add(scheduled_ms)
+
+    def worker_died(self) -> None:
+        """Enter that whatever is unfinished will not be finished: one worker takes all tasks."""
+        for page in self._pages.values():
+            self._outcomes["killed"] += page.running.total()
+            page.running.clear()
 
     def last_run_ms(self, monitor_id: str) -> int | None:
         """Return `scheduled_at` of the newest run."""
@@ -83,14 +122,15 @@ class Book:
 
     def totals(self, began_ms: int, now_ms: int, incidents: Incidents) -> Totals:
         """Judge every monitor, as of `now_ms`."""
-        missed = doubled = 0
+        missed = doubled = skipped = 0
         lateness: list[int] = []
         for monitor in self._monitors:
             page = self._pages[monitor.id]
-            runs = [Run(at_ms, page.busy.get(at_ms, now_ms)) for at_ms in page.taken]
+            runs = [Run(at_ms, page.busy.get(at_ms, now_ms), at_ms in page.killed) for at_ms in page.taken]
             judgement = judge(cadence(monitor.id, monitor.interval_s), runs, began_ms, now_ms, incidents)
             missed += judgement.missed
             doubled += judgement.doubled
+            skipped += judgement.skipped
             lateness += judgement.lateness_ms
         lateness.sort()
-        return Totals(len(lateness), missed, doubled, percentile(lateness, 50), percentile(lateness, 99))
+        return Totals(len(lateness), missed, doubled, skipped, percentile(lateness, 50), percentile(lateness, 99))

@@ -13,9 +13,9 @@ _CYCLE_S = 90.0
 class Breakage(StrEnum):
     """One way to hurt it; the value is what the table says."""
 
-    WORKER = "worker killed in the middle of checks"
+    WORKER = "worker killed in the middle of checks, restarted a second later"
     PLANT = "archived tasks planted"
-    NODE = "producer killed (-9)"
+    NODE = "producer killed (-9), restarted a second later"
     FLUSH = "Redis flushed"
 
 

@@ -12,9 +12,12 @@ Exempt, as G1 has it:
 - a check that still runs: the gap counts from its end. One whose worker died counts as running until its lease is over;
 - loss of Redis' data: a gap with a flush in it counts from when the schedule is rebuilt, and is never *doubled*;
 - for periods under 20 s, the claim of a node that died: its monitors wait for the end of the lease and the reclaim.
+
+*Skipped*: what would be missed had nothing been broken on purpose. No fault of the producer, but no check either.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from msgspec import Struct
 
@@ -36,6 +39,8 @@ class Run(Struct, frozen=True):
     scheduled_ms: int
     busy_until_ms: int
     """When its check was over, and its id free again."""
+    killed: bool = False
+    """Whether its worker was killed in the middle of it."""
 
 
 class Incidents(Struct, frozen=True):
@@ -45,11 +50,16 @@ class Incidents(Struct, frozen=True):
     node_deaths_ms: tuple[int, ...] = ()
 
 
+_NOTHING_BROKEN = Incidents()
+
+
 class Judgement(Struct, frozen=True):
     """What became of one monitor's slots."""
 
     missed: int
     doubled: int
+    skipped: int
+    """Left out while something was broken on purpose, within the promised time of recovery."""
     lateness_ms: tuple[int, ...]
     """Of each run."""
 
@@ -57,18 +67,29 @@ class Judgement(Struct, frozen=True):
 def judge(cadence: Cadence, runs: Sequence[Run], began_ms: int, ended_ms: int, incidents: Incidents) -> Judgement:
     """Judge one monitor by its runs, in any order, between the two instants."""
     ordered = sorted(runs, key=lambda run: run.scheduled_ms)
-    lateness = tuple(lateness_ms(cadence, run.scheduled_ms) for run in ordered)
-    missed = doubled = 0
+    missed = _missed(cadence, ordered, began_ms, ended_ms, incidents)
+    skipped = 0
+    if incidents != _NOTHING_BROKEN or any(run.killed for run in ordered):
+        unhurt = [Run(run.scheduled_ms, run.scheduled_ms) if run.killed else run for run in ordered]
+        skipped = _missed(cadence, unhurt, began_ms, ended_ms, _NOTHING_BROKEN) - missed
+    return Judgement(
+        missed,
+        sum(_is_doubled(cadence, before, run, incidents) for before, run in pairwise(ordered)),
+        max(0, skipped),
+        tuple(lateness_ms(cadence, run.scheduled_ms) for run in ordered),
+    )
+
+
+def _missed(cadence: Cadence, ordered: Sequence[Run], began_ms: int, ended_ms: int, incidents: Incidents) -> int:
+    missed = 0
     before: Run | None = None
-    for run, late_ms in zip(ordered, lateness, strict=True):
-        until_ms = _next_run_until(cadence, before, began_ms, run.scheduled_ms, incidents) + late_ms
+    for run in ordered:
+        until_ms = _next_run_until(cadence, before, began_ms, run.scheduled_ms, incidents)
+        until_ms += lateness_ms(cadence, run.scheduled_ms)
         missed += _slots_missed(run.scheduled_ms - until_ms, cadence.period_ms)
-        if before and _is_doubled(cadence, before, run, incidents):
-            doubled += 1
         before = run
     until_ms = _next_run_until(cadence, before, began_ms, ended_ms, incidents) + cadence.period_ms // 2
-    missed += _slots_missed(ended_ms - until_ms, cadence.period_ms)
-    return Judgement(missed, doubled, lateness)
+    return missed + _slots_missed(ended_ms - until_ms, cadence.period_ms)
 
 
 def lateness_ms(cadence: Cadence, scheduled_ms: int) -> int:

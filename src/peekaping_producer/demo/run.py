@@ -67,16 +67,26 @@ class Report(Struct, frozen=True):
     nodes: int
     seconds: float
     runs: int
+    """Checks that the worker began: the sum of the columns from `up` to `unfinished`."""
     missed: int
     doubled: int
+    skipped: int
+    """Slots left out while something was broken on purpose, within the promised time of recovery."""
     lateness_p50_ms: int
     lateness_p99_ms: int
     up: int
     down: int
+    pending: int
+    """Down, and to be tried again before it counts."""
     maintenance: int
     dropped: int
     """Taken too late to be worth a result."""
     failed: int
+    """Ended by an error of the worker's, without a result."""
+    killed: int
+    """Their worker was killed in the middle of them."""
+    unfinished: int
+    """Still running when the demo ended."""
     network: bool
     """Whether checks were made for real."""
     healed: int
@@ -237,7 +247,6 @@ class _Show:
         """Judge for the last time; print it unless JSON is wanted."""
         stage = self._stage
         totals = stage.totals(ended_ms)
-        outcomes = stage.book.outcomes
         report = Report(
             monitors=len(self._monitors),
             interval_s=interval_s,
@@ -246,20 +255,17 @@ class _Show:
             runs=totals.runs,
             missed=totals.missed,
             doubled=totals.doubled,
+            skipped=totals.skipped,
             lateness_p50_ms=totals.lateness_p50_ms,
             lateness_p99_ms=totals.lateness_p99_ms,
-            up=outcomes["up"],
-            down=outcomes["down"],
-            maintenance=outcomes["maintenance"],
-            dropped=outcomes["dropped"],
-            failed=outcomes["failed"],
+            **msgspec.structs.asdict(stage.book.columns),
             network=not stage.instant,
             healed=stage.healed(),
             all_back=stage.all_back(),
             breakages=event_lines(stage.events, stage.book),
         )
         if not self._options.as_json:
-            sys.stdout.write("\n".join(_told(report)) + "\n")
+            sys.stdout.write("\n".join(_summary_lines(report)) + "\n")
         return report
 
 
@@ -272,27 +278,44 @@ if TYPE_CHECKING:
         def __call__(self, renderable: RenderableType, *, refresh: bool = False) -> None: ...
 
 
-def _told(report: Report) -> list[str]:
-    lines = [
+def _summary_lines(report: Report) -> list[str]:
+    columns = {
+        "up": report.up,
+        "down": report.down,
+        "pending": report.pending,
+        "in maintenance": report.maintenance,
+        "dropped as too old": report.dropped,
+        "failed": report.failed,
+        "killed with their worker": report.killed,
+        "unfinished at the end": report.unfinished,
+    }
+    counted = ", ".join(f"{count:,} {name}" for name, count in columns.items() if count)
+    return [
         "",
         f"{report.monitors:,} monitors, every {report.interval_s} s, {report.nodes} producer(s), {report.seconds:g} s",
-        f"  checks    {report.runs:,} ({report.up:,} up, {report.down:,} down, {report.maintenance:,} in maintenance)",
+        f"  checks    {report.runs:,}: {counted or 'none'}",
         f"  missed    {report.missed}",
         f"  doubled   {report.doubled}",
+        *([f"  skipped   {report.skipped}, while something was broken"] if report.breakages else []),
         f"  lateness  p50 {report.lateness_p50_ms} ms, p99 {report.lateness_p99_ms} ms",
+        *(f"  {line}" for line in report.breakages),
+        *([f"  healed    {report.healed} monitors whose id was held by an old task"] if report.breakages else []),
+        "Missed: no check for longer than the interval plus the lateness. Doubled: two checks within half an interval.",
+        _verdict(report),
     ]
-    if report.dropped or report.failed:
-        lines.append(f"  without a result: {report.dropped:,} taken too late, {report.failed:,} failed")
-    lines += [f"  {line}" for line in report.breakages]
-    if report.breakages:
-        lines.append(f"  healed    {report.healed} monitors whose id was held by an old task")
+
+
+def _verdict(report: Report) -> str:
     if report.exit_code:
-        lines.append("Checks were missed or doubled.")
-    elif report.all_back:
-        lines.append("Nothing was lost.")
-    else:
-        lines.append("Nothing was missed or doubled; what has not run since had time left when the demo ended.")
-    return lines
+        return "Checks were missed or doubled."
+    if not report.all_back:
+        return "No check was missed or doubled; the demo ended before every monitor had run again."
+    if report.skipped or report.killed:
+        return (
+            f"No check was missed or doubled. While something was broken, {report.skipped} slots were skipped and"
+            f" {report.killed} checks were lost with their worker; every monitor has run again since."
+        )
+    return "Nothing was lost."
 
 
 def _say(line: str) -> None:

@@ -110,6 +110,7 @@ class Stage:
             if (node is None or node.ended) and self._may_restart(place, now_s):
                 self._nodes[place] = self._start_node(place)
         if (self._worker is None or self._worker.ended) and self._may_restart(-1, now_s):
+            self.book.worker_died()
             self._worker = self._start_worker()
 
     def end(self) -> None:
@@ -179,6 +180,7 @@ class Stage:
                 until_ms = int(lease_s) * 1000 + _ORPHAN_AFTER_MS
                 self.book.abandon(check.monitor_id, check.scheduled_ms, now_ms(), until_ms)
                 abandoned.append(check.monitor_id)
+        self.book.worker_died()
         return tuple(abandoned)
 
     async def _plant(self) -> tuple[str, ...]:

@@ -66,7 +66,7 @@ def render(monitors: Sequence[Sample], book: Book, state: State) -> "Group":
 def totals_line(totals: Totals, pending: int, active: int, nodes: int) -> str:
     """Return the totals in one line."""
     return (
-        f"{totals.runs:,} runs, {totals.missed} missed, {totals.doubled} doubled; "
+        f"{totals.runs:,} runs, {totals.missed} missed, {totals.doubled} doubled, {totals.skipped} skipped; "
         f"lateness p50 {totals.lateness_p50_ms} ms, p99 {totals.lateness_p99_ms} ms; "
         f"queue {pending} pending, {active} active; {nodes} node{'' if nodes == 1 else 's'}"
     )
