@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
@@ -23,7 +24,7 @@ from peekaping_producer.guard import kept_running
 from peekaping_producer.leader.election import Duty, Election
 from peekaping_producer.leader.term import Terms
 from peekaping_producer.node import Node, Stop, make_node
-from peekaping_producer.observe.log import Logger, capture_stdlib_logging, make_logger
+from peekaping_producer.observe.log import Logger, logging_to
 from peekaping_producer.presence import presence_loop
 from peekaping_producer.queue_watch import QueueWatch
 from peekaping_producer.reclaim import reclaim_loop
@@ -46,8 +47,8 @@ def run(settings: Settings) -> None:
 
     Raises ConfigurationError for what only a person can mend.
     """
-    log = make_logger(settings.mode, settings.log_level, settings.service_name)
-    with capture_stdlib_logging(log):
+    # Python has no standard output when the process was started with it closed.
+    with logging_to(sys.stdout, settings.mode, settings.log_level, settings.service_name) as log:
         for unknown in unknown_variables():
             log.warning("unknown variable ignored", variable=unknown.name, did_you_mean=unknown.nearest)
         asyncio.run(produce(settings, log, Timing()))

@@ -307,12 +307,12 @@ def test_a_closed_stream_drops_lines(mode: Mode) -> None:
 SCRIPT = """
 import sys
 from peekaping_producer.config import LogLevel, Mode
-from peekaping_producer.observe.log import make_logger
-log = make_logger(Mode(sys.argv[1]), LogLevel.DEBUG, "svc")
-log.info("first")
-sys.stdin.read()
-for number in range(1000):
-    log.info("nobody reads this", number=number)
+from peekaping_producer.observe.log import logging_to
+with logging_to(sys.stdout, Mode(sys.argv[1]), LogLevel.DEBUG, "svc") as log:
+    log.info("first")
+    sys.stdin.read()
+    for number in range(1000):
+        log.info("nobody reads this", number=number)
 """
 
 

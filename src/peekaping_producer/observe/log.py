@@ -3,23 +3,21 @@
 No line ever raises: a value that can't be written is written in another way, and a line that nobody reads is dropped.
 """
 
-import contextlib
 import json
 import logging
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO
 
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from peekaping_producer.clock import now_utc
 from peekaping_producer.config import LogLevel, Mode
+from peekaping_producer.observe.log_writer import LogWriter
 
 Logger = FilteringBoundLogger
 """What every part of the Producer logs to; handed down from `app`, never global."""
@@ -36,19 +34,46 @@ _NOT_IN_ONE_LINE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 """Controls, other line ends, and halves of characters, which UTF-8 has no form for."""
 
 
-def make_logger(mode: Mode, level: LogLevel, service_name: str, stream: TextIO | None = None) -> Logger:
-    """Return a logger that writes to `stream` (default: standard output) in the form `mode` asks for."""
-    # Python has no standard output when the process was started with it closed.
-    target: TextIO | None = stream or sys.stdout
+class Outlet(Protocol):
+    """Where lines go."""
+
+    def write(self, text: str, /) -> object:
+        """Take a line, with its end."""
+
+    def flush(self) -> None:
+        """See that what was taken goes out."""
+
+    def isatty(self) -> bool:
+        """Tell whether people look at it directly."""
+
+
+def make_logger(mode: Mode, level: LogLevel, service_name: str, outlet: Outlet) -> Logger:
+    """Return a logger that writes to `outlet` in the form `mode` asks for."""
     logger: Logger = structlog.wrap_logger(
-        _LineWriter(target),
-        processors=[structlog.processors.add_log_level, _add_time, *_renderers(mode, target)],
+        _Lines(outlet),
+        processors=[structlog.processors.add_log_level, _add_time, *_renderers(mode, outlet)],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         context_class=dict,
         cache_logger_on_first_use=True,
         svc=service_name,
     )
     return logger.bind()
+
+
+@contextmanager
+def logging_to(stream: TextIO | None, mode: Mode, level: LogLevel, service_name: str) -> Iterator[Logger]:
+    """Give a logger whose lines a thread writes to `stream`; they are written at the end, if somebody reads them.
+
+    The libraries' own warnings and errors become lines of it.
+    """
+    writer = LogWriter(stream)
+    log = make_logger(mode, level, service_name, writer)
+    writer.on_dropped = lambda count: log.warning("log lines dropped", count=count)
+    try:
+        with capture_stdlib_logging(log):
+            yield log
+    finally:
+        writer.close()
 
 
 @contextmanager
@@ -66,31 +91,21 @@ def capture_stdlib_logging(logger: Logger) -> Iterator[None]:
         root.setLevel(level)
 
 
-class _LineWriter:
-    """Writes lines, and drops them once nobody reads: a closed pipe must not end the checks."""
+class _Lines:
+    """Hands lines to an outlet, and drops those it does not take."""
 
-    def __init__(self, stream: TextIO | None) -> None:
-        self._stream = stream
+    def __init__(self, outlet: Outlet) -> None:
+        self._outlet = outlet
 
     def msg(self, line: str) -> None:
-        if self._stream is None:
-            return
         try:
             try:
-                self._stream.write(f"{line}\n")
+                self._outlet.write(f"{line}\n")
             except UnicodeEncodeError:
-                self._stream.write(f"{_NOT_ASCII.sub(_escaped, line)}\n")
-            self._stream.flush()
-        except BrokenPipeError:
-            self._give_up(self._stream)
+                self._outlet.write(f"{_NOT_ASCII.sub(_escaped, line)}\n")
+            self._outlet.flush()
         except (OSError, ValueError):
             pass  # there is nowhere left to say it
-
-    def _give_up(self, stream: TextIO) -> None:
-        """Lead the stream nowhere: Python flushes what is left in it at the end, and would exit with code 120."""
-        self._stream = None
-        with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), stream.fileno())
 
     debug = info = warning = warn = error = critical = exception = log = msg
 
@@ -117,10 +132,10 @@ def _add_time(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDi
     return event
 
 
-def _renderers(mode: Mode, stream: TextIO | None) -> list[Processor]:
+def _renderers(mode: Mode, outlet: Outlet) -> list[Processor]:
     if mode is Mode.PROD:
         return [structlog.processors.format_exc_info, _never_raising(_json)]
-    colours = mode is Mode.DEV and _is_terminal(stream) and not os.environ.get("NO_COLOR")
+    colours = mode is Mode.DEV and _is_terminal(outlet) and not os.environ.get("NO_COLOR")
     console = structlog.dev.ConsoleRenderer(
         colors=colours, timestamp_key="time", exception_formatter=structlog.dev.plain_traceback
     )
@@ -131,9 +146,9 @@ def _renderers(mode: Mode, stream: TextIO | None) -> list[Processor]:
     return [_never_raising(readable)]
 
 
-def _is_terminal(stream: TextIO | None) -> bool:
+def _is_terminal(outlet: Outlet) -> bool:
     try:
-        return stream is not None and stream.isatty()
+        return outlet.isatty()
     except ValueError:  # it is closed
         return False
 
