@@ -100,14 +100,13 @@ async def produce(settings: Settings, log: Logger, timing: Timing, stop: Stop | 
 
 def _duties(node: Node, redis: Redis, schedule: Schedule, sync: Sync, skipped_watch: SkippedWatch) -> dict[str, Duty]:
     """Return what a leader does, by names."""
-    sweep_wanted = node.stop.bell()
-    events = EventReader(node, redis, sync, sweep_wanted)
+    events = EventReader(node, redis, sync, node.sweep_wanted)
     return {
         "listen": events.listening,
         EventReader.name: events.acting,
         "removal": events.removing,
         ChangeReader.name: ChangeReader(node, sync).duty,
-        Sweeper.name: Sweeper(node, schedule, sync, sweep_wanted).duty,
+        Sweeper.name: Sweeper(node, schedule, sync, node.sweep_wanted).duty,
         "queue": QueueWatch(node, redis).duty,
         SkippedWatch.name: skipped_watch.duty,
     }

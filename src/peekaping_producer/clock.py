@@ -4,8 +4,10 @@ Decisions are made by Redis' clock inside the scripts; this host's wall clock da
 which monitors are new.
 """
 
+import time
 from datetime import UTC, datetime, timedelta
 
+_STEADY: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ZERO_TIME = "0001-01-01T00:00:00Z"
 """Go's zero time, which stands for NULL (PROTOCOL 2)."""
@@ -14,6 +16,11 @@ ZERO_TIME = "0001-01-01T00:00:00Z"
 def now_utc() -> datetime:
     """Return this host's wall clock: good for hints and log lines, never for a decision."""
     return datetime.now(UTC)
+
+
+def monotonic_s() -> float:
+    """Return a clock of this host that nobody steps; on Linux it counts while the host sleeps, too."""
+    return time.clock_gettime(_STEADY)
 
 
 def from_unix_ms(unix_ms: int) -> datetime:

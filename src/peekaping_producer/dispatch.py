@@ -13,6 +13,7 @@ from peekaping_producer.node import Node
 from peekaping_producer.observe.faults import described
 from peekaping_producer.observe.notices import Notices
 from peekaping_producer.plan import Plan, plan
+from peekaping_producer.schedule.redis_clock import Step
 from peekaping_producer.schedule.store import PLACED, Claim, Order, Schedule, Settlement
 from peekaping_producer.source import Source
 
@@ -39,6 +40,7 @@ class Dispatcher:
         self._connection_free = asyncio.Semaphore(connections)
         self._backoff = Backoff(node.timing.retry_first_s, node.timing.retry_cap_s)
         self._next_claim_s = self._earliest_claim_s = 0.0
+        self._unnoted_step: Step | None = None
         self._aside = Notices(node.log, "monitors set aside")
         self._broken_maintenances = Notices(node.log, "maintenances that can't be judged, taken as not in their window")
 
@@ -65,6 +67,7 @@ class Dispatcher:
                     self._next_claim_s = self._earliest_claim_s
                 continue
             try:
+                await self._note_step()
                 claim = await self._schedule.claim(self._timing.batch)
             except Unavailable as error:
                 self._node.failed(error)
@@ -74,6 +77,8 @@ class Dispatcher:
             self._backoff.reset()
             self._node.spacing.heard(go_seen=claim.go_seen)
             self._plan_next_claim(claim)
+            if claim.step:
+                self._clock_stepped(claim.step, claim)
             if claim.claimed:
                 return claim
         return None
@@ -89,6 +94,19 @@ class Dispatcher:
             wait_s = min(wait_s, (claim.next_due_ms - claim.now_ms) / 1000)
         self._earliest_claim_s = claim.answered_at_s + timing.claim_spacing_s
         self._next_claim_s = max(self._earliest_claim_s, claim.answered_at_s + wait_s)
+
+    def _clock_stepped(self, step: Step, claim: Claim) -> None:
+        """Have the step noted before the next claim, which would take all that it made overdue."""
+        self._unnoted_step = step
+        self._next_claim_s = claim.answered_at_s
+        self._node.log.warning("redis clock stepped, sweeping", by_s=round(step.by_ms / 1000, 1))
+        self._node.sweep_wanted.ring()
+        self._node.presence.changed.ring()
+
+    async def _note_step(self) -> None:
+        if self._unnoted_step:
+            await self._schedule.note_step(self._unnoted_step)
+            self._unnoted_step = None
 
     async def _plan(self, claim: Claim) -> Plan:
         """Read the batch and decide; what is not known is given back."""
@@ -161,7 +179,7 @@ class Dispatcher:
 def _lateness(claim: Claim, settlement: Settlement) -> list[float]:
     """Return how long after its due time each task was in the queue, in ms."""
     return [
-        settlement.now_ms - claimed.due_ms
+        claim.lateness_ms(claimed, settlement.now_ms)
         for claimed, outcome in zip(claim.claimed, settlement.outcomes, strict=True)
         if outcome in PLACED
     ]

@@ -136,6 +136,8 @@ class Node(Struct, frozen=True):
     stop: Stop
     due_sooner: Bell
     """Rung when a monitor may be due before the dispatcher looks again."""
+    sweep_wanted: Bell
+    """Rung when the schedule may be wrong as a whole: the leader sweeps at once."""
     log: Logger
     tally: Tally
     faults: Faults
@@ -159,6 +161,7 @@ def make_node(log: Logger, timing: Timing, stop: Stop, mode: ScheduleMode = Sche
         id=f"{socket.gethostname()}-{os.getpid()}-n{secrets.token_hex(4)}",
         stop=stop,
         due_sooner=stop.bell(),
+        sweep_wanted=stop.bell(),
         log=log,
         tally=Tally(),
         faults=Faults(log.error),

@@ -1,4 +1,4 @@
-"""What nodes tell each other at once: that leadership is vacant, or that a monitor is due sooner than was known."""
+"""What nodes tell each other at once: leadership is vacant, a monitor is due sooner, Redis' clock was stepped."""
 
 from redis.asyncio import Redis
 
@@ -11,7 +11,7 @@ from peekaping_producer.schedule.subscription import listen
 
 async def signals_loop(node: Node, redis: Redis, vacant: Bell) -> None:
     """Listen until it is time to stop. A signal that is lost costs a second: every loop looks by itself then."""
-    bells = {b"vacant": vacant, b"due": node.due_sooner}
+    bells = {b"vacant": vacant, b"due": node.due_sooner, b"clock": node.sweep_wanted}
 
     def ring(_channel: str, data: bytes) -> None:
         if data in bells:

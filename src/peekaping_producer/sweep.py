@@ -63,8 +63,11 @@ class Sweeper:
     async def _sweep(self, term: Term) -> Swept:
         began_s, began = time.monotonic(), now_utc()
         progress = _Progress(self._node)
+        step_noted_ms = await self._schedule.step_noted_ms()
         await self._into_the_schedule(term, progress, self._new_from or began - _NEW_BEFORE_FIRST)
         await self._out_of_the_schedule(term, progress)
+        if step_noted_ms is not None and not term.is_over:
+            await self._schedule.end_step(term.node_id, step_noted_ms)
         self._new_from = began
         counts = progress.counts
         return Swept(

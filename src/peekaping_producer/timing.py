@@ -46,6 +46,8 @@ class Timing(Struct, frozen=True):
     """A Go producer counts as running beside us for so long after it was noticed."""
     silence_s: float = 15.0
     """A subscription that was silent for so long is asked whether it lives."""
+    step_open_ms: int = 60_000
+    """How long after a step of Redis' clock a sweep is waited for: then all that is overdue is claimed at once."""
     presence_every_s: float = 3.0
     """How often a node says that it is alive; it counts as gone after three times that."""
     gone_shown_s: float = 3_600.0
@@ -61,6 +63,11 @@ class Timing(Struct, frozen=True):
     retry_cap_s: float = 5.0
     probe_cap_s: float = 2.0
     """The longest wait between two probes of a database that is away: an edit should count soon after its end."""
+
+    @property
+    def alive_ms(self) -> int:
+        """How long a node counts as alive without a word."""
+        return int(self.presence_every_s * 3000)
 
     @property
     def read_deadline_s(self) -> float:

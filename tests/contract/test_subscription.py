@@ -137,6 +137,9 @@ async def test_each_signal_rings_its_own_bell(redis: Redis) -> None:
         await redis.publish(SIGNALS, "due")
         assert await due.within(20)
         assert not await vacant.within(0)
+        assert not await test.node.sweep_wanted.within(0)
+        await redis.publish(SIGNALS, "clock")
+        assert await test.node.sweep_wanted.within(20)
 
 
 async def test_signals_are_heard_again_after_the_connection_was_lost(redis: Redis) -> None:

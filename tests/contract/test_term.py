@@ -14,9 +14,10 @@ from redis.asyncio import Redis
 
 from peekaping_producer.embedded import EmbeddedRedis
 from peekaping_producer.errors import Unavailable
-from peekaping_producer.leader.term import LONGEST_TERM_MS, Other, Term, Terms
+from peekaping_producer.leader.term import Other, Term, Terms
 from peekaping_producer.node import make_node
 from peekaping_producer.schedule.keys import EPOCH, GO_SEEN, LEADER, SIGNALS
+from peekaping_producer.schedule.store import LONGEST_TERM_MS
 from peekaping_producer.timing import Timing
 from support.nodes import TestNode, connected
 from support.tcp_proxy import Loss, TcpProxy, tcp_proxy

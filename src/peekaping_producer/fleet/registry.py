@@ -53,7 +53,7 @@ class Registry:
         """Take the client."""
         self._redis = redis
         self._timing = timing
-        self._alive_ms = int(timing.presence_every_s * 3000)
+        self._alive_ms = timing.alive_ms
         self._gone_ms = int(timing.gone_shown_s * 1000)
         self._register = load_script(redis, __package__, "register")
 

@@ -11,9 +11,10 @@ if not holder or holder == ARGV[1] then
 end
 if string.find(holder, '%-%d+$') then redis.call('SET', KEYS[3], 1, 'PX', ARGV[5]) end
 local left_ms = redis.call('PTTL', KEYS[1])
-if left_ms < 0 then
-  -- without an end nobody would ever lead again
-  left_ms = tonumber(ARGV[4])
+local longest_ms = tonumber(ARGV[4])
+if left_ms < 0 or left_ms > longest_ms then
+  -- without an end, or after a step back of Redis' clock, nobody would lead when its holder is dead
+  left_ms = longest_ms
   redis.call('PEXPIRE', KEYS[1], left_ms)
 end
 return {holder, left_ms}

@@ -13,10 +13,8 @@ from redis.asyncio import Redis
 from peekaping_producer.node import Stop
 from peekaping_producer.schedule.connection import answered, load_script
 from peekaping_producer.schedule.keys import EPOCH, GO_SEEN, LEADER, SIGNALS
+from peekaping_producer.schedule.store import LONGEST_TERM_MS
 from peekaping_producer.timing import Timing
-
-LONGEST_TERM_MS = 10_000
-"""A Go node's."""
 
 
 class Term:

@@ -1,11 +1,12 @@
 -- Schedule: bring active monitors into the schedule, and leave alone what is right already. The leader's alone.
--- KEYS  1 due ZSET  2 lease ZSET  3 leader STRING  4 tombstones ZSET
+-- KEYS  1 due ZSET  2 lease ZSET  3 leader STRING  4 tombstones ZSET  5 step HASH
 -- ARGV  1 node id  2 channel of signals  3 soon_ms, what is due within that is told to all nodes
 --       then five for each id: id, period_ms, phase_ms, "now" (due at once where it is in neither set) or "",
 --       "edited" (its row was changed by a person), "period" (its period too, as is known) or ""
 -- Returns one of added, moved, revoked, kept for each id; nothing at all when the node does not lead.
 -- Keeps invariants 5 (claimed and overdue ones stay, unless the claim may have read the row before its edit; one due on
--- another grid, or later than 1.5 periods from now, moves to its first slot ≥ now + period / 2) and 9 (fence).
+-- another grid, or later than 1.5 periods from now, moves to its first slot ≥ now + period / 2) and 9 (fence). What a step of
+-- Redis' clock made overdue, or due far ahead, moves to about where it would have been due without the step.
 if redis.call('GET', KEYS[3]) ~= ARGV[1] then return false end
 
 local function slot_from(at_ms, period_ms, phase_ms)
@@ -16,6 +17,19 @@ end
 local function on_grid(due_ms, period_ms, phase_ms)
   local off_ms = (due_ms - phase_ms) % period_ms
   return off_ms == 0 or off_ms == period_ms - 1
+end
+
+local step_at_ms, by_ms = open_step(KEYS[5])
+local function misplaced(due_ms, period_ms)
+  if not step_at_ms then return false end
+  if by_ms < 0 then return due_ms > now_ms + period_ms * 1.5 end
+  return due_ms > now_ms - by_ms and due_ms <= step_at_ms
+end
+
+-- the slot nearest to an instant; where it is past, the instant itself, or many at once would be claimed now
+local function replaced(due_ms, half_ms, period_ms, phase_ms)
+  local slot_ms = slot_from(math.ceil(math.min(due_ms, now_ms + period_ms * 1.5) - half_ms), period_ms, phase_ms)
+  return slot_ms >= now_ms and slot_ms or as_score(math.max(now_ms, due_ms))
 end
 
 local outcomes, soonest_ms, ids = {}, math.huge, {}
@@ -29,7 +43,10 @@ for i = 4, #ARGV, 5 do
     if edited then redis.call('ZREM', KEYS[2], id) end
     local regrid = edited and not on_grid(due_ms, period_ms, phase_ms)
       or ARGV[i + 4] == 'period' and due_ms < now_ms + half_ms
-    if due_ms > now_ms and regrid or due_ms > now_ms + period_ms * 1.5 then
+    local by_step = misplaced(due_ms, period_ms)
+    if by_step and not regrid then
+      outcome, to_ms = 'moved', replaced(due_ms + by_ms, half_ms, period_ms, phase_ms)
+    elseif by_step or due_ms > now_ms and regrid or due_ms > now_ms + period_ms * 1.5 then
       outcome, to_ms = 'moved', slot_from(now_ms + half_ms, period_ms, phase_ms)
     end
   elseif not redis.call('ZSCORE', KEYS[2], id) then

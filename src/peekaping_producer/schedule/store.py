@@ -13,10 +13,12 @@ from redis.asyncio import Redis
 from peekaping_producer.asynq import keys as asynq
 from peekaping_producer.asynq.message import task_id
 from peekaping_producer.cadence import Cadence
+from peekaping_producer.clock import monotonic_s
 from peekaping_producer.errors import NotLeading, Unavailable
 from peekaping_producer.monitor import MonitorId
 from peekaping_producer.schedule.connection import answered, load_script
-from peekaping_producer.schedule.keys import CLAIMS, DUE, GO_SEEN, LEADER, LEASE, REMOVED, SIGNALS
+from peekaping_producer.schedule.keys import CLAIMS, DUE, GO_SEEN, LEADER, LEASE, NODES, REMOVED, SIGNALS, STEP
+from peekaping_producer.schedule.redis_clock import RedisClock, Step
 from peekaping_producer.timing import Timing
 
 _TASK_KEYS = (
@@ -36,6 +38,9 @@ _TASK_ID_PREFIX = task_id(MonitorId(""))
 _TASK_KEY_PREFIX = asynq.TASK + _TASK_ID_PREFIX
 SHORT_LIST = 1_000
 """A pending list up to here is searched by settle whenever that helps (task.lua)."""
+LONGEST_TERM_MS = 10_000
+"""How long another's leadership can last without an extension: a Go node's."""
+_MOST_BROUGHT_BACK = 10_000
 _CLOCKS_DIFFER_NS = 60_000_000_000
 _RELIST_SEARCHES = 5
 _RELIST_ENTRIES = 1_000_000
@@ -62,6 +67,15 @@ class Claim(Struct, frozen=True):
     claimed: tuple[Claimed, ...]
     answered_at_s: float
     """This host's monotonic clock at the reply: from here on the lease runs out."""
+    step: Step | None = None
+    """A step of Redis' clock since the last claim of this node."""
+    behind_ms: int = 0
+    """After a step forward of so much: what was due longer ago than this was due by the clock as it was before."""
+
+    def lateness_ms(self, claimed: Claimed, at_ms: float) -> float:
+        """Return how long after its due time an instant is, a step of the clock between the two left out."""
+        late_ms = at_ms - claimed.due_ms
+        return late_ms - self.behind_ms if late_ms >= self.behind_ms else late_ms
 
 
 class Enqueue(Struct, frozen=True):
@@ -197,20 +211,28 @@ class Schedule:
         """Take the client; scripts are loaded by the first call that needs them."""
         self._redis = redis
         self._timing = timing
-        self._claim = load_script(redis, __package__, "time", "claim")
+        self._claim = load_script(redis, __package__, "time", "step", "claim")
         self._settle = load_script(redis, __package__, "time", "task", "settle")
         self._reclaim = load_script(redis, __package__, "time", "reclaim")
-        self._schedule = load_script(redis, __package__, "time", "schedule")
+        self._schedule = load_script(redis, __package__, "time", "step", "schedule")
         self._remove = load_script(redis, __package__, "time", "task", "remove")
         self._relist = load_script(redis, __package__, "relist")
         self._run_now = load_script(redis, __package__, "time", "run_now")
+        self._note_step = load_script(redis, __package__, "time", "note_step")
+        self._end_step = load_script(redis, __package__, "end_step")
+        self._clock = RedisClock()
 
     async def claim(self, limit: int) -> Claim:
         """Claim at most `limit` due monitors. Never sent twice: a lost reply's batch comes back by reclaim."""
         timing = self._timing
+        sent_s = monotonic_s()
+        horizon_ms = self._clock.horizon_ms(sent_s)
         async with answered(timing.redis_timeout_s):
-            reply = await self._claim(keys=(DUE, LEASE, CLAIMS, GO_SEEN, LEADER), args=(limit, timing.lease_ms))
-        now_ms, token, next_due_ms, go_seen, *pairs = (_text(part) for part in cast("list[bytes]", reply))
+            reply = await self._claim(
+                keys=(DUE, LEASE, CLAIMS, GO_SEEN, LEADER, STEP),
+                args=(limit, timing.lease_ms, "" if horizon_ms is None else horizon_ms),
+            )
+        now_ms, token, next_due_ms, go_seen, by_ms, *pairs = (_text(part) for part in cast("list[bytes]", reply))
         claimed = (Claimed(MonitorId(id_), float(due_ms)) for id_, due_ms in zip(pairs[::2], pairs[1::2], strict=True))
         return Claim(
             int(now_ms),
@@ -219,6 +241,8 @@ class Schedule:
             go_seen == "1",
             tuple(claimed),
             time.monotonic(),
+            self._clock.see(int(now_ms), sent_s, monotonic_s()),
+            int(by_ms or 0),
         )
 
     async def settle(self, claim: Claim, orders: Sequence[Order]) -> Settlement:
@@ -268,7 +292,7 @@ class Schedule:
             args += (entry.id, entry.cadence.period_ms, entry.cadence.phase_ms)
             args += ("now" if entry.at_once else "", _edit(entry))
         async with answered(self._timing.redis_timeout_s):
-            reply = await self._schedule(keys=(DUE, LEASE, LEADER, REMOVED), args=args)
+            reply = await self._schedule(keys=(DUE, LEASE, LEADER, REMOVED, STEP), args=args)
         return [cast("Placement", _text(part)) for part in cast("list[bytes]", _led(reply))]
 
     async def remove(self, node_id: str, drops: Sequence[Drop]) -> int:
@@ -316,6 +340,28 @@ class Schedule:
         """Leave the mark that a Go producer runs beside us, for all nodes to see."""
         async with answered(self._timing.redis_timeout_s):
             await self._redis.set(GO_SEEN, 1, px=self._timing.go_seen_ms)
+
+    async def note_step(self, step: Step) -> bool:
+        """Let all nodes know of a step of Redis' clock, and the leader sweep; False where another node has done so."""
+        timing = self._timing
+        limits = (LONGEST_TERM_MS, timing.go_seen_ms, timing.alive_ms, _MOST_BROUGHT_BACK)
+        async with answered(timing.redis_timeout_s):
+            reply = await self._note_step(
+                keys=(STEP, LEADER, GO_SEEN, REMOVED, NODES),
+                args=(step.at_ms, step.by_ms, timing.step_open_ms, SIGNALS, *limits),
+            )
+        return bool(reply)
+
+    async def step_noted_ms(self) -> int | None:
+        """Return when the last step of Redis' clock was noted; None where there is none, or it is long ago."""
+        async with answered(self._timing.redis_timeout_s):
+            noted_ms = await self._redis.hget(STEP, "noted_ms")
+        return None if noted_ms is None else int(noted_ms)
+
+    async def end_step(self, node_id: str, noted_ms: int) -> None:
+        """Note that a sweep has been made since that step. Raises NotLeading when another node leads."""
+        async with answered(self._timing.redis_timeout_s):
+            _led(await self._end_step(keys=(LEADER, STEP), args=(node_id, noted_ms)))
 
     async def run_now(self, ids: Sequence[MonitorId]) -> list[bool]:
         """Make active monitors due at once; False for one that is claimed this very moment, and so is due already."""
