@@ -312,10 +312,14 @@ def _verdict(report: Report) -> str:
         return "No check was missed or doubled; the demo ended before every monitor had run again."
     if report.skipped or report.killed:
         return (
-            f"No check was missed or doubled. While something was broken, {report.skipped} slots were skipped and"
-            f" {report.killed} checks were lost with their worker; every monitor has run again since."
+            f"No check was missed or doubled. While something was broken, {_counted(report.skipped, 'slot')} skipped and"
+            f" {_counted(report.killed, 'check')} lost with the worker; every monitor has run again since."
         )
     return "Nothing was lost."
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what} was" if number == 1 else f"{number} {what}s were"
 
 
 def _say(line: str) -> None:
