@@ -97,13 +97,13 @@ async def test_all_monitors_run_again_within_5_s_of_a_step_and_not_all_at_once(
 
 
 def assert_no_storm(taker: Taker, short: list[Row], long: list[Row], stepped_s: float) -> None:
-    """Normal are 20 of the long ones a second, and 150 of the short ones."""
-    assert taker.most_within(long, stepped_s, 1) < 60
-    assert taker.most_within(short, stepped_s, 1) < 300
+    """Normal are 20 of the long ones a second, and 150 of the short ones; a busy machine makes some come together."""
+    assert taker.most_within(long, stepped_s, 1) < 150
+    assert taker.most_within(short, stepped_s, 1) < 500
     close = [
-        (row["interval"], round(after - before, 2), round(after - stepped_s, 2))
-        for row in [*short, *long]
+        f"{round(after - before, 2)} s, after {round(after - stepped_s, 2)} s"
+        for row in long
         for before, after in pairwise(taker.of(row))
         if after > stepped_s and after - before < row["interval"] * 0.4
     ]
-    assert len(close) < 10, close
+    assert close == []
