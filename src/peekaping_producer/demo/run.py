@@ -312,8 +312,9 @@ def _verdict(report: Report) -> str:
         return "No check was missed or doubled; the demo ended before every monitor had run again."
     if report.skipped or report.killed:
         return (
-            f"No check was missed or doubled. While something was broken, {_counted(report.skipped, 'slot')} skipped and"
-            f" {_counted(report.killed, 'check')} lost with the worker; every monitor has run again since."
+            "No check was missed or doubled. While something was broken, "
+            f"{_counted(report.skipped, 'slot')} skipped and {_counted(report.killed, 'check')} lost with the worker; "
+            "every monitor has run again since."
         )
     return "Nothing was lost."
 
