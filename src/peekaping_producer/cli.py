@@ -1,9 +1,12 @@
 """The command line."""
 
 import sys
+from collections.abc import Iterable
 from typing import Annotated
 
+import msgspec
 import typer
+from msgspec import Struct
 
 from peekaping_producer import __version__
 from peekaping_producer.config import load_redis_settings, load_settings
@@ -62,27 +65,37 @@ def status(
 
 @app.command()
 def run_now(
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Monitors to check at once.")],
+    monitors: Annotated[list[str], typer.Argument(metavar="ID|NAME...", help="Monitors to check at once.")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Make monitors due at once; their own slots stay as they are."""
     from peekaping_producer.commands.run_now import run_now as make_due  # noqa: PLC0415 - `run` needs none of it
 
-    _tell(*make_due(load_settings(), ids))
+    result = make_due(load_settings(), monitors)
+    _print(result, result.text(), as_json=as_json)
+    if not result.done:
+        raise typer.Exit(EXIT_NOT_DONE)
 
 
 @app.command()
-def explain(monitor_id: Annotated[str, typer.Argument(metavar="ID", help="The monitor.")]) -> None:
-    """Say why a monitor is, or is not, checked."""
+def explain(
+    monitor: Annotated[str, typer.Argument(metavar="ID|NAME", help="The monitor.")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Say why a monitor is, or is not, checked; exit code 1 where it is not."""
     from peekaping_producer.commands.explain import explain as look_up  # noqa: PLC0415 - `run` needs none of it
 
-    _tell(*look_up(load_settings(), monitor_id))
-
-
-def _tell(lines: list[str], all_well: bool) -> None:  # noqa: FBT001 - a verdict
-    for line in lines:
-        typer.echo(line)
-    if not all_well:
+    explanation = look_up(load_settings(), monitor)
+    _print(explanation, explanation.text, as_json=as_json)
+    if explanation.reason is not None:
         raise typer.Exit(EXIT_NOT_DONE)
+
+
+def _print(value: Struct, lines: Iterable[str], *, as_json: bool) -> None:
+    for line in [msgspec.json.encode(value).decode()] if as_json else lines:
+        typer.echo(line)
 
 
 @app.command()

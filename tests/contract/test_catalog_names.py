@@ -1,5 +1,6 @@
 """Monitors by the names that people know them by, in every kind of database."""
 
+import msgspec
 import pytest
 
 from peekaping_producer.monitor import MonitorId
@@ -55,5 +56,7 @@ async def test_a_name_that_is_no_text_harms_nothing(empty_sqlite_db: SqliteDatab
 
     await empty_sqlite_db.execute(f"UPDATE monitors SET name = {value} WHERE id = '{bad['id']}'")
     async with opened(empty_sqlite_db) as catalog:
-        assert (await catalog.names([good["id"], bad["id"]]))[good["id"]] == "Good"
+        names = await catalog.names([good["id"], bad["id"]])
+        assert names[good["id"]] == "Good"
+        assert msgspec.json.encode(names)
         assert [monitor.id for monitor in await catalog.named("good")] == [good["id"]]

@@ -476,18 +476,26 @@ async def test_a_reader_that_has_seen_enough_ends_the_watch(shell: Shell, argume
 # --- run-now
 
 
-async def test_run_now_makes_a_monitor_due_at_once(shell: Shell, redis: Redis, empty_sqlite_db: SqliteDatabase) -> None:
+@pytest.fixture
+async def led(redis: Redis) -> None:
+    """Let a producer seem to run."""
+    await redis.set(LEADER, "host-1-na0")
+
+
+async def test_run_now_makes_a_monitor_due_at_once(
+    shell: Shell, led: None, redis: Redis, empty_sqlite_db: SqliteDatabase
+) -> None:
     other = monitor_row()
     await empty_sqlite_db.insert("monitors", a_monitor(), other)
     await redis.zadd(DUE, {MONITOR: await redis_now_ms(redis) + 50_000})
-    told = await shell.told("run-now", MONITOR, other["id"].upper(), f" {MONITOR} ")
-    assert told.splitlines() == [f"{MONITOR}: due now", f"{other['id']}: due now"]
+    told = await shell.told("run-now", MONITOR, other["id"].upper(), f" {MONITOR} ", "Shop")
+    assert told.splitlines() == [f"Shop ({MONITOR}): due now", f"{other['id']}: due now"]
     for id_ in (MONITOR, other["id"]):
         assert await score(redis, DUE, id_) <= await redis_now_ms(redis) + 1
 
 
 async def test_run_now_of_a_monitor_that_is_handled_this_moment(
-    shell: Shell, redis: Redis, empty_sqlite_db: SqliteDatabase
+    shell: Shell, led: None, redis: Redis, empty_sqlite_db: SqliteDatabase
 ) -> None:
     await empty_sqlite_db.insert("monitors", a_monitor())
     await redis.zadd(LEASE, {MONITOR: await redis_now_ms(redis) + 60_000})
@@ -496,19 +504,40 @@ async def test_run_now_of_a_monitor_that_is_handled_this_moment(
 
 
 async def test_run_now_refuses_some_and_does_the_others(
-    shell: Shell, redis: Redis, empty_sqlite_db: SqliteDatabase
+    shell: Shell, led: None, redis: Redis, empty_sqlite_db: SqliteDatabase
 ) -> None:
-    inactive, aside, unknown = monitor_row(active=False), monitor_row(interval=0), new_id()
-    await empty_sqlite_db.insert("monitors", a_monitor(), inactive, aside)
-    told = await shell.told("run-now", unknown, inactive["id"], MONITOR, aside["id"], "no-id", code=1)
-    lines = dict(line.split(": ", 1) for line in told.splitlines())
-    assert lines[MONITOR] == "due now"
-    assert lines[unknown] == "unknown, the database has no such monitor"
-    assert lines[inactive["id"]] == "not active, activate it first"
-    assert "interval" in lines[aside["id"]]
-    assert lines["no-id"]
-    assert len(lines) == 5
+    inactive, invalid, unknown = monitor_row(active=False), monitor_row(interval=0), new_id()
+    same = sorted([monitor_row(name="Same"), monitor_row(name="Same")], key=lambda row: row["id"])
+    await empty_sqlite_db.insert("monitors", a_monitor(), inactive, invalid, *same)
+    arguments = ["run-now", unknown, inactive["id"], "shop", invalid["id"], "no-id", "Same"]
+    told = await shell.told(*arguments, code=1)
+    assert told.splitlines() == [
+        f"{unknown}: unknown, the database has no such monitor",
+        f"{inactive['id']}: not active, activate it first",
+        f"shop ({MONITOR}): due now",
+        f"{invalid['id']}: skipped as invalid, interval is 0 s: must be at least 1 s",
+        "no-id: not a monitor id, and no monitor has this name",
+        "Same: 2 monitors have this name, give the id of one",
+        *(f"  {row['id']}" for row in same),
+    ]
     assert await redis.zrange(DUE, 0, -1) == [MONITOR.encode()]
+    report = json.loads(await shell.told(*arguments, "--json", code=1))
+    assert report["running"]
+    assert [one["due"] for one in report["monitors"]] == [False, False, True, False, False, False]
+    assert report["monitors"][2] == {
+        "argument": "shop",
+        "monitor_id": MONITOR,
+        "due": True,
+        "result": "due now",
+        "matches": [],
+    }
+    assert report["monitors"][5]["matches"] == [row["id"] for row in same]
+
+
+async def test_run_now_with_no_producer_says_so(shell: Shell, empty_sqlite_db: SqliteDatabase) -> None:
+    await empty_sqlite_db.insert("monitors", a_monitor())
+    told = await shell.told("run-now", MONITOR, code=1)
+    assert told.splitlines() == [f"{MONITOR}: due now", NOT_RUNNING]
 
 
 async def test_run_now_runs_the_check_while_a_node_runs(
@@ -527,13 +556,15 @@ async def test_run_now_runs_the_check_while_a_node_runs(
 async def test_run_now_without_an_id_is_a_wrong_use(shell: Shell) -> None:
     ended = await shell.run("run-now")
     assert (ended.code, ended.out) == (2, "")
-    assert "ID..." in ended.err
+    assert "ID|NAME..." in ended.err
 
 
 # --- explain
 
 
-async def test_explain_a_monitor_that_is_well(shell: Shell, redis: Redis, empty_sqlite_db: SqliteDatabase) -> None:
+async def test_explain_a_monitor_that_is_well(
+    shell: Shell, led: None, redis: Redis, empty_sqlite_db: SqliteDatabase
+) -> None:
     proxy = proxy_row(auth=True, username="u", password=SECRET)
     await empty_sqlite_db.insert("proxies", proxy)
     await empty_sqlite_db.insert(
@@ -541,7 +572,6 @@ async def test_explain_a_monitor_that_is_well(shell: Shell, redis: Redis, empty_
     )
     due_ms = cadence(MONITOR, 60).slot_from(await redis_now_ms(redis) + 30_000)
     await redis.zadd(DUE, {MONITOR: due_ms})
-    await redis.set(LEADER, "host-1-na0", px=60_000)
     for written in (MONITOR, MONITOR.upper(), f" {MONITOR}\n"):
         told = await shell.explained(written)
         assert told["monitor"] == (f"'Shop', type http, every 1 min, timeout 16 s, through proxy {proxy['id']}; active")
@@ -559,39 +589,103 @@ async def test_explain_a_monitor_that_is_well(shell: Shell, redis: Redis, empty_
         assert set(slots.split(", ")) <= known
 
 
-async def test_explain_a_monitor_that_nothing_is_known_of(shell: Shell) -> None:
-    told = await shell.explained(new_id(), code=1)
+async def in_the_schedule(redis: Redis) -> None:
+    """Have the monitor due soon, as a mistake would: there is a time that could be promised."""
+    await redis.zadd(DUE, {MONITOR: await redis_now_ms(redis) + 60_000})
+
+
+def promises(told: dict[str, str]) -> bool:
+    """Tell whether there is any instant or span of time in it."""
+    texts = [told[word] for word in told if word != "monitor"]
+    return "next slots" in told or any(re.search(r"\d{4}-\d\d|\d (ms|s|min|h)\b|due in", text) for text in texts)
+
+
+@pytest.mark.parametrize("scheduled", [False, True])
+async def test_explain_a_monitor_that_nothing_is_known_of(
+    shell: Shell, led: None, redis: Redis, scheduled: bool
+) -> None:
+    if scheduled:
+        await in_the_schedule(redis)
+    told = await shell.explained(code=1)
     assert told["monitor"] == "unknown: the database has no such monitor"
-    assert told["schedule"].startswith("not in it")
-    assert "next slots" not in told
-    assert told["leader"].startswith("nobody leads")
+    assert told["schedule"] == ("still in it; a producer takes it out without a check" if scheduled else "not in it")
+    assert not promises(told)
+    explanation = json.loads(await shell.told("explain", MONITOR, "--json", code=1))
+    assert (explanation["verdict"], explanation["next_slots"]) == ("unknown", [])
 
 
-@pytest.mark.parametrize("id_", ["no-id", "", "é\x1b%s{}"])
-async def test_explain_what_is_no_id(shell: Shell, id_: str) -> None:
-    told = await shell.explained(id_, code=1)
-    assert told["monitor"]
-    assert "active" not in told["monitor"]
+@pytest.mark.parametrize("argument", ["no-id", "", "\udcff\x1b%s{}", "a" * 24])
+async def test_explain_what_is_neither_an_id_nor_a_name(shell: Shell, argument: str) -> None:
+    told = await shell.explained(argument, code=1)
+    assert told == {"monitor": "not a monitor id, and no monitor has this name"}
 
 
-async def test_explain_a_monitor_that_is_not_active(shell: Shell, empty_sqlite_db: SqliteDatabase) -> None:
+async def test_explain_by_name(shell: Shell, led: None, empty_sqlite_db: SqliteDatabase) -> None:
+    upper, one, two = monitor_row(name="SHOP"), monitor_row(name="Blog"), monitor_row(name="BLOG")
+    await empty_sqlite_db.insert("monitors", a_monitor(), upper, one, two)
+    told = await shell.explained(" Shop ")
+    assert told["monitor"] == f"'Shop' ({MONITOR}), type http, every 1 min, timeout 16 s; active"
+    assert (await shell.explained("SHOP"))["monitor"].startswith(f"'SHOP' ({upper['id']})")
+    lines = (await shell.told("explain", "blog", code=1)).splitlines()
+    assert lines[0] == "monitor      2 monitors have this name, give the id of one"
+    assert sorted(line.split() for line in lines[1:]) == sorted([row["id"], row["name"]] for row in (one, two))
+    explanation = json.loads(await shell.told("explain", "blog", "--json", code=1))
+    assert explanation["verdict"] == "ambiguous"
+    assert {match["monitor_id"] for match in explanation["matches"]} == {one["id"], two["id"]}
+
+
+async def test_explain_a_monitor_that_is_not_active(
+    shell: Shell, led: None, redis: Redis, empty_sqlite_db: SqliteDatabase
+) -> None:
     await empty_sqlite_db.insert("monitors", a_monitor(active=False))
+    await in_the_schedule(redis)
     told = await shell.explained(code=1)
     assert told["monitor"].endswith("; NOT ACTIVE, so it gets no check")
-    assert "next slots" not in told
+    assert not promises(told)
 
 
-@pytest.mark.parametrize("wrong", [{"interval": 0}, {"timeout": 2**40}])
-async def test_explain_a_monitor_that_is_set_aside(
-    shell: Shell, empty_sqlite_db: SqliteDatabase, wrong: dict[str, Any]
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"interval": 0}, "interval is 0 s: must be at least 1 s"),
+        ({"timeout": 2**40}, "timeout is 1099511627776 s: must be at most 2147483647 s"),
+    ],
+)
+async def test_explain_a_monitor_that_is_invalid(
+    shell: Shell, led: None, redis: Redis, empty_sqlite_db: SqliteDatabase, wrong: dict[str, Any], reason: str
 ) -> None:
     await empty_sqlite_db.insert("monitors", a_monitor(**wrong))
+    await in_the_schedule(redis)
     told = await shell.explained(code=1)
-    assert told["monitor"].startswith("gets no check, its row is set aside: ")
-    assert next(iter(wrong)) in told["monitor"]
+    assert told["monitor"] == f"skipped as invalid, so it gets no check: {reason}"
+    assert not promises(told)
+    explanation = json.loads(await shell.told("explain", MONITOR, "--json", code=1))
+    assert (explanation["verdict"], explanation["monitor"], explanation["next_slots"]) == ("invalid", None, [])
 
 
-async def test_explain_a_monitor_under_maintenance(shell: Shell, empty_sqlite_db: SqliteDatabase) -> None:
+@pytest.mark.parametrize("due_in_ms", [60_000, -60_000])
+async def test_explain_with_no_producer_predicts_nothing(
+    shell: Shell, redis: Redis, empty_sqlite_db: SqliteDatabase, due_in_ms: int
+) -> None:
+    await empty_sqlite_db.insert("monitors", a_monitor())
+    await redis.zadd(DUE, {MONITOR: await redis_now_ms(redis) + due_in_ms})
+    told = await shell.explained(code=1)
+    assert told["monitor"].endswith(f"; active, but {NOT_RUNNING}")
+    assert told["schedule"] == (
+        "in it, but no producer is running to check it"
+        if due_in_ms > 0
+        else "OVERDUE for 1 min: no producer is running"
+    )
+    assert "next slots" not in told
+    explanation = json.loads(await shell.told("explain", MONITOR, "--json", code=1))
+    assert (explanation["verdict"], explanation["reason"], explanation["next_slots"]) == (
+        "not_running",
+        NOT_RUNNING,
+        [],
+    )
+
+
+async def test_explain_a_monitor_under_maintenance(shell: Shell, led: None, empty_sqlite_db: SqliteDatabase) -> None:
     manual, broken, over = (
         maintenance_row(),
         maintenance_row(strategy="cron", cron="every so often", duration=5),
@@ -610,7 +704,9 @@ async def test_explain_a_monitor_under_maintenance(shell: Shell, empty_sqlite_db
     assert f"{broken['id']} can't be judged: " in told["maintenance"]
 
 
-async def test_explain_where_a_monitor_stands(shell: Shell, redis: Redis, empty_sqlite_db: SqliteDatabase) -> None:
+async def test_explain_where_a_monitor_stands(
+    shell: Shell, led: None, redis: Redis, empty_sqlite_db: SqliteDatabase
+) -> None:
     await empty_sqlite_db.insert("monitors", a_monitor())
     now_ms = await redis_now_ms(redis)
     await redis.zadd(LEASE, {MONITOR: now_ms + 3_600_000})
@@ -622,12 +718,12 @@ async def test_explain_where_a_monitor_stands(shell: Shell, redis: Redis, empty_
     await redis.delete(LEASE)
     await redis.zadd(DUE, {MONITOR: now_ms - 7_200_000})
     told = await shell.explained()
-    assert told["schedule"] == "OVERDUE for 2 h: no producer claims it; is one running?"
+    assert re.fullmatch(r"OVERDUE for 2 h.*: no node has claimed it yet", told["schedule"])
 
 
 @pytest.mark.parametrize("due_ms", [10**18, float("inf")])
 async def test_a_score_that_is_no_instant(
-    shell: Shell, redis: Redis, empty_sqlite_db: SqliteDatabase, due_ms: float
+    shell: Shell, led: None, redis: Redis, empty_sqlite_db: SqliteDatabase, due_ms: float
 ) -> None:
     await empty_sqlite_db.insert("monitors", a_monitor())
     await redis.zadd(DUE, {MONITOR: due_ms})
@@ -645,17 +741,20 @@ async def test_an_id_that_is_no_text_for_a_terminal(shell: Shell, redis: Redis, 
     assert text.replace("\n", "").isprintable()
 
 
-async def test_explain_what_became_of_the_task(shell: Shell, redis: Redis, empty_sqlite_db: SqliteDatabase) -> None:
+async def test_explain_what_became_of_the_task(
+    shell: Shell, led: None, redis: Redis, empty_sqlite_db: SqliteDatabase
+) -> None:
     await empty_sqlite_db.insert("monitors", a_monitor())
     cases = [
         ("pending", "waits for a worker, queued "),
         ("active", "is being run by a worker"),
         ("orphaned", "was taken by a worker that has died; the next check takes its place"),
-        ("archived", "stands as 'archived' in asynq; the next check takes its place"),
-        ("malformed", "stands as 'pondering' in asynq; the next check takes its place"),
+        ("archived", "is 'archived' in asynq; the next check takes its place"),
+        ("malformed", "is 'pondering' in asynq; the next check takes its place"),
     ]
     for state, words in cases:
         await redis.flushall()
+        await redis.set(LEADER, "host-1-na0")
         match state:
             case "pending":
                 await put_pending(redis, MONITOR)
@@ -687,7 +786,9 @@ async def test_explain_the_queue_and_the_leader(shell: Shell, redis: Redis, empt
 # --- something is away, or wrong
 
 
-async def test_explain_tells_the_rest_while_the_database_is_away(shell: Shell, redis: Redis, tmp_path: Path) -> None:
+async def test_explain_tells_the_rest_while_the_database_is_away(
+    shell: Shell, led: None, redis: Redis, tmp_path: Path
+) -> None:
     await redis.zadd(DUE, {MONITOR: await redis_now_ms(redis) + 3_600_000})
     with free_port() as port:
         server = on_postgres(port)
@@ -759,9 +860,10 @@ async def test_a_file_that_is_no_database_is_the_operator_s_to_mend(
     assert "not an SQLite file" in problem
 
 
-async def test_on_postgres_too(shell: Shell, redis: Redis, empty_postgres_db: PostgresDatabase) -> None:
+async def test_on_postgres_too(shell: Shell, led: None, redis: Redis, empty_postgres_db: PostgresDatabase) -> None:
     await empty_postgres_db.insert("monitors", a_monitor())
     server = on_postgres(empty_postgres_db.server.port, DB_USER=SUPERUSER, DB_NAME=empty_postgres_db.name)
     assert await shell.told("run-now", MONITOR, **server) == f"{MONITOR}: due now\n"
     told = await shell.explained(**server)
     assert told["monitor"] == "'Shop', type http, every 1 min, timeout 16 s; active"
+    assert (await shell.explained("shop", **server))["monitor"].startswith(f"'Shop' ({MONITOR})")

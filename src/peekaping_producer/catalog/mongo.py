@@ -20,7 +20,7 @@ from peekaping_producer.catalog.mongo_connection import (
     open_database,
     operators_mend,
 )
-from peekaping_producer.catalog.reading import MOST_NAMED, Changes, Named, Page, Reading, is_object_id, named
+from peekaping_producer.catalog.reading import MOST_NAMED, Changes, Named, Page, Reading, is_object_id, is_text, named
 from peekaping_producer.config import Settings
 from peekaping_producer.errors import ConfigurationError, Unavailable
 from peekaping_producer.monitor import Heartbeat, Maintenance, Monitor, MonitorId, Proxy
@@ -130,7 +130,7 @@ class MongoCatalog:
         """Read the names of monitors, active or not; one that has no row, or no name that is text, is left out."""
         asked = [id_ for id_ in ids if is_object_id(id_)]
         documents = await self._answer(self._find("monitor", _among("_id", asked), ("id", "name")))
-        return {row[0]: row[1] for row in _rows(documents, ("id", "name")) if isinstance(row[1], str)}
+        return {row[0]: row[1] for row in _rows(documents, ("id", "name")) if is_text(row[1])}
 
     async def named(self, name: str) -> list[Named]:
         """Read the monitors of this name, active or not: exactly, or else but for upper and lower case, up to 100."""

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import TypeGuard
 
 from msgspec import Struct
 
@@ -58,10 +59,21 @@ class Named(Struct, frozen=True):
 
 def named(rows: Iterable[Sequence[object]], wanted: str) -> list[Named]:
     """Return those rows of id and name that have the wanted name: exactly, or else but for upper and lower case."""
-    found = [Named(MonitorId(id_), name) for id_, name in rows if isinstance(id_, str) and isinstance(name, str)]
+    found = [Named(MonitorId(id_), name) for id_, name in rows if isinstance(id_, str) and is_text(name)]
     exact = [monitor for monitor in found if monitor.name == wanted]
     alike = [monitor for monitor in found if monitor.name.lower() == wanted.lower()]
     return exact or alike
+
+
+def is_text(value: object) -> TypeGuard[str]:
+    """Tell whether this is text that can be written, as SQLite's need not be."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def is_uuid(text: str) -> bool:

@@ -19,7 +19,7 @@ from peekaping_producer.catalog.connection import (
     open_server,
     operators_mend,
 )
-from peekaping_producer.catalog.reading import MOST_NAMED, Changes, Named, Page, Reading, is_uuid, named
+from peekaping_producer.catalog.reading import MOST_NAMED, Changes, Named, Page, Reading, is_text, is_uuid, named
 from peekaping_producer.catalog.sqlite import SqliteConnections
 from peekaping_producer.catalog.tables import TABLES, statements
 from peekaping_producer.config import DbType, Settings
@@ -122,7 +122,7 @@ class SqlCatalog:
         fetched = await self._do(
             self._connections, lambda connection: _fetch(connection, self._statements.names, asked)
         )
-        return {row[0]: row[1] for row in fetched if isinstance(row[1], str)}
+        return {row[0]: row[1] for row in fetched if is_text(row[1])}
 
     async def named(self, name: str) -> list[Named]:
         """Read the monitors of this name, active or not: exactly, or else but for upper and lower case, up to 100.

@@ -5,111 +5,177 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from peekaping_producer.cadence import cadence
-from peekaping_producer.catalog.reading import Reading, is_monitor_id
+from peekaping_producer.cadence import Spacing, cadence
 from peekaping_producer.clock import from_unix_ms, rfc3339
 from peekaping_producer.commands.alive import is_go_node
-from peekaping_producer.commands.reach import reached_catalog, reached_redis
-from peekaping_producer.commands.words import instant, printable, span
+from peekaping_producer.commands.findings import Findings, Verdict, look_up
+from peekaping_producer.commands.words import instant, printable, printable_name, span
 from peekaping_producer.config import Settings
-from peekaping_producer.errors import Unavailable
-from peekaping_producer.fleet.queue import QueueState, TaskState, queue_state, task_state
+from peekaping_producer.fleet.queue import TaskState
 from peekaping_producer.maintenance import under_maintenance
-from peekaping_producer.monitor import MonitorId, Snapshot
+from peekaping_producer.monitor import Snapshot
 from peekaping_producer.queue_watch import complaints
-from peekaping_producer.schedule.store import Place, Schedule
+from peekaping_producer.schedule.store import Place
 from peekaping_producer.spacing import spacing_for
-from peekaping_producer.timing import Timing
 
 _SLOTS = 3
 
 
-class Findings(Struct, frozen=True):
-    """All that was looked up about one monitor."""
+class Match(Struct, frozen=True):
+    """One of several monitors of a name."""
 
-    monitor_id: MonitorId
-    reading: Reading | Unavailable
-    place: Place
+    monitor_id: str
+    name: str
+
+
+class Row(Struct, frozen=True):
+    """What the database holds about the monitor."""
+
+    name: str
+    type: str
+    interval_s: int
+    timeout_s: int
+    active: bool
+    proxy_id: str | None
+    under_maintenance: bool
+
+
+class Explanation(Struct, frozen=True):
+    """All that `explain` reports, as `--json` prints it; docs/commands.md describes every field."""
+
+    at: str
+    """By Redis' clock, RFC 3339, UTC, as all instants."""
+    verdict: Verdict
+    reason: str | None
+    """Why the monitor is not checked, in words; null where it is."""
+    running: bool
+    """Whether a producer runs at all, ours or Go's."""
+    monitor_id: str | None
+    matches: list[Match]
+    """The monitors among which a name does not decide."""
+    monitor: Row | None
+    """null where the row is invalid, or not known."""
+    due: str | None
+    """When it is or was due; null where it is claimed or not in the schedule."""
+    claimed: bool
+    """Whether a node is handling it this moment."""
+    next_slots: list[str]
+    """Empty where no check is to come."""
     task: TaskState | None
-    queue: QueueState
+    """Its task in the queue; null where there is none."""
+    queue_trouble: list[str]
+    leader: str | None
+    leader_is_go: bool
+    text: list[str]
+    """The lines that are printed without `--json`."""
 
 
-def explain(settings: Settings, monitor_id: str) -> tuple[list[str], bool]:
-    """Return the lines, and whether it is an active monitor. Raises ConfigurationError and Unavailable."""
-    findings = asyncio.run(_look(settings, MonitorId(monitor_id.strip().lower())))
-    lines = list(_told(findings, settings))
-    found = findings.reading.found if isinstance(findings.reading, Reading) else {}
-    snapshot = found.get(findings.monitor_id)
-    return lines, bool(snapshot and snapshot.monitor.active)
+def explain(settings: Settings, argument: str) -> Explanation:
+    """Explain the monitor of this id or name. Raises ConfigurationError, and Unavailable when Redis does not answer."""
+    findings = asyncio.run(look_up(settings, argument))
+    place, snapshot = findings.place, findings.snapshot
+    return Explanation(
+        at=rfc3339(from_unix_ms(place.now_ms)),
+        verdict=findings.verdict,
+        reason=findings.reason,
+        running=findings.running,
+        monitor_id=findings.meant.monitor_id,
+        matches=[Match(match.id, match.name) for match in findings.meant.matches],
+        monitor=None if snapshot is None else _row(snapshot, place, settings),
+        due=None if place.due_ms is None else instant(place.due_ms),
+        claimed=place.lease_ms is not None,
+        next_slots=_slots(findings, settings),
+        task=findings.task,
+        queue_trouble=complaints(findings.queue),
+        leader=place.leader and printable(place.leader),
+        leader_is_go=place.leader is not None and is_go_node(place.leader),
+        text=list(_text(findings, settings)),
+    )
 
 
-async def _look(settings: Settings, monitor_id: MonitorId) -> Findings:
-    timing = Timing()
-    async with reached_redis(settings, timing) as redis:
-        reading: Reading | Unavailable
-        try:
-            async with reached_catalog(settings, timing) as catalog:
-                reading = await catalog.read([monitor_id])
-        except Unavailable as error:
-            reading = error
-        return Findings(
-            monitor_id,
-            reading,
-            await Schedule(redis, timing).place_of(monitor_id),
-            await task_state(redis, monitor_id, timing.redis_timeout_s),
-            await queue_state(redis, timing.redis_timeout_s),
-        )
+def _row(snapshot: Snapshot, place: Place, settings: Settings) -> Row:
+    monitor = snapshot.monitor
+    verdict = under_maintenance(snapshot.maintenances, from_unix_ms(place.now_ms), settings.tz)
+    return Row(
+        monitor.name,
+        monitor.type,
+        monitor.interval,
+        monitor.timeout,
+        monitor.active,
+        None if snapshot.proxy is None else snapshot.proxy.id,
+        verdict.under_maintenance,
+    )
 
 
-def _told(findings: Findings, settings: Settings) -> Iterator[str]:
-    snapshot = None
-    if isinstance(findings.reading, Unavailable):
-        yield f"monitor      can't be read: {findings.reading}"
-    elif findings.monitor_id in findings.reading.aside:
-        yield f"monitor      gets no check, its row is set aside: {findings.reading.aside[findings.monitor_id]}"
-    else:
-        snapshot = findings.reading.found.get(findings.monitor_id)
-        yield f"monitor      {_row(findings.monitor_id, snapshot)}"
-    yield f"schedule     {_place(findings.place)}"
+def _text(findings: Findings, settings: Settings) -> Iterator[str]:
+    snapshot = findings.snapshot
+    yield f"monitor      {_monitor(findings)}"
+    for match in findings.meant.matches:
+        yield f"             {match.id}  {printable_name(match.name)}"
+    if findings.meant.monitor_id is None:
+        return
+    yield f"schedule     {_place(findings)}"
+    slots = _slots(findings, settings)
+    if slots:
+        yield f"next slots   {', '.join(slots)} ({_spacing(findings, settings)})"
     if snapshot and snapshot.monitor.active:
-        yield f"next slots   {_slots(snapshot, findings.place, settings)}"
         yield f"maintenance  {_maintenance(snapshot, findings.place, settings)}"
     yield f"task         {_task(findings.task)}"
     yield f"queue        {'; '.join(complaints(findings.queue)) or 'is being worked on'}"
     yield f"leader       {_leader(findings.place)}"
 
 
-def _row(monitor_id: MonitorId, snapshot: Snapshot | None) -> str:
+def _monitor(findings: Findings) -> str:
+    snapshot = findings.snapshot
     if snapshot is None:
-        return "unknown: the database has no such monitor" if is_monitor_id(monitor_id) else "this is no monitor's id"
+        return str(findings.reason)
     monitor = snapshot.monitor
-    active = "active" if monitor.active else "NOT ACTIVE, so it gets no check"
     proxy = f", through proxy {snapshot.proxy.id}" if snapshot.proxy else ""
     times = f"every {span(monitor.interval)}, timeout {span(monitor.timeout)}"
-    return f"{monitor.name!r}, type {monitor.type}, {times}{proxy}; {active}"
+    verdict = findings.reason if findings.verdict is not Verdict.NOT_RUNNING else f"active, but {findings.reason}"
+    id_ = f" ({monitor.id})" if findings.meant.named else ""
+    named = f"'{printable_name(monitor.name)}'{id_}, type {printable_name(monitor.type)}"
+    return f"{named}, {times}{proxy}; {verdict or 'active'}"
 
 
-def _place(place: Place) -> str:
+def _place(findings: Findings) -> str:
+    place = findings.place
+    absent = place.due_ms is None and place.lease_ms is None
+    if findings.verdict in {Verdict.UNKNOWN, Verdict.INACTIVE, Verdict.INVALID}:
+        return "not in it" if absent else "still in it; a producer takes it out without a check"
+    if absent:
+        return "not in it: nothing will check it until a leader's sweep or an event brings it in"
+    return _present(place, running=findings.running)
+
+
+def _present(place: Place, *, running: bool) -> str:
+    nobody = "no producer is running"
     if place.lease_ms is not None:
         left_s = (place.lease_ms - place.now_ms) / 1000
+        if not running:
+            return f"claimed by a node that is gone, and {nobody}"
         if left_s < 0:
             return f"was claimed by a node that has not settled it for {span(-left_s)}; it comes back within a second"
         return f"claimed by a node this moment; if that node died, it is due again in {span(left_s)}"
-    if place.due_ms is None:
-        return "not in it: nothing will check it until a leader's sweep or an event brings it in"
-    in_s = (place.due_ms - place.now_ms) / 1000
-    if in_s >= 0:
-        return f"due in {span(in_s)}, at {instant(place.due_ms)}"
-    return f"OVERDUE for {span(-in_s)}: no producer claims it; is one running?"
+    due_ms = place.due_ms or 0
+    in_s = (due_ms - place.now_ms) / 1000
+    if in_s < 0:
+        return f"OVERDUE for {span(-in_s)}: {'no node has claimed it yet' if running else nobody}"
+    return f"due in {span(in_s)}, at {instant(due_ms)}" if running else f"in it, but {nobody} to check it"
 
 
-def _slots(snapshot: Snapshot, place: Place, settings: Settings) -> str:
-    monitor = snapshot.monitor
-    spacing = spacing_for(settings.producer_schedule, go_seen=place.go_seen)
-    own = cadence(monitor.id, monitor.interval, spacing)
-    first_ms = own.slot_from(place.now_ms)
-    slots = [rfc3339(from_unix_ms(first_ms + number * own.period_ms)) for number in range(_SLOTS)]
-    return f"{', '.join(slots)} ({spacing.value})"
+def _slots(findings: Findings, settings: Settings) -> list[str]:
+    """Return the next slots of a monitor that is checked, none of any other: they would be a promise."""
+    if findings.verdict is not Verdict.CHECKED or findings.snapshot is None:
+        return []
+    monitor = findings.snapshot.monitor
+    own = cadence(monitor.id, monitor.interval, _spacing(findings, settings))
+    first_ms = own.slot_from(findings.place.now_ms)
+    return [rfc3339(from_unix_ms(first_ms + number * own.period_ms)) for number in range(_SLOTS)]
+
+
+def _spacing(findings: Findings, settings: Settings) -> Spacing:
+    return spacing_for(settings.producer_schedule, go_seen=findings.place.go_seen)
 
 
 def _maintenance(snapshot: Snapshot, place: Place, settings: Settings) -> str:
@@ -135,10 +201,10 @@ def _task(task: TaskState | None) -> str:
         case "active":
             return f"was taken by a worker that has died{since}; the next check takes its place"
         case _:
-            return f"stands as {task.state!r} in asynq{since}; the next check takes its place"
+            return f"is {task.state!r} in asynq{since}; the next check takes its place"
 
 
 def _leader(place: Place) -> str:
     if place.leader is None:
-        return "nobody leads: new monitors are not scheduled and deleted ones not removed until a node does"
+        return "nobody leads: new monitors are not scheduled, deleted ones not removed"
     return f"{printable(place.leader)}{' (a Go producer)' if is_go_node(place.leader) else ''}"

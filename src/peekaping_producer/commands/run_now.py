@@ -1,37 +1,98 @@
 """`run-now`: checks at once, without a change of the monitors' own slots."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from msgspec import Struct
+
+from peekaping_producer.catalog.catalog import Catalog
+from peekaping_producer.commands.alive import NOT_RUNNING, is_running
 from peekaping_producer.commands.reach import reached_catalog, reached_redis
+from peekaping_producer.commands.resolve import Meant, meant_by
+from peekaping_producer.commands.words import printable_name
 from peekaping_producer.config import Settings
+from peekaping_producer.fleet.registry import Registry
 from peekaping_producer.monitor import MonitorId
 from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.timing import Timing
 
 
-def run_now(settings: Settings, ids: Sequence[str]) -> tuple[list[str], bool]:
-    """Make these monitors due at once; return a line for each, and whether all of them are.
+class Wanted(Struct, frozen=True):
+    """What became of one argument."""
 
-    Raises ConfigurationError and Unavailable.
-    """
-    return asyncio.run(_run_now(settings, [MonitorId(id_.strip().lower()) for id_ in ids]))
+    argument: str
+    monitor_id: str | None
+    """null where the argument means no monitor, or several."""
+    due: bool
+    """Whether its check is due now."""
+    result: str
+    """In words."""
+    matches: list[str]
+    """The ids among which a name does not decide."""
 
 
-async def _run_now(settings: Settings, ids: list[MonitorId]) -> tuple[list[str], bool]:
+class RunNow(Struct, frozen=True):
+    """All that `run-now` reports, as `--json` prints it."""
+
+    running: bool
+    """Whether a producer runs at all, ours or Go's."""
+    monitors: list[Wanted]
+
+    @property
+    def done(self) -> bool:
+        """Whether all checks are due, and somebody is there to run them."""
+        return self.running and all(wanted.due for wanted in self.monitors)
+
+    def text(self) -> Iterator[str]:
+        """Return it as a person reads it."""
+        for wanted in self.monitors:
+            by_name = wanted.monitor_id and wanted.monitor_id != wanted.argument.lower()
+            label = f"{wanted.argument} ({wanted.monitor_id})" if by_name else wanted.monitor_id or wanted.argument
+            yield f"{label}: {wanted.result}"
+            yield from (f"  {match}" for match in wanted.matches)
+        if not self.running:
+            yield NOT_RUNNING
+
+
+def run_now(settings: Settings, arguments: Sequence[str]) -> RunNow:
+    """Make the monitors of these ids or names due at once. Raises ConfigurationError and Unavailable."""
+    return asyncio.run(_run_now(settings, arguments))
+
+
+async def _run_now(settings: Settings, arguments: Sequence[str]) -> RunNow:
     timing = Timing()
     async with reached_redis(settings, timing) as redis, reached_catalog(settings, timing) as catalog:
-        reading = await catalog.read(ids)
-        refused = {id_: reading.aside[id_] for id_ in ids if id_ in reading.aside}
-        for id_ in ids:
-            if id_ not in refused and id_ not in reading.found:
-                refused[id_] = "unknown, the database has no such monitor"
-            elif id_ in reading.found and not reading.found[id_].monitor.active:
-                refused[id_] = "not active, activate it first"
-        wanted = [id_ for id_ in dict.fromkeys(ids) if id_ not in refused]
-        due = await Schedule(redis, timing).run_now(wanted) if wanted else []
-    lines = [
-        f"{id_}: due now" if at_once else f"{id_}: being handled this very moment"
-        for id_, at_once in zip(wanted, due, strict=True)
-    ]
-    return [*lines, *(f"{id_}: {reason}" for id_, reason in refused.items())], not refused
+        meant = [await meant_by(argument, catalog, settings.db_type) for argument in arguments]
+        # Each monitor once, however often it is named.
+        distinct = list({one.monitor_id or one.argument: one for one in meant}.values())
+        refused = await _refused([one.monitor_id for one in distinct if one.monitor_id], catalog)
+        wanted = [one.monitor_id for one in distinct if one.monitor_id and one.monitor_id not in refused]
+        schedule = Schedule(redis, timing)
+        due = dict(zip(wanted, await schedule.run_now(wanted), strict=True)) if wanted else {}
+        running = is_running(await Registry(redis, timing).seen(), await schedule.place_of(MonitorId("")))
+    return RunNow(running, [_wanted(one, refused, due) for one in distinct])
+
+
+async def _refused(ids: Sequence[MonitorId], catalog: Catalog) -> dict[MonitorId, str]:
+    """Return those that get no check, each with the reason."""
+    reading = await catalog.read(ids)
+    refused: dict[MonitorId, str] = {}
+    for id_ in ids:
+        if id_ in reading.aside:
+            refused[id_] = f"skipped as invalid, {reading.aside[id_]}"
+        elif id_ not in reading.found:
+            refused[id_] = "unknown, the database has no such monitor"
+        elif not reading.found[id_].monitor.active:
+            refused[id_] = "not active, activate it first"
+    return refused
+
+
+def _wanted(one: Meant, refused: dict[MonitorId, str], due: dict[MonitorId, bool]) -> Wanted:
+    argument, id_ = printable_name(one.argument.strip()), one.monitor_id
+    if id_ is None:
+        matches = [match.id for match in one.matches]
+        return Wanted(argument, None, due=False, result=str(one.problem), matches=[*matches])
+    if id_ in refused:
+        return Wanted(argument, id_, due=False, result=refused[id_], matches=[])
+    result = "due now" if due[id_] else "being handled this very moment"
+    return Wanted(argument, id_, due=True, result=result, matches=[])
