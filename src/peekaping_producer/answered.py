@@ -1,6 +1,7 @@
 """The one bound on every call that leaves the process."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -9,19 +10,23 @@ from peekaping_producer.errors import System, Unavailable
 
 @asynccontextmanager
 async def answered_by(
-    system: System, timeout_s: float, reason_of: Callable[[Exception], str | None]
+    system: System,
+    timeout_s: float,
+    reason_of: Callable[[Exception], str | None],
+    code_of: Callable[[Exception], str] = lambda _error: "",
 ) -> AsyncIterator[None]:
     """Bound what is inside by `timeout_s`, and raise Unavailable for whatever keeps the system from doing it.
 
-    `reason_of` returns a driver's error in one line, or None for what is no failure of the system.
+    `reason_of` returns a driver's error in one line, or None for what is no failure of the system; `code_of` its code.
     """
+    began_s = time.monotonic()
     try:
         async with asyncio.timeout(timeout_s):
             yield
     except TimeoutError as error:
-        raise Unavailable(system, f"no answer within {timeout_s:g} s") from error
+        raise Unavailable(system, f"no answer within {timeout_s:g} s", began_s=began_s) from error
     except Exception as error:
         reason = reason_of(error)
         if reason is None:
             raise
-        raise Unavailable(system, reason) from error
+        raise Unavailable(system, reason, code_of(error), began_s) from error

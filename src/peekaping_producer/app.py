@@ -28,6 +28,7 @@ from peekaping_producer.observe.log import Logger, logging_to
 from peekaping_producer.presence import presence_loop
 from peekaping_producer.queue_watch import QueueWatch
 from peekaping_producer.reclaim import reclaim_loop
+from peekaping_producer.redis_watch import RedisWatch
 from peekaping_producer.schedule.connection import check_redis, open_redis
 from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.signals import signals_loop
@@ -73,6 +74,7 @@ async def produce(settings: Settings, log: Logger, timing: Timing, stop: Stop | 
             source = Source(node, catalog, copy)
             dispatcher = Dispatcher(node, schedule, source, connections=connections, server_zone=settings.tz)
             vacant = node.stop.bell()
+            watch = RedisWatch(node, redis)
             sync = Sync(node, schedule, catalog, copy)
             skipped = Skipped(redis, timing)
             duties = _duties(node, redis, schedule, sync, SkippedWatch(node, skipped, catalog))
@@ -89,6 +91,8 @@ async def produce(settings: Settings, log: Logger, timing: Timing, stop: Stop | 
                 keep("reclaim", lambda: reclaim_loop(node, schedule))
                 keep("summary", lambda: summary_loop(node, schedule))
                 keep("probe", source.probe_loop)
+                keep("connections", watch.connections_loop)
+                keep("reminders", watch.reminder_loop)
                 for _ in range(concurrency):
                     keep("dispatch", dispatcher.worker)
             await write_summary(node, schedule)

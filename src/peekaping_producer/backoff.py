@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import random
 import time
 from collections.abc import Callable
@@ -46,6 +47,10 @@ class Outage:
         self._log = log
         self._clock = clock
         self._since_s = 0.0
+        self._ended_s = -math.inf
+        self._reminded_s = 0.0
+        self._on_change: Callable[[], None] = lambda: None
+        self._refusals_s: dict[str, float] = {}
         self._away_for: set[str] = set()
         self._recovery = asyncio.Event()
         self._reason: str | None = None
@@ -68,18 +73,44 @@ class Outage:
         """How many checks of this outage went on with what was known before, and how old the oldest of it was (s)."""
         return self._from_copy, self._oldest_copy_s
 
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Call this whenever an outage begins or ends."""
+        self._on_change = callback
+
     def failed(self, error: Unavailable, needed_by: str = "") -> None:
-        """Note a failure: a warning when it is the first, a line when its reason is new to this outage."""
+        """Note a failure: a warning when it is the first, a line when its reason is new to this outage.
+
+        An attempt from before the last outage ended does not begin another.
+        """
         begins = not self._away_for
+        if begins and error.began_s < self._ended_s:
+            return
         self._away_for.add(needed_by)
         if begins:
-            self._since_s = self._clock()
+            self._since_s = self._reminded_s = self._clock()
             self._log.warning(f"{self._system} unavailable, retrying", reason=error.reason)
+            self._on_change()
         elif error.reason not in self._reasons_told and len(self._reasons_told) < _MOST_REASONS:
             self._log.info(f"{self._system} still unavailable", reason=error.reason)
         if len(self._reasons_told) < _MOST_REASONS:
             self._reasons_told.add(error.reason)
         self._reason = error.reason
+
+    def refused(self, error: Unavailable, remind_after_s: float) -> None:
+        """Note that one command is refused while the system works for all else: one warning for each interval."""
+        now_s = self._clock()
+        self._refusals_s = {reason: at_s for reason, at_s in self._refusals_s.items() if now_s - at_s < remind_after_s}
+        if error.reason not in self._refusals_s and len(self._refusals_s) < _MOST_REASONS:
+            self._refusals_s[error.reason] = now_s
+            self._log.warning(f"{self._system} refuses a command", reason=error.reason)
+
+    def remind(self, every_s: float) -> None:
+        """Log again that the system is unavailable, and for how long, where that was last logged so long ago."""
+        now_s = self._clock()
+        if self._away_for and now_s - self._reminded_s >= every_s:
+            self._reminded_s = now_s
+            away_s = round(now_s - self._since_s, 1)
+            self._log.warning(f"{self._system} still unavailable", reason=self._reason, away_s=away_s)
 
     def served_from_copy(self, checks: int, oldest_s: float) -> None:
         """Count checks that went on with what was known before, the oldest of it so many seconds old."""
@@ -116,7 +147,9 @@ class Outage:
         figures: dict[str, object] = {"away_s": round(self._clock() - self._since_s, 1)}
         if self._system == "database":
             figures["checks_from_copy"] = self._from_copy
-        self._log.info(told, **figures)
+        self._log.warning(told, **figures)
+        self._ended_s = self._clock()
         self._reason = None
         self._from_copy, self._oldest_copy_s = 0, 0.0
         self._reasons_told.clear()
+        self._on_change()

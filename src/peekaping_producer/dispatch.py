@@ -9,7 +9,7 @@ from peekaping_producer.backoff import Backoff
 from peekaping_producer.catalog.reading import Reading
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.monitor import MonitorId
-from peekaping_producer.node import Node
+from peekaping_producer.node import CLAIMS, SETTLES, Node
 from peekaping_producer.observe.faults import described
 from peekaping_producer.observe.notices import Notices
 from peekaping_producer.plan import Plan, plan
@@ -38,7 +38,8 @@ class Dispatcher:
         self._server_zone = server_zone
         self._turn = asyncio.Lock()
         self._connection_free = asyncio.Semaphore(connections)
-        self._backoff = Backoff(node.timing.retry_first_s, node.timing.retry_cap_s)
+        self._backoff = Backoff(node.timing.retry_first_s, node.timing.redis_retry_cap_s)
+        self._settles_failed_until_s = 0.0
         self._next_claim_s = self._earliest_claim_s = 0.0
         self._unnoted_step: Step | None = None
         self._aside = Notices(node.log, "monitors set aside")
@@ -70,10 +71,10 @@ class Dispatcher:
                 await self._note_step()
                 claim = await self._schedule.claim(self._timing.batch)
             except Unavailable as error:
-                self._node.failed(error)
+                self._node.failed(error, CLAIMS)
                 self._next_claim_s = self._earliest_claim_s = time.monotonic() + self._backoff.next_delay_s()
                 continue
-            self._node.redis.worked()
+            self._note_claims_work()
             self._backoff.reset()
             self._node.spacing.heard(go_seen=claim.go_seen)
             self._plan_next_claim(claim)
@@ -82,6 +83,17 @@ class Dispatcher:
             if claim.claimed:
                 return claim
         return None
+
+    def _note_claims_work(self) -> None:
+        """End an outage; but not while settles fail, as where memory suffices for the one and not for the other."""
+        self._node.redis.worked(CLAIMS)
+        if time.monotonic() >= self._settles_failed_until_s:
+            self._node.redis.worked(SETTLES)
+
+    def _note_settle_failed(self, error: Unavailable) -> None:
+        """Note a failure that counts until a settle works, or until there was none for two leases."""
+        self._settles_failed_until_s = time.monotonic() + 2 * self._timing.lease_ms / 1000
+        self._node.failed(error, SETTLES)
 
     def _plan_next_claim(self, claim: Claim) -> None:
         """Claim again at once after a full batch, else when the next monitor is due."""
@@ -156,11 +168,12 @@ class Dispatcher:
 
     async def _settle(self, claim: Claim, orders: list[Order], started_s: float) -> None:
         try:
-            settlement = await self._schedule.settle(claim, orders)
-        except Unavailable as error:
-            self._node.failed(error)
+            settlement = await self._schedule.settle(claim, orders, self._note_settle_failed)
+        except Unavailable:  # noted by then
             self._node.tally.add("unsettled", len(orders))
             return
+        if not settlement.failures:
+            self._node.redis.worked(SETTLES)
         self._node.tally.count(settlement.outcomes)
         self._node.tally.late(_lateness(claim, settlement))
         if settlement.failures:

@@ -7,6 +7,7 @@ ProducerError
 └── NotLeading              nobody: another node leads by now, and does what this one was at
 """
 
+import math
 from typing import Literal
 
 System = Literal["redis", "database"]
@@ -28,11 +29,17 @@ class ConfigurationError(ProducerError):
 class Unavailable(ProducerError):
     """A system outside does not answer, or not in time. Time mends it: try again later."""
 
-    def __init__(self, system: System, reason: str) -> None:
-        """Name the system and the reason, in one line without secrets."""
+    def __init__(self, system: System, reason: str, code: str = "", began_s: float = math.inf) -> None:
+        """Name the system and the reason, in one line without secrets.
+
+        `code` is the system's own code of a refusal; empty where it did not answer. `began_s` is when the attempt
+        began, by the monotonic clock: an attempt from before an outage ended does not begin another.
+        """
         super().__init__(f"{system}: {reason}")
         self.system: System = system
         self.reason = reason
+        self.code = code
+        self.began_s = began_s
 
 
 class CorruptRecord(ProducerError):

@@ -16,10 +16,14 @@ from peekaping_producer.errors import Unavailable
 from peekaping_producer.observe.faults import Faults
 from peekaping_producer.observe.log import Logger
 from peekaping_producer.observe.tally import Tally
+from peekaping_producer.schedule.advice import CANNOT_SERVE, DAMAGED, REFUSALS
 from peekaping_producer.spacing import SpacingChoice
 from peekaping_producer.timing import Timing
 
 _MOST_SKIPPED = 1_000
+
+CLAIMS, SETTLES = "claims", "settles"
+"""For whom Redis is unavailable: its outage ends when these work again, whatever else gets an answer."""
 
 
 class Stop:
@@ -138,6 +142,8 @@ class Node(Struct, frozen=True):
     """Rung when a monitor may be due before the dispatcher looks again."""
     sweep_wanted: Bell
     """Rung when the schedule may be wrong as a whole: the leader sweeps at once."""
+    keys_damaged: Bell
+    """Rung when a key of ours may hold another type than it should."""
     log: Logger
     tally: Tally
     faults: Faults
@@ -148,11 +154,21 @@ class Node(Struct, frozen=True):
     timing: Timing
 
     def failed(self, error: Unavailable, needed_by: str = "") -> None:
-        """Note that a system is away; of the database, for whom: it can fail for some and answer others."""
-        if error.system == "redis":
-            self.redis.failed(error)
-        else:
+        """Note that a system is unavailable; of the database, for whom: it can fail for some and answer others.
+
+        A Redis outage lasts until claims work again, so what Redis refuses to others while they do is none.
+        """
+        if error.system == "database":
             self.database.failed(error, needed_by)
+            return
+        if error.code in DAMAGED:
+            self.keys_damaged.ring()
+        if needed_by in {CLAIMS, SETTLES}:
+            self.redis.failed(error, needed_by)
+        elif error.code in REFUSALS - CANNOT_SERVE:
+            self.redis.refused(error, self.timing.remind_every_s)
+        else:
+            self.redis.failed(error, CLAIMS)
 
 
 def make_node(log: Logger, timing: Timing, stop: Stop, mode: ScheduleMode = ScheduleMode.AUTO) -> Node:
@@ -162,6 +178,7 @@ def make_node(log: Logger, timing: Timing, stop: Stop, mode: ScheduleMode = Sche
         stop=stop,
         due_sooner=stop.bell(),
         sweep_wanted=stop.bell(),
+        keys_damaged=stop.bell(),
         log=log,
         tally=Tally(),
         faults=Faults(log.error),

@@ -17,7 +17,7 @@ async def signals_loop(node: Node, redis: Redis, vacant: Bell) -> None:
         if data in bells:
             bells[data].ring()
 
-    backoff = Backoff(node.timing.retry_first_s, node.timing.retry_cap_s)
+    backoff = Backoff(node.timing.retry_first_s, node.timing.redis_retry_cap_s)
     while not node.stop:
         try:
             async with node.stop.cutting_short():

@@ -59,6 +59,10 @@ class Timing(Struct, frozen=True):
     summary_every_s: float = 60.0
     redis_timeout_s: float = 2.0
     """A Redis command that takes longer counts as unanswered."""
+    redis_retry_cap_s: float = 1.0
+    """The longest wait between two tries of a Redis that is unavailable: it may move, and checks wait for it."""
+    remind_every_s: float = 300.0
+    """An outage that goes on is logged again after this."""
     retry_first_s: float = 0.1
     retry_cap_s: float = 5.0
     probe_cap_s: float = 2.0

@@ -1,5 +1,6 @@
 """Each slot leads to one task, whatever happens between claim and settle (invariant 2)."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import UUID
@@ -17,10 +18,22 @@ from peekaping_producer.embedded import HOST, EmbeddedRedis
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.monitor import MonitorId
 from peekaping_producer.schedule.keys import CLAIMS, DUE, GO_SEEN, LEADER, LEASE
-from peekaping_producer.schedule.store import Claim, Claimed, Drop, Enqueue, Entry, Outcome, Release, Schedule
+from peekaping_producer.schedule.store import (
+    PLACED,
+    Claim,
+    Claimed,
+    Drop,
+    Enqueue,
+    Entry,
+    Order,
+    Outcome,
+    Release,
+    Schedule,
+)
 from peekaping_producer.timing import Timing
 from support.asynq_states import Standing, fresh_message, put_active, put_in_set, put_pending, score, standing
 from support.leading import LEADING, lead
+from support.producer import until
 from support.redis_time import redis_now_ms, until_ms
 from support.tcp_proxy import Loss, TcpProxy, tcp_proxy
 
@@ -361,9 +374,8 @@ async def test_a_full_redis_fails_every_step_and_loses_nobody(own_redis_server: 
         claim = await schedule.claim(2)
         assert {one.id for one in claim.claimed} == {fresh, archived}
         await fill(redis)
-        settlement = await schedule.settle(claim, [enqueue(fresh), Release(archived, 5)])
-        assert settlement.outcomes == (Outcome.FAILED, Outcome.FAILED)
-        assert all("maxmemory" in reason for reason in settlement.failures.values())
+        with pytest.raises(Unavailable, match="raise it, or free memory"):
+            await schedule.settle(claim, [enqueue(fresh), Release(archived, 5)])
         await until_ms(redis, float(claim.token))
         with pytest.raises(Unavailable, match=r"(?i)maxmemory|OOM"):
             await schedule.reclaim()
@@ -375,6 +387,26 @@ async def test_a_full_redis_fails_every_step_and_loses_nobody(own_redis_server: 
         await schedule.settle(again, [enqueue(one.id) for one in again.claimed])
         for id_ in (fresh, archived, waiting):
             await assert_one_task(redis, id_)
+
+
+async def test_what_redis_refuses_in_a_settle_is_tried_again_and_the_rest_keeps_its_outcome(redis: Redis) -> None:
+    schedule = Schedule(redis, Timing(retry_first_s=0.01))
+    first, second = monitors(2)
+    await make_due(redis, first, second)
+    claim = await schedule.claim(10)
+    await redis.set(keys.PENDING, "no list")
+    errors: list[Unavailable] = []
+    async with asyncio.TaskGroup() as group:
+        orders: list[Order] = [enqueue(first), Release(second, 60_000)]
+        settling = group.create_task(schedule.settle(claim, orders, errors.append))
+        await until(lambda: len(errors) >= 2)
+        await redis.delete(keys.PENDING)
+    settlement = settling.result()
+    assert {error.code for error in errors} == {"WRONGTYPE"}
+    assert settlement.outcomes[0] in PLACED
+    assert settlement.outcomes[1] is Outcome.RELEASED
+    assert not settlement.failures
+    await assert_one_task(redis, first)
 
 
 async def fill(redis: Redis) -> None:

@@ -43,9 +43,9 @@ class Fleet:
         self.nodes.append(node)
         return node
 
-    def start_worker(self, name: str = "worker") -> Child:
-        """Start a worker process, which ends with the fleet."""
-        options = msgspec.json.encode(worker_options(self._port, self._folder, name)).decode()
+    def start_worker(self, name: str = "worker", port: int | None = None) -> Child:
+        """Start a worker process, which ends with the fleet; `port` is another Redis than the nodes'."""
+        options = msgspec.json.encode(worker_options(port or self._port, self._folder, name)).decode()
         worker = Child(["-m", "peekaping_producer.demo.worker", options], self._folder, f"{name}.log", {})
         self._stack.callback(worker.stop)
         return worker

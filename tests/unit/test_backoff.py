@@ -66,7 +66,7 @@ def test_an_outage_is_told_when_it_begins_and_when_it_ends() -> None:
     watched.outage.worked()
     assert watched.lines() == [
         {"level": "warning", "event": "database unavailable, retrying", "reason": "refused"},
-        {"level": "info", "event": "database available again", "away_s": 12.3, "checks_from_copy": 0},
+        {"level": "warning", "event": "database available again", "away_s": 12.3, "checks_from_copy": 0},
     ]
 
 
@@ -84,6 +84,41 @@ def test_a_new_reason_is_told_and_does_not_start_the_outage_again() -> None:
         ("redis still unavailable", "loading", None),
         ("redis available again", None, 10.0),
     ]
+
+
+def test_an_outage_that_goes_on_is_logged_again_with_its_duration() -> None:
+    watched = Watched("redis")
+    watched.outage.remind(300)
+    watched.fail("refused")
+    watched.now_s += 299
+    watched.outage.remind(300)
+    assert len(watched.lines()) == 1
+    for _ in range(2):
+        watched.now_s += 300
+        watched.outage.remind(300)
+    again = {"level": "warning", "event": "redis still unavailable", "reason": "refused"}
+    assert watched.lines()[1:] == [again | {"away_s": 599.0}, again | {"away_s": 899.0}]
+
+
+def test_an_attempt_from_before_the_end_of_an_outage_begins_no_other() -> None:
+    watched = Watched("redis")
+    watched.fail("refused")
+    watched.now_s += 5
+    watched.outage.worked()
+    watched.outage.failed(Unavailable("redis", "no answer within 2 s", began_s=watched.now_s - 1))
+    assert not watched.outage.ongoing
+    watched.outage.failed(Unavailable("redis", "no answer within 2 s", began_s=watched.now_s + 1))
+    assert watched.outage.ongoing
+
+
+def test_one_refused_command_is_no_outage_and_is_logged_once_in_a_while() -> None:
+    watched = Watched("redis")
+    for _ in range(3):
+        watched.outage.refused(Unavailable("redis", "no right"), 300)
+    assert not watched.outage.ongoing
+    watched.now_s += 300
+    watched.outage.refused(Unavailable("redis", "no right"), 300)
+    assert watched.lines() == [{"level": "warning", "event": "redis refuses a command", "reason": "no right"}] * 2
 
 
 def test_an_outage_lasts_until_all_who_found_it_away_are_answered() -> None:

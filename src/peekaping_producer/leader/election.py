@@ -36,7 +36,6 @@ class Election:
             except Unavailable as error:
                 self._node.failed(error)
             else:
-                self._node.redis.worked()
                 if isinstance(term, Term):
                     await self._lead(term)
                     continue
@@ -81,7 +80,6 @@ class Election:
                 self._node.failed(error)
                 every_s = min(self._timing.retry_first_s, max(0.0, term.lasts_until_s - time.monotonic()))
             else:
-                self._node.redis.worked()
                 if lost:
                     return lost
                 every_s = self._timing.election_every_s

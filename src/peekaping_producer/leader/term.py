@@ -3,6 +3,7 @@
 Here the local monotonic clock only ever ends the trust in it earlier: the time counts from before the request was sent.
 """
 
+import asyncio
 import secrets
 import time
 from typing import cast
@@ -10,6 +11,7 @@ from typing import cast
 from msgspec import Struct
 from redis.asyncio import Redis
 
+from peekaping_producer.errors import Unavailable
 from peekaping_producer.node import Stop
 from peekaping_producer.schedule.connection import answered, load_script
 from peekaping_producer.schedule.keys import EPOCH, GO_SEEN, LEADER, SIGNALS
@@ -84,9 +86,19 @@ class Terms:
         return None
 
     async def resign(self) -> bool:
-        """End this node's term, and wake the others; return whether there was one."""
-        async with answered(self._timing.redis_timeout_s):
-            return bool(await self._resign(keys=(LEADER,), args=(self._node_id, SIGNALS)))
+        """End this node's term, and wake the others; return whether there was one.
+
+        A server that can't do it is left for a new connection, which may lead to another, until the time is up.
+        """
+        give_up_s = time.monotonic() + self._timing.redis_timeout_s
+        while True:
+            try:
+                async with answered(max(0.0, give_up_s - time.monotonic())):
+                    return bool(await self._resign(keys=(LEADER,), args=(self._node_id, SIGNALS)))
+            except Unavailable:
+                if time.monotonic() + self._timing.retry_first_s > give_up_s:
+                    raise
+            await asyncio.sleep(self._timing.retry_first_s)
 
     def _lasts_until_s(self) -> float:
         return time.monotonic() + self._timing.term_ms / 1000

@@ -12,6 +12,8 @@ from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissi
 from peekaping_producer.answered import answered_by
 from peekaping_producer.config import RedisSettings
 from peekaping_producer.errors import ConfigurationError
+from peekaping_producer.schedule.advice import code_of, reason_with_advice
+from peekaping_producer.schedule.pool import Pool, keepalive_options
 
 OLDEST_REDIS = (6, 2)
 """ZRANGE … BYSCORE came with it."""
@@ -23,11 +25,13 @@ def open_redis(settings: RedisSettings, timeout_s: float) -> Redis:
     redis-py would retry ten times by itself: a claim whose reply is lost must not be sent again, and every other
     retry is the caller's to decide and to log.
     """
-    return Redis(
+    pool = Pool(
         host=settings.redis_host,
         port=settings.redis_port,
         db=settings.redis_db,
         password=settings.redis_password.get_secret_value() if settings.redis_password else None,
+        socket_keepalive=True,
+        socket_keepalive_options=keepalive_options(),
         # Every call is bounded by `answered`; redis-py's own bound may swallow a cancellation on Python 3.11.
         socket_timeout=None,
         socket_connect_timeout=timeout_s,
@@ -36,11 +40,12 @@ def open_redis(settings: RedisSettings, timeout_s: float) -> Redis:
         encoding_errors="surrogateescape",
         client_name="peekaping-producer",
     )
+    return Redis.from_pool(pool)
 
 
 def answered(timeout_s: float) -> AbstractAsyncContextManager[None]:
     """Bound what is inside by `timeout_s`, and raise Unavailable for whatever keeps Redis from doing it."""
-    return answered_by("redis", timeout_s, _reason)
+    return answered_by("redis", timeout_s, _reason, code_of)
 
 
 def load_script(redis: Redis, package: str, *names: str) -> AsyncScript:
@@ -79,7 +84,7 @@ async def check_redis(redis: Redis, timeout_s: float) -> None:
 
 
 def _reason(error: Exception) -> str | None:
-    return _one_line(error) if isinstance(error, RedisError | OSError) else None
+    return reason_with_advice(error) if isinstance(error, RedisError | OSError) else None
 
 
 def _one_line(error: Exception) -> str:

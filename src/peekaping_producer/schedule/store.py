@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Literal, cast
 
@@ -16,6 +16,7 @@ from peekaping_producer.cadence import Cadence
 from peekaping_producer.clock import monotonic_s
 from peekaping_producer.errors import NotLeading, Unavailable
 from peekaping_producer.monitor import MonitorId
+from peekaping_producer.schedule.advice import REFUSALS, code_of, reason_with_advice
 from peekaping_producer.schedule.connection import answered, load_script
 from peekaping_producer.schedule.keys import CLAIMS, DUE, GO_SEEN, LEADER, LEASE, NODES, REMOVED, SIGNALS, STEP
 from peekaping_producer.schedule.redis_clock import RedisClock, Step
@@ -211,8 +212,8 @@ class Schedule:
         """Take the client; scripts are loaded by the first call that needs them."""
         self._redis = redis
         self._timing = timing
-        self._claim = load_script(redis, __package__, "time", "step", "claim")
-        self._settle = load_script(redis, __package__, "time", "task", "settle")
+        self._claim = load_script(redis, __package__, "time", "writable", "step", "claim")
+        self._settle = load_script(redis, __package__, "time", "writable", "task", "settle")
         self._reclaim = load_script(redis, __package__, "time", "reclaim")
         self._schedule = load_script(redis, __package__, "time", "step", "schedule")
         self._remove = load_script(redis, __package__, "time", "task", "remove")
@@ -245,12 +246,35 @@ class Schedule:
             int(by_ms or 0),
         )
 
-    async def settle(self, claim: Claim, orders: Sequence[Order]) -> Settlement:
+    async def settle(
+        self, claim: Claim, orders: Sequence[Order], on_failure: Callable[[Unavailable], None] = lambda _error: None
+    ) -> Settlement:
         """Carry out one order for each claimed monitor that is still ours.
 
-        A reply that is lost is asked for again until the lease has ended; then `lost` says no more than `unknown`.
+        What got no reply, or was refused for a reason that is not the monitor's own, is tried again until the lease
+        has ended; then `lost` says no more than `unknown`. `on_failure` is called with each try's error.
         """
         lease_ends_s = claim.answered_at_s + self._timing.lease_ms / 1000
+        settled = _Settled(orders)
+        while True:
+            try:
+                async with answered(self._timing.redis_timeout_s):
+                    reply = await self._settle_once(claim, settled.unsettled)
+                settled.take(reply)
+                if not settled.unsettled:
+                    return settled.settlement()
+                error = Unavailable("redis", reason_with_advice(settled.reason), code_of(settled.reason))
+            except Unavailable as no_reply:
+                error = no_reply
+            settled.asked_again = True
+            on_failure(error)
+            if time.monotonic() + self._timing.retry_first_s > lease_ends_s:
+                if not settled.answered:
+                    raise error
+                return settled.settlement()
+            await asyncio.sleep(self._timing.retry_first_s)
+
+    async def _settle_once(self, claim: Claim, orders: Sequence[Order]) -> Sequence[int | bytes]:
         keys = (*_TASK_KEYS, *(_TASK_KEY_PREFIX + order.id for order in orders), REMOVED)
         args: list[str | int | bytes] = [
             claim.token,
@@ -261,17 +285,7 @@ class Schedule:
         ]
         for order in orders:
             args += _order_args(order)
-        asked_again = False
-        while True:
-            try:
-                async with answered(self._timing.redis_timeout_s):
-                    reply = await self._settle(keys=keys, args=args)
-                return _settlement(orders, cast("tuple[int, *tuple[bytes, ...]]", reply), asked_again=asked_again)
-            except Unavailable:
-                if time.monotonic() + self._timing.retry_first_s > lease_ends_s:
-                    raise
-            await asyncio.sleep(self._timing.retry_first_s)
-            asked_again = True
+        return cast("Sequence[int | bytes]", await self._settle(keys=keys, args=args))
 
     async def reclaim(self) -> int:
         """Put claims that have ended back into due; return how many, bounded by the timing's limit a kind."""
@@ -447,19 +461,48 @@ def _order_args(order: Order) -> tuple[str, MonitorId, int | str, int | str, byt
     return "drop", order.id, "", "", order.stale_message
 
 
-def _settlement(orders: Sequence[Order], reply: tuple[int, *tuple[bytes, ...]], *, asked_again: bool) -> Settlement:
-    now_ms, *parts = reply
-    outcomes: list[Outcome] = []
-    failures: dict[MonitorId, str] = {}
-    for order, part in zip(orders, parts, strict=True):
-        name, _, reason = _text(part).partition(":")
-        outcome = _OUTCOMES[name]
-        if outcome is Outcome.FAILED:
-            failures[order.id] = reason
-        elif outcome is Outcome.LOST and asked_again:
-            outcome = Outcome.UNKNOWN
-        outcomes.append(outcome)
-    return Settlement(now_ms, tuple(outcomes), failures)
+class _Settled:
+    """What became of the orders of one settle, over all its tries."""
+
+    def __init__(self, orders: Sequence[Order]) -> None:
+        self.asked_again = False
+        self.reason = ""
+        """Why Redis refused what is unsettled."""
+        self._orders = orders
+        self._now_ms = 0
+        self._outcomes: list[Outcome | None] = [None] * len(orders)
+        self._failures: dict[MonitorId, str] = {}
+        self._unsettled = list(range(len(orders)))
+
+    @property
+    def unsettled(self) -> list[Order]:
+        """The orders that got no reply yet, or were refused for a reason that is not theirs."""
+        return [self._orders[place] for place in self._unsettled]
+
+    @property
+    def answered(self) -> bool:
+        """Tell whether there was a reply at all."""
+        return None not in self._outcomes
+
+    def take(self, reply: Sequence[int | bytes]) -> None:
+        """Take in the reply of one try, an outcome for each unsettled order."""
+        self._now_ms = cast("int", reply[0])
+        asked, self._unsettled = self._unsettled, []
+        for place, part in zip(asked, cast("Sequence[bytes]", reply[1:]), strict=True):
+            name, _, reason = _text(part).partition(":")
+            outcome, id_ = _OUTCOMES[name], self._orders[place].id
+            self._failures.pop(id_, None)
+            if outcome is Outcome.FAILED:
+                self._failures[id_] = reason_with_advice(reason)
+                if code_of(reason) in REFUSALS:
+                    self._unsettled.append(place)
+                    self.reason = reason
+            elif outcome is Outcome.LOST and self.asked_again:
+                outcome = Outcome.UNKNOWN
+            self._outcomes[place] = outcome
+
+    def settlement(self) -> Settlement:
+        return Settlement(self._now_ms, tuple(outcome for outcome in self._outcomes if outcome), self._failures)
 
 
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}

@@ -7,6 +7,7 @@ from redis.asyncio.client import PubSub
 
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.schedule.connection import answered
+from peekaping_producer.schedule.pool import moves_of, note_subscription
 from peekaping_producer.timing import Timing
 
 
@@ -19,11 +20,28 @@ async def listen(
 ) -> None:
     """Hand over each message, as its channel and data, until cancelled; what was sent before `on_subscribed` is gone.
 
-    Raises Unavailable when the connection is lost, or answers no longer.
+    Returns when the pool has dropped the connection, so that the caller subscribes where the address leads now. Raises
+    Unavailable when the connection is lost, or answers no longer.
     """
+    moves = moves_of(redis)
+    try:
+        await _listen(redis, channels, timing, on_message, on_subscribed)
+    except Unavailable:
+        if moves_of(redis) == moves:
+            raise
+
+
+async def _listen(
+    redis: Redis,
+    channels: Sequence[str],
+    timing: Timing,
+    on_message: Callable[[str, bytes], None],
+    on_subscribed: Callable[[], None],
+) -> None:
     async with redis.pubsub() as pubsub:
         async with answered(timing.redis_timeout_s):
             await pubsub.subscribe(*channels)
+        note_subscription(redis, pubsub.connection)
         missing = len(channels)
         asked = False
         while True:

@@ -1,0 +1,93 @@
+"""Connections to Redis that are given up when the server behind them can't serve us, or when Redis may have moved."""
+
+import socket
+import weakref
+from typing import Any
+
+from redis.asyncio import Connection, ConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import RedisError
+
+from peekaping_producer.schedule.advice import CANNOT_SERVE, code_of
+
+_IDLE_S, _PROBE_EVERY_S, _PROBES = 15, 5, 3
+"""A connection whose peer is gone without a word is noticed within half a minute."""
+
+
+def keepalive_options() -> dict[int, int]:
+    """Return the socket options of TCP keepalive, of those that this system has."""
+    wanted = {
+        # macOS calls the first one TCP_KEEPALIVE.
+        getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALIVE", None)): _IDLE_S,
+        getattr(socket, "TCP_KEEPINTVL", None): _PROBE_EVERY_S,
+        getattr(socket, "TCP_KEEPCNT", None): _PROBES,
+    }
+    return {option: value for option, value in wanted.items() if option is not None}
+
+
+class ServingConnection(Connection):
+    """A connection that never goes back to the pool once its server has said that it can't serve us.
+
+    A demoted primary keeps its clients' connections: only a new one leads to the server that took over.
+    """
+
+    async def read_response(
+        self,
+        disable_decoding: bool = False,  # noqa: FBT001, FBT002 - redis-py's signature
+        timeout: float | None = None,
+        *,
+        disconnect_on_error: bool = True,
+        push_request: bool | None = False,
+    ) -> Any:  # noqa: ANN401
+        """Read a reply; after one such as READONLY the pool closes this connection instead of keeping it."""
+        try:
+            return await super().read_response(
+                disable_decoding, timeout, disconnect_on_error=disconnect_on_error, push_request=push_request
+            )
+        except RedisError as error:
+            if code_of(error) in CANNOT_SERVE:
+                self.mark_for_reconnect()  # type: ignore[no-untyped-call]
+            raise
+
+
+class Pool(ConnectionPool):
+    """A pool whose idle connections and subscriptions can be dropped at once."""
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - redis-py's
+        """Take what each connection is made with."""
+        super().__init__(connection_class=ServingConnection, **options)
+        self._subscribed: weakref.WeakSet[AbstractConnection] = weakref.WeakSet()
+        self.moves = 0
+        """How often subscriptions were dropped so far."""
+
+    def note_subscription(self, connection: AbstractConnection) -> None:
+        """Remember a connection that `drop` shall close although it is in use."""
+        self._subscribed.add(connection)
+
+    async def drop(self, *, subscriptions: bool) -> None:
+        """Close what is idle, and subscriptions too if asked: they are opened again where the address leads now."""
+        connections = list(self._available_connections)
+        if subscriptions:
+            self.moves += 1
+            connections += self._subscribed
+            self._subscribed.clear()
+        # None of these waits for the peer, so no connection is handed out half closed.
+        for connection in connections:
+            await connection.disconnect(nowait=True)
+
+
+def moves_of(redis: Redis) -> int:
+    """Return how often a client's subscriptions were dropped so far."""
+    return redis.connection_pool.moves if isinstance(redis.connection_pool, Pool) else 0
+
+
+def note_subscription(redis: Redis, connection: AbstractConnection) -> None:
+    """Let a client's pool drop this connection although it is in use."""
+    if isinstance(redis.connection_pool, Pool):
+        redis.connection_pool.note_subscription(connection)
+
+
+async def drop_connections(redis: Redis, *, subscriptions: bool) -> None:
+    """Close a client's idle connections, and its subscriptions too if asked."""
+    if isinstance(redis.connection_pool, Pool):
+        await redis.connection_pool.drop(subscriptions=subscriptions)

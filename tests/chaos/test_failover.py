@@ -1,0 +1,129 @@
+"""Failover behind a name, a VIP or a proxy: the old primary lives on as a replica and keeps its connections."""
+
+import signal
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from peekaping_producer.demo.clock import now_ms
+from peekaping_producer.schedule.keys import LEADER, SIGNALS
+from support.databases import SqliteDatabase, monitor_row
+from support.events import publish_created
+from support.fleet import addressed, fleet
+from support.ledger import Death, until_holds
+from support.moving_redis import moving_redis
+from support.producer import Producer, started
+
+AWAY, BACK = "redis unavailable, retrying", "redis available again"
+WITHIN_MS = 5_000
+"""What is promised: within it every node enqueues checks again."""
+
+
+def placed_at_ms(node: Producer) -> list[float]:
+    """Return when a node put checks into the queue."""
+    lines = [line for line in node.logged("batch settled") if line["placed"]]
+    return [datetime.fromisoformat(line["time"]).timestamp() * 1000 for line in lines]
+
+
+def enqueued_since(node: Producer, since_ms: float) -> bool:
+    """Tell whether a node has put checks into the queue since an instant."""
+    return any(at_ms > since_ms for at_ms in placed_at_ms(node))
+
+
+async def until_each_enqueues(nodes: list[Producer], since_ms: float) -> None:
+    """Wait until each node has put a check into the queue; assert that it did within the promised time."""
+    for node in nodes:
+        await node.until(partial(enqueued_since, node, since_ms), "it enqueues again")
+        first_ms = min(at_ms for at_ms in placed_at_ms(node) if at_ms > since_ms)
+        assert first_ms - since_ms <= WITHIN_MS, (node.pid, first_ms - since_ms, node.lines)
+
+
+async def test_every_node_enqueues_again_when_the_address_moves_and_old_connections_stay_open(
+    empty_sqlite_db: SqliteDatabase, tmp_path: Path
+) -> None:
+    rows = [monitor_row(interval=2) for _ in range(60)]
+    new = monitor_row(interval=2, created_at=datetime.now().astimezone())
+    await empty_sqlite_db.insert("monitors", *rows)
+    async with (
+        moving_redis() as servers,
+        fleet(tmp_path, empty_sqlite_db, servers.first, servers.port, nodes=0, worker=False) as nodes,
+    ):
+        worker = nodes.start_worker("first")
+        for _ in range(3):
+            await nodes.add(LOG_LEVEL="debug")
+        await nodes.begin(rows)
+        await servers.replicate()
+        worker.stop()
+        await servers.demote()
+        nodes.deaths.append(Death(now_ms(), None))
+        # Nodes notice before the address moves: their new connections lead to the old primary too.
+        for node in nodes.nodes:
+            await node.until_logged(AWAY)
+        servers.move()
+        moved_ms = now_ms()
+        nodes.start_worker("second", servers.second_port)
+        await until_each_enqueues(nodes.nodes, moved_ms)
+        nodes.deaths.append(Death(now_ms(), None))
+        await nodes.until_ran(rows, 2)
+        nodes.assert_nobody_noticed(rows)
+
+        await until_holds(lambda: listened_to_by(servers.second, 3), "all nodes listen at the new primary")
+        await empty_sqlite_db.insert("monitors", new)
+        await publish_created(servers.second, new)
+        await nodes.until_ran([new], since_ms=0)
+        assert [len(node.logged(event)) for node in nodes.nodes for event in (AWAY, BACK)] == [1] * 6
+
+
+async def listened_to_by(redis: Redis, nodes: int) -> bool:
+    """Tell whether so many nodes listen to each other's signals at this server."""
+    [(_channel, count)] = await redis.pubsub_numsub(SIGNALS)
+    return bool(count == nodes)
+
+
+@pytest.mark.parametrize("leads", [True, False], ids=["leader", "follower"])
+async def test_a_node_alone_enqueues_again_within_5_s(
+    empty_sqlite_db: SqliteDatabase, tmp_path: Path, *, leads: bool
+) -> None:
+    rows = [monitor_row(interval=2) for _ in range(20)]
+    await empty_sqlite_db.insert("monitors", *rows)
+    async with (
+        moving_redis() as servers,
+        fleet(tmp_path, empty_sqlite_db, servers.first, servers.port, nodes=0, worker=False) as nodes,
+    ):
+        worker = nodes.start_worker("first")
+        node = await nodes.add(LOG_LEVEL="debug")
+        await nodes.begin(rows)
+        if not leads:
+            await servers.first.set(LEADER, "another-1-nx", px=600_000)
+            await node.until_logged("another node leads")
+        await servers.replicate()
+        worker.stop()
+        await servers.demote()
+        servers.move()
+        moved_ms = now_ms()
+        nodes.deaths.append(Death(moved_ms, None))
+        nodes.start_worker("second", servers.second_port)
+        await until_each_enqueues([node], moved_ms)
+        nodes.deaths.append(Death(now_ms(), None))
+        await nodes.until_ran(rows, 2)
+        nodes.assert_nobody_noticed(rows)
+
+
+async def test_a_leader_that_is_stopped_just_after_a_failover_resigns_at_the_new_primary(
+    empty_sqlite_db: SqliteDatabase, tmp_path: Path
+) -> None:
+    await empty_sqlite_db.insert("monitors", monitor_row(interval=3600))
+    async with moving_redis() as servers:
+        address = addressed(empty_sqlite_db, servers.port)
+        async with started(tmp_path, **address, LOG_LEVEL="info") as node:
+            await node.until_logged("leadership taken")
+            await servers.replicate()
+            await servers.demote()
+            servers.move()
+            node.signal(signal.SIGTERM)
+            assert await node.ended() == 0
+            assert node.logged("leadership resigned"), node.lines
+        assert await servers.second.get(LEADER) is None

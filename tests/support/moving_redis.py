@@ -1,0 +1,69 @@
+"""Two Redis servers behind one address that can move from one to the other while old connections stay open."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from redis.asyncio import Redis
+
+from peekaping_producer.embedded import HOST, EmbeddedRedis
+from support.forwarding import forward, serving
+from support.ledger import until_holds
+from support.nodes import connected
+
+_CHUNK_BYTES = 1 << 16
+
+
+class MovingRedis:
+    """A primary, its replica, and the address that leads to one of them."""
+
+    def __init__(self, primary: EmbeddedRedis, replica: EmbeddedRedis, first: Redis, second: Redis) -> None:
+        self.port = 0
+        """The address's port: new connections go where it leads, old ones stay where they are."""
+        self.first_port, self.second_port = primary.port, replica.port
+        self.first, self.second = first, second
+        self._target = primary.port
+
+    async def replicate(self) -> None:
+        """Let the second server follow the first, and wait until it is up to date."""
+        await self.second.replicaof(HOST, self.first_port)
+        await until_holds(self._in_step, "the replica is in step")
+
+    async def demote(self) -> None:
+        """Promote the second server and make the first its replica; clients stay connected to both."""
+        await self.second.replicaof("NO", "ONE")
+        await self.first.replicaof(HOST, self.second_port)
+
+    def move(self) -> None:
+        """Let new connections lead to the second server."""
+        self._target = self.second_port
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Forward one connection, until either end closes it."""
+        await forward(self._target, reader, writer, requests=_copied, replies=_copied)
+
+    async def _in_step(self) -> bool:
+        info = await self.second.info("replication")
+        return bool(info["master_link_status"] == "up")
+
+
+async def _copied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(_CHUNK_BYTES):
+            writer.write(data)
+    except ConnectionError:
+        pass
+    writer.close()
+
+
+@asynccontextmanager
+async def moving_redis() -> AsyncIterator[MovingRedis]:
+    """Run both servers and the address for the time of the block."""
+    with (
+        EmbeddedRedis(tcp=True, config=("--repl-diskless-sync-delay", "0")) as primary,
+        EmbeddedRedis(tcp=True, config=("--repl-diskless-sync-delay", "0")) as replica,
+    ):
+        async with connected(primary.port) as first, connected(replica.port) as second:
+            moving = MovingRedis(primary, replica, first, second)
+            async with serving(moving.serve) as moving.port:
+                yield moving
