@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 from redis.asyncio import Redis
@@ -27,8 +28,10 @@ from peekaping_producer.cadence import Spacing, cadence
 from peekaping_producer.clock import from_unix_ms, rfc3339
 from peekaping_producer.embedded import HOST, EmbeddedRedis
 from peekaping_producer.fleet.registry import NodeInfo, Registry
+from peekaping_producer.fleet.skipped import Skipped
 from peekaping_producer.monitor import MonitorId
 from peekaping_producer.schedule.keys import DUE, GO_SEEN, LEADER, LEASE, NODES
+from peekaping_producer.sweep import Swept
 from peekaping_producer.timing import Timing
 from support.asynq_states import put_active, put_in_set, put_malformed, put_pending, score
 from support.databases import (
@@ -781,6 +784,48 @@ async def test_explain_the_queue_and_the_leader(shell: Shell, redis: Redis, empt
     assert told["next slots"].endswith(f"({Spacing.SPREAD.value})")
     await redis.set(keys.PAUSED, 1)
     assert (await shell.explained())["queue"] == "the queue is paused, checks wait until it is resumed"
+
+
+# --- the docs
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "commands.md"
+
+
+def same_keys(shown: Any, real: Any, where: str = "") -> None:
+    """Make sure that two JSON values have the same keys, as deep as both go."""
+    if isinstance(shown, dict) and isinstance(real, dict):
+        assert list(shown) == list(real), where
+        for key, value in shown.items():
+            same_keys(value, real[key], f"{where}.{key}")
+    if isinstance(shown, list) and isinstance(real, list) and shown and real:
+        same_keys(shown[0], real[0], f"{where}[]")
+
+
+async def test_the_docs_show_and_describe_every_field(
+    shell: Shell, redis: Redis, empty_sqlite_db: SqliteDatabase
+) -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    shown = {name: json.loads(block) for name, block in re.findall(r"```json (\S+)\n(.*?)```", text, re.DOTALL)}
+    described = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`\n]+)`", text))))
+    swept = Swept(seen=1, added=0, moved=0, removed=0, relisted=0, aside=1, seconds=0.1)
+    await Registry(redis, Timing()).register(replace(NODE, swept=msgspec.to_builtins(swept)))
+    await redis.set(LEADER, NODE.id)
+    await empty_sqlite_db.insert("monitors", a_monitor())
+    await redis.zadd(DUE, {MONITOR: await redis_now_ms(redis) - 3_600_000})
+    await put_pending(redis, MONITOR)
+    await Skipped(redis, Timing()).note({new_id(): "interval is 0 s: must be at least 1 s"})
+    for arguments, code in ((("status",), 1), (("explain", MONITOR), 0), (("run-now", "Shop"), 0)):
+        real = json.loads(await shell.told(*arguments, "--json", code=code))
+        same_keys(shown[arguments[0]], real, arguments[0])
+        assert keys_in(real) - described == set()
+
+
+def keys_in(value: Any) -> set[str]:
+    """Return all keys of a JSON value, as deep as it goes."""
+    if isinstance(value, dict):
+        return set(value).union(*map(keys_in, value.values()))
+    return set[str]().union(*map(keys_in, value)) if isinstance(value, list) else set()
 
 
 # --- something is away, or wrong
