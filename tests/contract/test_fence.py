@@ -17,7 +17,7 @@ from peekaping_producer.check import stale_task
 from peekaping_producer.embedded import HOST, EmbeddedRedis
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.monitor import MonitorId
-from peekaping_producer.schedule.keys import CLAIMS, DUE, GO_SEEN, LEADER, LEASE
+from peekaping_producer.schedule.keys import CLAIMS, DUE, GO_SEEN, LEADER, LEASE, STEP
 from peekaping_producer.schedule.store import (
     PLACED,
     Claim,
@@ -111,7 +111,7 @@ async def test_given_back_and_claimed_again_in_one_millisecond(redis: Redis) -> 
     async with redis.pipeline(transaction=False) as pipe:
         for _ in range(500):
             pipe.zadd(DUE, {MONITOR: 1})
-            pipe.evalsha(schedule._claim.sha, 5, DUE, LEASE, CLAIMS, GO_SEEN, LEADER, 1, 5000)
+            pipe.evalsha(schedule._claim.sha, 6, DUE, LEASE, CLAIMS, GO_SEEN, LEADER, STEP, 1, 5000, "")
         replies = (await pipe.execute())[1::2]
     claims = [Claim(int(reply[0]), reply[1].decode(), None, False, (Claimed(MONITOR, 1),), 0) for reply in replies]
     assert len({claim.now_ms for claim in claims}) < len(claims), "none in one millisecond"
