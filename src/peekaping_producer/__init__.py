@@ -1,5 +1,12 @@
 """The scheduler of Peekaping: decides when each monitor is due and queues its health check."""
 
-from importlib.metadata import version
+__version__: str
 
-__version__ = version("peekaping-producer")
+
+def __getattr__(name: str) -> str:
+    """Look the version up when it is asked for: signals come first (`__main__`)."""
+    if name != "__version__":
+        raise AttributeError(name)
+    from importlib.metadata import version  # noqa: PLC0415 - see above
+
+    return version("peekaping-producer")

@@ -1,6 +1,16 @@
-"""`python -m peekaping_producer`."""
+"""The way in, by name or by `python -m peekaping_producer`: signals first, and then what takes time to import."""
 
-from peekaping_producer.cli import main
+from peekaping_producer.process_signals import take_signals
+
+take_signals()
+
+
+def main() -> None:
+    """Run the command."""
+    from peekaping_producer.cli import main as run_command  # noqa: PLC0415 - half a second, in which signals count
+
+    run_command()
+
 
 if __name__ == "__main__":
     main()

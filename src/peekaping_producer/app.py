@@ -4,14 +4,13 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 
 from redis.asyncio import Redis
 
 from peekaping_producer import __version__
 from peekaping_producer.backoff import Backoff, Outage
-from peekaping_producer.catalog.catalog import open_catalog
+from peekaping_producer.catalog.catalog import Catalog, open_catalog
 from peekaping_producer.catalog.last_known import MB, LastKnown
 from peekaping_producer.changes import ChangeReader
 from peekaping_producer.config import DbType, Settings, unknown_variables
@@ -26,6 +25,7 @@ from peekaping_producer.leader.term import Terms
 from peekaping_producer.node import Node, Stop, make_node
 from peekaping_producer.observe.log import Logger, logging_to
 from peekaping_producer.presence import presence_loop
+from peekaping_producer.process_signals import hand_over_signals
 from peekaping_producer.queue_watch import QueueWatch
 from peekaping_producer.reclaim import reclaim_loop
 from peekaping_producer.redis_watch import RedisWatch
@@ -52,7 +52,25 @@ def run(settings: Settings) -> None:
     with logging_to(sys.stdout, settings.mode, settings.log_level, settings.service_name) as log:
         for unknown in unknown_variables():
             log.warning("unknown variable ignored", variable=unknown.name, did_you_mean=unknown.nearest)
-        asyncio.run(produce(settings, log, Timing()))
+        asyncio.run(_until_signalled(settings, log))
+
+
+async def _until_signalled(settings: Settings, log: Logger) -> None:
+    """Stop at the first signal, end at once at the second."""
+    stop, loop = Stop(), asyncio.get_running_loop()
+
+    def ask(number: signal.Signals) -> None:
+        if not stop:
+            log.info("Shutdown signal received, stopping producer...", signal=number.name)
+            stop.set()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stop or loop.is_closed():
+            os._exit(128 + number)
+        loop.call_soon_threadsafe(ask, number)
+
+    hand_over_signals(on_signal)
+    await produce(settings, log, Timing(), stop)
 
 
 async def produce(settings: Settings, log: Logger, timing: Timing, stop: Stop | None = None) -> None:
@@ -65,41 +83,43 @@ async def produce(settings: Settings, log: Logger, timing: Timing, stop: Stop | 
     connections = 1 if settings.db_type is DbType.SQLITE else min(settings.producer_concurrency, MOST_CONNECTIONS)
     catalog = open_catalog(settings, connections=connections, timeout_s=timing.read_deadline_s)
     redis = open_redis(settings, timing.redis_timeout_s)
-    schedule = Schedule(redis, timing)
     try:
-        with _signals(node):
-            await _until_it_answers(lambda: check_redis(redis, timing.redis_timeout_s), node.redis, node)
-            await _until_it_answers(catalog.check, node.database, node)
-            copy = LastKnown(settings.producer_cache_mb * MB)
-            source = Source(node, catalog, copy)
-            dispatcher = Dispatcher(node, schedule, source, connections=connections, server_zone=settings.tz)
-            vacant = node.stop.bell()
-            watch = RedisWatch(node, redis)
-            sync = Sync(node, schedule, catalog, copy)
-            skipped = Skipped(redis, timing)
-            duties = _duties(node, redis, schedule, sync, SkippedWatch(node, skipped, catalog))
-            election = Election(node, Terms(redis, node.id, timing), vacant, duties)
-            async with asyncio.TaskGroup() as loops:
-
-                def keep(name: str, loop: Callable[[], Awaitable[None]]) -> None:
-                    loops.create_task(kept_running(node, name, loop), name=name)
-
-                registry, concurrency = Registry(redis, timing), settings.producer_concurrency
-                keep("signals", lambda: signals_loop(node, redis, vacant))
-                keep("election", election.loop)
-                keep("presence", lambda: presence_loop(node, registry, skipped, concurrency))
-                keep("reclaim", lambda: reclaim_loop(node, schedule))
-                keep("summary", lambda: summary_loop(node, schedule))
-                keep("probe", source.probe_loop)
-                keep("connections", watch.connections_loop)
-                keep("reminders", watch.reminder_loop)
-                for _ in range(concurrency):
-                    keep("dispatch", dispatcher.worker)
-            await write_summary(node, schedule)
+        await _until_it_answers(lambda: check_redis(redis, timing.redis_timeout_s), node.redis, node)
+        await _until_it_answers(catalog.check, node.database, node)
+        if not node.stop:
+            await _run_loops(settings, node, redis, catalog, connections)
     finally:
         await catalog.close()
         await redis.aclose()
     log.info("Producer stopped gracefully")
+
+
+async def _run_loops(settings: Settings, node: Node, redis: Redis, catalog: Catalog, connections: int) -> None:
+    """Do all that a node does until it is time to stop."""
+    schedule, copy = Schedule(redis, node.timing), LastKnown(settings.producer_cache_mb * MB)
+    source = Source(node, catalog, copy)
+    dispatcher = Dispatcher(node, schedule, source, connections=connections, server_zone=settings.tz)
+    watch = RedisWatch(node, redis)
+    vacant, sync, skipped = node.stop.bell(), Sync(node, schedule, catalog, copy), Skipped(redis, node.timing)
+    duties = _duties(node, redis, schedule, sync, SkippedWatch(node, skipped, catalog))
+    election = Election(node, Terms(redis, node.id, node.timing), vacant, duties)
+    registry, concurrency = Registry(redis, node.timing), settings.producer_concurrency
+    async with asyncio.TaskGroup() as loops:
+
+        def keep(name: str, loop: Callable[[], Awaitable[None]]) -> None:
+            loops.create_task(kept_running(node, name, loop), name=name)
+
+        keep("signals", lambda: signals_loop(node, redis, vacant))
+        keep("election", election.loop)
+        keep("presence", lambda: presence_loop(node, registry, skipped, concurrency))
+        keep("reclaim", lambda: reclaim_loop(node, schedule))
+        keep("summary", lambda: summary_loop(node, schedule))
+        keep("probe", source.probe_loop)
+        keep("connections", watch.connections_loop)
+        keep("reminders", watch.reminder_loop)
+        for _ in range(concurrency):
+            keep("dispatch", dispatcher.worker)
+    await write_summary(node, schedule)
 
 
 def _duties(node: Node, redis: Redis, schedule: Schedule, sync: Sync, skipped_watch: SkippedWatch) -> dict[str, Duty]:
@@ -121,31 +141,12 @@ async def _until_it_answers(check: Callable[[], Awaitable[None]], outage: Outage
     backoff = Backoff(node.timing.retry_first_s, node.timing.retry_cap_s)
     while not node.stop:
         try:
-            await check()
+            async with node.stop.cutting_short():
+                await check()
         except Unavailable as error:
             outage.failed(error)
             await node.stop.within(backoff.next_delay_s())
         else:
-            outage.worked()
+            if not node.stop:
+                outage.worked()
             return
-
-
-@contextmanager
-def _signals(node: Node) -> Iterator[None]:
-    """Stop at the first SIGTERM or SIGINT, end at once at the second."""
-
-    def on_signal(number: signal.Signals) -> None:
-        if node.stop:
-            os._exit(128 + number)
-        node.log.info("Shutdown signal received, stopping producer...", signal=number.name)
-        node.stop.set()
-
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    for number in numbers:
-        loop.add_signal_handler(number, on_signal, number)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
