@@ -9,13 +9,11 @@ from collections.abc import Awaitable, Callable
 from redis.asyncio import Redis
 
 from peekaping_producer import __version__
-from peekaping_producer.backoff import Backoff, Outage
 from peekaping_producer.catalog.catalog import Catalog, open_catalog
 from peekaping_producer.catalog.last_known import MB, LastKnown
 from peekaping_producer.changes import ChangeReader
 from peekaping_producer.config import DbType, Settings, unknown_variables
 from peekaping_producer.dispatch import Dispatcher
-from peekaping_producer.errors import Unavailable
 from peekaping_producer.events import EventReader
 from peekaping_producer.fleet.registry import Registry
 from peekaping_producer.fleet.skipped import Skipped
@@ -27,6 +25,7 @@ from peekaping_producer.observe.log import Logger, logging_to
 from peekaping_producer.presence import presence_loop
 from peekaping_producer.process_signals import hand_over_signals
 from peekaping_producer.queue_watch import QueueWatch
+from peekaping_producer.readiness import until_ready
 from peekaping_producer.reclaim import reclaim_loop
 from peekaping_producer.redis_watch import RedisWatch
 from peekaping_producer.schedule.connection import check_redis, open_redis
@@ -84,8 +83,8 @@ async def produce(settings: Settings, log: Logger, timing: Timing, stop: Stop | 
     catalog = open_catalog(settings, connections=connections, timeout_s=timing.read_deadline_s)
     redis = open_redis(settings, timing.redis_timeout_s)
     try:
-        await _until_it_answers(lambda: check_redis(redis, timing.redis_timeout_s), node.redis, node)
-        await _until_it_answers(catalog.check, node.database, node)
+        await until_ready(lambda: check_redis(redis, timing.redis_timeout_s), node.redis, node)
+        await until_ready(catalog.check, node.database, node)
         if not node.stop:
             await _run_loops(settings, node, redis, catalog, connections)
     finally:
@@ -134,19 +133,3 @@ def _duties(node: Node, redis: Redis, schedule: Schedule, sync: Sync, skipped_wa
         "queue": QueueWatch(node, redis).duty,
         SkippedWatch.name: skipped_watch.duty,
     }
-
-
-async def _until_it_answers(check: Callable[[], Awaitable[None]], outage: Outage, node: Node) -> None:
-    """Try until the system answers or it is time to stop; one line each time the reason changes."""
-    backoff = Backoff(node.timing.retry_first_s, node.timing.retry_cap_s)
-    while not node.stop:
-        try:
-            async with node.stop.cutting_short():
-                await check()
-        except Unavailable as error:
-            outage.failed(error)
-            await node.stop.within(backoff.next_delay_s())
-        else:
-            if not node.stop:
-                outage.worked()
-            return

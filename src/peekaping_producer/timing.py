@@ -63,6 +63,8 @@ class Timing(Struct, frozen=True):
     """The longest wait between two tries of a Redis that is unavailable: it may move, and checks wait for it."""
     remind_every_s: float = 300.0
     """An outage that goes on is logged again after this."""
+    start_remind_every_s: float = 60.0
+    """How often a node that waits at its start says for what."""
     retry_first_s: float = 0.1
     retry_cap_s: float = 5.0
     probe_cap_s: float = 2.0

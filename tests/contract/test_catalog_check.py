@@ -73,7 +73,7 @@ async def test_everything_that_is_missing_is_named_at_once(any_sql_db: Database)
         "ALTER TABLE proxies RENAME COLUMN port TO harbour"
     )
 
-    problem = await refusal(any_sql_db)
+    problem = await unavailable(any_sql_db)
 
     for missing in (
         "table monitor_maintenances",
@@ -90,16 +90,16 @@ async def test_a_database_of_something_else_lacks_every_table(tmp_path: Path) ->
     sqlite3.connect(path).close()
     path.touch()
 
-    problem = await refusal(settings(db_type="sqlite", db_name=str(path)))
+    problem = await unavailable(settings(db_type="sqlite", db_name=str(path)))
 
     for table in ("monitors", "proxies", "maintenances", "monitor_maintenances", "heartbeats"):
         assert f"table {table}" in problem
 
 
 async def test_an_empty_mongo_database_lacks_every_collection(empty_mongo_db: MongoDatabase) -> None:
-    problem = await refusal(empty_mongo_db.settings(db_name="no_such_database"))
+    problem = await unavailable(empty_mongo_db.settings(db_name="no_such_database"))
 
-    assert "DB_NAME is 'no_such_database'" in problem
+    assert "DB_NAME 'no_such_database'" in problem
     assert "collection monitor," in problem
 
 
@@ -112,7 +112,7 @@ async def test_a_mongo_database_of_something_else_lacks_fields(empty_mongo_db: M
     async with empty_mongo_db.connected() as collections:
         await collections["monitor"].insert_one({"brand": "X"})
 
-    assert "field monitor.interval, field monitor.type" in await refusal(empty_mongo_db)
+    assert "field monitor.interval, field monitor.type" in await unavailable(empty_mongo_db)
 
 
 each_server = pytest.mark.parametrize("kind", ["postgres", "mysql", "mongo"])

@@ -143,13 +143,13 @@ async def test_another_schema_by_its_name(postgres_db: PostgresDatabase) -> None
         assert (await catalog.active_of(ids)).monitors
         assert (await catalog.changed(CREATED_AT, None, 10)).ids
     async with opened(postgres_db) as catalog:
-        with pytest.raises(ConfigurationError, match="table monitors"):
+        with pytest.raises(Unavailable, match="table monitors"):
             await catalog.check()
 
 
-async def test_a_schema_that_is_not_there_is_the_operators(postgres_db: PostgresDatabase) -> None:
+async def test_a_schema_that_is_not_there_yet_is_waited_for(postgres_db: PostgresDatabase) -> None:
     async with opened(postgres_db.settings(db_schema="no_such")) as catalog:
-        with pytest.raises(ConfigurationError, match="DB_SCHEMA is 'no_such'"):
+        with pytest.raises(Unavailable, match="DB_SCHEMA 'no_such'"):
             await catalog.check()
 
 

@@ -118,18 +118,6 @@ def test_everything_wrong_with_the_settings_is_said_in_a_line_each(tmp_path: Pat
     assert "hush" not in ended.err
 
 
-def test_a_database_that_is_not_peekapings(tmp_path: Path, redis_server: EmbeddedRedis) -> None:
-    foreign = SqliteDatabase(tmp_path / "foreign.sqlite")
-    with foreign.connected() as connection:
-        connection.executescript("CREATE TABLE monitors (id TEXT, name TEXT); CREATE TABLE proxies (id TEXT)")
-    ended = run_to_the_end(tmp_path, "run", **addressed(foreign, redis_server))
-    assert ended.code == 2
-    (problem,) = ended.problems
-    for missing in ("column monitors.interval", "column proxies.port", "table heartbeats", "table maintenances"):
-        assert missing in problem
-    assert "table monitors" not in problem
-
-
 @pytest.mark.parametrize("variables", [{"REDIS_PASSWORD": "wrong-hush"}, {}], ids=["wrong", "none"])
 def test_a_password_that_redis_refuses(
     sqlite_db: SqliteDatabase, own_redis_server: EmbeddedRedis, tmp_path: Path, variables: dict[str, str]

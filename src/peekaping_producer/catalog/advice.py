@@ -1,5 +1,7 @@
 """What an operator is told of a database that refuses or does not answer, whichever driver says so."""
 
+from collections.abc import Sequence
+
 from peekaping_producer.config import DbType, Settings
 from peekaping_producer.errors import Unavailable
 
@@ -17,3 +19,14 @@ def told(error: Unavailable, cure: str | None, settings: Settings) -> Unavailabl
     if settings.db_type is DbType.SQLITE:
         where = f"DB_NAME {settings.db_name!r}"
     return Unavailable("database", f"{where}: {error.reason}{f' ({cure})' if cure else ''}")
+
+
+def unmigrated(settings: Settings, missing: Sequence[str]) -> Unavailable:
+    """Return what to report of a database that lacks some of what the producer reads: migrations may still bring it."""
+    schema = f", DB_SCHEMA {settings.db_schema!r}" if settings.db_schema else ""
+    made_by = "start" if settings.db_type is DbType.MONGO else "run its migrations"
+    return Unavailable(
+        "database",
+        f"DB_NAME {settings.db_name!r}{schema}: not, or not yet, a database of Peekaping 0.0.46, it lacks "
+        f"{', '.join(missing)} (let Peekaping {made_by}, or name the right database)",
+    )

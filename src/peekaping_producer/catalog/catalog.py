@@ -15,7 +15,8 @@ class Catalog(Protocol):
     async def check(self) -> None:
         """Make sure that the database answers and is Peekaping's.
 
-        Raises Unavailable while it does not answer, ConfigurationError where only a person can mend it.
+        Raises Unavailable while it does not answer, or lacks tables that migrations may still make, and
+        ConfigurationError for what only a person can fix.
         """
 
     async def read(self, ids: Sequence[MonitorId]) -> Reading:

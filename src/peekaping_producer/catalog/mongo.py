@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from bson import ObjectId
 
 from peekaping_producer.catalog import rows
-from peekaping_producer.catalog.advice import told
+from peekaping_producer.catalog.advice import told, unmigrated
 from peekaping_producer.catalog.assembly import maintenances_of, monitors_of, page_of, reading_of
 from peekaping_producer.catalog.mongo_connection import (
     CONNECT_TIMEOUT_S,
@@ -58,10 +58,7 @@ class MongoCatalog:
         self._database = open_database(self._client, settings.db_name)
 
     async def check(self) -> None:
-        """Make sure that the database answers and is Peekaping's.
-
-        Raises Unavailable while it does not answer, ConfigurationError where only a person can mend it.
-        """
+        """See Catalog."""
         try:
             missing = await self._calls.answer(self._missing(), CONNECT_TIMEOUT_S)
         except Unavailable as error:
@@ -73,10 +70,7 @@ class MongoCatalog:
             # Of the driver, before it sends a password; it names none of it.
             raise ConfigurationError(f"DB_USER or DB_PASS is nothing that MongoDB takes: {error}") from error
         if missing:
-            raise ConfigurationError(
-                f"DB_NAME is {self._settings.db_name!r}: not a database of Peekaping 0.0.46, it lacks "
-                f"{', '.join(missing)}. Name the right one, or let Peekaping's server start first"
-            )
+            raise unmigrated(self._settings, missing)
 
     async def read(self, ids: Sequence[MonitorId]) -> Reading:
         """Read monitors by their ids, with proxies, active maintenances and (for push) newest heartbeats."""

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Select, inspect, literal, select
 from sqlalchemy.exc import DBAPIError
 
 from peekaping_producer.catalog import rows
-from peekaping_producer.catalog.advice import told
+from peekaping_producer.catalog.advice import told, unmigrated
 from peekaping_producer.catalog.assembly import maintenances_of, monitors_of, page_of, reading_of
 from peekaping_producer.catalog.connection import (
     CONNECT_TIMEOUT_S,
@@ -23,7 +23,7 @@ from peekaping_producer.catalog.reading import MOST_NAMED, Changes, Named, Page,
 from peekaping_producer.catalog.sqlite import SqliteConnections
 from peekaping_producer.catalog.tables import TABLES, statements
 from peekaping_producer.config import DbType, Settings
-from peekaping_producer.errors import ConfigurationError, Unavailable
+from peekaping_producer.errors import Unavailable
 from peekaping_producer.monitor import Monitor, MonitorId
 
 T = TypeVar("T")
@@ -49,10 +49,7 @@ class SqlCatalog:
         self._statements = statements(self._connections.dialect)
 
     async def check(self) -> None:
-        """Make sure that the database answers and is Peekaping's.
-
-        Raises Unavailable while it does not answer, ConfigurationError where only a person can mend it.
-        """
+        """See Catalog."""
         try:
             missing = await self._connections.do(self._missing, CONNECT_TIMEOUT_S)
         except Unavailable as error:
@@ -61,7 +58,7 @@ class SqlCatalog:
                 raise mend from error
             raise told(error, cure(error, self._settings), self._settings) from error
         if missing:
-            raise ConfigurationError(_foreign(self._settings, missing))
+            raise unmigrated(self._settings, missing)
 
     async def read(self, ids: Sequence[MonitorId]) -> Reading:
         """Read monitors by their ids, with proxies, active maintenances and (for push) newest heartbeats."""
@@ -161,14 +158,6 @@ class SqlCatalog:
         """Return an instant in the form that columns are compared in; of SQLite's texts, one not above any of it."""
         naive = instant.astimezone(UTC).replace(tzinfo=None)
         return f"{naive:%Y-%m-%d %H:%M:%S}" if self._settings.db_type is DbType.SQLITE else naive
-
-
-def _foreign(settings: Settings, missing: list[str]) -> str:
-    schema = f", DB_SCHEMA is {settings.db_schema!r}" if settings.db_schema else ""
-    return (
-        f"DB_NAME is {settings.db_name!r}{schema}: not a database of Peekaping 0.0.46, it lacks "
-        f"{', '.join(missing)}. Name the right one, or let Peekaping's migrations run first"
-    )
 
 
 def _try_rights(connection: Connection) -> None:

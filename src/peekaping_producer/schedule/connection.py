@@ -7,13 +7,14 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
-from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from peekaping_producer.answered import answered_by
 from peekaping_producer.config import RedisSettings
 from peekaping_producer.errors import ConfigurationError
 from peekaping_producer.schedule.advice import code_of, reason_with_advice
 from peekaping_producer.schedule.pool import Pool, keepalive_options
+from peekaping_producer.schedule.refusals import problem_of
 
 OLDEST_REDIS = (6, 2)
 """ZRANGE … BYSCORE came with it."""
@@ -57,29 +58,25 @@ def load_script(redis: Redis, package: str, *names: str) -> AsyncScript:
 async def check_redis(redis: Redis, timeout_s: float) -> None:
     """Make sure that Redis answers and can hold a schedule.
 
-    Raises Unavailable while it does not answer, and ConfigurationError where only a person helps: a refused password,
-    a database number that is not there, a version before 6.2, Redis Cluster.
+    Raises Unavailable while it does not answer, is starting or refuses for a reason that can pass, and
+    ConfigurationError for what only a person can fix: a refused password, a database number that is not there, a
+    missing right, a version before 6.2, Redis Cluster.
     """
     async with answered(timeout_s):
         try:
             await redis.ping()
             info = await redis.info()
-        except (AuthenticationError, AuthorizationError) as error:
-            raise ConfigurationError(
-                f"REDIS_PASSWORD is refused by Redis ({_one_line(error)}): set the right one"
-            ) from error
-        except NoPermissionError as error:
-            raise ConfigurationError(
-                f"Redis lets us in but refuses a command: {_one_line(error)}. Grant it by ACL"
-            ) from error
-        except ResponseError as error:
-            raise ConfigurationError(f"Redis refuses REDIS_DB or the login: {_one_line(error)}") from error
+        except RedisError as error:
+            problem = problem_of(error)
+            if problem is None:
+                raise
+            raise ConfigurationError(problem) from error
     version = str(info["redis_version"])
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
         raise ConfigurationError(f"REDIS_HOST is a Redis {version}: 6.2 or newer is needed")
     if info.get("cluster_enabled"):
         raise ConfigurationError(
-            "REDIS_HOST is a Redis Cluster: Peekaping's keys lie in different slots; use a single Redis, or Sentinel"
+            "REDIS_HOST is a Redis Cluster: Peekaping's keys lie in different slots; use a single Redis"
         )
 
 
