@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml uv.lock
 	$(BIN)/uv sync --quiet --locked --inexact --all-extras
 	touch $(STAMP)
 
-demo: $(STAMP) ## See it at work, with checks for real (ARGS=--break: break things on the way)
+demo: $(STAMP) ## Show it at work with real checks (ARGS=--break: kill and flush parts of it meanwhile)
 	$(BIN)/peekaping-producer demo $(ARGS)
 
 test: $(STAMP) ## Run the tests against real servers that they start themselves (TESTS=path for some)

@@ -110,9 +110,9 @@ def demo(
     nodes: Annotated[int, typer.Option(help="How many producers.")] = 1,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
-    breaking: Annotated[bool, typer.Option("--break", help="Break things on the way, and see what it costs.")] = False,
+    breaking: Annotated[bool, typer.Option("--break", help="Kill a worker and a producer, flush Redis.")] = False,
 ) -> None:
-    """Show the producer at work: its own Redis, database, targets and worker, and nothing of yours."""
+    """Show the producer at work, with a Redis, database, targets and worker of its own; nothing of yours is used."""
     from peekaping_producer.demo.run import Options, run_demo  # noqa: PLC0415 - an extra, and slow to import
 
     raise typer.Exit(run_demo(Options(monitors, seconds, interval, nodes, as_json, breaking)))

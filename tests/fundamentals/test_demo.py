@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -15,8 +14,10 @@ from redis import Redis
 
 from peekaping_producer.embedded import EmbeddedRedis
 
+ENDS = ("up", "down", "pending", "maintenance", "dropped", "failed", "killed", "unfinished")
+"""The columns of the report; every check is in exactly one of them."""
+BREAKING = ["--break", "--seconds", "14", "--interval", "2"]
 DEMO = [sys.executable, "-m", "peekaping_producer", "demo"]
-COLUMNS = ("up", "down", "pending", "maintenance", "dropped", "failed", "killed", "unfinished")
 
 
 def hostile(redis_server: EmbeddedRedis, folder: Path) -> dict[str, str]:
@@ -43,33 +44,43 @@ def test_checks_run_on_time_and_nothing_else_is_touched(redis_server: EmbeddedRe
     assert demo.returncode == 0, demo.stderr.decode()
     report = json.loads(demo.stdout)
     assert (report["missed"], report["doubled"]) == (0, 0)
-    assert report["runs"] >= 13 * 4 - 13
+    assert report["checks"] >= 13 * 4 - 13
+    assert sum(report[end] for end in ENDS) == report["checks"]
+    assert (report["killed"], report["skipped"], report["breakages"]) == (0, 0, [])
     assert min(report["up"], report["down"], report["maintenance"]) > 0
-    assert sum(report[column] for column in COLUMNS) == report["runs"]
-    assert (report["killed"], report["skipped"]) == (0, 0)
     assert 0 <= report["lateness_p50_ms"] <= report["lateness_p99_ms"] < 2000
     assert [path.name for path in tmp_path.iterdir()] == [".env"]
 
 
-def test_what_breaking_costs_is_counted_and_named(tmp_path: Path) -> None:
-    """A killed worker's checks, and the slots that a killed producer and a flush leave out."""
-    options = ["--break", "--seconds", "24", "--interval", "2"]
-    demo = subprocess.run(
-        [*DEMO, *options], env={**os.environ, "TMPDIR": str(tmp_path)}, capture_output=True, check=False, text=True
-    )
-    lines = demo.stdout.splitlines()
-    columns = re.fullmatch(r"  checks    ([\d,]+): (.+)", next(line for line in lines if line.startswith("  checks")))
-    assert columns
-    counts = {name: int(count) for count, name in (part.split(" ", 1) for part in columns[2].split(", "))}
-    assert sum(counts.values()) == int(columns[1].replace(",", ""))
-    assert counts["killed with their worker"] > 0
-    skipped = re.search(r"^  skipped   (\d+), while something was broken$", demo.stdout, re.MULTILINE)
-    assert skipped
-    # A dead producer's claims come back after more than three of these intervals.
-    assert int(skipped[1]) > 0
-    assert "Nothing was lost." not in demo.stdout
-    assert "producer killed (-9), restarted a second later" in demo.stdout
-    assert any(line.startswith("Missed: no check for longer than") and "Doubled:" in line for line in lines)
+def printed_checks(summary: str) -> tuple[int, dict[str, int]]:
+    """Return how many checks the printed summary counts, and each of its columns."""
+    line = next(line for line in summary.splitlines() if line.startswith("  checks "))
+    checks, _, ends = line.removeprefix("  checks").partition("=")
+    columns = [end.strip().split(" ", 1) for end in ends.split(",") if end]
+    return int(checks), {name: int(number) for number, name in columns}
+
+
+def test_a_broken_demo_counts_every_check_once(tmp_path: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    demo = subprocess.run([*DEMO, "--json", *BREAKING], env=environment, capture_output=True, check=False)
+    report = json.loads(demo.stdout)
+    assert sum(report[end] for end in ENDS) == report["checks"]
+    assert report["killed"] > 0
+    assert report["skipped"] > 0
+    restarts = [line.split("s  ", 1)[1] for line in report["breakages"] if "restarted" in line]
+    assert restarts == ["worker restarted", "producer restarted"]
+
+
+def test_the_summary_of_a_broken_demo_names_what_was_lost(tmp_path: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    demo = subprocess.run([*DEMO, *BREAKING], env=environment, capture_output=True, check=False, text=True)
+    checks, ends = printed_checks(demo.stdout)
+    assert sum(ends.values()) == checks
+    assert ends["killed with their worker"] > 0
+    assert "killed processes are restarted after 1 s" in demo.stderr
+    assert "  skipped   0" not in demo.stdout
+    assert sum(line.startswith("  (missed: ") and "doubled: " in line for line in demo.stdout.splitlines()) == 1
+    assert "Nothing was lost" not in demo.stdout
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
@@ -77,7 +88,7 @@ def test_nothing_survives_a_killed_demo(tmp_path: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen([*DEMO, "--json"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as demo:
         assert demo.stderr is not None
-        assert any(b"0 s" in line and b"runs" in line for line in demo.stderr), "it never began"
+        assert any(b"0 s" in line and b"checks," in line for line in demo.stderr), "it never began"
         children = psutil.Process(demo.pid).children(recursive=True)
         assert len(children) == 3
         demo.kill()
@@ -98,11 +109,14 @@ def test_a_signal_ends_it_with_the_summary(tmp_path: Path) -> None:
         [*DEMO, "--seconds", "60"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as demo:
         assert demo.stderr is not None
-        assert any(b"0 s" in line and b"runs" in line for line in demo.stderr), "it never began"
+        assert any(b"0 s" in line and b"checks," in line for line in demo.stderr), "it never began"
         began_s = time.monotonic()
         demo.send_signal(signal.SIGTERM)
         assert demo.stdout is not None
-        assert b"Nothing was lost." in demo.stdout.read()
+        summary = demo.stdout.read().decode()
+        checks, ends = printed_checks(summary)
+        assert checks == sum(ends.values())
+        assert "Nothing was lost." in summary
         assert demo.wait(20) == 0
         assert time.monotonic() - began_s < 20
     assert list(tmp_path.iterdir()) == []

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from peekaping_producer.demo.book import Book
 from peekaping_producer.demo.breakage import Breakage, Plan
 from peekaping_producer.demo.checks import Status, Verdict
 from peekaping_producer.demo.clock import database_time
@@ -98,6 +99,23 @@ def test_a_ledger_is_read_as_it_grows_but_not_its_unfinished_line(tmp_path: Path
     other.close()
     assert list(reader.new_entries()) == [[second], [first]]
     assert list(reader.new_entries()) == []
+
+
+def test_every_check_is_in_exactly_one_column_of_the_book() -> None:
+    first, second = (monitor.id for monitor in samples()[:2])
+    book = Book(samples())
+    book.add(Taken(id_, at_ms, at_ms) for id_ in (first, second) for at_ms in (NOW, NOW + 5_000))
+    book.add([Finished(first, NOW, NOW + 1, "up", 1, "200 OK")])
+    assert book.fates == {"up": 1, "unfinished": 3}
+    # Its worker died: the queue shows one more that the ledger does not have, and one finished without an entry.
+    book.abandon(first, NOW + 5_000, NOW + 5_000, NOW + 35_000)
+    book.abandon(second, NOW + 10_000, NOW + 10_000, NOW + 40_000)
+    book.worker_died(NOW + 12_000)
+    assert book.fates == {"up": 1, "killed": 4, "unfinished": 0}
+    book.add([Taken(first, NOW + 40_000, NOW + 40_000)])
+    assert (book.fates["unfinished"], book.runs) == (1, 6)
+    assert book.has_taken(first, NOW)
+    assert not book.has_taken(first, NOW + 45_000)
 
 
 def test_the_folder_is_private_and_goes_and_sweeps_what_the_killed_left(

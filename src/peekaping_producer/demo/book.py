@@ -2,16 +2,20 @@
 
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from msgspec import Struct
 
 from peekaping_producer.cadence import cadence
 from peekaping_producer.demo.judgement import Incidents, Run, judge, percentile
-from peekaping_producer.demo.ledger import Entry, Finished, Taken
+from peekaping_producer.demo.ledger import Entry, Finished, Outcome, Taken
 from peekaping_producer.demo.sample import Sample
 
 _SHOWN = 20
 """Results kept of each monitor for the table."""
+
+Fate = Outcome | Literal["killed", "unfinished"]
+"""What became of a check: its outcome, `killed` if its worker died midway, `unfinished` if it still runs."""
 
 
 class Totals(Struct, frozen=True):
@@ -25,36 +29,15 @@ class Totals(Struct, frozen=True):
     lateness_p99_ms: int
 
 
-class Columns(Struct, frozen=True):
-    """How the runs ended. Each is counted once, so that they add up to all."""
-
-    up: int
-    down: int
-    pending: int
-    """Down, and to be tried again before it counts."""
-    maintenance: int
-    dropped: int
-    """Taken too late to be worth a result."""
-    failed: int
-    """Ended by an error of the worker's, without a result."""
-    killed: int
-    """Their worker was killed in the middle of them."""
-    unfinished: int
-    """Still running when the demo ended."""
-
-
-_COLUMNS = tuple(name for name in Columns.__struct_fields__ if name != "unfinished")
-
-
 class _Page:
     """One monitor's runs."""
 
-    __slots__ = ("busy", "killed", "results", "running", "taken")
+    __slots__ = ("busy", "fates", "results", "taken")
 
     def __init__(self) -> None:
         self.taken: list[int] = []
-        self.running: Counter[int] = Counter()
-        self.killed: set[int] = set()
+        self.fates: list[Fate] = []
+        """Of each of `taken`."""
         self.busy: dict[int, int] = {}
         self.results: deque[Finished] = deque(maxlen=_SHOWN)
 
@@ -66,14 +49,8 @@ class Book:
         """Open a page for each monitor."""
         self._monitors = monitors
         self._pages = {str(monitor.id): _Page() for monitor in monitors}
-        self.runs = 0
-        self._outcomes: Counter[str] = Counter()
-
-    @property
-    def columns(self) -> Columns:
-        """How all runs ended so far: each is in one column."""
-        unfinished = sum(page.running.total() for page in self._pages.values())
-        return Columns(**{name: self._outcomes[name] for name in _COLUMNS}, unfinished=unfinished)
+        self.fates: Counter[Fate] = Counter()
+        """How many checks came to which end; together they are all checks."""
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Enter what a ledger says. A task that was taken back before it was taken (1970) is no run."""
@@ -83,13 +60,12 @@ class Book:
                 continue
             if isinstance(entry, Taken):
                 page.taken.append(entry.scheduled_ms)
-                page.running[entry.scheduled_ms] += 1
-                self.runs += 1
+                page.fates.append("unfinished")
+                self.fates["unfinished"] += 1
             else:
-                page.running[entry.scheduled_ms] -= 1
                 page.busy[entry.scheduled_ms] = entry.finished_ms
                 page.results.append(entry)
-                self._outcomes[entry.outcome] += 1
+                self._ended(page, entry.scheduled_ms, entry.outcome)
 
     def abandon(self, monitor_id: str, scheduled_ms: int, taken_ms: int, until_ms: int) -> None:
         """Enter that the worker of a task died: it counts as seen, and as running until `until_ms`."""
@@ -99,13 +75,32 @@ class Book:
         if scheduled_ms not in page.taken:
             self.add([Taken(monitor_id, scheduled_ms, taken_ms)])
         page.busy[scheduled_ms] = until_ms
-        page.killed.add(scheduled_ms)
+        self._ended(page, scheduled_ms, "killed")
 
-    def worker_died(self) -> None:
-        """Enter that whatever is unfinished will not be finished: one worker takes all tasks."""
+    def worker_died(self, at_ms: int) -> None:
+        """Enter what it had taken and not finished as killed. Those of them that `abandon` knows, it knows better."""
         for page in self._pages.values():
-            self._outcomes["killed"] += page.running.total()
-            page.running.clear()
+            for scheduled_ms in [at for at, fate in zip(page.taken, page.fates, strict=True) if fate == "unfinished"]:
+                page.busy.setdefault(scheduled_ms, at_ms)
+                self._ended(page, scheduled_ms, "killed")
+
+    def has_taken(self, monitor_id: str, scheduled_ms: int) -> bool:
+        """Tell whether a worker has seen this task, or nobody here knows its monitor."""
+        page = self._pages.get(monitor_id)
+        return page is None or scheduled_ms in page.taken
+
+    @property
+    def runs(self) -> int:
+        """How many checks a worker has seen."""
+        return self.fates.total()
+
+    def _ended(self, page: _Page, scheduled_ms: int, fate: Fate) -> None:
+        for place in reversed(range(len(page.taken))):
+            if page.taken[place] == scheduled_ms and page.fates[place] == "unfinished":
+                page.fates[place] = fate
+                self.fates["unfinished"] -= 1
+                self.fates[fate] += 1
+                return
 
     def last_run_ms(self, monitor_id: str) -> int | None:
         """Return `scheduled_at` of the newest run."""
@@ -126,7 +121,10 @@ class Book:
         lateness: list[int] = []
         for monitor in self._monitors:
             page = self._pages[monitor.id]
-            runs = [Run(at_ms, page.busy.get(at_ms, now_ms), at_ms in page.killed) for at_ms in page.taken]
+            runs = [
+                Run(at_ms, page.busy.get(at_ms, now_ms), killed=fate == "killed")
+                for at_ms, fate in zip(page.taken, page.fates, strict=True)
+            ]
             judgement = judge(cadence(monitor.id, monitor.interval_s), runs, began_ms, now_ms, incidents)
             missed += judgement.missed
             doubled += judgement.doubled

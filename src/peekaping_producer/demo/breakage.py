@@ -13,9 +13,9 @@ _CYCLE_S = 90.0
 class Breakage(StrEnum):
     """One way to hurt it; the value is what the table says."""
 
-    WORKER = "worker killed in the middle of checks, restarted a second later"
-    PLANT = "archived tasks planted"
-    NODE = "producer killed (-9), restarted a second later"
+    WORKER = "worker killed while it runs checks"
+    PLANT = "archived tasks left in the way"
+    NODE = "producer killed (SIGKILL)"
     FLUSH = "Redis flushed"
 
 
@@ -35,6 +35,14 @@ class Event(Struct, frozen=True):
     """Those whose task id is held since by a task that nobody works on."""
 
 
+class Restart(Struct, frozen=True):
+    """What was started again after it had been killed."""
+
+    at_s: float
+    """Since the demo began."""
+    what: str
+
+
 class Plan:
     """Which breakage comes next."""
 
@@ -45,7 +53,7 @@ class Plan:
         self._done = 0
 
     def due(self, elapsed_s: float) -> Breakage | None:
-        """Return what is to be done now, or None. What has been done is to be told by `did`."""
+        """Return what is to be done now, or None. The caller reports it done with `did`."""
         turn, place = divmod(self._done, len(_ORDER))
         if self._rounds is not None and turn >= self._rounds:
             return None
@@ -58,4 +66,4 @@ class Plan:
 
     def __str__(self) -> str:
         """Return the plan in one line."""
-        return ", ".join(f"{part * self._cycle_s:.0f} s {breakage}" for part, breakage in _ORDER)
+        return ", ".join(f"{breakage} at {part * self._cycle_s:.0f} s" for part, breakage in _ORDER)

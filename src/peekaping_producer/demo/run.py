@@ -21,7 +21,7 @@ from peekaping_producer.demo.breakage import Plan
 from peekaping_producer.demo.clock import now_ms
 from peekaping_producer.demo.folder import demo_folder
 from peekaping_producer.demo.sample import Sample, create_database, sample_monitors
-from peekaping_producer.demo.stage import Stage
+from peekaping_producer.demo.stage import RESTART_AFTER_S, Stage
 from peekaping_producer.demo.table import ROWS, State, event_lines, render, totals_line
 from peekaping_producer.demo.targets import targets
 from peekaping_producer.embedded import HOST, EmbeddedRedis
@@ -52,7 +52,7 @@ class Options(Struct, frozen=True):
     monitors: int | None = None
     """None: a dozen with names."""
     seconds: float | None = None
-    """None: until Ctrl-C on a terminal, else half a minute; 90 seconds if things get broken."""
+    """None: until Ctrl-C on a terminal, else half a minute; 90 seconds with `breaking`."""
     interval_s: int | None = None
     nodes: int = 1
     as_json: bool = False
@@ -66,34 +66,35 @@ class Report(Struct, frozen=True):
     interval_s: int
     nodes: int
     seconds: float
-    runs: int
-    """Checks that the worker began: the sum of the columns from `up` to `unfinished`."""
-    missed: int
-    doubled: int
-    skipped: int
-    """Slots left out while something was broken on purpose, within the promised time of recovery."""
-    lateness_p50_ms: int
-    lateness_p99_ms: int
+    checks: int
+    """All tasks enqueued and seen by a worker or still in the queue: the sum of the next eight."""
     up: int
     down: int
     pending: int
-    """Down, and to be tried again before it counts."""
+    """A push monitor that has not received its first push."""
     maintenance: int
     dropped: int
-    """Taken too late to be worth a result."""
+    """Taken by the worker too late to be worth a result."""
     failed: int
-    """Ended by an error of the worker's, without a result."""
+    """Ended without a result, by an error or the task's own timeout."""
     killed: int
-    """Their worker was killed in the middle of them."""
+    """Running when their worker was killed."""
     unfinished: int
-    """Still running when the demo ended."""
+    """Running or in the queue when the demo ended."""
+    missed: int
+    doubled: int
+    skipped: int
+    """Slots without a check while something was broken, within the promised recovery time."""
+    lateness_p50_ms: int
+    lateness_p99_ms: int
     network: bool
     """Whether checks were made for real."""
     healed: int
-    """Monitors that came back though an archived task or a dead worker's held their id."""
+    """Monitors that were checked again although an archived task or one of a dead worker held their id."""
     all_back: bool
-    """Whether every monitor has run since the last thing that was done to it."""
+    """Whether every monitor was checked again after the last breakage that affected it."""
     breakages: list[str]
+    """What was killed, planted, flushed and restarted, a line each."""
 
     @property
     def exit_code(self) -> int:
@@ -102,7 +103,7 @@ class Report(Struct, frozen=True):
 
 
 def run_demo(options: Options) -> int:
-    """Run the demo and return the process's exit code; raises ConfigurationError for what only a person can mend."""
+    """Run the demo and return the process's exit code; raises ConfigurationError for what needs operator action."""
     _check(options)
     with demo_folder() as folder, EmbeddedRedis(tcp=True) as server:
         report = asyncio.run(_run(options, folder, server))
@@ -148,16 +149,16 @@ async def _run(options: Options, folder: Path, server: EmbeddedRedis) -> Report:
         show = _Show(options, stage, monitors, redis, live=live, seconds=seconds)
         show.announce(interval_s)
         if not await stage.begin(stopping):
-            raise ConfigurationError("the demo was stopped before its schedule stood")
+            raise ConfigurationError("the demo was stopped before its schedule was complete")
         with show.table():
             await show.until_the_end(stopping)
         ended_ms, elapsed_s = now_ms(), stage.elapsed_s
         stage.end()
-        return show.summary(interval_s, elapsed_s, ended_ms)
+        return show.summary(interval_s, elapsed_s, ended_ms, await stage.count_queued())
 
 
 class _Show:
-    """What is seen of the demo while it runs: a live table on a terminal, else lines on standard error."""
+    """The demo's output while it runs: a live table on a terminal, else lines on standard error."""
 
     def __init__(
         self, options: Options, stage: Stage, monitors: list[Sample], redis: Redis, *, live: bool, seconds: float | None
@@ -171,11 +172,15 @@ class _Show:
         self._tell_again_s = 0.0
 
     def announce(self, interval_s: int) -> None:
-        """Say what is about to be seen."""
-        looks = "checks are real, on this machine" if not self._stage.instant else "checks give their verdict at once"
-        _say(f"{len(self._monitors):,} monitors, every {interval_s} s; {looks}; {self._options.nodes} producer(s)")
+        """Say what the demo is about to do."""
+        kind = "instant checks, no network" if self._stage.instant else "real checks on this machine"
+        _say(f"{_count(len(self._monitors), 'monitor')}, every {interval_s} s; {kind}; {self._producers}")
         if self._plan:
-            _say(f"to be broken: {self._plan}")
+            _say(f"breakages: {self._plan}; killed processes are restarted after {RESTART_AFTER_S:g} s")
+
+    @property
+    def _producers(self) -> str:
+        return _count(self._options.nodes, "producer")
 
     @contextmanager
     def table(self) -> Iterator[None]:
@@ -213,7 +218,7 @@ class _Show:
             self._update(render(self._monitors, self._stage.book, state), refresh=True)
         else:
             self._tell_again_s = elapsed_s + _TELL_EVERY_S
-            _say(f"{elapsed_s:4.0f} s  {totals_line(state.totals, state.pending, state.active, state.nodes)}")
+            _say(f"{elapsed_s:4.0f} s  {totals_line(state)}")
 
     async def _state(self) -> State:
         shown = [str(monitor.id) for monitor in self._monitors[:ROWS]]
@@ -232,6 +237,7 @@ class _Show:
             active=active,
             nodes=self._stage.nodes_alive,
             events=self._stage.events,
+            restarts=self._stage.restarts,
         )
 
     def _judged(self) -> "Totals":
@@ -243,26 +249,34 @@ class _Show:
             self._judge_again_s = ended_s + (ended_s - began_s) * _JUDGE_SHARE
         return msgspec.structs.replace(self._totals, runs=self._stage.book.runs)
 
-    def summary(self, interval_s: int, elapsed_s: float, ended_ms: int) -> Report:
-        """Judge for the last time; print it unless JSON is wanted."""
+    def summary(self, interval_s: int, elapsed_s: float, ended_ms: int, queued: int) -> Report:
+        """Judge for the last time; print it unless JSON is wanted. `queued`: checks that no worker has seen."""
         stage = self._stage
         totals = stage.totals(ended_ms)
+        fates = stage.book.fates
         report = Report(
             monitors=len(self._monitors),
             interval_s=interval_s,
             nodes=self._options.nodes,
             seconds=round(elapsed_s, 1),
-            runs=totals.runs,
+            checks=totals.runs + queued,
+            up=fates["up"],
+            down=fates["down"],
+            pending=fates["pending"],
+            maintenance=fates["maintenance"],
+            dropped=fates["dropped"],
+            failed=fates["failed"],
+            killed=fates["killed"],
+            unfinished=fates["unfinished"] + queued,
             missed=totals.missed,
             doubled=totals.doubled,
             skipped=totals.skipped,
             lateness_p50_ms=totals.lateness_p50_ms,
             lateness_p99_ms=totals.lateness_p99_ms,
-            **msgspec.structs.asdict(stage.book.columns),
             network=not stage.instant,
             healed=stage.healed(),
             all_back=stage.all_back(),
-            breakages=event_lines(stage.events, stage.book),
+            breakages=event_lines(stage.events, stage.restarts, stage.book),
         )
         if not self._options.as_json:
             sys.stdout.write("\n".join(_summary_lines(report)) + "\n")
@@ -278,49 +292,58 @@ if TYPE_CHECKING:
         def __call__(self, renderable: RenderableType, *, refresh: bool = False) -> None: ...
 
 
+_DEFINITIONS = (
+    "missed: due, but not checked, although nothing was broken and no earlier check was still running; "
+    "doubled: checked twice within half an interval"
+)
+
+
 def _summary_lines(report: Report) -> list[str]:
     columns = {
         "up": report.up,
         "down": report.down,
         "pending": report.pending,
         "in maintenance": report.maintenance,
-        "dropped as too old": report.dropped,
+        "taken too late": report.dropped,
         "failed": report.failed,
         "killed with their worker": report.killed,
-        "unfinished at the end": report.unfinished,
+        "unfinished": report.unfinished,
     }
-    counted = ", ".join(f"{count:,} {name}" for name, count in columns.items() if count)
-    return [
+    ends = ", ".join(f"{number:,} {name}" for name, number in columns.items() if number)
+    scale = f"{_count(report.monitors, 'monitor')}, every {report.interval_s} s, {_count(report.nodes, 'producer')}"
+    lines = [
         "",
-        f"{report.monitors:,} monitors, every {report.interval_s} s, {report.nodes} producer(s), {report.seconds:g} s",
-        f"  checks    {report.runs:,}: {counted or 'none'}",
-        f"  missed    {report.missed}",
-        f"  doubled   {report.doubled}",
-        *([f"  skipped   {report.skipped}, while something was broken"] if report.breakages else []),
-        f"  lateness  p50 {report.lateness_p50_ms} ms, p99 {report.lateness_p99_ms} ms",
-        *(f"  {line}" for line in report.breakages),
-        *([f"  healed    {report.healed} monitors whose id was held by an old task"] if report.breakages else []),
-        "Missed: no check for longer than the interval plus the lateness. Doubled: two checks within half an interval.",
-        _verdict(report),
+        f"{scale}, {report.seconds:g} s",
+        f"  checks    {report.checks:,}{ends and f' = {ends}'}",
+        f"  missed    {report.missed:,}",
+        f"  doubled   {report.doubled:,}",
     ]
+    if report.breakages:
+        lines.append(f"  skipped   {report.skipped:,} while something was broken, within the promised recovery time")
+    lines.append(f"  lateness  p50 {report.lateness_p50_ms} ms, p99 {report.lateness_p99_ms} ms")
+    lines += [f"  {line}" for line in report.breakages]
+    if report.breakages:
+        lines.append(f"  healed    {_count(report.healed, 'monitor')} whose task id was held by an old task")
+    return [*lines, f"  ({_DEFINITIONS})", _verdict(report)]
 
 
 def _verdict(report: Report) -> str:
     if report.exit_code:
         return "Checks were missed or doubled."
+    losses = {
+        "skipped": report.skipped,
+        "killed with their worker": report.killed,
+        "taken too late": report.dropped,
+        "failed": report.failed,
+    }
+    lost = ", ".join(f"{number:,} {name}" for name, number in losses.items() if number)
     if not report.all_back:
-        return "No check was missed or doubled; the demo ended before every monitor had run again."
-    if report.skipped or report.killed:
-        return (
-            "No check was missed or doubled. While something was broken, "
-            f"{_counted(report.skipped, 'slot')} skipped and {_counted(report.killed, 'check')} lost with the worker; "
-            "every monitor has run again since."
-        )
-    return "Nothing was lost."
+        return "Nothing was missed or doubled; the demo ended before every monitor affected was due again."
+    return f"Nothing was missed or doubled; without a result: {lost}." if lost else "Nothing was lost."
 
 
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what} was" if number == 1 else f"{number} {what}s were"
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def _say(line: str) -> None:

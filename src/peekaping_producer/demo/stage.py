@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from peekaping_producer.asynq import keys
 from peekaping_producer.asynq.message import encode_task, task_id
 from peekaping_producer.demo.book import Book, Totals
-from peekaping_producer.demo.breakage import PLANTED, Breakage, Event
+from peekaping_producer.demo.breakage import PLANTED, Breakage, Event, Restart
 from peekaping_producer.demo.child import Child
 from peekaping_producer.demo.clock import now_ms
 from peekaping_producer.demo.judgement import Incidents
@@ -29,7 +29,8 @@ from peekaping_producer.schedule.connection import load_script
 from peekaping_producer.schedule.keys import DUE, LEASE
 
 _READY_WITHIN_S = 60.0
-_RESTART_AFTER_S = 1.0
+RESTART_AFTER_S = 1.0
+"""How long what was killed stays down."""
 _ORPHAN_AFTER_MS = 3_000
 """A dead worker's task counts as running until its lease is over by two seconds; leases are in whole seconds."""
 _LOOK_S = 0.05
@@ -46,6 +47,7 @@ class Stage:
         self.instant = instant
         self.book = Book(monitors)
         self.events: list[Event] = []
+        self.restarts: list[Restart] = []
         self._database = folder / "peekaping.sqlite"
         self._reader = LedgerReader(folder)
         self._nodes: list[Child | None] = [None] * nodes
@@ -109,9 +111,11 @@ class Stage:
         for place, node in enumerate(self._nodes):
             if (node is None or node.ended) and self._may_restart(place, now_s):
                 self._nodes[place] = self._start_node(place)
+                self.restarts.append(Restart(self.elapsed_s, "producer restarted"))
         if (self._worker is None or self._worker.ended) and self._may_restart(-1, now_s):
-            self.book.worker_died()
+            self.book.worker_died(now_ms())
             self._worker = self._start_worker()
+            self.restarts.append(Restart(self.elapsed_s, "worker restarted"))
 
     def end(self) -> None:
         """End every process, and read what they wrote."""
@@ -122,6 +126,17 @@ class Stage:
             child.stop()
         self._read()
 
+    async def count_queued(self) -> int:
+        """Return how many checks wait in the queue that no worker has seen."""
+        queued = 0
+        names = await self._redis.lrange(keys.PENDING, 0, -1)
+        for name in names:
+            message = await message_of(self._redis, text_of(name))
+            if message is not None:
+                check = read_check(message.payload)
+                queued += check.scheduled_ms > 0 and not self.book.has_taken(check.monitor_id, check.scheduled_ms)
+        return queued
+
     def totals(self, at_ms: int) -> Totals:
         """Judge all runs as of `at_ms`."""
         flushes = tuple(event.at_ms for event in self.events if event.breakage is Breakage.FLUSH)
@@ -129,11 +144,11 @@ class Stage:
         return self.book.totals(self._began_ms, at_ms, Incidents(flushes, deaths))
 
     def healed(self) -> int:
-        """Return how many monitors came back whose id was held by a planted or abandoned task."""
+        """Return how many monitors were checked again although a planted or abandoned task held their id."""
         return sum(self.book.came_back(event.held_ids, event.at_ms) for event in self.events)
 
     def all_back(self) -> bool:
-        """Tell whether every monitor has run since the last thing that was done to it."""
+        """Tell whether every monitor was checked again after the last breakage that affected it."""
         return all(
             self.book.came_back(event.monitor_ids, event.at_ms) == len(event.monitor_ids) for event in self.events
         )
@@ -180,7 +195,7 @@ class Stage:
                 until_ms = int(lease_s) * 1000 + _ORPHAN_AFTER_MS
                 self.book.abandon(check.monitor_id, check.scheduled_ms, now_ms(), until_ms)
                 abandoned.append(check.monitor_id)
-        self.book.worker_died()
+        self.book.worker_died(now_ms())
         return tuple(abandoned)
 
     async def _plant(self) -> tuple[str, ...]:
@@ -206,7 +221,7 @@ class Stage:
 
     def _may_restart(self, place: int, now_s: float) -> bool:
         """Tell whether it has been down for long enough; the first call only notes that it is down."""
-        if now_s < self._restart_at_s.setdefault(place, now_s + _RESTART_AFTER_S):
+        if now_s < self._restart_at_s.setdefault(place, now_s + RESTART_AFTER_S):
             return False
         del self._restart_at_s[place]
         return True

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from peekaping_producer.cadence import cadence
 from peekaping_producer.demo.book import Book, Totals
-from peekaping_producer.demo.breakage import Event
+from peekaping_producer.demo.breakage import Event, Restart
 from peekaping_producer.demo.judgement import lateness_ms
 from peekaping_producer.demo.ledger import Finished, Outcome
 from peekaping_producer.demo.sample import Sample
@@ -29,7 +29,7 @@ _STYLES: dict[Outcome, str] = {
 
 
 class State(Struct, frozen=True):
-    """What the table shows beside the book."""
+    """What the table shows in addition to the book."""
 
     now_ms: int
     elapsed_s: float
@@ -40,6 +40,7 @@ class State(Struct, frozen=True):
     active: int
     nodes: int
     events: Sequence[Event]
+    restarts: Sequence[Restart]
 
 
 def render(monitors: Sequence[Sample], book: Book, state: State) -> "Group":
@@ -57,30 +58,30 @@ def render(monitors: Sequence[Sample], book: Book, state: State) -> "Group":
     for monitor in monitors[:ROWS]:
         table.add_row(*_row(monitor, book, state))
     lines = [Text(f"… and {len(monitors) - ROWS:,} more", style="dim")] if len(monitors) > ROWS else []
-    lines += [Text(), Text(totals_line(state.totals, state.pending, state.active, state.nodes), style="bold")]
-    lines += [Text(line, style="yellow") for line in event_lines(state.events, book)[-6:]]
-    lines.append(Text(f"{state.elapsed_s:.0f} s; Ctrl-C ends it", style="dim"))
+    lines += [Text(), Text(totals_line(state), style="bold")]
+    lines += [Text(line, style="yellow") for line in event_lines(state.events, state.restarts, book)[-6:]]
+    lines.append(Text(f"{state.elapsed_s:.0f} s; press Ctrl-C to stop", style="dim"))
     return Group(table, *lines)
 
 
-def totals_line(totals: Totals, pending: int, active: int, nodes: int) -> str:
+def totals_line(state: State) -> str:
     """Return the totals in one line."""
+    totals = state.totals
+    skipped = f", {totals.skipped} skipped" if state.events else ""
     return (
-        f"{totals.runs:,} runs, {totals.missed} missed, {totals.doubled} doubled, {totals.skipped} skipped; "
+        f"{totals.runs:,} checks, {totals.missed} missed, {totals.doubled} doubled{skipped}; "
         f"lateness p50 {totals.lateness_p50_ms} ms, p99 {totals.lateness_p99_ms} ms; "
-        f"queue {pending} pending, {active} active; {nodes} node{'' if nodes == 1 else 's'}"
+        f"queue {state.pending} pending, {state.active} active; {state.nodes} node{'' if state.nodes == 1 else 's'}"
     )
 
 
-def event_lines(events: Sequence[Event], book: Book) -> list[str]:
-    """Return what was broken, a line each, and how much of it has come back."""
-    lines = []
+def event_lines(events: Sequence[Event], restarts: Sequence[Restart], book: Book) -> list[str]:
+    """Return what was broken and restarted, a line each, and how many monitors were checked since."""
+    lines = [(restart.at_s, restart.what) for restart in restarts]
     for event in events:
         back = book.came_back(event.monitor_ids, event.at_ms)
-        lines.append(
-            f"{event.at_s:4.0f} s  {event.breakage}: {back} of {len(event.monitor_ids)} monitors have run since"
-        )
-    return lines
+        lines.append((event.at_s, f"{event.breakage}: {back} of {len(event.monitor_ids)} monitors checked since"))
+    return [f"{at_s:4.0f} s  {text}" for at_s, text in sorted(lines)]
 
 
 def _row(monitor: Sample, book: Book, state: State) -> "Sequence[str | Text]":
@@ -92,14 +93,14 @@ def _row(monitor: Sample, book: Book, state: State) -> "Sequence[str | Text]":
     return (
         monitor.name,
         monitor.type,
-        Text(_told(results[-1]), style=_STYLES[results[-1].outcome]) if results else Text("…", style="dim"),
+        Text(_last_result(results[-1]), style=_STYLES[results[-1].outcome]) if results else Text("…", style="dim"),
         "now" if due_ms is None else f"{max(0.0, (due_ms - state.now_ms) / 1000):.1f} s",
         "" if last_ms is None else f"{lateness_ms(grid, last_ms)} ms",
         _sparkline(results, monitor.timeout_s * 1000),
     )
 
 
-def _told(result: Finished) -> str:
+def _last_result(result: Finished) -> str:
     ping = f" {result.ping_ms} ms" if result.outcome == "up" and result.ping_ms else ""
     return f"{result.outcome.upper()}{ping}  {result.text}"[:30]
 
