@@ -111,7 +111,7 @@ class Dispatcher:
         """Have the step noted before the next claim, which would take all that it made overdue."""
         self._unnoted_step = step
         self._next_claim_s = claim.answered_at_s
-        self._node.log.warning("redis clock stepped, sweeping", by_s=round(step.by_ms / 1000, 1))
+        self._node.log.warning("redis clock stepped", by_s=round(step.by_ms / 1000, 1))
         self._node.sweep_wanted.ring()
         self._node.presence.changed.ring()
 
