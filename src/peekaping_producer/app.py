@@ -100,7 +100,7 @@ async def _run_loops(settings: Settings, node: Node, redis: Redis, catalog: Cata
     dispatcher = Dispatcher(node, schedule, source, connections=connections, server_zone=settings.tz)
     watch = RedisWatch(node, redis)
     vacant, sync, skipped = node.stop.bell(), Sync(node, schedule, catalog, copy), Skipped(redis, node.timing)
-    duties = _duties(node, redis, schedule, sync, SkippedWatch(node, skipped, catalog))
+    duties = _duties(node, redis, schedule, sync, SkippedWatch(node, skipped, catalog, settings.tz))
     election = Election(node, Terms(redis, node.id, node.timing), vacant, duties)
     registry, concurrency = Registry(redis, node.timing), settings.producer_concurrency
     async with asyncio.TaskGroup() as loops:

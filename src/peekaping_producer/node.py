@@ -159,7 +159,10 @@ class Node(Struct, frozen=True):
         A Redis outage lasts until claims work again, so what Redis refuses to others while they do is none.
         """
         if error.system == "database":
+            begins = not self.database.ongoing
             self.database.failed(error, needed_by)
+            if begins:
+                self.presence.changed.ring()
             return
         if error.code in DAMAGED:
             self.keys_damaged.ring()

@@ -14,7 +14,7 @@ from peekaping_producer.clock import from_unix_ms, rfc3339
 from peekaping_producer.maintenance import under_maintenance
 from peekaping_producer.monitor import MonitorId
 from peekaping_producer.observe.faults import described
-from peekaping_producer.schedule.store import Claim, Drop, Enqueue, Order, Release
+from peekaping_producer.schedule.store import Claim, Claimed, Drop, Enqueue, Order, Release
 
 
 class Plan(Struct, frozen=True):
@@ -51,6 +51,15 @@ def plan(
         except Exception as error:  # noqa: BLE001 - likewise
             plans.append(Plan([_drop(claimed.id)], {str(claimed.id): described(error)}, {}, 0, 0, {claimed.id: error}))
     return _joined(plans)
+
+
+def invalid_among(
+    reading: Reading, now_ms: int, server_zone: ZoneInfo, spacing: Spacing = Spacing.SPREAD
+) -> dict[str, str]:
+    """Return those of the monitors read that would be skipped as invalid at this instant, with the reasons."""
+    claimed = tuple(Claimed(id_, now_ms) for id_ in (*reading.found, *reading.aside))
+    claim = Claim(now_ms, "", None, go_seen=False, claimed=claimed, answered_at_s=0)
+    return plan(claim, reading, server_zone, spacing, delays_ms={}).aside
 
 
 def _plan(

@@ -1,13 +1,16 @@
 """The leader's check of the monitors that are skipped as invalid: one that has been fixed leaves the list."""
 
 from collections.abc import Mapping, Sequence
+from zoneinfo import ZoneInfo
 
 from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.catalog.reading import is_monitor_id
+from peekaping_producer.clock import now_utc
 from peekaping_producer.fleet.skipped import Skipped
 from peekaping_producer.leader.term import Term
 from peekaping_producer.monitor import MonitorId
 from peekaping_producer.node import Node
+from peekaping_producer.plan import invalid_among
 
 
 class SkippedWatch:
@@ -15,8 +18,9 @@ class SkippedWatch:
 
     name = "skipped"
 
-    def __init__(self, node: Node, skipped: Skipped, catalog: Catalog) -> None:
-        """Take the list and the catalogue."""
+    def __init__(self, node: Node, skipped: Skipped, catalog: Catalog, server_zone: ZoneInfo) -> None:
+        """Take the list and the catalogue, and the time zone of maintenances, whose fault it may be."""
+        self._server_zone = server_zone
         self._node = node
         self._skipped = skipped
         self._catalog = catalog
@@ -44,7 +48,8 @@ class SkippedWatch:
         page = await self._catalog.active_of(ids)
         active = {*page.aside, *(monitor.id for monitor in page.monitors)}
         reading = await self._catalog.read([id_ for id_ in ids if id_ in active])
-        return {id_: reason for found in (reading.aside, page.aside) for id_, reason in found.items()}
+        now_ms = int(now_utc().timestamp() * 1000)
+        return invalid_among(reading, now_ms, self._server_zone) | page.aside
 
     def _strays(self, listed: Mapping[str, str]) -> dict[str, str]:
         """Return those whose id is none: only a sweep sees their rows. All of them until one has ended."""

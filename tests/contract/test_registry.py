@@ -175,6 +175,19 @@ async def test_a_change_of_leadership_is_told_at_once(redis: Redis, registry: Re
             await until_async(lambda wanted=leading: _leads(registry, wanted))  # type: ignore[misc]
 
 
+async def test_trouble_with_the_database_is_written_at_once(redis: Redis, registry: Registry) -> None:
+    test = TestNode(Timing(presence_every_s=LONG_S, redis_timeout_s=10))
+    async with running(presence_loop(test.node, registry, Skipped(redis, test.node.timing), 1)):
+        await until_async(lambda: _count(registry, 1))
+        test.node.failed(Unavailable("database", "no answer within 2 s"))
+        await until_async(lambda: _in_trouble(registry))
+
+
+async def _in_trouble(registry: Registry) -> bool:
+    (info,) = await registry.nodes()
+    return info.database_away == "no answer within 2 s"
+
+
 async def _leads(registry: Registry, wanted: bool) -> bool:
     (info,) = await registry.nodes()
     return info.leader is wanted

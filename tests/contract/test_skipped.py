@@ -1,5 +1,9 @@
 """The list of monitors that are skipped as invalid: every node adds to it, and the leader takes out who is fixed."""
 
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
 import pytest
 from redis.asyncio import Redis
 
@@ -9,11 +13,19 @@ from peekaping_producer.presence import presence_loop
 from peekaping_producer.skipped_watch import SkippedWatch
 from peekaping_producer.timing import Timing
 from support.catalogues import opened
-from support.databases import Database, SqliteDatabase, monitor_row, new_id
+from support.databases import Database, SqliteDatabase, link_row, maintenance_row, monitor_row, new_id
 from support.nodes import TestNode, a_term, running, until_async
 
 NO_INTERVAL = "interval is 0 s: must be at least 1 s"
+UTC = ZoneInfo("UTC")
 TIMING = Timing(presence_every_s=0.02, skipped_every_s=0.02, redis_timeout_s=10)
+
+
+class BrokenZone(ZoneInfo):
+    """A time zone whose file is broken in a way no one has thought of."""
+
+    def utcoffset(self, _when: datetime | None) -> Any:
+        raise RuntimeError("broken zone")
 
 
 @pytest.fixture
@@ -66,7 +78,7 @@ async def test_who_is_fixed_inactive_or_deleted_leaves_the_list(skipped: Skipped
     await any_db.insert("monitors", fixed, inactive, still)
     await skipped.note({row["id"]: "timeout is wrong" for row in (fixed, inactive, still)} | {other: "wrong"})
     async with opened(any_db) as catalog:
-        await SkippedWatch(TestNode(TIMING).node, skipped, catalog).check()
+        await SkippedWatch(TestNode(TIMING).node, skipped, catalog, UTC).check()
     assert await skipped.all() == {still["id"]: NO_INTERVAL}
 
 
@@ -75,7 +87,7 @@ async def test_what_only_a_check_reads_is_read_again_too(skipped: Skipped, empty
     await empty_sqlite_db.insert("monitors", *rows)
     await skipped.note({row["id"]: "wrong" for row in rows})
     async with opened(empty_sqlite_db) as catalog:
-        watch = SkippedWatch(TestNode(TIMING).node, skipped, catalog)
+        watch = SkippedWatch(TestNode(TIMING).node, skipped, catalog, UTC)
         await watch.check()
         reason = "timeout is 1099511627776 s: must be at most 2147483647 s"
         assert await skipped.all() == {row["id"]: reason for row in rows}
@@ -84,11 +96,31 @@ async def test_what_only_a_check_reads_is_read_again_too(skipped: Skipped, empty
     assert await skipped.count() == 0
 
 
+async def test_who_can_not_be_planned_stays_on_the_list(skipped: Skipped, empty_sqlite_db: SqliteDatabase) -> None:
+    """Its row is valid, but an exception that nobody foresaw skips it at every claim."""
+    row = monitor_row()
+    maintenance = maintenance_row(
+        strategy="single",
+        start_date_time="2026-01-01T00:00",
+        end_date_time="2026-01-02T00:00",
+        timezone="SAME_AS_SERVER",
+    )
+    await empty_sqlite_db.insert("monitors", row)
+    await empty_sqlite_db.insert("maintenances", maintenance)
+    await empty_sqlite_db.insert("monitor_maintenances", link_row(row["id"], maintenance["id"]))
+    await skipped.note({row["id"]: "unforeseen"})
+    async with opened(empty_sqlite_db) as catalog:
+        await SkippedWatch(TestNode(TIMING).node, skipped, catalog, BrokenZone("UTC")).check()
+        assert (await skipped.all())[row["id"]].startswith("unforeseen RuntimeError")
+        await SkippedWatch(TestNode(TIMING).node, skipped, catalog, UTC).check()
+    assert await skipped.count() == 0
+
+
 async def test_an_id_that_is_none_stays_while_sweeps_see_it(skipped: Skipped, empty_sqlite_db: SqliteDatabase) -> None:
     await skipped.note({"stray": "id is not a UUID in lower case", "other": "likewise"})
     test = TestNode(TIMING)
     async with opened(empty_sqlite_db) as catalog:
-        watch = SkippedWatch(test.node, skipped, catalog)
+        watch = SkippedWatch(test.node, skipped, catalog, UTC)
         await watch.check()
         assert await skipped.count() == 2
         test.node.presence.strays = {"stray"}
@@ -100,7 +132,10 @@ async def test_the_duty_checks_again_and_again(skipped: Skipped, empty_sqlite_db
     row = monitor_row(interval=0)
     await empty_sqlite_db.insert("monitors", row)
     test = TestNode(TIMING)
-    async with opened(empty_sqlite_db) as catalog, running(SkippedWatch(test.node, skipped, catalog).duty(a_term())):
+    async with (
+        opened(empty_sqlite_db) as catalog,
+        running(SkippedWatch(test.node, skipped, catalog, UTC).duty(a_term())),
+    ):
         await skipped.note({row["id"]: "wrong"})
         await until_async(lambda: _is(skipped, {row["id"]: NO_INTERVAL}))
         await empty_sqlite_db.update("monitors", row["id"], interval=60)
