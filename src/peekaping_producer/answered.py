@@ -7,6 +7,9 @@ from contextlib import asynccontextmanager
 
 from peekaping_producer.errors import System, Unavailable
 
+_LEAST_SHOWN_S = 0.01
+"""A bound below this is the rest of a longer one: as a figure it would mislead."""
+
 
 @asynccontextmanager
 async def answered_by(
@@ -24,7 +27,8 @@ async def answered_by(
         async with asyncio.timeout(timeout_s):
             yield
     except TimeoutError as error:
-        raise Unavailable(system, f"no answer within {timeout_s:g} s", began_s=began_s) from error
+        within = f"within {timeout_s:.3g} s" if timeout_s >= _LEAST_SHOWN_S else "in time"
+        raise Unavailable(system, f"no answer {within}", began_s=began_s) from error
     except Exception as error:
         reason = reason_of(error)
         if reason is None:

@@ -28,7 +28,7 @@ from peekaping_producer.queue_watch import QueueWatch
 from peekaping_producer.readiness import until_ready
 from peekaping_producer.reclaim import reclaim_loop
 from peekaping_producer.redis_watch import RedisWatch
-from peekaping_producer.schedule.connection import check_redis, open_redis
+from peekaping_producer.schedule.connection import check_redis, check_rights, open_redis
 from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.signals import signals_loop
 from peekaping_producer.skipped_watch import SkippedWatch
@@ -84,6 +84,7 @@ async def produce(settings: Settings, log: Logger, timing: Timing, stop: Stop | 
     redis = open_redis(settings, timing.redis_timeout_s)
     try:
         await until_ready(lambda: check_redis(redis, timing.redis_timeout_s), node.redis, node)
+        await until_ready(lambda: check_rights(redis, timing.redis_timeout_s), node.redis, node)
         await until_ready(catalog.check, node.database, node)
         if not node.stop:
             await _run_loops(settings, node, redis, catalog, connections)

@@ -154,6 +154,13 @@ def _host(value: object) -> object:
     return host
 
 
+def _redis_host(value: object) -> object:
+    """Refuse a path too: a Unix socket of Redis is not supported."""
+    if isinstance(value, str) and "/" in value:
+        raise ValueError
+    return _host(value)
+
+
 def _allowed(text: str) -> dict[str, Any]:
     return {"allowed": text}
 
@@ -206,8 +213,10 @@ class Settings(_Base):
         description="`off` for Postgres behind PgBouncer in transaction mode.",
         json_schema_extra=_allowed("on or off"),
     )
-    redis_host: Host = Field(
-        "redis", description="The Redis server's host name or address.", json_schema_extra=_allowed("a host name")
+    redis_host: Annotated[str, BeforeValidator(_redis_host)] = Field(
+        "redis",
+        description="The Redis server's host name or address.",
+        json_schema_extra=_allowed("a host name; a Unix socket's path is not supported"),
     )
     redis_port: Annotated[Whole, Field(ge=1, le=65535)] = Field(
         6379, description="The Redis server's port.", json_schema_extra=_PORT

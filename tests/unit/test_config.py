@@ -161,6 +161,7 @@ def test_a_value_that_is_allowed(place: Place, variable: str, text: str, value: 
     assert getattr(place.load(POSTGRES | {variable: text}), variable.lower()) == value
 
 
+REDIS_HOST = "must be a host name; a Unix socket's path is not supported"
 PORT = "must be a whole number from 1 to 65535"
 
 
@@ -183,12 +184,14 @@ PORT = "must be a whole number from 1 to 65535"
         ("PRODUCER_CACHE_MB", "64MB", "must be a whole number from 0 to 65536"),
         ("MODE", "production", "must be one of dev, prod, test"),
         ("LOG_LEVEL", "trace", "must be one of debug, info, warn, warning, error, dpanic, panic, fatal"),
-        ("REDIS_HOST", " ", "must be a host name"),
-        ("REDIS_HOST", "redis:6379 or so", "must be a host name"),
-        ("REDIS_HOST", "redis://cache", "must be a host name"),
+        ("REDIS_HOST", " ", REDIS_HOST),
+        ("REDIS_HOST", "redis:6379 or so", REDIS_HOST),
+        ("REDIS_HOST", "redis://cache", REDIS_HOST),
+        ("REDIS_HOST", "/run/redis/redis.sock", REDIS_HOST),
+        ("REDIS_HOST", "redis.sock/", REDIS_HOST),
         ("DB_HOST", "d\udcffb", "must be a host name"),
         ("DB_HOST", "a..b", "must be a host name"),
-        ("REDIS_HOST", "x" * 64, "must be a host name"),
+        ("REDIS_HOST", "x" * 64, REDIS_HOST),
         ("DB_USER", "  ", "must be a user name"),
         ("DB_NAME", " \t", "must be a database name, or a path for sqlite"),
         ("DB_NAME", "peek\udcff", "must be a database name, or a path for sqlite"),
@@ -468,7 +471,8 @@ def test_a_password_that_is_not_utf8_is_refused_and_not_shown(place: Place, vari
 
 @pytest.mark.parametrize("variable", ["DB_HOST", "REDIS_HOST"])
 def test_a_url_in_a_hosts_place_keeps_its_password_to_itself(place: Place, variable: str) -> None:
-    assert place.problems(POSTGRES | {variable: "x://me:hush@there"}) == (f"{variable} is wrong: must be a host name",)
+    (problem,) = place.problems(POSTGRES | {variable: "x://me:hush@there"})
+    assert problem.startswith(f"{variable} is wrong: must be a host name")
 
 
 @pytest.mark.parametrize("variable", ["DB_NAME", "DB_USER", "DB_SCHEMA"])

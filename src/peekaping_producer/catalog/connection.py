@@ -24,15 +24,21 @@ _CLOSE_TIMEOUT_S = 0.1
 """What saying goodbye to a server may take beyond a deadline that it let pass."""
 _NO_DATABASE = "DB_NAME names no database of the server at DB_HOST, name the right one"
 _NO_RIGHT = "DB_USER lacks a right on the database at DB_HOST, grant it SELECT"
+_TLS_REQUIRED = "the database at DB_HOST requires TLS, which the producer does not use: let DB_USER in without it"
+_MYSQL_REFUSED = (
+    f"{REFUSED} (MariaDB says the same where it requires TLS, by require_secure_transport or REQUIRE SSL, which the"
+    " producer does not use)"
+)
 _OPERATORS_SQLSTATES = {"28000": REFUSED, "28P01": REFUSED, "3D000": _NO_DATABASE, "42501": _NO_RIGHT}
 _OPERATORS_ERRNOS = {
     1044: "DB_NAME names no database that DB_USER may read, name the right one or grant it SELECT",
-    1045: REFUSED,
+    1045: _MYSQL_REFUSED,
     1049: _NO_DATABASE,
     1130: "DB_USER is refused by the database at DB_HOST when it comes from this machine, allow it",
     1142: _NO_RIGHT,
     1143: _NO_RIGHT,
-    1698: REFUSED,
+    1698: _MYSQL_REFUSED,
+    3159: _TLS_REQUIRED,
 }
 _MYSQL_NO_SUCH_TABLE = 1146
 _PROTOCOL_VIOLATION = "08P01"
@@ -267,11 +273,11 @@ def _advice(cause: BaseException) -> str | None:
     """Return what a person must do about a server's answer; None where that is not known, or nobody must."""
     if isinstance(cause, SessionsShared):
         return SHARES_SESSIONS
-    return _OPERATORS_SQLSTATES.get(_sqlstate(cause)) or _OPERATORS_ERRNOS.get(_mysql_code(cause))
+    return _OPERATORS_ERRNOS.get(_mysql_code(cause)) or _OPERATORS_SQLSTATES.get(_sqlstate(cause))
 
 
 def _sqlstate(cause: BaseException) -> str:
-    """Return the code of a Postgres server's answer, nothing where there is none."""
+    """Return the SQLSTATE of a server's answer, nothing where there is none."""
     return str(getattr(cause, "sqlstate", ""))
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from bson import ObjectId
+from pymongo.errors import ServerSelectionTimeoutError
 
 from peekaping_producer.catalog import rows
 from peekaping_producer.catalog.advice import told, unmigrated
@@ -24,6 +25,7 @@ from peekaping_producer.catalog.reading import MOST_NAMED, Changes, Named, Page,
 from peekaping_producer.config import Settings
 from peekaping_producer.errors import ConfigurationError, Unavailable
 from peekaping_producer.monitor import Heartbeat, Maintenance, Monitor, MonitorId, Proxy
+from peekaping_producer.tls_probe import TLS_ONLY, speaks_tls
 
 T = TypeVar("T")
 NO_OBJECT_ID = "id is not an ObjectId"
@@ -65,6 +67,9 @@ class MongoCatalog:
             mend = operators_mend(error)
             if mend:
                 raise mend from error
+            host, port = self._settings.db_host or "", self._settings.db_port or 0
+            if isinstance(error.__cause__, ServerSelectionTimeoutError) and await speaks_tls(host, port):
+                raise ConfigurationError(f"DB_HOST is {host!r}, DB_PORT is {port}: {TLS_ONLY}") from error
             raise told(error, cure(error), self._settings) from error
         except ValueError as error:
             # Of the driver, before it sends a password; it names none of it.

@@ -7,17 +7,21 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError as ConnectionLost
+from redis.exceptions import InvalidResponse, RedisError
 
 from peekaping_producer.answered import answered_by
 from peekaping_producer.config import RedisSettings
-from peekaping_producer.errors import ConfigurationError
+from peekaping_producer.errors import ConfigurationError, Unavailable
 from peekaping_producer.schedule.advice import code_of, reason_with_advice
 from peekaping_producer.schedule.pool import Pool, keepalive_options
-from peekaping_producer.schedule.refusals import problem_of
+from peekaping_producer.schedule.refusals import missing_rights, problem_of
+from peekaping_producer.tls_probe import TLS_ONLY, speaks_tls
 
 OLDEST_REDIS = (6, 2)
 """ZRANGE … BYSCORE came with it."""
+_HUNG_UP = (ConnectionLost, InvalidResponse)
+"""What redis-py makes of a server that closes a connection, or speaks another language."""
 
 
 def open_redis(settings: RedisSettings, timeout_s: float) -> Redis:
@@ -60,17 +64,15 @@ async def check_redis(redis: Redis, timeout_s: float) -> None:
 
     Raises Unavailable while it does not answer, is starting or refuses for a reason that can pass, and
     ConfigurationError for what only a person can fix: a refused password, a database number that is not there, a
-    missing right, a version before 6.2, Redis Cluster.
+    missing right, a port that speaks TLS only, a version before 6.2, Redis Cluster.
     """
-    async with answered(timeout_s):
-        try:
+    try:
+        async with answered(timeout_s):
             await redis.ping()
             info = await redis.info()
-        except RedisError as error:
-            problem = problem_of(error)
-            if problem is None:
-                raise
-            raise ConfigurationError(problem) from error
+    except Unavailable as error:
+        await _raise_for_operator(error, redis)
+        raise
     version = str(info["redis_version"])
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
         raise ConfigurationError(f"REDIS_HOST is a Redis {version}: 6.2 or newer is needed")
@@ -80,10 +82,26 @@ async def check_redis(redis: Redis, timeout_s: float) -> None:
         )
 
 
+async def check_rights(redis: Redis, timeout_s: float) -> None:
+    """Make sure that the Redis user may do all that a producer does. Raises as `check_redis` does."""
+    async with answered(timeout_s):
+        problem = await missing_rights(redis)
+    if problem:
+        raise ConfigurationError(problem)
+
+
+async def _raise_for_operator(error: Unavailable, redis: Redis) -> None:
+    """Raise ConfigurationError where only a person can fix what is behind an error."""
+    cause = error.__cause__
+    problem = problem_of(cause) if isinstance(cause, RedisError) else None
+    if problem:
+        raise ConfigurationError(problem) from error
+    if type(cause) in _HUNG_UP:
+        address = redis.connection_pool.connection_kwargs
+        host, port = address["host"], address["port"]
+        if await speaks_tls(host, port):
+            raise ConfigurationError(f"REDIS_HOST is {host!r}, REDIS_PORT is {port}: {TLS_ONLY}") from error
+
+
 def _reason(error: Exception) -> str | None:
     return reason_with_advice(error) if isinstance(error, RedisError | OSError) else None
-
-
-def _one_line(error: Exception) -> str:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return reason.removesuffix(".")

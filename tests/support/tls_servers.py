@@ -1,0 +1,90 @@
+"""Servers that speak TLS only, each with a certificate that nobody signed but itself."""
+
+import datetime as dt
+import os
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from support.secantus import Secantus
+from support.server_process import HOST, ServerProcess
+
+
+def make_certificate(folder: Path) -> tuple[Path, Path]:
+    """Write a certificate for localhost and its key into a folder."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    form, no_password = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    paths = folder / "certificate.pem", folder / "key.pem"
+    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, form, no_password))
+    for path in paths:
+        path.chmod(0o644)  # the server may run as another user
+    return paths
+
+
+class TlsRedis(ServerProcess):
+    """Debian's Redis on a port that speaks TLS only."""
+
+    name = "TLS-Redis"
+
+    def _prepare(self) -> None:
+        make_certificate(self.folder)
+
+    def _command(self) -> list[str]:
+        program = shutil.which("redis-server")
+        assert program is not None
+        certificate, key = str(self.folder / "certificate.pem"), str(self.folder / "key.pem")
+        return [
+            program,
+            *("--port", "0", "--tls-port", str(self.port), "--bind", HOST, "--save", "", "--dir", str(self.folder)),
+            *("--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", certificate),
+        ]
+
+    def _answers(self) -> bool:
+        return _listens(self.port)
+
+
+class TlsSecantus(Secantus):
+    """A server of MongoDB's protocol on a port that speaks TLS only; users play no part."""
+
+    name = "TLS-Secantus"
+
+    def _prepare(self) -> None:
+        make_certificate(self.folder)
+
+    def _command(self) -> list[str]:
+        certificate, key = str(self.folder / "certificate.pem"), str(self.folder / "key.pem")
+        return [*super()._command(), "--tls-cert-file", certificate, "--tls-key-file", key]
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def need_redis_server() -> None:
+    """Skip where Debian's Redis is not installed; CI has it."""
+    if shutil.which("redis-server") is None:
+        reason = "no redis-server here: install the package redis-server"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
