@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from peekaping_producer.config import Settings
 from peekaping_producer.embedded import HOST, EmbeddedRedis
@@ -130,10 +132,22 @@ def lost_primary(server: EmbeddedRedis) -> Iterator[None]:
         client.execute_command("REPLICAOF", "NO", "ONE")
 
 
+@contextmanager
+def endless_script(server: EmbeddedRedis) -> Iterator[None]:
+    """Let Redis be busy with a script of somebody's, for the time of the block."""
+    with BlockingRedis(unix_socket_path=str(server.unix_socket)) as client, ThreadPoolExecutor(1) as pool:
+        client.config_set("busy-reply-threshold", 10)
+        script = pool.submit(client.eval, "while true do end", 0)
+        with BlockingRedis(unix_socket_path=str(server.unix_socket)) as other:
+            yield
+            other.execute_command("SCRIPT", "KILL")
+        assert isinstance(script.exception(), ResponseError)
+
+
 @pytest.mark.parametrize(
     ("trouble", "said"),
-    [(failed_save, "MISCONF"), (lost_primary, "Link with MASTER is down")],
-    ids=["MISCONF", "MASTERDOWN"],
+    [(failed_save, "MISCONF"), (lost_primary, "Link with MASTER is down"), (endless_script, "BUSY")],
+    ids=["MISCONF", "MASTERDOWN", "BUSY"],
 )
 async def test_a_redis_that_refuses_for_now_is_waited_for(
     sqlite_db: SqliteDatabase,
