@@ -182,16 +182,20 @@ async def test_the_key_of_another_is_left_alone(go: GoProducer, redis: Redis) ->
 # --- the leader's work
 
 
-async def test_taking_office_puts_everything_at_multiples(
+async def test_taking_office_makes_what_is_missing_due_now_and_removes_the_rest(
     go: GoProducer, empty_sqlite_db: SqliteDatabase, redis: Redis
 ) -> None:
-    rows = [monitor_row(interval=interval) for interval in (5, 20, 60)]
-    await empty_sqlite_db.insert("monitors", *rows, monitor_row(active=False), monitor_row(interval=0))
-    await redis.zadd(DUE, {rows[0]["id"]: 1, "unknown": 1})
+    kept, claimed, new = (monitor_row() for _ in range(3))
+    await empty_sqlite_db.insert("monitors", kept, claimed, new, monitor_row(active=False), monitor_row(interval=0))
+    now_ms = await redis_now_ms(redis)
+    await redis.zadd(DUE, {kept["id"]: now_ms + 12_345, "unknown": 1})
+    await redis.zadd(LEASE, {claimed["id"]: now_ms + 5_000, "gone": 1})
     await go.take_office()
     due = await scores(redis, DUE)
-    assert due.keys() == {row["id"] for row in rows} | {"unknown"}
-    assert all(due[row["id"]] % (row["interval"] * 1000) == 0 for row in rows)
+    assert due.keys() == {kept["id"], new["id"]}
+    assert due[kept["id"]] == now_ms + 12_345
+    assert now_ms <= due[new["id"]] <= await redis_now_ms(redis)
+    assert (await scores(redis, LEASE)).keys() == {claimed["id"]}
 
 
 async def test_a_sweep_adds_moves_and_removes(go: GoProducer, empty_sqlite_db: SqliteDatabase, redis: Redis) -> None:
@@ -207,6 +211,7 @@ async def test_a_sweep_adds_moves_and_removes(go: GoProducer, empty_sqlite_db: S
     assert due.keys() == {kept["id"], moved["id"], new["id"]}
     assert due[kept["id"]] == 1
     assert due[moved["id"]] % 7000 == 0
+    assert due[new["id"]] <= await redis_now_ms(redis)
 
 
 @pytest.mark.parametrize("kind", ["created", "updated"])
@@ -222,6 +227,8 @@ async def test_an_event_puts_a_monitor_into_due_and_out_of_the_lease(
     await go.campaign()
     await go.hear(channel, text)
     assert await redis.zcard(LEASE) == 0
+    assert (await scores(redis, DUE))[row["id"]] <= await redis_now_ms(redis)
+    await go.hear(channel, text)
     assert (await scores(redis, DUE))[row["id"]] % 60_000 == 0
 
 

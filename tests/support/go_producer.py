@@ -202,25 +202,31 @@ class GoProducer:
     # --- the leader
 
     async def take_office(self) -> None:
-        """Put every active monitor at its next multiple, wherever it stood."""
-        now_ms = time.time_ns() // 1_000_000
-        monitors = [monitor for monitor in await self._rows.active() if monitor.interval > 0]
+        """Make monitors that are not in the schedule due now, and take out those that are not active."""
+        now_ms = await self._now_ms()
+        active = {monitor.id: monitor.interval for monitor in await self._rows.active() if monitor.interval > 0}
+        scheduled = {
+            id_.decode() for key in (DUE, LEASE) for id_ in cast("list[bytes]", await self._redis.zrange(key, 0, -1))
+        }
         async with self._redis.pipeline(transaction=False) as pipe:
-            for monitor in monitors:
-                self._known[monitor.id] = monitor.interval
-                pipe.zadd(DUE, {monitor.id: next_multiple(now_ms, monitor.interval)})
+            for id_ in active.keys() - scheduled:
+                pipe.zadd(DUE, {id_: now_ms})
+            for id_ in scheduled - active.keys():
+                pipe.zrem(DUE, id_)
+                pipe.zrem(LEASE, id_)
             await pipe.execute()
+        self._known |= active
 
     async def sweep(self) -> None:
         """Read the database again: new ones and changed intervals in, those no longer active out."""
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = await self._now_ms()
         active = {monitor.id: monitor.interval for monitor in await self._rows.active() if monitor.interval > 0}
         async with self._redis.pipeline(transaction=False) as pipe:
             for id_, interval in active.items():
                 if self._known.get(id_) != interval:
                     pipe.zrem(DUE, id_)
                     pipe.zrem(LEASE, id_)
-                    pipe.zadd(DUE, {id_: next_multiple(now_ms, interval)})
+                    pipe.zadd(DUE, {id_: self._first_slot(id_, interval, now_ms)})
             for id_ in self._known.keys() - active.keys():
                 pipe.zrem(DUE, id_)
                 pipe.zrem(LEASE, id_)
@@ -237,15 +243,20 @@ class GoProducer:
         except (ValueError, KeyError, TypeError):
             return
         monitor = None if channel.endswith("deleted") else await self._rows.monitor(id_)
+        now_ms = await self._now_ms()
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.zrem(LEASE, id_)
             if monitor and monitor.active and monitor.interval > 0:
+                pipe.zadd(DUE, {id_: self._first_slot(id_, monitor.interval, now_ms)})
                 self._known[id_] = monitor.interval
-                pipe.zadd(DUE, {id_: next_multiple(time.time_ns() // 1_000_000, monitor.interval)})
             else:
                 self._known.pop(id_, None)
                 pipe.zrem(DUE, id_)
             await pipe.execute()
+
+    def _first_slot(self, id_: str, interval: int, now_ms: int) -> int:
+        """Now for a monitor that it does not know yet, else the next multiple of the interval."""
+        return next_multiple(now_ms, interval) if id_ in self._known else now_ms
 
     # --- the loops
 
