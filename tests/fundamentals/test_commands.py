@@ -614,7 +614,7 @@ async def test_explain_a_monitor_that_nothing_is_known_of(
     assert told["schedule"] == ("still in it; a producer takes it out without a check" if scheduled else "not in it")
     assert not promises(told)
     explanation = json.loads(await shell.told("explain", MONITOR, "--json", code=1))
-    assert (explanation["verdict"], explanation["next_slots"]) == ("unknown", [])
+    assert (explanation["verdict"], explanation["due"], explanation["next_slots"]) == ("unknown", None, [])
 
 
 @pytest.mark.parametrize("argument", ["no-id", "", "\udcff\x1b%s{}", "a" * 24])
@@ -663,7 +663,8 @@ async def test_explain_a_monitor_that_is_invalid(
     assert told["monitor"] == f"skipped as invalid, so it gets no check: {reason}"
     assert not promises(told)
     explanation = json.loads(await shell.told("explain", MONITOR, "--json", code=1))
-    assert (explanation["verdict"], explanation["monitor"], explanation["next_slots"]) == ("invalid", None, [])
+    assert (explanation["verdict"], explanation["monitor"], explanation["due"]) == ("invalid", None, None)
+    assert explanation["next_slots"] == []
 
 
 @pytest.mark.parametrize("due_in_ms", [60_000, -60_000])

@@ -56,7 +56,7 @@ class Explanation(Struct, frozen=True):
     monitor: Row | None
     """null where the row is invalid, or not known."""
     due: str | None
-    """When it is or was due; null where it is claimed or not in the schedule."""
+    """When it is or was due; null where it is claimed or not in the schedule, and where no check is to come."""
     claimed: bool
     """Whether a node is handling it this moment."""
     next_slots: list[str]
@@ -82,7 +82,7 @@ def explain(settings: Settings, argument: str) -> Explanation:
         monitor_id=findings.meant.monitor_id,
         matches=[Match(match.id, match.name) for match in findings.meant.matches],
         monitor=None if snapshot is None else _row(snapshot, place, settings),
-        due=None if place.due_ms is None else instant(place.due_ms),
+        due=_due(findings),
         claimed=place.lease_ms is not None,
         next_slots=_slots(findings, settings),
         task=findings.task,
@@ -172,6 +172,14 @@ def _slots(findings: Findings, settings: Settings) -> list[str]:
     own = cadence(monitor.id, monitor.interval, _spacing(findings, settings))
     first_ms = own.slot_from(findings.place.now_ms)
     return [rfc3339(from_unix_ms(first_ms + number * own.period_ms)) for number in range(_SLOTS)]
+
+
+def _due(findings: Findings) -> str | None:
+    place = findings.place
+    if place.due_ms is None:
+        return None
+    may_promise = findings.running and findings.verdict in {Verdict.CHECKED, Verdict.UNREADABLE}
+    return instant(place.due_ms) if may_promise or place.due_ms < place.now_ms else None
 
 
 def _spacing(findings: Findings, settings: Settings) -> Spacing:
