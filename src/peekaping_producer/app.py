@@ -1,9 +1,6 @@
 """The process as a whole: connects the parts, runs the loops, and ends them in order. Alone knows every part."""
 
 import asyncio
-import os
-import signal
-import sys
 from collections.abc import Awaitable, Callable
 
 from redis.asyncio import Redis
@@ -12,7 +9,7 @@ from peekaping_producer import __version__
 from peekaping_producer.catalog.catalog import Catalog, open_catalog
 from peekaping_producer.catalog.last_known import MB, LastKnown
 from peekaping_producer.changes import ChangeReader
-from peekaping_producer.config import DbType, Settings, unknown_variables
+from peekaping_producer.config import DbType, Settings, shown
 from peekaping_producer.dispatch import Dispatcher
 from peekaping_producer.events import EventReader
 from peekaping_producer.fleet.registry import Registry
@@ -21,9 +18,8 @@ from peekaping_producer.guard import kept_running
 from peekaping_producer.leader.election import Duty, Election
 from peekaping_producer.leader.term import Terms
 from peekaping_producer.node import Node, Stop, make_node
-from peekaping_producer.observe.log import Logger, logging_to
+from peekaping_producer.observe.log import Logger
 from peekaping_producer.presence import presence_loop
-from peekaping_producer.process_signals import hand_over_signals
 from peekaping_producer.queue_watch import QueueWatch
 from peekaping_producer.readiness import until_ready
 from peekaping_producer.reclaim import reclaim_loop
@@ -42,43 +38,16 @@ MOST_CONNECTIONS = 4
 """Batches that read a server at once: more gain nothing, four reached 38,700 checks/s. Of an SQLite file it is one."""
 
 
-def run(settings: Settings) -> None:
-    """Run the producer until a signal ends it.
-
-    Raises ConfigurationError for what only a person can mend.
-    """
-    # Python has no standard output when the process was started with it closed.
-    with logging_to(sys.stdout, settings.mode, settings.log_level, settings.service_name) as log:
-        for unknown in unknown_variables():
-            log.warning("unknown variable ignored", variable=unknown.name, did_you_mean=unknown.nearest)
-        asyncio.run(_until_signalled(settings, log))
-
-
-async def _until_signalled(settings: Settings, log: Logger) -> None:
-    """Stop at the first signal, end at once at the second."""
-    stop, loop = Stop(), asyncio.get_running_loop()
-
-    def ask(number: signal.Signals) -> None:
-        if not stop:
-            log.info("Shutdown signal received, stopping producer...", signal=number.name)
-            stop.set()
-
-    def on_signal(number: signal.Signals) -> None:
-        if stop or loop.is_closed():
-            os._exit(128 + number)
-        loop.call_soon_threadsafe(ask, number)
-
-    hand_over_signals(on_signal)
-    await produce(settings, log, Timing(), stop)
-
-
-async def produce(settings: Settings, log: Logger, timing: Timing, stop: Stop | None = None) -> None:
+async def produce(
+    settings: Settings, log: Logger, timing: Timing, stop: Stop | None = None, node_id: str | None = None
+) -> None:
     """Connect, run the loops until told to stop, settle what is claimed, close.
 
     Raises ConfigurationError for what only a person can mend.
     """
-    node = make_node(log, timing, Stop() if stop is None else stop, settings.producer_schedule)
-    log.info("producer starting", version=__version__, node=node.id)
+    node = make_node(log, timing, Stop() if stop is None else stop, settings.producer_schedule, node_id)
+    node.log.info("producer starting", version=__version__)
+    node.log.info("settings", **shown(settings))
     connections = 1 if settings.db_type is DbType.SQLITE else min(settings.producer_concurrency, MOST_CONNECTIONS)
     catalog = open_catalog(settings, connections=connections, timeout_s=timing.read_deadline_s)
     redis = open_redis(settings, timing.redis_timeout_s)
@@ -91,7 +60,7 @@ async def produce(settings: Settings, log: Logger, timing: Timing, stop: Stop | 
     finally:
         await catalog.close()
         await redis.aclose()
-    log.info("Producer stopped gracefully")
+    node.log.info("Producer stopped gracefully")
 
 
 async def _run_loops(settings: Settings, node: Node, redis: Redis, catalog: Catalog, connections: int) -> None:

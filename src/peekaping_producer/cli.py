@@ -45,9 +45,9 @@ def bare(
 @app.command()
 def run() -> None:
     """Run the producer; settings come from the environment and `.env`."""
-    from peekaping_producer.app import run as run_producer  # noqa: PLC0415 - --version and --help need none of it
+    from peekaping_producer.launch import launch  # noqa: PLC0415 - --version and --help need none of it
 
-    run_producer(load_settings())
+    raise typer.Exit(launch())
 
 
 @app.command()

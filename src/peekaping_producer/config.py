@@ -317,6 +317,28 @@ def load_redis_settings(env_file: Path = ENV_FILE) -> RedisSettings:
     return cast("RedisSettings", _load(_RedisSettings, env_file))
 
 
+def shown(settings: Settings) -> dict[str, object]:
+    """Return the settings by their variables, without secrets and what is not set."""
+    values = {name: getattr(settings, name) for name in type(settings).model_fields}
+    return {
+        name.upper(): "***" if isinstance(value, SecretStr) else value if isinstance(value, int) else str(value)
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def log_settings(env_file: Path = ENV_FILE) -> tuple[Mode, str]:
+    """Return MODE and SERVICE_NAME for lines that say what is wrong with the settings; what is wrong is the default."""
+    fields = Settings.model_fields
+    try:
+        variables = read_env_file(env_file)[0] | environment()
+    except ConfigurationError:
+        variables = environment()
+    mode = variables.get("MODE", "")
+    mode = (_between_quotes(mode) or mode).strip().lower()
+    return _MODES.get(mode, Mode.DEV), variables.get("SERVICE_NAME") or fields["service_name"].default
+
+
 def unknown_variables(env_file: Path = ENV_FILE) -> list[Unknown]:
     """Return the variables that look like settings of the producer and are none: misspelled ones.
 

@@ -12,6 +12,7 @@ from peekaping_producer.monitor import MonitorId
 from peekaping_producer.node import CLAIMS, SETTLES, Node
 from peekaping_producer.observe.faults import described
 from peekaping_producer.observe.notices import Notices
+from peekaping_producer.observe.paced import Paced
 from peekaping_producer.plan import Plan, plan
 from peekaping_producer.schedule.redis_clock import Step
 from peekaping_producer.schedule.store import PLACED, Claim, Order, Schedule, Settlement
@@ -43,6 +44,8 @@ class Dispatcher:
         self._next_claim_s = self._earliest_claim_s = 0.0
         self._unnoted_step: Step | None = None
         self._aside = Notices(node.log, "monitors set aside")
+        self._settled = Paced(node.log.debug, "batches settled", node.timing.often_logged_every_s)
+        self._unsettled = Paced(node.log.error, "monitors could not be settled", node.timing.often_logged_every_s)
         self._broken_maintenances = Notices(node.log, "maintenances that can't be judged, taken as not in their window")
 
     async def worker(self) -> None:
@@ -178,15 +181,10 @@ class Dispatcher:
         self._node.tally.late(_lateness(claim, settlement))
         if settlement.failures:
             id_, reason = next(iter(settlement.failures.items()))
-            self._node.log.error(
-                "monitors could not be settled", count=len(settlement.failures), example=id_, reason=reason
-            )
-        self._node.log.debug(
-            "batch settled",
-            checks=len(orders),
-            placed=sum(outcome in PLACED for outcome in settlement.outcomes),
-            ms=round((time.monotonic() - started_s) * 1000, 1),
-        )
+            self._unsettled.add({"count": len(settlement.failures)}, example=id_, reason=reason)
+        placed = sum(outcome in PLACED for outcome in settlement.outcomes)
+        took_ms = round((time.monotonic() - started_s) * 1000)
+        self._settled.add({"batches": 1, "checks": len(orders), "placed": placed, "ms": took_ms})
 
 
 def _lateness(claim: Claim, settlement: Settlement) -> list[float]:

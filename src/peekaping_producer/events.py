@@ -15,6 +15,7 @@ from peekaping_producer.errors import CorruptRecord
 from peekaping_producer.leader.term import Term
 from peekaping_producer.monitor import MonitorId, Schedulable
 from peekaping_producer.node import Bell, Node
+from peekaping_producer.observe.paced import Paced
 from peekaping_producer.schedule.keys import PREFIX
 from peekaping_producer.schedule.subscription import listen
 from peekaping_producer.sync import Arrival, Sync
@@ -142,6 +143,10 @@ class EventReader:
         self._sync = sync
         self._sweep_wanted = sweep_wanted
         self._looks = _Looks(self._timing.look_again_s)
+        self._acted_on = Paced(node.log.debug, "events acted on", node.timing.often_logged_every_s)
+        self._not_understood = Paced(
+            node.log.warning, "event can't be understood, dropped", node.timing.often_logged_every_s
+        )
         self._came = node.stop.bell()
         self._gone_s: dict[MonitorId, float] = {}
         """Since when monitors that an event says are gone wait to be read, or to be removed unread."""
@@ -160,7 +165,7 @@ class EventReader:
             event = read_event(channel, data)
         except CorruptRecord as error:
             self._node.tally.add("event_dropped", 1)
-            self._node.log.warning("event can't be understood, dropped", channel=channel, reason=error.reason)
+            self._not_understood.add({"count": 1}, channel=channel, reason=error.reason)
             return
         except Exception as error:  # noqa: BLE001 - one message must not end the subscription
             self._node.tally.add("event_dropped", 1)
@@ -219,4 +224,4 @@ class EventReader:
         self._node.database.worked(self.name)
         self._no_longer_wait(seen, began_s)
         self._looks.looked(stage, looks, synced.active)
-        self._node.log.debug("events acted on", monitors=len(looks), **synced.counts)
+        self._acted_on.add({"monitors": len(looks), **synced.counts})

@@ -174,10 +174,19 @@ class Node(Struct, frozen=True):
             self.redis.failed(error, CLAIMS)
 
 
-def make_node(log: Logger, timing: Timing, stop: Stop, mode: ScheduleMode = ScheduleMode.AUTO) -> Node:
+def new_node_id() -> str:
+    """Return an id that no other node has."""
+    return f"{socket.gethostname()}-{os.getpid()}-n{secrets.token_hex(4)}"
+
+
+def make_node(
+    log: Logger, timing: Timing, stop: Stop, mode: ScheduleMode = ScheduleMode.AUTO, id_: str | None = None
+) -> Node:
     """Return a node that nothing is known against yet."""
+    id_ = id_ or new_node_id()
+    log = log.bind(node=id_)
     return Node(
-        id=f"{socket.gethostname()}-{os.getpid()}-n{secrets.token_hex(4)}",
+        id=id_,
         stop=stop,
         due_sooner=stop.bell(),
         sweep_wanted=stop.bell(),

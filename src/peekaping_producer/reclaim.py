@@ -2,13 +2,14 @@
 
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.node import Node
+from peekaping_producer.observe.paced import Paced
 from peekaping_producer.schedule.store import Schedule
 
 
 async def reclaim_loop(node: Node, schedule: Schedule) -> None:
     """Reclaim every second until it is time to stop, and at once again while there is more than one call takes."""
     timing = node.timing
-    reclaimed = 0
+    reclaimed, ended = 0, Paced(node.log.warning, "claims ended unsettled, due again", node.timing.often_logged_every_s)
     while not await node.stop.within(0 if reclaimed >= timing.reclaim_limit else timing.reclaim_every_s):
         try:
             reclaimed = await schedule.reclaim()
@@ -19,4 +20,4 @@ async def reclaim_loop(node: Node, schedule: Schedule) -> None:
         if reclaimed:
             node.due_sooner.ring()
             node.tally.add("reclaimed", reclaimed)
-            node.log.warning("claims ended unsettled, due again", count=reclaimed)
+            ended.add({"count": reclaimed})

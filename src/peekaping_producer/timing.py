@@ -57,6 +57,8 @@ class Timing(Struct, frozen=True):
     skipped_every_s: float = 5.0
     """How often the leader checks whether the monitors that are skipped as invalid have been fixed."""
     summary_every_s: float = 60.0
+    often_logged_every_s: float = 1.0
+    """What happens often is added up over this before it becomes a line."""
     redis_timeout_s: float = 2.0
     """A Redis command that takes longer counts as unanswered."""
     redis_retry_cap_s: float = 1.0

@@ -550,7 +550,7 @@ async def test_run_now_runs_the_check_while_a_node_runs(
     async with started(shell.folder, **shell.variables) as producer:
         await producer.until_logged("sweep finished")
         await shell.told("run-now", MONITOR)
-        await producer.until_logged("batch settled")
+        await producer.until_logged("batches settled")
     assert await redis.lrange(keys.PENDING, 0, -1) == [task_id(MONITOR).encode()]
     due_ms = int(await score(redis, DUE, MONITOR))
     assert due_ms == cadence(MONITOR, 86_400).slot_from(due_ms)

@@ -37,8 +37,7 @@ class TestNode:
         self.stop = Stop()
         self._stream = io.StringIO()
         log = make_logger(Mode.PROD, LogLevel.DEBUG, "test", self._stream)
-        node = make_node(log, timing or Timing(), self.stop, mode)
-        self.node: Node = replace(node, id=id_) if id_ else node
+        self.node: Node = make_node(log, replace(timing or Timing(), often_logged_every_s=0), self.stop, mode, id_)
 
     @property
     def lines(self) -> list[Line]:

@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from peekaping_producer.app import produce
 from peekaping_producer.config import LogLevel, Mode, Settings
 from peekaping_producer.node import Stop
@@ -37,8 +39,9 @@ class Ended:
 
     @property
     def problems(self) -> list[str]:
-        """The lines of standard error."""
-        return self.err.splitlines()
+        """What ended it, as standard error says: plain lines, or the problems of JSON ones."""
+        lines = self.err.splitlines()
+        return [json.loads(line)["problem"] if line.startswith("{") else line for line in lines]
 
 
 class Producer:
@@ -194,7 +197,7 @@ async def producing(settings: Settings, timing: Timing) -> AsyncIterator[InProce
     producer = InProcess()
     log = make_logger(Mode.PROD, LogLevel.DEBUG, "test", producer._stream)
     async with asyncio.TaskGroup() as group:
-        group.create_task(produce(settings, log, timing, producer.stop))
+        group.create_task(produce(settings, log, replace(timing, often_logged_every_s=0), producer.stop))
         try:
             yield producer
         finally:

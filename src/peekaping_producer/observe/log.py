@@ -1,4 +1,4 @@
-"""Log lines: events with constant names and fields, each with `time`, `level`, `event` and `svc`.
+"""Log lines: events with constant names and fields, each with `time`, `level`, `event`, `svc` and `node`.
 
 No line ever raises: a value that can't be written is written in another way, and a line that nobody reads is dropped.
 """
@@ -28,7 +28,7 @@ _LEVELS = {
     LogLevel.WARNING: logging.WARNING,
     LogLevel.ERROR: logging.ERROR,
 }
-_HEAD = ("time", "level", "event", "svc")
+_HEAD = ("time", "level", "event", "svc", "node")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 _NOT_IN_ONE_LINE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 """Controls, other line ends, and halves of characters, which UTF-8 has no form for."""
@@ -47,7 +47,7 @@ class Outlet(Protocol):
         """Tell whether people look at it directly."""
 
 
-def make_logger(mode: Mode, level: LogLevel, service_name: str, outlet: Outlet) -> Logger:
+def make_logger(mode: Mode, level: LogLevel, service_name: str, outlet: Outlet, node_id: str | None = None) -> Logger:
     """Return a logger that writes to `outlet` in the form `mode` asks for."""
     logger: Logger = structlog.wrap_logger(
         _Lines(outlet),
@@ -57,17 +57,19 @@ def make_logger(mode: Mode, level: LogLevel, service_name: str, outlet: Outlet) 
         cache_logger_on_first_use=True,
         svc=service_name,
     )
-    return logger.bind()
+    return logger.bind(node=node_id) if node_id else logger.bind()
 
 
 @contextmanager
-def logging_to(stream: TextIO | None, mode: Mode, level: LogLevel, service_name: str) -> Iterator[Logger]:
+def logging_to(
+    stream: TextIO | None, mode: Mode, level: LogLevel, service_name: str, node_id: str | None = None
+) -> Iterator[Logger]:
     """Give a logger whose lines a thread writes to `stream`; they are written at the end, if somebody reads them.
 
     The libraries' own warnings and errors become lines of it.
     """
     writer = LogWriter(stream)
-    log = make_logger(mode, level, service_name, writer)
+    log = make_logger(mode, level, service_name, writer, node_id)
     writer.on_dropped = lambda count: log.warning("log lines dropped", count=count)
     try:
         with capture_stdlib_logging(log):
@@ -84,9 +86,11 @@ def capture_stdlib_logging(logger: Logger) -> Iterator[None]:
     root.handlers[:] = [_ToStructlog(logger)]
     # setLevel, not the attribute: only it forgets what loggers have cached.
     root.setLevel(logging.WARNING)
+    logging.captureWarnings(capture=True)
     try:
         yield
     finally:
+        logging.captureWarnings(capture=False)
         root.handlers[:] = before
         root.setLevel(level)
 
@@ -166,7 +170,7 @@ def _never_raising(render: Callable[[EventDict], str]) -> Processor:
 
 
 def _json(event: EventDict) -> str:
-    line = _ENCODER.encode({key: event[key] for key in _HEAD} | dict(event))
+    line = _ENCODER.encode({key: event[key] for key in _HEAD if key in event} | dict(event))
     return line if line.isascii() else _NOT_IN_ONE_LINE.sub(_escaped, line)
 
 

@@ -66,9 +66,11 @@ class Tally:
         """Return what was collected and begin anew."""
         checks, lateness, copies = self._checks, self._lateness, self._from_copy
         oldest_copy_s = self._oldest_copy_s if copies else None
+        # Plain text: an outcome's repr is no reading for people.
+        by_name = {str(name): count for name, count in sorted(checks.items())}
         self._checks, self._lateness, self._lateness_before = Counter(), Counter(), lateness
         self._from_copy, self._oldest_copy_s = 0, 0.0
-        return Totals(dict(checks), percentile(lateness, 0.5), percentile(lateness, 0.99), copies, oldest_copy_s)
+        return Totals(by_name, percentile(lateness, 0.5), percentile(lateness, 0.99), copies, oldest_copy_s)
 
 
 def percentile(counts: Counter[int], share: float) -> int | None:

@@ -1,0 +1,83 @@
+"""`run` as a process: settings, log and signals before it, and the exit code and the last line after it."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+from peekaping_producer.app import produce
+from peekaping_producer.config import LogLevel, Mode, Settings, load_settings, log_settings, unknown_variables
+from peekaping_producer.errors import ConfigurationError
+from peekaping_producer.node import Stop, new_node_id
+from peekaping_producer.observe.log import Logger, logging_to, make_logger
+from peekaping_producer.process_signals import hand_over_signals
+from peekaping_producer.timing import Timing
+
+EXIT_UNFORESEEN = 1
+EXIT_CONFIGURATION = 2
+
+
+def launch() -> int:
+    """Run the producer until a signal ends it; return the exit code. What ends it otherwise is on standard error."""
+    node_id = new_node_id()
+    mode, service_name = log_settings()
+    if mode is Mode.PROD and sys.stderr is not None:
+        sys.unraisablehook = partial(
+            _log_unraisable, make_logger(mode, LogLevel.ERROR, service_name, sys.stderr, node_id)
+        )
+    try:
+        settings = load_settings()
+        # Python has no standard output when the process was started with it closed.
+        with logging_to(sys.stdout, settings.mode, settings.log_level, settings.service_name, node_id) as log:
+            for unknown in unknown_variables():
+                log.warning("unknown variable ignored", variable=unknown.name, did_you_mean=unknown.nearest)
+            with asyncio.Runner() as runner:
+                runner.get_loop()  # may fail, and a coroutine made before would warn that nobody awaits it
+                runner.run(_until_signalled(settings, log, node_id))
+    except ConfigurationError as error:
+        _say(mode, service_name, node_id, error.problems)
+        return EXIT_CONFIGURATION
+    except Exception as error:  # noqa: BLE001 - the last resort
+        _say(mode, service_name, node_id, [f"ended by an unforeseen {type(error).__name__}: {error}"], error)
+        return EXIT_UNFORESEEN
+    return 0
+
+
+async def _until_signalled(settings: Settings, log: Logger, node_id: str) -> None:
+    """Stop at the first signal, end at once at the second."""
+    stop, loop = Stop(), asyncio.get_running_loop()
+
+    def ask(number: signal.Signals) -> None:
+        if not stop:
+            log.info("Shutdown signal received, stopping producer...", signal=number.name)
+            stop.set()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stop or loop.is_closed():
+            os._exit(128 + number)
+        loop.call_soon_threadsafe(ask, number)
+
+    hand_over_signals(on_signal)
+    await produce(settings, log, Timing(), stop, node_id)
+
+
+def _log_unraisable(log: Logger, ignored: "sys.UnraisableHookArgs") -> None:
+    """Write what Python would write as plain text: an exception where there is nobody to raise it to."""
+    log.error("exception ignored by Python", where=repr(ignored.object), exc_info=ignored.exc_value)
+
+
+def _say(mode: Mode, service_name: str, node_id: str, problems: Sequence[str], error: Exception | None = None) -> None:
+    """Write what ends the process to standard error: JSON in `prod`, else plain text."""
+    if sys.stderr is None:
+        return
+    if mode is Mode.PROD:
+        log = make_logger(mode, LogLevel.ERROR, service_name, sys.stderr, node_id)
+        for problem in problems:
+            log.error("producer can not run", problem=problem, exc_info=error)
+        return
+    if error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    for problem in problems:
+        print(f"peekaping-producer: {problem}", file=sys.stderr)  # noqa: T201 - standard error is the place
