@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -18,7 +19,7 @@ from peekaping_producer.embedded import HOST, EmbeddedRedis
 from peekaping_producer.timing import Timing
 from support.databases import Database, MongoDatabase, SqliteDatabase, monitor_row, sqlite_copy
 from support.fleet import addressed
-from support.producer import producing, run_to_the_end, started
+from support.producer import WITHIN_S, producing, run_to_the_end, started
 
 DATABASE_AWAY, DATABASE_BACK = "database unavailable, retrying", "database available again"
 REDIS_AWAY, REDIS_BACK = "redis unavailable, retrying", "redis available again"
@@ -110,16 +111,20 @@ def failed_save(server: EmbeddedRedis) -> Iterator[None]:
     blocked.mkdir()
     with BlockingRedis(unix_socket_path=str(server.unix_socket)) as client:
         client.config_set("dbfilename", blocked.name)
-        _save(client)
+        _save(client, "err")
         yield
         blocked.rmdir()
-        _save(client)
+        _save(client, "ok")
 
 
-def _save(client: BlockingRedis) -> None:
-    with contextlib.suppress(Exception):
-        client.save()
-    client.bgsave()
+def _save(client: BlockingRedis, outcome: str) -> None:
+    """Save until it has ended so: Redis judges by its last save in the background."""
+    give_up = time.monotonic() + WITHIN_S
+    while client.info("persistence")["rdb_last_bgsave_status"] != outcome:
+        assert time.monotonic() < give_up
+        with contextlib.suppress(ResponseError):  # one is under way
+            client.bgsave()
+        time.sleep(0.01)
 
 
 @contextmanager
