@@ -16,7 +16,7 @@ from peekaping_producer.embedded import EmbeddedRedis
 from peekaping_producer.schedule.keys import DUE
 from support.databases import Database, Row, SqliteDatabase, monitor_row
 from support.fleet import Fleet, fleet
-from support.go_producer import UNIQUE, GoProcess, GoTiming, go_started
+from support.go_producer import GoProcess, GoTiming, go_started
 from support.ledger import until_holds
 from support.redis_time import redis_now_ms
 
@@ -73,9 +73,14 @@ async def test_from_two_go_nodes_to_two_of_ours_nothing_is_missed_or_doubled(
 
 
 async def go_back(ours: Fleet, stack: AsyncExitStack, redis: Redis, port: int, database: Database) -> None:
-    """Start two Go nodes, and stop all of ours once a Go node enqueues checks."""
+    """Start two Go nodes, and stop all of ours once both are at work."""
     await two_go_nodes(stack, port, database)
-    await until_holds(lambda: redis.keys(f"{UNIQUE}*"), "a Go node enqueues checks")
+
+    async def at_work() -> bool:
+        clients = await redis.client_list()
+        return sum(client["name"] == "go-producer" and client["sub"] == "3" for client in clients) == 2
+
+    await until_holds(at_work, "both Go nodes listen to events, as one of their loops")
     for node in ours.nodes:
         assert await node.stop() == 0
 
