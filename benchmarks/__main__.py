@@ -11,6 +11,7 @@ import msgspec
 from benchmarks.away import AwayHerd, measure_away
 from benchmarks.ceiling import SettleCeiling, measure_rows, measure_settle
 from benchmarks.database import Database, postgres_database, sqlite_database
+from benchmarks.distance import DistantHerd, measure_distant
 from benchmarks.flame import HOW_TO_INSTALL, record_flame
 from benchmarks.herd import Herd, measure_herd
 from benchmarks.idle import Idle, measure_idle
@@ -77,6 +78,7 @@ def measure(size: Size, flames: Path | None) -> Report:
     herds: dict[str, tuple[Herd, RowsRead]] = {}
     settle: SettleCeiling | None = None
     away: AwayHerd | None = None
+    distant: list[DistantHerd] = []
     for kind, database_of in KINDS.items():
         with database_of(size.monitors, INTERVAL_S) as database:
             settle = settle or measure_settle(database)
@@ -84,6 +86,7 @@ def measure(size: Size, flames: Path | None) -> Report:
             herds[kind] = rounds[len(rounds) // 2], measure_rows(database)
             if kind == "postgres":
                 away = measure_away(database)
+                distant = measure_distant(database)
             if flames:
                 print(record_flame(database, flames) or HOW_TO_INSTALL)
     assert settle is not None
@@ -92,7 +95,7 @@ def measure(size: Size, flames: Path | None) -> Report:
     with postgres_database(size.swept, FAR_INTERVAL_S) as database:
         sweep = measure_sweep(database)
     batches = measure_batches(size.readings, size.heartbeats)
-    return Report(where, settle, databases, *_at_rest(size), sweep, away, batches)
+    return Report(where, settle, databases, *_at_rest(size), sweep, away, batches, distant)
 
 
 def _at_rest(size: Size) -> tuple[list[Idle], Startup]:

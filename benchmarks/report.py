@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from benchmarks.away import AwayHerd
 from benchmarks.ceiling import SettleCeiling
+from benchmarks.distance import ADDED_MS, DistantHerd
 from benchmarks.herd import Herd
 from benchmarks.idle import Idle
 from benchmarks.reading import BATCH, Batches
@@ -55,6 +56,7 @@ class Report(Struct, frozen=True):
     sweep: SweepCost
     away: AwayHerd
     batches: Batches
+    distant: list[DistantHerd]
 
 
 def machine() -> Machine:
@@ -98,6 +100,7 @@ def lines(report: Report) -> list[Line]:
     for kind, one in report.databases.items():
         table += _herd_lines(kind, one)
     table += _away_lines(report.away)
+    table += _distant_lines(report.distant)
     table += _batch_lines(report.batches)
     for idle in report.idle:
         where = f"idle, concurrency {idle.concurrency}"
@@ -124,6 +127,17 @@ def _away_lines(away: AwayHerd) -> list[Line]:
         (f"herd of {away.checks:,}, postgres away", _rate(away.away_per_s), ""),
         ("  CPU of the producer", f"{away.away_cpu_us_per_check:.0f} µs a check", ""),
         ("  ÷ the same herd with it", f"{away.away_per_s / away.with_it_per_s:.0%}", "≥ 100 %"),
+    ]
+
+
+def _distant_lines(herds: list[DistantHerd]) -> list[Line]:
+    return [
+        (
+            f"postgres {ADDED_MS} ms further off, herd of {herd.checks:,}, PRODUCER_CONCURRENCY={herd.concurrency}",
+            f"{_rate(herd.checks_per_s)}",
+            f"{herd.connections} connections",
+        )
+        for herd in herds
     ]
 
 

@@ -15,13 +15,13 @@ import msgspec
 from msgspec import Struct
 
 from benchmarks.database import connect_postgres
-from peekaping_producer.app import MOST_CONNECTIONS
 from peekaping_producer.catalog.catalog import open_catalog
 from peekaping_producer.config import DbType, Settings, load_settings
 from peekaping_producer.monitor import MonitorId
 from peekaping_producer.timing import Timing
 
 BATCH = Timing().batch
+READERS = 4
 MONITOR_COLUMNS = (
     "name, type, interval, timeout, max_retries, retry_interval, resend_interval, active, "
     "config{text}, proxy_id{text} FROM monitors WHERE id"
@@ -49,13 +49,13 @@ async def measure(settings: Settings, ids: Sequence[MonitorId]) -> RowsRead:
 
 
 async def _catalog(settings: Settings, ids: Sequence[MonitorId]) -> float:
-    catalog = open_catalog(settings, connections=MOST_CONNECTIONS, timeout_s=60)
+    catalog = open_catalog(settings, connections=READERS, timeout_s=60)
 
     async def read(batch: Sequence[MonitorId]) -> int:
         return len((await catalog.read(batch)).found)
 
     try:
-        return await _rate([read] * MOST_CONNECTIONS, ids)
+        return await _rate([read] * READERS, ids)
     finally:
         await catalog.close()
 
@@ -63,7 +63,7 @@ async def _catalog(settings: Settings, ids: Sequence[MonitorId]) -> float:
 async def _driver(settings: Settings, ids: Sequence[MonitorId]) -> float:
     if settings.db_type is DbType.SQLITE:
         return _sqlite_rate(settings.db_name, ids)
-    connections = [await connect_postgres(dict(os.environ)) for _ in range(MOST_CONNECTIONS)]
+    connections = [await connect_postgres(dict(os.environ)) for _ in range(READERS)]
 
     def reader(number: int) -> Read:
         async def read(batch: Sequence[MonitorId]) -> int:
@@ -76,7 +76,7 @@ async def _driver(settings: Settings, ids: Sequence[MonitorId]) -> float:
         return read
 
     try:
-        return await _rate([reader(number) for number in range(MOST_CONNECTIONS)], ids)
+        return await _rate([reader(number) for number in range(READERS)], ids)
     finally:
         for connection in connections:
             await connection.close()

@@ -1,17 +1,30 @@
-"""The leader's look for changes by `updated_at`: what an event lost, found long before the next sweep."""
+"""The leader's poll for changes by `updated_at`: what an event lost, found long before the next sweep."""
 
 import time
 from datetime import datetime, timedelta
 
+from msgspec import Struct
+
+from peekaping_producer.catalog.reading import Place
 from peekaping_producer.clock import now_utc
+from peekaping_producer.errors import Unavailable
 from peekaping_producer.leader.term import Term
-from peekaping_producer.monitor import MonitorId, Schedulable
+from peekaping_producer.monitor import Schedulable
 from peekaping_producer.node import Node
 from peekaping_producer.sync import Arrival, Sync
 
 
+class _Poll(Struct):
+    """A poll that is under way."""
+
+    began: datetime
+    since: datetime
+    after: Place | None = None
+    """Where its next page begins."""
+
+
 class ChangeReader:
-    """Reads what was changed since the last look less an overlap, again and again at a bounded share of the time."""
+    """Reads what was changed since the last poll less an overlap, again and again at a bounded share of the time."""
 
     name = "changes"
 
@@ -23,26 +36,42 @@ class ChangeReader:
         self._behind: timedelta | None = None
         """By how much the clock that writes `updated_at` is behind ours at most, as far as is known."""
         self._term: Term | None = None
-        self._failed = False
+        self._poll: _Poll | None = None
+        """The one that is under way: a page that failed is read again, and none before it."""
         self._looked = now_utc()
-        """When the last look began that saw all: one that fails, or takes long, leaves the more to the next."""
+        """When the last poll began that saw all: one that fails, or takes long, leaves the more to the next."""
 
     async def duty(self, term: Term) -> None:
-        """Look until the term is over; the sweep that it begins with sees all before."""
+        """Poll until the term is over; the sweep that it begins with sees all before."""
         if term is not self._term:
-            self._term, self._looked, self._failed = term, now_utc(), False
-        wait_s = 0.0 if self._failed else self._timing.changes_every_s
-        while not await term.ended.within(wait_s):
-            began_s, self._failed = time.monotonic(), True
-            await self._look_on(term)
-            self._failed = False
-            self._node.database.worked(self.name)
-            wait_s = max(self._timing.changes_every_s, self._timing.share * (time.monotonic() - began_s))
+            self._term, self._looked, self._poll = term, now_utc(), None
+        rest_s = self._timing.changes_every_s
+        while not await term.ended.within(rest_s):
+            began_s = time.monotonic()
+            try:
+                await self._look_on(term)
+            except Unavailable as error:
+                self._node.failed(error, self.name)
+            else:
+                self._node.database.worked(self.name)
+            # The same after a failure: it has cost the database as much.
+            rest_s = max(self._timing.changes_every_s, self._timing.share * (time.monotonic() - began_s))
 
     async def _look_on(self, term: Term) -> None:
-        now = now_utc()
-        await self._look(term, self._since(now))
-        self._looked = now
+        """Poll, from where the last poll failed if it did; raises Unavailable for a page that was not read."""
+        if self._poll is None:
+            now = now_utc()
+            self._poll = _Poll(now, self._since(now))
+        poll = self._poll
+
+        def arrival(monitor: Schedulable) -> Arrival:
+            return Arrival(at_once=bool(monitor.created_at and monitor.created_at >= poll.since))
+
+        while not term.is_over:
+            poll.after = await self._sync.changed(term, poll.since, poll.after, arrival)
+            if poll.after is None:
+                self._poll, self._looked = None, poll.began
+                return
 
     def _since(self, now: datetime) -> datetime:
         newest = self._sync.newest_change
@@ -52,13 +81,3 @@ class ChangeReader:
         return (
             min(now, self._looked) - (self._behind or timedelta()) - timedelta(seconds=self._timing.changes_overlap_s)
         )
-
-    async def _look(self, term: Term, since: datetime) -> None:
-        def arrival(monitor: Schedulable) -> Arrival:
-            return Arrival(at_once=bool(monitor.created_at and monitor.created_at >= since))
-
-        after: MonitorId | None = None
-        while not term.is_over:
-            after = await self._sync.changed(term, since, after, arrival)
-            if after is None:
-                return

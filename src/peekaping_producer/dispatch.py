@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from peekaping_producer.backoff import Backoff
 from peekaping_producer.catalog.reading import Reading
 from peekaping_producer.errors import Unavailable
+from peekaping_producer.in_flight import InFlight
 from peekaping_producer.monitor import MonitorId
 from peekaping_producer.node import CLAIMS, SETTLES, Node
 from peekaping_producer.observe.faults import described
@@ -31,14 +32,14 @@ class Dispatcher:
     def __init__(
         self, node: Node, schedule: Schedule, source: Source, *, connections: int, server_zone: ZoneInfo
     ) -> None:
-        """Take the stores; `connections` is the size of the catalogue's pool."""
+        """Take the stores; the catalogue has at most `connections` for batches."""
         self._node = node
         self._timing = node.timing
         self._schedule = schedule
         self._source = source
         self._server_zone = server_zone
         self._turn = asyncio.Lock()
-        self._connection_free = asyncio.Semaphore(connections)
+        self._in_flight = InFlight(connections)
         self._backoff = Backoff(node.timing.retry_first_s, node.timing.redis_retry_cap_s)
         self._settles_failed_until_s = 0.0
         self._next_claim_s = self._earliest_claim_s = 0.0
@@ -51,13 +52,15 @@ class Dispatcher:
     async def worker(self) -> None:
         """Handle batch after batch until it is time to stop; a batch once claimed is settled."""
         while not self._node.stop:
-            async with self._connection_free:
+            async with self._in_flight.room():
                 async with self._turn:
                     claim = await self._next_batch()
                 if claim is None:
                     return
                 started_s = time.monotonic()
                 planned = await self._plan(claim)
+                full = len(claim.claimed) == self._timing.batch and not self._source.away
+                self._in_flight.batch_read(full=full)
             await self._settle(claim, planned.orders, started_s)
             if planned.go_slots:
                 await self._note_go_node()

@@ -2,12 +2,16 @@
 
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from msgspec import Struct
 
+from peekaping_producer.backoff import Backoff
 from peekaping_producer.catalog.reading import is_monitor_id
 from peekaping_producer.clock import now_utc
+from peekaping_producer.errors import Unavailable
 from peekaping_producer.leader.term import Term
 from peekaping_producer.monitor import MonitorId, Schedulable
 from peekaping_producer.node import Bell, Node
@@ -48,27 +52,49 @@ class Sweeper:
         self._sync = sync
         self._wanted = wanted
         self._new_from: datetime | None = None
+        self._progress: _Progress | None = None
+        """Of the sweep that is under way: a page that failed is read again, and none before it."""
+        self._term: Term | None = None
         self._empty_told = False
 
     async def duty(self, term: Term) -> None:
-        """Sweep until the term is over, in a bounded share of the time."""
-        self._node.presence.strays = None
+        """Sweep until the term is over, in a bounded share of the time, whether its reads succeed or fail."""
+        self._begin(term)
         await self._wanted.within(_SUBSCRIBED_WITHIN_S)
         while not term.is_over:
-            swept = await self._sweep(term)
+            progress = self._under_way()
+            try:
+                swept = await self._sweep(term)
+            except Unavailable as error:
+                self._node.failed(error, self.name)
+                await self._rest(term, progress)
+                continue
             self._node.database.worked(self.name)
             self._tell(swept)
             await self._wanted.within(max(self._timing.sweep_every_s, self._timing.share * swept.seconds))
 
+    def _begin(self, term: Term) -> None:
+        if term is not self._term:
+            self._term, self._progress = term, None
+            self._node.presence.strays = None
+
+    def _under_way(self) -> "_Progress":
+        self._progress = self._progress or _Progress(self._node, self._new_from)
+        return self._progress
+
     async def _sweep(self, term: Term) -> Swept:
-        began_s, began = time.monotonic(), now_utc()
-        progress = _Progress(self._node)
-        step_noted_ms = await self._schedule.step_noted_ms()
-        await self._into_the_schedule(term, progress, self._new_from or began - _NEW_BEFORE_FIRST)
+        """Sweep, from where the last one failed if it did; raises Unavailable for a page that was not read."""
+        self._begin(term)
+        progress = self._under_way()
+        if not progress.begun:
+            progress.step_noted_ms = await self._schedule.step_noted_ms()
+            progress.begun = True
+        if not progress.all_in:
+            await self._into_the_schedule(term, progress)
         await self._out_of_the_schedule(term, progress)
-        if step_noted_ms is not None and not term.is_over:
-            await self._schedule.end_step(term.node_id, step_noted_ms)
-        self._new_from = began
+        if progress.step_noted_ms is not None and not term.is_over:
+            await self._schedule.end_step(term.node_id, progress.step_noted_ms)
+        self._progress, self._new_from = None, progress.began
         counts = progress.counts
         return Swept(
             seen=counts["seen"],
@@ -77,38 +103,49 @@ class Sweeper:
             removed=counts["removed"],
             relisted=counts["relisted"],
             aside=counts["aside"],
-            seconds=round(time.monotonic() - began_s, 3),
+            seconds=round(progress.seconds, 3),
         )
 
-    async def _into_the_schedule(self, term: Term, progress: "_Progress", new_from: datetime) -> None:
+    async def _into_the_schedule(self, term: Term, progress: "_Progress") -> None:
         def arrival(monitor: Schedulable) -> Arrival:
             """Make a new one due at once: nobody waits a period to see a new monitor work."""
-            return Arrival(at_once=bool(monitor.created_at and monitor.created_at >= new_from))
+            return Arrival(at_once=bool(monitor.created_at and monitor.created_at >= progress.new_from))
 
-        after: MonitorId | None = None
-        presence, strays = self._node.presence, set[str]()
+        presence = self._node.presence
         while not term.is_over:
-            page, counts = await self._sync.page(term, after, arrival)
+            with progress.timed():
+                page, counts = await self._sync.page(term, progress.after, arrival)
             progress.add(seen=len(page.monitors), aside=len(page.aside), **counts)
-            strays |= {id_ for id_ in page.aside if not is_monitor_id(id_)}
+            progress.strays |= {id_ for id_ in page.aside if not is_monitor_id(id_)}
             if presence.strays is not None:
-                presence.strays |= strays
-            after = page.next_after
-            if after is None:
-                presence.strays = strays
+                presence.strays |= progress.strays
+            progress.after = page.next_after
+            if page.next_after is None:
+                presence.strays = progress.strays
+                progress.all_in = True
                 return
 
     async def _out_of_the_schedule(self, term: Term, progress: "_Progress") -> None:
-        cursor: Cursor | None = None
         while not term.is_over:
-            ids, cursor = await self._schedule.members(cursor, self._timing.sweep_page)
-            if ids:
-                progress.add(
-                    removed=await self._sync.inactive(term, ids),
-                    relisted=await self._schedule.relist(term.node_id, ids),
-                )
+            with progress.timed():
+                ids, cursor = await self._schedule.members(progress.cursor, self._timing.sweep_page)
+                removed = await self._sync.inactive(term, ids) if ids else 0
+                relisted = await self._schedule.relist(term.node_id, ids) if ids else 0
+            progress.add(removed=removed, relisted=relisted)
+            progress.cursor = cursor
             if cursor is None:
                 return
+
+    async def _rest(self, term: Term, progress: "_Progress") -> None:
+        """Wait before a page that failed is read again.
+
+        At least as long as it took to fail, so that no server is busy with nothing else. Then as long as after a
+        success, though no longer than between two sweeps, unless somebody finds the database available before that.
+        """
+        backoff, cost_s = progress.backoff, progress.last_s
+        await term.ended.within(min(cost_s, self._timing.sweep_every_s))
+        longest_s = min(self._timing.share * cost_s, self._timing.sweep_every_s)
+        await self._node.database.recovery_within(max(backoff.next_delay_s(), longest_s - cost_s))
 
     def _tell(self, swept: Swept) -> None:
         self._node.presence.swept = swept
@@ -124,12 +161,39 @@ class Sweeper:
 
 
 class _Progress:
-    """What a sweep has done so far, told now and then when it takes long."""
+    """How far a sweep is, and what it has done so far, told now and then when it takes long."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, new_from: datetime | None) -> None:
+        self.began = now_utc()
+        self.new_from = new_from or self.began - _NEW_BEFORE_FIRST
+        """A monitor created since then counts as new."""
+        self.begun = False
+        self.step_noted_ms: int | None = None
+        """The step of Redis' clock that was noted when it began."""
+        self.after: MonitorId | None = None
+        self.all_in = False
+        """Every active monitor is in the schedule; what is not active goes out of it now."""
+        self.cursor: Cursor | None = None
+        self.strays: set[str] = set()
         self.counts: Counter[str] = Counter()
+        self.seconds = 0.0
+        """What its pages took, the failed ones too."""
+        self.last_s = 0.0
+        """And the last of them."""
+        self.backoff = Backoff(node.timing.retry_first_s, node.timing.retry_cap_s)
         self._node = node
         self._tell_again_s = time.monotonic() + _TELL_EVERY_S
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Count the time of a page."""
+        began_s = time.monotonic()
+        try:
+            yield
+            self.backoff.reset()
+        finally:
+            self.last_s = time.monotonic() - began_s
+            self.seconds += self.last_s
 
     def add(self, **counts: int) -> None:
         self.counts.update(counts)

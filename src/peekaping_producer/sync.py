@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 
 from msgspec import Struct
@@ -11,13 +12,16 @@ from msgspec import Struct
 from peekaping_producer.cadence import cadence
 from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.catalog.last_known import LastKnown
-from peekaping_producer.catalog.reading import Page, is_monitor_id
+from peekaping_producer.catalog.reading import Page, Place, is_monitor_id
 from peekaping_producer.check import stale_task
 from peekaping_producer.leader.term import Term
 from peekaping_producer.monitor import MonitorId, Schedulable
 from peekaping_producer.node import Node
 from peekaping_producer.observe.notices import Notices
 from peekaping_producer.schedule.store import Drop, Entry, Schedule
+
+_MOST_ACTED_ON = 100_000
+"""With more monitors than this acted on during one reading, all that it gave is read again."""
 
 
 class Arrival(Struct, frozen=True):
@@ -40,8 +44,28 @@ class Synced(Struct, frozen=True):
     """By placement, and `removed`."""
 
 
+class _ActedOn:
+    """Monitors that were acted on since a reading began, by another one: of these the reading may be the older one."""
+
+    def __init__(self) -> None:
+        self._ids: set[MonitorId] = set()
+        self._too_many = False
+
+    def __contains__(self, id_: MonitorId) -> bool:
+        return self._too_many or id_ in self._ids
+
+    def add(self, ids: Sequence[MonitorId]) -> None:
+        if len(self._ids) + len(ids) > _MOST_ACTED_ON:
+            self._ids, self._too_many = set(), True
+        else:
+            self._ids.update(ids)
+
+
 class Sync:
     """Reads monitors and acts on what it read, one page at a time: the later reading wins.
+
+    Readings overlap, so that an event waits for no page. What was acted on while a reading was under way is read
+    again.
 
     Its methods raise Unavailable when something was not read or written, and NotLeading when the term is over.
     """
@@ -54,59 +78,104 @@ class Sync:
         self._copy = copy
         self._one_at_a_time = asyncio.Lock()
         self._writing = asyncio.Lock()
+        self._readings: set[_ActedOn] = set()
         self._aside = Notices(node.log, "monitors not scheduled")
         self.newest_change: datetime | None = None
         """The newest `updated_at` that was seen of any monitor."""
 
     async def page(self, term: Term, after: MonitorId | None, arrival: ArrivalOf) -> tuple[Page, Counter[str]]:
         """Schedule the active monitors of the page behind `after`."""
-        async with self._one_at_a_time:
-            began_s = time.monotonic()
+        with self._reading() as acted_on:
             page = await self._catalog.active(after, self._node.timing.sweep_page)
-            return page, await self._placed(term, page, began_s, arrival)
+            counts, overtaken = await self._placed(term, page, acted_on, arrival)
+        if overtaken:
+            counts.update((await self.those(term, overtaken, arrival)).counts)
+        return page, counts
 
     async def those(self, term: Term, ids: Sequence[MonitorId], arrival: ArrivalOf) -> Synced:
-        """Schedule those of these monitors that are active, and remove all others."""
+        """Schedule those of these monitors that are active, and remove all others; waits for no read of a table."""
+        active: dict[MonitorId, Schedulable] = {}
+        counts: Counter[str] = Counter(removed=0)
         async with self._one_at_a_time:
-            began_s = time.monotonic()
-            page = await self._catalog.active_of(ids)
-            counts = await self._placed(term, page, began_s, arrival)
-            active = {monitor.id: monitor for monitor in page.monitors}
-            counts["removed"] = await self._remove(term, [id_ for id_ in ids if id_ not in active])
-            return Synced(active, counts)
+            while ids:
+                with self._reading() as acted_on:
+                    page = await self._catalog.active_of(ids, urgent=True)
+                    placed, overtaken = await self._placed(term, page, acted_on, arrival)
+                    removed, also_overtaken = await self._removed(term, page, ids, acted_on)
+                for id_ in ids:
+                    active.pop(id_, None)
+                active.update((monitor.id, monitor) for monitor in page.monitors)
+                counts.update(placed)
+                counts["removed"] += removed
+                ids = [*overtaken, *also_overtaken]
+        return Synced(active, counts)
 
     async def inactive(self, term: Term, ids: Sequence[MonitorId]) -> int:
         """Remove those of these members of the schedule that are not active; return how many."""
-        async with self._one_at_a_time:
+        with self._reading() as acted_on:
             page = await self._catalog.active_of(ids)
-            active = {monitor.id for monitor in page.monitors}
-            return await self._remove(term, [id_ for id_ in ids if id_ not in active])
+            # One that was overtaken has just been read by another; if it goes after that, the next sweep sees it.
+            removed, _ = await self._removed(term, page, ids, acted_on)
+        return removed
 
     async def unread(self, term: Term, ids: Sequence[MonitorId]) -> int:
         """Remove monitors whose events say that they are gone, beside readings that hang; those bring none back."""
-        return await self._remove(term, ids)
+        async with self._writing:
+            return await self._remove(term, ids)
 
-    async def changed(
-        self, term: Term, since: datetime, after: MonitorId | None, arrival: ArrivalOf
-    ) -> MonitorId | None:
+    async def changed(self, term: Term, since: datetime, after: Place | None, arrival: ArrivalOf) -> Place | None:
         """Act on a page of the monitors that were changed at or after `since`; return where the next page begins."""
-        page = await self._catalog.changed(since, after, self._node.timing.sweep_page)
-        if page.ids:
-            await self.those(term, page.ids, arrival)
-        self._note(page.newest)
-        return page.next_after
+        changes = await self._catalog.changed(since, after, self._node.timing.sweep_page)
+        if changes.ids:
+            await self._act_on_changed(term, changes.ids, arrival)
+        self._note(changes.newest)
+        return changes.next_after
 
-    async def _placed(self, term: Term, page: Page, began_s: float, arrival: ArrivalOf) -> Counter[str]:
+    async def _act_on_changed(self, term: Term, ids: Sequence[MonitorId], arrival: ArrivalOf) -> None:
+        with self._reading() as acted_on:
+            page = await self._catalog.active_of(ids)
+            _, overtaken = await self._placed(term, page, acted_on, arrival)
+            _, also_overtaken = await self._removed(term, page, ids, acted_on)
+        await self.those(term, [*overtaken, *also_overtaken], arrival)
+
+    @contextmanager
+    def _reading(self) -> Iterator[_ActedOn]:
+        """Note what is acted on by others during a reading, up to the moment when it is acted on itself."""
+        acted_on = _ActedOn()
+        self._readings.add(acted_on)
+        try:
+            yield acted_on
+        finally:
+            self._readings.discard(acted_on)
+
+    async def _placed(
+        self, term: Term, page: Page, acted_on: _ActedOn, arrival: ArrivalOf
+    ) -> tuple[Counter[str], list[MonitorId]]:
+        """Schedule what a page holds; return the placements, and those left alone because they were overtaken."""
         self._aside.tell(page.aside)
         self._node.presence.skipped(page.aside)
         self._note(max((monitor.updated_at for monitor in page.monitors if monitor.updated_at), default=None))
         async with self._writing:
-            entries = [
-                self._entry(monitor, arrival(monitor))
-                for monitor in page.monitors
-                if not self._copy.forgotten_since(monitor.id, began_s)
-            ]
-            return Counter(await self._schedule.schedule(term.node_id, entries)) if entries else Counter()
+            entries = [self._entry(one, arrival(one)) for one in page.monitors if one.id not in acted_on]
+            overtaken = [one.id for one in page.monitors if one.id in acted_on]
+            self._note_acted_on([entry.id for entry in entries], acted_on)
+            return Counter(await self._schedule.schedule(term.node_id, entries)) if entries else Counter(), overtaken
+
+    async def _removed(
+        self, term: Term, page: Page, ids: Sequence[MonitorId], acted_on: _ActedOn
+    ) -> tuple[int, list[MonitorId]]:
+        """Remove those of `ids` that a page lacks; return how many, and those that were overtaken."""
+        active = {monitor.id for monitor in page.monitors}
+        gone = [id_ for id_ in ids if id_ not in active]
+        async with self._writing:
+            overtaken = [id_ for id_ in gone if id_ in acted_on]
+            removed = await self._remove(term, [id_ for id_ in gone if id_ not in acted_on], acted_on)
+        return removed, overtaken
+
+    def _note_acted_on(self, ids: Sequence[MonitorId], own: _ActedOn | None) -> None:
+        for reading in self._readings:
+            if reading is not own:
+                reading.add(ids)
 
     def _note(self, change: datetime | None) -> None:
         if change and (self.newest_change is None or change > self.newest_change):
@@ -123,11 +192,12 @@ class Sync:
             period_changed=known_s is not None and known_s != monitor.interval,
         )
 
-    async def _remove(self, term: Term, ids: Sequence[MonitorId]) -> int:
+    async def _remove(self, term: Term, ids: Sequence[MonitorId], own: _ActedOn | None = None) -> int:
+        """Remove monitors, with nothing else being written."""
         if not ids:
             return 0
         # An id that is none may be no text at all, and then nothing can be written of it.
         drops = [Drop(id_, stale_task(id_) if is_monitor_id(id_) else b"") for id_ in ids]
-        async with self._writing:
-            self._copy.forget(ids, time.monotonic())
-            return await self._schedule.remove(term.node_id, drops)
+        self._note_acted_on(ids, own)
+        self._copy.forget(ids, time.monotonic())
+        return await self._schedule.remove(term.node_id, drops)

@@ -38,7 +38,9 @@ class Timing(Struct, frozen=True):
     changes_overlap_s: float = 10.0
     """A row may become visible so long after the time it bears."""
     share: int = 20
-    """A sweep, and a look for changes, may take one part in so many of the leader's time."""
+    """A sweep, and a poll for changes, may take one part in so many of the leader's time, also when they fail."""
+    scan_deadline_s: float = 30.0
+    """For one read of a whole table, or of a page of it: a million rows take seconds, on a busy machine more."""
     look_again_s: tuple[float, ...] = (2.0, 7.0)
     """After an event its monitor is read at once, and again so much later: an event can come before its commit."""
     tombstone_ms: int = 3_600_000

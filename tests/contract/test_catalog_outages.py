@@ -262,25 +262,27 @@ async def test_a_pool_with_nothing_free_is_unavailable_by_the_deadline(postgres_
 
 async def test_a_backend_ended_by_an_administrator_is_replaced(postgres_db: PostgresDatabase) -> None:
     async with opened(postgres_db, connections=1) as catalog:
+        ids = [MonitorId(id_) for id_ in await postgres_db.ids("active")]
         await catalog.check()
         await postgres_db.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
             " WHERE application_name = 'peekaping-producer' AND datname = current_database()"
         )
         with pytest.raises(Unavailable):
-            await catalog.active(None, 10)
-        assert (await catalog.active(None, 10)).monitors
+            await catalog.read(ids)
+        assert (await catalog.read(ids)).found
 
 
 async def test_a_connection_that_mariadb_was_told_to_kill_is_replaced(mysql_db: MySqlDatabase) -> None:
     async with opened(mysql_db, connections=1) as catalog:
-        await catalog.active(None, 10)
+        ids = [MonitorId(id_) for id_ in await mysql_db.ids("active")]
+        await catalog.read(ids)
         async with engine(catalog).connect() as connection:
             (own,) = (await connection.exec_driver_sql("SELECT connection_id()")).one()
         await mysql_db.execute(f"KILL {own}")
         with pytest.raises(Unavailable):
-            await catalog.active(None, 10)
-        assert (await catalog.active(None, 10)).monitors
+            await catalog.read(ids)
+        assert (await catalog.read(ids)).found
 
 
 async def test_sqlite_is_read_whole_while_another_process_writes(empty_sqlite_db: SqliteDatabase) -> None:

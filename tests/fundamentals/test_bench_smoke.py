@@ -34,6 +34,8 @@ def test_a_quick_benchmark_measures_a_herd_beside_its_ceilings(tmp_path: Path) -
         # A server's CPU time is counted in hundredths of a second, and may be none for so few.
         assert min(_figures(database)) >= 0
     assert report["away"]["away_per_s"] > 0
+    assert [herd["concurrency"] for herd in report["distant"]] == [1, 4, 10, 32]
+    assert report["distant"][1]["checks_per_s"] > report["distant"][0]["checks_per_s"] > 0
     assert report["settle"]["checks_per_s"] > 0
     assert [idle["concurrency"] for idle in report["idle"]] == [10, 128]
     assert all(idle["commands_per_s"] > 0 for idle in report["idle"])

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from msgspec.structs import replace
+from pymongo import AsyncMongoClient
 from sqlalchemy import Engine, QueuePool
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -35,7 +36,9 @@ async def opened(
         yield catalog
         await until_checked_in(catalog)
     finally:
-        absent = isinstance(catalog, MongoCatalog) and not catalog._client._topology.description.has_known_servers
+        absent = isinstance(catalog, MongoCatalog) and not all(
+            client._topology.description.has_known_servers for client in _clients(catalog)
+        )
         await catalog.close()
         if absent:
             await _forget_sockets(asyncio.all_tasks() - tasks_before)
@@ -61,12 +64,20 @@ async def until_checked_in(catalog: Catalog) -> None:
 def checked_out(catalog: Catalog) -> int:
     """Return how many connections of the pool are in somebody's hands."""
     if isinstance(catalog, MongoCatalog):
-        servers = catalog._client._topology._servers.values()
+        servers = [server for client in _clients(catalog) for server in client._topology._servers.values()]
         return sum(server.pool.active_sockets for server in servers)
     assert isinstance(catalog, SqlCatalog)
-    pools = [_sync(connections).pool for connections in {catalog._connections, catalog._scans}]
+    pools = [_sync(connections).pool for connections in _pools(catalog)]
     assert all(isinstance(pool, QueuePool) for pool in pools)
     return sum(cast("QueuePool", pool).checkedout() for pool in pools)
+
+
+def _clients(catalog: MongoCatalog) -> tuple[AsyncMongoClient[Any], ...]:
+    return catalog._client, catalog._scan_client
+
+
+def _pools(catalog: SqlCatalog) -> tuple[Connections, ...]:
+    return catalog._connections, catalog._urgent, catalog._scans
 
 
 def engine(catalog: Catalog) -> AsyncEngine:

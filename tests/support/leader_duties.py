@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.catalog.last_known import MB, LastKnown
-from peekaping_producer.catalog.reading import Changes, Named, Page, Reading
+from peekaping_producer.catalog.reading import Changes, Named, Page, Place, Reading
 from peekaping_producer.changes import ChangeReader
 from peekaping_producer.events import EventReader
 from peekaping_producer.leader.election import Duty, Election
@@ -70,13 +70,13 @@ class WatchedCatalog:
         await self.after("active", self.readings["active"])
         return page
 
-    async def active_of(self, ids: Sequence[MonitorId]) -> Page:
+    async def active_of(self, ids: Sequence[MonitorId], *, urgent: bool = False) -> Page:
         await self._begin("active_of", ids)
-        page = await self._catalog.active_of(ids)
+        page = await self._catalog.active_of(ids, urgent=urgent)
         await self.after("active_of", self.readings["active_of"])
         return page
 
-    async def changed(self, since: datetime, after: MonitorId | None, limit: int) -> Changes:
+    async def changed(self, since: datetime, after: Place | None, limit: int) -> Changes:
         await self._begin("changed")
         changes = await self._catalog.changed(since, after, limit)
         await self.after("changed", self.readings["changed"])

@@ -114,6 +114,7 @@ def open_server(settings: Settings, connections: int, statement_timeout_s: float
     """Return at most `connections` to a Postgres or MySQL; nothing is connected yet."""
     pool = {
         "poolclass": AsyncAdaptedQueuePool,
+        "pool_use_lifo": True,  # so that no more are open than were needed at once
         "pool_size": connections,
         "max_overflow": 0,
         "pool_timeout": statement_timeout_s,

@@ -1,11 +1,14 @@
 """The catalogue in MongoDB: one query per collection and batch. Ids and references are ObjectIds, or their hex."""
 
+import asyncio
 import re
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from bson import ObjectId
+from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ServerSelectionTimeoutError
 
 from peekaping_producer.catalog import rows
@@ -21,7 +24,17 @@ from peekaping_producer.catalog.mongo_connection import (
     open_database,
     operators_mend,
 )
-from peekaping_producer.catalog.reading import MOST_NAMED, Changes, Named, Page, Reading, is_object_id, is_text, named
+from peekaping_producer.catalog.reading import (
+    MOST_NAMED,
+    Changes,
+    Named,
+    Page,
+    Place,
+    Reading,
+    is_object_id,
+    is_text,
+    named,
+)
 from peekaping_producer.config import Settings
 from peekaping_producer.errors import ConfigurationError, Unavailable
 from peekaping_producer.monitor import Heartbeat, Maintenance, Monitor, MonitorId, Proxy
@@ -48,16 +61,22 @@ NEWEST: list[Document] = [{"$sort": {"monitor_id": 1, "time": -1}}, {"$limit": 1
 class MongoCatalog:
     """Reads monitors and what belongs to them. Every read raises Unavailable when it did not succeed whole."""
 
-    def __init__(self, settings: Settings, *, connections: int, timeout_s: float) -> None:
-        """Prepare a pool of at most `connections`; each read may take `timeout_s`.
+    def __init__(self, settings: Settings, *, connections: int, timeout_s: float, scan_timeout_s: float) -> None:
+        """Prepare at most `connections` for batches, one for urgent reads, and one for whole collections.
 
         Raises ConfigurationError for a DB_HOST or DB_NAME that can't be one.
         """
         self._settings = settings
         self._timeout_s = timeout_s
-        self._client = open_client(settings, connections, timeout_s)
+        self._scan_timeout_s = scan_timeout_s
+        self._client = open_client(settings, connections + 1, timeout_s)
         self._calls = Calls(self._client)
-        self._database = open_database(self._client, settings.db_name)
+        # A client of its own, since a client's time limits are those of all its calls.
+        self._scan_client = open_client(settings, 1, scan_timeout_s)
+        self._scans = Calls(self._scan_client)
+        self._one_scan = asyncio.Lock()
+        self._batches = open_database(self._client, settings.db_name)
+        self._whole = open_database(self._scan_client, settings.db_name)
 
     async def check(self) -> None:
         """See Catalog."""
@@ -86,10 +105,10 @@ class MongoCatalog:
         return await self._answer(self._read(asked, aside))
 
     async def _read(self, asked: Sequence[MonitorId], aside: dict[MonitorId, str]) -> Reading:
-        documents = await self._find("monitor", _among("_id", asked), Monitor.__struct_fields__)
+        documents = await self._find(self._batches, "monitor", _among("_id", asked), Monitor.__struct_fields__)
         monitors = monitors_of(_rows(documents, Monitor.__struct_fields__), set(asked), aside)
         proxy_ids = {m.proxy_id for m in monitors.values() if m.proxy_id and is_object_id(m.proxy_id)}
-        proxies = await self._find("proxies", _among("_id", proxy_ids), Proxy.__struct_fields__)
+        proxies = await self._find(self._batches, "proxies", _among("_id", proxy_ids), Proxy.__struct_fields__)
         maintenances = await self._maintenances(monitors)
         heartbeats = await self._newest_heartbeats([m.id for m in monitors.values() if m.type == "push"])
         return reading_of(
@@ -102,25 +121,29 @@ class MongoCatalog:
 
     async def active(self, after: MonitorId | None, limit: int) -> Page:
         """Read a page of at most `limit` active monitors whose ids come behind `after`."""
-        documents, next_after = await self._answer(self._page({"active": _ACTIVE}, after, limit, _SCHEDULABLE))
-        strays = await self._answer(self._strays()) if after is None else ()
+        documents, next_after = await self._scan(partial(self._page, {"active": _ACTIVE}, after, limit, _SCHEDULABLE))
+        strays = await self._scan(self._strays) if after is None else ()
         page = page_of(_rows(documents, _SCHEDULABLE), next_after)
         page.aside.update((str(stray["_id"]), NO_OBJECT_ID) for stray in strays)
         return page
 
-    async def active_of(self, ids: Sequence[MonitorId]) -> Page:
+    async def active_of(self, ids: Sequence[MonitorId], *, urgent: bool = False) -> Page:
         """Read those of these monitors that are active; any other is inactive, or has no row."""
         asked = [id_ for id_ in ids if is_object_id(id_)]
         active = {**_among("_id", asked), "active": _ACTIVE}
-        documents = await self._answer(self._find("monitor", active, _SCHEDULABLE))
+        if urgent:
+            documents = await self._answer(self._find(self._batches, "monitor", active, _SCHEDULABLE))
+        else:
+            documents = await self._scan(partial(self._find, self._whole, "monitor", active, _SCHEDULABLE))
         return page_of(_rows(documents, _SCHEDULABLE), None)
 
-    async def changed(self, since: datetime, after: MonitorId | None, limit: int) -> Changes:
-        """Read a page of at most `limit` monitors changed at or after `since`, whose ids come behind `after`."""
+    async def changed(self, since: datetime, after: Place | None, limit: int) -> Changes:
+        """Read a page of at most `limit` monitors changed at or after `since`, behind the place `after`."""
         columns = ("id", "updated_at")
         # Dates have milliseconds, and the driver cuts off the rest.
+        place = None if after is None else MonitorId(str(after))
         changed = {"updated_at": {"$gte": since.astimezone(UTC)}}
-        documents, next_after = await self._answer(self._page(changed, after, limit, columns))
+        documents, next_after = await self._scan(partial(self._page, changed, place, limit, columns))
         fetched = _rows(documents, columns)
         times = [time for row in fetched if (time := rows.instant_or_none(row[1]))]
         return Changes(tuple(row[0] for row in fetched), max(times, default=None), next_after)
@@ -128,15 +151,15 @@ class MongoCatalog:
     async def names(self, ids: Sequence[MonitorId]) -> dict[MonitorId, str]:
         """Read the names of monitors, active or not; one that has no row, or no name that is text, is left out."""
         asked = [id_ for id_ in ids if is_object_id(id_)]
-        documents = await self._answer(self._find("monitor", _among("_id", asked), ("id", "name")))
+        documents = await self._answer(self._find(self._batches, "monitor", _among("_id", asked), ("id", "name")))
         return {row[0]: row[1] for row in _rows(documents, ("id", "name")) if is_text(row[1])}
 
     async def named(self, name: str) -> list[Named]:
         """Read the monitors of this name, active or not: exactly, or else but for upper and lower case, up to 100."""
         columns = ("id", "name")
         for condition in (name, {"$regex": f"^{re.escape(name)}$", "$options": "i"}):
-            call = self._find("monitor", {"name": condition}, columns, "_id", MOST_NAMED)
-            rows_of_ids = (row for row in _rows(await self._answer(call), columns) if is_object_id(row[0]))
+            call = partial(self._find, self._whole, "monitor", {"name": condition}, columns, "_id", MOST_NAMED)
+            rows_of_ids = (row for row in _rows(await self._scan(call), columns) if is_object_id(row[0]))
             found = named(rows_of_ids, name)
             if found:
                 return found
@@ -144,29 +167,43 @@ class MongoCatalog:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._calls.end()
+        await asyncio.gather(self._calls.end(), self._scans.end())
+
+    async def _scan(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        # The wait for another one, which has a deadline too, does not count.
+        async with self._one_scan:
+            return await self._answer_within(self._scans, call(), self._scan_timeout_s)
 
     async def _answer(self, call: Coroutine[Any, Any, T]) -> T:
+        return await self._answer_within(self._calls, call, self._timeout_s)
+
+    async def _answer_within(self, calls: Calls, call: Coroutine[Any, Any, T], timeout_s: float) -> T:
         try:
-            return await self._calls.answer(call, self._timeout_s)
+            return await calls.answer(call, timeout_s)
         except Unavailable as error:
             raise told(error, cure(error), self._settings) from error
 
     async def _missing(self) -> list[str]:
         """Name what is not there. A collection comes into being with its first document, so one is enough."""
         for name in COLLECTIONS:
-            await self._database[name].find_one({}, {"_id": True})
-        present = await self._database.list_collection_names(nameOnly=True, authorizedCollections=True)
+            await self._batches[name].find_one({}, {"_id": True})
+        present = await self._batches.list_collection_names(nameOnly=True, authorizedCollections=True)
         if not set(COLLECTIONS) & set(present):
             return [f"collection {name}" for name in COLLECTIONS]
-        sample = await self._database["monitor"].find_one({}, {"interval": True, "type": True})
+        sample = await self._batches["monitor"].find_one({}, {"interval": True, "type": True})
         return [f"field monitor.{name}" for name in ("interval", "type") if sample is not None and name not in sample]
 
     async def _find(
-        self, collection: str, filter_: Document, columns: Iterable[str], sort: str | None = None, limit: int = 0
+        self,
+        database: AsyncDatabase[Document],
+        collection: str,
+        filter_: Document,
+        columns: Iterable[str],
+        sort: str | None = None,
+        limit: int = 0,
     ) -> list[Document]:
         """Read documents whole or not at all, in one reply where it can hold them."""
-        cursor = self._database[collection].find(
+        cursor = database[collection].find(
             filter_,
             [_field(column) for column in columns],
             sort=[(sort, 1)] if sort else None,
@@ -187,7 +224,7 @@ class MongoCatalog:
         found = {
             str(document["_id"]): document
             for range_ in ranges
-            for document in await self._find("monitor", {**filter_, "_id": range_}, columns, "_id", limit)
+            for document in await self._find(self._whole, "monitor", {**filter_, "_id": range_}, columns, "_id", limit)
         }
         ids = sorted(found)[:limit]
         return [found[id_] for id_ in ids], MonitorId(ids[-1]) if len(ids) == limit else None
@@ -195,14 +232,16 @@ class MongoCatalog:
     async def _strays(self) -> list[Document]:
         """Read some active monitors that no page holds."""
         proper = [{"_id": {"$type": "objectId"}}, {"_id": {"$regex": _HEX}}]
-        return await self._find("monitor", {"active": _ACTIVE, "$nor": proper}, ("id",), limit=MOST_STRAYS)
+        return await self._find(self._whole, "monitor", {"active": _ACTIVE, "$nor": proper}, ("id",), limit=MOST_STRAYS)
 
     async def _maintenances(self, ids: Iterable[MonitorId]) -> list[rows.Row]:
         """Read the active maintenances of monitors: each a monitor's id, and the maintenance's columns."""
         columns = Maintenance.__struct_fields__
-        links = await self._find("monitor_maintenance", _among("monitor_id", ids), ("monitor_id", "maintenance_id"))
+        links = await self._find(
+            self._batches, "monitor_maintenance", _among("monitor_id", ids), ("monitor_id", "maintenance_id")
+        )
         linked = {hex_ for link in links if is_object_id(hex_ := str(link.get("maintenance_id")))}
-        documents = await self._find("maintenance", {**_among("_id", linked), "active": True}, columns)
+        documents = await self._find(self._batches, "maintenance", {**_among("_id", linked), "active": True}, columns)
         active = {row[0]: row for row in _rows(documents, columns)}
         return [
             (str(link["monitor_id"]), *active[maintenance_id])
@@ -216,7 +255,7 @@ class MongoCatalog:
             return []
         reference: Document = {"from": "heartbeat", "foreignField": "monitor_id", "pipeline": NEWEST}
         to_object_id = {"$convert": {"input": "$_id", "to": "objectId", "onError": None}}
-        cursor = await self._database["monitor"].aggregate(
+        cursor = await self._batches["monitor"].aggregate(
             [
                 {"$match": _among("_id", ids)},
                 {"$project": {"object_id": to_object_id, "hex": {"$toString": "$_id"}}},

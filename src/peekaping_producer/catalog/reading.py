@@ -30,6 +30,10 @@ class Reading(Struct, frozen=True):
     """How long ago the oldest of `found` was read."""
 
 
+Place = MonitorId | int
+"""Where a page of changes ends: an id, or in SQLite the number of a row."""
+
+
 class Page(Struct, frozen=True):
     """Some of the active monitors, in the order of their ids."""
 
@@ -41,12 +45,12 @@ class Page(Struct, frozen=True):
 
 
 class Changes(Struct, frozen=True):
-    """Some of the monitors that were changed of late, active or not, in the order of their ids."""
+    """Some of the monitors that were changed recently, active or not, in the order in which the table is read."""
 
     ids: tuple[MonitorId, ...]
     newest: datetime | None
     """The newest `updated_at` among them, aware, UTC."""
-    next_after: MonitorId | None
+    next_after: Place | None
     """Where the next page begins; None when this is the last."""
 
 

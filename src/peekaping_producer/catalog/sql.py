@@ -1,5 +1,6 @@
 """The catalogue in an SQL database: three statements a batch at most, whatever its size."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -19,7 +20,7 @@ from peekaping_producer.catalog.connection import (
     open_server,
     operators_mend,
 )
-from peekaping_producer.catalog.reading import MOST_NAMED, Changes, Named, Page, Reading, is_text, is_uuid, named
+from peekaping_producer.catalog.reading import MOST_NAMED, Changes, Named, Page, Place, Reading, is_text, is_uuid, named
 from peekaping_producer.catalog.sqlite import SqliteConnections
 from peekaping_producer.catalog.tables import TABLES, statements
 from peekaping_producer.config import DbType, Settings
@@ -35,17 +36,16 @@ _PROXY = len(Monitor.__struct_fields__)
 class SqlCatalog:
     """Reads monitors and what belongs to them. Every read raises Unavailable when it did not succeed whole."""
 
-    def __init__(self, settings: Settings, *, connections: int, timeout_s: float) -> None:
-        """Prepare a pool of at most `connections`, to a file of two; each read may take `timeout_s`."""
+    def __init__(self, settings: Settings, *, connections: int, timeout_s: float, scan_timeout_s: float) -> None:
+        """Prepare at most `connections` for batches (one to a file), one for urgent reads, and one for whole tables."""
         self._settings = settings
         self._timeout_s = timeout_s
-        self._connections: Connections
-        self._scans: Connections
-        if settings.db_type is DbType.SQLITE:
-            # Apart, so that no batch waits for a look at the whole table.
-            self._connections, self._scans = SqliteConnections(settings.db_name), SqliteConnections(settings.db_name)
-        else:
-            self._connections = self._scans = open_server(settings, connections, timeout_s)
+        self._scan_timeout_s = scan_timeout_s
+        # Apart, so that neither a batch nor an event waits for a read of a whole table.
+        self._connections = _open(settings, connections, timeout_s)
+        self._urgent = _open(settings, 1, timeout_s)
+        self._scans = _open(settings, 1, scan_timeout_s)
+        self._one_scan = asyncio.Lock()
         self._statements = statements(self._connections.dialect)
 
     async def check(self) -> None:
@@ -66,7 +66,7 @@ class SqlCatalog:
         asked = [id_ for id_ in ids if id_ not in aside]
         if not asked:
             return Reading({}, aside)
-        return await self._do(self._connections, partial(self._read, asked, aside))
+        return await self._do(self._connections, partial(self._read, asked, aside), self._timeout_s)
 
     def _read(self, asked: list[MonitorId], aside: dict[MonitorId, str], connection: Connection) -> Reading:
         sql = self._statements
@@ -94,31 +94,31 @@ class SqlCatalog:
         page.aside.update((str(id_), NO_UUID) for id_ in strays)
         return page
 
-    async def active_of(self, ids: Sequence[MonitorId]) -> Page:
+    async def active_of(self, ids: Sequence[MonitorId], *, urgent: bool = False) -> Page:
         """Read those of these monitors that are active; any other is inactive, or has no row."""
         asked = [id_ for id_ in ids if is_uuid(id_)]
         if not asked:
             return Page((), {}, None)
-        fetched = await self._scan(lambda connection: _fetch(connection, self._statements.active_of, asked))
+        work = partial(_fetch, statement=self._statements.active_of, ids=asked)
+        fetched = await (self._do(self._urgent, work, self._timeout_s) if urgent else self._scan(work))
         wanted = set(asked)
         return page_of([row for row in fetched if row[0] in wanted], None)
 
-    async def changed(self, since: datetime, after: MonitorId | None, limit: int) -> Changes:
-        """Read a page of at most `limit` monitors changed at or after `since`, whose ids come behind `after`."""
+    async def changed(self, since: datetime, after: Place | None, limit: int) -> Changes:
+        """Read a page of at most `limit` monitors changed at or after `since`, behind the place `after`."""
         sql = self._statements
         statement = sql.first_changes if after is None else sql.next_changes
         values = {"since": self._stored(since), "limit": limit, "after": after}
         fetched = await self._scan(lambda connection: connection.execute(statement, values).all())
         times = [time for row in fetched if (time := rows.instant_or_none(row[1]))]
         ids = tuple(row[0] for row in fetched if is_uuid(row[0]))
-        return Changes(ids, max(times, default=None), fetched[-1][0] if len(fetched) == limit else None)
+        return Changes(ids, max(times, default=None), fetched[-1][2] if len(fetched) == limit else None)
 
     async def names(self, ids: Sequence[MonitorId]) -> dict[MonitorId, str]:
         """Read the names of monitors, active or not; one that has no row, or no name that is text, is left out."""
         asked = [id_ for id_ in ids if is_uuid(id_)]
-        fetched = await self._do(
-            self._connections, lambda connection: _fetch(connection, self._statements.names, asked)
-        )
+        work = partial(_fetch, statement=self._statements.names, ids=asked)
+        fetched = await self._do(self._urgent, work, self._timeout_s)
         return {row[0]: row[1] for row in fetched if is_text(row[1])}
 
     async def named(self, name: str) -> list[Named]:
@@ -132,15 +132,17 @@ class SqlCatalog:
 
     async def close(self) -> None:
         """Close all connections."""
-        for connections in {self._connections, self._scans}:
+        for connections in (self._connections, self._urgent, self._scans):
             await connections.close()
 
     async def _scan(self, work: Callable[[Connection], T]) -> T:
-        return await self._do(self._scans, work)
+        # The wait for another one, which has a deadline too, does not count.
+        async with self._one_scan:
+            return await self._do(self._scans, work, self._scan_timeout_s)
 
-    async def _do(self, connections: Connections, work: Callable[[Connection], T]) -> T:
+    async def _do(self, connections: Connections, work: Callable[[Connection], T], timeout_s: float) -> T:
         try:
-            return await connections.do(work, self._timeout_s)
+            return await connections.do(work, timeout_s)
         except Unavailable as error:
             raise told(error, cure(error, self._settings), self._settings) from error
 
@@ -158,6 +160,12 @@ class SqlCatalog:
         """Return an instant in the form that columns are compared in; of SQLite's texts, one not above any of it."""
         naive = instant.astimezone(UTC).replace(tzinfo=None)
         return f"{naive:%Y-%m-%d %H:%M:%S}" if self._settings.db_type is DbType.SQLITE else naive
+
+
+def _open(settings: Settings, connections: int, timeout_s: float) -> Connections:
+    if settings.db_type is DbType.SQLITE:
+        return SqliteConnections(settings.db_name)
+    return open_server(settings, connections, timeout_s)
 
 
 def _try_rights(connection: Connection) -> None:

@@ -24,6 +24,7 @@ from sqlalchemy import (
     cast,
     false,
     func,
+    literal_column,
     select,
     true,
 )
@@ -70,7 +71,7 @@ class Statements(Struct, frozen=True):
     active_of: Select[Any]
     """The active ones among `ids`, in the columns of a page."""
     first_changes: Select[Any]
-    """Ids and times of those changed at or after `since`, a naive UTC datetime, or its text where those are stored."""
+    """Ids, times and places of those changed at or after `since`, a naive UTC datetime or its text."""
     next_changes: Select[Any]
     names: Select[Any]
     """Ids and names of those among `ids`."""
@@ -112,10 +113,13 @@ def statements(dialect: str) -> Statements:
     )
     schedulable = select(text(m.id), m.interval, m.created_at, m.updated_at, m.active).where(m.active.is_not(false()))
     page = schedulable.order_by(m.id).limit(bindparam("limit"))
-    # In the order of ids, so that all pages together read the table once: the time has no index.
-    changes = select(text(m.id), m.updated_at).where(m.updated_at >= bindparam("since"))
-    changes = changes.order_by(m.id).limit(bindparam("limit"))
-    after = m.id > bindparam("after", type_=UUID(as_uuid=False) if postgres else None)
+    # In an order that has an index, so that all pages together read the table once: the time has none. SQLite reads a
+    # table in the order of its rows twenty times as fast as in that of their ids.
+    order: ColumnElement[Any] = literal_column("monitors.rowid") if sqlite else m.id
+    changes = select(text(m.id), m.updated_at, (order if sqlite else text(m.id)).label("place"))
+    changes = changes.where(m.updated_at >= bindparam("since")).order_by(order).limit(bindparam("limit"))
+    behind = bindparam("after", type_=UUID(as_uuid=False) if postgres else None)
+    after = m.id > behind
     name = bindparam("name", type_=Text)
     named = select(text(m.id), m.name).where((m.name == name) | (func.lower(m.name) == func.lower(name)))
     # Said twice, or SQLite would begin with all that are active, by their index, and end with the links.
@@ -154,7 +158,7 @@ def statements(dialect: str) -> Statements:
         next_page=page.where(after),
         active_of=schedulable.where(among_ids(m.id)),
         first_changes=changes,
-        next_changes=changes.where(after),
+        next_changes=changes.where(order > behind),
         names=select(text(m.id), m.name).where(among_ids(m.id)),
         named=named.order_by(case((m.name == name, 0), else_=1), m.id).limit(bindparam("limit")),
         strays=strays,

@@ -1,0 +1,57 @@
+"""The herd with a database that is some way off: how the rate grows with PRODUCER_CONCURRENCY."""
+
+import psutil
+from msgspec import Struct
+from redis import Redis
+
+from benchmarks.database import Database
+from benchmarks.herd import await_settled, duration_s, empty_queue, make_due
+from benchmarks.producer import running_producer, wait_until
+from peekaping_producer.embedded import HOST, EmbeddedRedis
+from peekaping_producer.schedule.keys import DUE
+from support.delaying_proxy import delaying_proxy_aside
+
+ADDED_MS = 20
+"""To every round trip to the database."""
+CONCURRENCIES = (1, 4, 10, 32)
+
+
+class DistantHerd(Struct, frozen=True):
+    """One herd, settled by a node that has settled the same one before."""
+
+    concurrency: int
+    checks: int
+    checks_per_s: float
+    connections: int
+    """To the database, the leader's two among them."""
+
+
+def measure_distant(database: Database, added_ms: int = ADDED_MS) -> list[DistantHerd]:
+    """Run the herd with each concurrency."""
+    with delaying_proxy_aside(int(database.settings["DB_PORT"]), added_ms / 1000) as port:
+        distant = Database(database.kind, database.settings | {"DB_PORT": str(port)}, database.ids, database.pid)
+        return [_herd(distant, concurrency) for concurrency in CONCURRENCIES]
+
+
+def _herd(database: Database, concurrency: int) -> DistantHerd:
+    with (
+        EmbeddedRedis(tcp=True) as server,
+        Redis(host=HOST, port=server.port) as redis,
+        running_producer(database, server.port, concurrency) as producer,
+    ):
+        wait_until(lambda: redis.zcard(DUE) == len(database.ids), "the first sweep is done")
+        rates = [_rate(redis, database) for _ in range(2)]
+        return DistantHerd(concurrency, len(database.ids), rates[-1], _connections(producer.pid, database))
+
+
+def _rate(redis: Redis, database: Database) -> float:
+    empty_queue(redis, database.ids)
+    make_due(redis, database.ids)
+    await_settled(redis, len(database.ids))
+    return len(database.ids) / duration_s(redis, database.ids)
+
+
+def _connections(pid: int, database: Database) -> int:
+    port = int(database.settings["DB_PORT"])
+    found = psutil.Process(pid).net_connections("tcp")
+    return sum(bool(one.raddr) and one.raddr.port == port for one in found)
