@@ -229,7 +229,7 @@ class Settings(_Base):
     )
     producer_concurrency: Annotated[Whole, Field(ge=1, le=128)] = Field(
         10,
-        description="How many batches of up to 200 monitors may be in flight at once.",
+        description="How many batches of up to 200 monitors may be in flight at once, each with a database connection.",
         json_schema_extra=_allowed("a whole number from 1 to 128"),
     )
     producer_cache_mb: Annotated[Whole, Field(ge=0, le=65_536)] = Field(

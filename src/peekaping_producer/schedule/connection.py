@@ -22,6 +22,8 @@ OLDEST_REDIS = (6, 2)
 """ZRANGE … BYSCORE came with it."""
 _HUNG_UP = (ConnectionLost, InvalidResponse)
 """What redis-py makes of a server that closes a connection, or speaks another language."""
+_MOST_CONNECTIONS = 256
+"""More than the loops of a node can use at once, with the highest PRODUCER_CONCURRENCY; they are opened on demand."""
 
 
 def open_redis(settings: RedisSettings, timeout_s: float) -> Redis:
@@ -44,6 +46,7 @@ def open_redis(settings: RedisSettings, timeout_s: float) -> Redis:
         # Monitor ids that are no text must come back to Redis as they came from it.
         encoding_errors="surrogateescape",
         client_name="peekaping-producer",
+        max_connections=_MOST_CONNECTIONS,
     )
     return Redis.from_pool(pool)
 
