@@ -70,7 +70,7 @@ async def _run_loops(settings: Settings, node: Node, redis: Redis, catalog: Cata
     schedule, copy = Schedule(redis, node.timing), LastKnown(settings.producer_cache_mb * MB)
     source = Source(node, catalog, copy)
     dispatcher = Dispatcher(node, schedule, source, connections=connections, server_zone=settings.tz)
-    watch = RedisWatch(node, redis)
+    watch = RedisWatch(node, redis, schedule)
     vacant, sync, skipped = node.stop.bell(), Sync(node, schedule, catalog, copy), Skipped(redis, node.timing)
     duties = _duties(node, redis, schedule, sync, SkippedWatch(node, skipped, catalog, settings.tz))
     election = Election(node, Terms(redis, node.id, node.timing), vacant, duties)
@@ -87,6 +87,7 @@ async def _run_loops(settings: Settings, node: Node, redis: Redis, catalog: Cata
         keep("summary", lambda: summary_loop(node, schedule))
         keep("probe", source.probe_loop)
         keep("connections", watch.connections_loop)
+        keep("keys", watch.keys_loop)
         keep("reminders", watch.reminder_loop)
         for _ in range(concurrency):
             keep("dispatch", dispatcher.worker)

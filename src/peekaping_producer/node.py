@@ -17,6 +17,7 @@ from peekaping_producer.observe.faults import Faults
 from peekaping_producer.observe.log import Logger
 from peekaping_producer.observe.tally import Tally
 from peekaping_producer.schedule.advice import CANNOT_SERVE, DAMAGED, REFUSALS
+from peekaping_producer.schedule_loss import ScheduleLoss
 from peekaping_producer.spacing import SpacingChoice
 from peekaping_producer.timing import Timing
 
@@ -149,6 +150,7 @@ class Node(Struct, frozen=True):
     faults: Faults
     redis: Outage
     database: Outage
+    loss: ScheduleLoss
     spacing: SpacingChoice
     presence: Presence
     timing: Timing
@@ -196,6 +198,7 @@ def make_node(
         faults=Faults(log.error),
         redis=Outage("redis", log),
         database=Outage("database", log),
+        loss=ScheduleLoss(log),
         spacing=SpacingChoice(mode, log),
         presence=Presence(stop.bell()),
         timing=timing,

@@ -2,19 +2,24 @@
 
 from redis.asyncio import Redis
 
+from peekaping_producer.errors import Unavailable
 from peekaping_producer.node import Bell, Node
 from peekaping_producer.schedule.pool import drop_connections
+from peekaping_producer.schedule.store import Schedule, WrongKey
 
 _IDLE_S = 5.0
+_REPAIR_EVERY_S = 0.5
 
 
 class RedisWatch:
     """What a node does about a Redis that has been away."""
 
-    def __init__(self, node: Node, redis: Redis) -> None:
+    def __init__(self, node: Node, redis: Redis, schedule: Schedule) -> None:
         """Hear of outages from now on."""
         self._node = node
         self._redis = redis
+        self._schedule = schedule
+        self._named: set[str] = set()
         self._changed: Bell = node.stop.bell()
         node.redis.on_change(self._changed.ring)
 
@@ -34,3 +39,26 @@ class RedisWatch:
         while not await self._node.stop.within(min(_IDLE_S, every_s / 4)):
             for outage in (self._node.redis, self._node.database):
                 outage.remind(every_s)
+
+    async def keys_loop(self) -> None:
+        """Rename keys of ours that hold another type than they should, until it is time to stop.
+
+        What was in them comes back by a sweep: the leader sees the schedule shrink, or its term ends.
+        """
+        while not self._node.stop:
+            if await self._node.keys_damaged.within(self._node.timing.keys_every_s) or self._node.presence.leading:
+                try:
+                    self._name(await self._schedule.repair())
+                except Unavailable as error:
+                    self._node.failed(error)
+                # One of asynq's is reported again by each settle.
+                await self._node.stop.within(_REPAIR_EVERY_S)
+
+    def _name(self, wrong: list[WrongKey]) -> None:
+        log = self._node.log
+        for one in wrong:
+            if one.renamed_to:
+                log.error("key of the wrong type renamed", key=one.key, found=one.found, renamed_to=one.renamed_to)
+            elif one.key not in self._named:
+                log.error("key of asynq's has the wrong type, rename it by hand", key=one.key, found=one.found)
+        self._named = {one.key for one in wrong}

@@ -11,9 +11,11 @@ from peekaping_producer.schedule.subscription import listen
 
 async def signals_loop(node: Node, redis: Redis, vacant: Bell) -> None:
     """Listen until it is time to stop. A signal that is lost costs a second: every loop looks by itself then."""
-    bells = {b"vacant": vacant, b"due": node.due_sooner, b"clock": node.sweep_wanted}
+    bells = {b"vacant": vacant, b"due": node.due_sooner, b"clock": node.sweep_wanted, b"vanished": node.sweep_wanted}
 
     def ring(_channel: str, data: bytes) -> None:
+        if data == b"vanished" and node.presence.leading:
+            node.loss.is_suspected("claimed monitors are gone from it")
         if data in bells:
             bells[data].ring()
 

@@ -15,7 +15,7 @@ from peekaping_producer.errors import Unavailable
 from peekaping_producer.leader.term import Term
 from peekaping_producer.monitor import MonitorId, Schedulable
 from peekaping_producer.node import Bell, Node
-from peekaping_producer.schedule.store import Cursor, Schedule
+from peekaping_producer.schedule.store import PLACEMENTS, Cursor, Schedule
 from peekaping_producer.sync import Arrival, Sync
 
 _SUBSCRIBED_WITHIN_S = 1.0
@@ -116,6 +116,7 @@ class Sweeper:
             with progress.timed():
                 page, counts = await self._sync.page(term, progress.after, arrival)
             progress.add(seen=len(page.monitors), aside=len(page.aside), **counts)
+            self._node.loss.swept(progress.began_s, progress.counts["added"])
             progress.strays |= {id_ for id_ in page.aside if not is_monitor_id(id_)}
             if presence.strays is not None:
                 presence.strays |= progress.strays
@@ -123,6 +124,8 @@ class Sweeper:
             if page.next_after is None:
                 presence.strays = progress.strays
                 progress.all_in = True
+                self._node.loss.sweep_ended(progress.began_s, progress.counts["seen"])
+                term.expect(sum(progress.counts[placement] for placement in PLACEMENTS))
                 return
 
     async def _out_of_the_schedule(self, term: Term, progress: "_Progress") -> None:
@@ -165,6 +168,7 @@ class _Progress:
 
     def __init__(self, node: Node, new_from: datetime | None) -> None:
         self.began = now_utc()
+        self.began_s = time.monotonic()
         self.new_from = new_from or self.began - _NEW_BEFORE_FIRST
         """A monitor created since then counts as new."""
         self.begun = False

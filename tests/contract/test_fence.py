@@ -17,7 +17,7 @@ from peekaping_producer.check import stale_task
 from peekaping_producer.embedded import HOST, EmbeddedRedis
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.monitor import MonitorId
-from peekaping_producer.schedule.keys import CLAIMS, DUE, GO_SEEN, LEADER, LEASE, STEP
+from peekaping_producer.schedule.keys import CLAIMS, DUE, GO_SEEN, LEADER, LEASE, SIGNALS, STEP
 from peekaping_producer.schedule.store import (
     PLACED,
     Claim,
@@ -314,7 +314,7 @@ async def test_an_order_that_makes_no_sense_fails_alone(redis: Redis) -> None:
     await make_due(redis, first, broken, last)
     claim = await schedule.claim(3)
     await schedule.settle(claim, [])
-    args: list[str | bytes | int] = [claim.token, "healthcheck", "healthcheck:", keys.GROUP, 1000]
+    args: list[str | bytes | int] = [claim.token, "healthcheck", "healthcheck:", keys.GROUP, 1000, SIGNALS]
     for id_ in (first, broken, last):
         args += ["enqueue", id_, "none" if id_ == broken else 60_000, 7, fresh_message(id_)]
     fixed = (

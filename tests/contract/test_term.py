@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from peekaping_producer.embedded import EmbeddedRedis
 from peekaping_producer.errors import Unavailable
-from peekaping_producer.leader.term import Other, Term, Terms
+from peekaping_producer.leader.term import Extension, Other, Term, Terms
 from peekaping_producer.node import make_node
 from peekaping_producer.schedule.keys import EPOCH, GO_SEEN, LEADER, SIGNALS
 from peekaping_producer.schedule.store import LONGEST_TERM_MS
@@ -51,7 +51,7 @@ async def taken(terms: Terms) -> Term:
 
 
 async def extended(terms: Terms, term: Term) -> None:
-    assert await terms.extend(term) is None
+    assert isinstance(await terms.extend(term), Extension)
 
 
 async def holder(redis: Redis) -> tuple[bytes | str | None, int]:
@@ -313,7 +313,7 @@ async def test_only_the_own_term_is_resigned(redis: Redis, terms: Terms, others:
 async def test_no_extension_after_resigning(redis: Redis, terms: Terms) -> None:
     term = await taken(terms)
     await terms.resign()
-    assert await terms.extend(term) is not None
+    assert isinstance(await terms.extend(term), str)
     assert not await redis.exists(LEADER)
 
 

@@ -19,3 +19,16 @@ GROUP = f"{_PREFIX}g:"
 """Followed by a group's name: the ZSET of its tasks (state `aggregating`)."""
 TASK = f"{_PREFIX}t:"
 """Followed by a task's id: its HASH."""
+
+TYPES = {
+    QUEUES: "set",
+    PENDING: "list",
+    ACTIVE: "list",
+    LEASE: "zset",
+    SCHEDULED: "zset",
+    RETRY: "zset",
+    ARCHIVED: "zset",
+    COMPLETED: "zset",
+    WORKERS: "zset",
+}
+"""What the keys that settle needs must hold, as TYPE calls it."""

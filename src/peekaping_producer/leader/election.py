@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.guard import kept_running
-from peekaping_producer.leader.term import Other, Term, Terms
+from peekaping_producer.leader.term import Extension, Other, Term, Terms
 from peekaping_producer.node import Bell, Node
 
 Duty = Callable[[Term], Awaitable[None]]
@@ -52,6 +52,8 @@ class Election:
         self._leader = term.node_id
         self._node.presence.lead(leading=True)
         self._node.log.info("leadership taken", node=term.node_id)
+        if term.lost:
+            self._node.loss.is_certain(term.lost)
         try:
             async with asyncio.TaskGroup() as duties:
                 for name, duty in self._duties.items():
@@ -65,6 +67,7 @@ class Election:
         finally:
             term.ended.set()
             self._node.presence.lead(leading=False)
+            self._node.loss.forget()
         if lost:
             self._node.log.warning("leadership lost", reason=lost)
         else:
@@ -75,17 +78,26 @@ class Election:
         every_s = self._timing.election_every_s
         while not await self._node.stop.within(every_s):
             try:
-                lost = await self._terms.extend(term)
+                extended = await self._terms.extend(term)
             except Unavailable as error:
                 self._node.failed(error)
                 every_s = min(self._timing.retry_first_s, max(0.0, term.lasts_until_s - time.monotonic()))
             else:
-                if lost:
-                    return lost
+                if isinstance(extended, str):
+                    return extended
+                self._look_at_sizes(term, extended)
                 every_s = self._timing.election_every_s
             if term.is_over:
                 return "no extension reached Redis in time"
         return None
+
+    def _look_at_sizes(self, term: Term, extended: Extension) -> None:
+        """Have the schedule swept at once where a part of it may be gone."""
+        if min(extended.due, extended.leased) < 0:
+            self._node.keys_damaged.ring()
+        elif term.has_shrunk(extended.due, extended.leased):
+            self._node.loss.is_suspected("many monitors are gone from it at once")
+            self._node.sweep_wanted.ring()
 
     async def _kept_up(self, name: str, duty: Duty, term: Term) -> None:
         """Run a duty to the term's end; one that fails is started again, and ends neither the others nor the term."""

@@ -1,9 +1,14 @@
 -- Extend: let our term last from now on, if it is still ours, and write the next epoch.
--- KEYS  1 leader STRING  2 epoch STRING
+-- KEYS  1 leader STRING  2 epoch STRING  3 due ZSET  4 lease ZSET
 -- ARGV  1 node id  2 term_ms  3 the next epoch
--- Returns the epoch that stood before ("" where none did); nothing at all when the term is not ours.
+-- Returns {the epoch before ("" where there was none), monitors in due, monitors claimed}, -1 for a wrong type; nothing at all when the term is not ours.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return false end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 local before = redis.call('GET', KEYS[2])
 redis.call('SET', KEYS[2], ARGV[3])
-return before or ''
+
+local function size_of(key)
+  local size = redis.pcall('ZCARD', key)
+  return type(size) == 'number' and size or -1
+end
+return {before or '', size_of(KEYS[3]), size_of(KEYS[4])}

@@ -4,6 +4,7 @@ Here the local monotonic clock only ever ends the trust in it earlier: the time 
 """
 
 import asyncio
+import re
 import secrets
 import time
 from typing import cast
@@ -14,9 +15,15 @@ from redis.asyncio import Redis
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.node import Stop
 from peekaping_producer.schedule.connection import answered, load_script
-from peekaping_producer.schedule.keys import EPOCH, GO_SEEN, LEADER, SIGNALS
+from peekaping_producer.schedule.keys import DUE, EPOCH, GO_SEEN, LEADER, LEASE, SIGNALS
 from peekaping_producer.schedule.store import LONGEST_TERM_MS
 from peekaping_producer.timing import Timing
+
+_EPOCH = re.compile(rb"([0-9]{1,15}):[0-9a-f]+:([0-9]{1,15})")
+_EMPTY = "Redis has lost its data"
+_OLDER = "Redis holds older data than before: restored, or taken over by a replica that lagged"
+_MUCH = 10
+"""Where more than one in so many is gone within a second, nobody has removed them one by one."""
 
 
 class Term:
@@ -31,11 +38,26 @@ class Term:
         self.epoch = 0
         """The number of the last extension that Redis has confirmed."""
         self.token = secrets.token_hex(8)
+        self.generation = 0
+        """Redis' time when it began, Unix ms, and more than that of the term before."""
+        self.lost: str | None = None
+        """Why Redis is known to have lost the schedule before the term began."""
+        self._size = 0
 
     @property
     def is_over(self) -> bool:
         """Tell whether this node leads no longer."""
         return bool(self.ended) or time.monotonic() >= self.lasts_until_s
+
+    def expect(self, monitors: int) -> None:
+        """Note that a sweep has just seen so many in the schedule."""
+        self._size = max(self._size, monitors)
+
+    def has_shrunk(self, due: int, leased: int) -> bool:
+        """Tell whether so many monitors are gone since the last extension that a key may have been deleted."""
+        before, self._size = self._size, due + leased
+        gone = before - self._size
+        return gone > 0 and (due == 0 or gone * _MUCH > before)
 
 
 class Other(Struct, frozen=True):
@@ -44,6 +66,14 @@ class Other(Struct, frozen=True):
     node_id: str
     left_s: float
     """How long its term lasts if it is not extended."""
+
+
+class Extension(Struct, frozen=True):
+    """A term goes on."""
+
+    due: int
+    """Monitors in due; -1 where the key holds another type."""
+    leased: int
 
 
 class Terms:
@@ -56,6 +86,10 @@ class Terms:
         self._take, self._extend, self._resign = (
             load_script(redis, __package__, name) for name in ("take", "extend", "resign")
         )
+        self._seen: tuple[int, int] | None = None
+        """Generation and number of the newest epoch that this node has seen in Redis."""
+        self._lost: str | None = None
+        """A loss that the next leader shall log."""
 
     async def take(self) -> Term | Other:
         """Begin a term if nobody leads, or if this node does and has forgotten it."""
@@ -63,27 +97,55 @@ class Terms:
         term = Term(self._node_id, self._lasts_until_s())
         async with answered(timing.redis_timeout_s):
             reply = await self._take(
-                keys=(LEADER, EPOCH, GO_SEEN),
-                args=(self._node_id, timing.term_ms, _epoch(term, 0), LONGEST_TERM_MS, timing.go_seen_ms),
+                keys=(LEADER, EPOCH, GO_SEEN, DUE, LEASE),
+                args=(self._node_id, timing.term_ms, term.token, LONGEST_TERM_MS, timing.go_seen_ms),
             )
-        holder, left_ms = cast("tuple[bytes, int]", reply)
-        return Other(holder.decode(errors="replace"), left_ms / 1000) if holder else term
+        holder, left_ms, epoch, *more = cast("list[bytes]", reply)
+        if holder:
+            self._see_another(_place_of(epoch))
+            return Other(holder.decode(errors="replace"), int(left_ms) / 1000)
+        size, term.generation = cast("list[int]", more)
+        term.lost = self._lost or self._loss(_place_of(epoch), size)
+        self._seen, self._lost = (term.generation, 0), None
+        return term
 
-    async def extend(self, term: Term) -> str | None:
-        """Let the term last on; return why it is over instead, None if it is not."""
+    def _see_another(self, found: tuple[int, int] | None) -> None:
+        """Note how far another node's term has come; one that goes on after a loss has logged it."""
+        if found and self._seen:
+            if found < self._seen:
+                self._lost = _OLDER
+            elif found > self._seen:
+                self._lost = None
+        self._seen = found or self._seen
+
+    def _loss(self, found: tuple[int, int] | None, size: int) -> str | None:
+        """Return why Redis must have lost data since this node saw it, if it must."""
+        if self._seen is None:
+            return None
+        if found is None:
+            return None if size else _EMPTY
+        return _OLDER if found < self._seen else None
+
+    async def extend(self, term: Term) -> Extension | str:
+        """Let the term last on; return why it is over instead where it is."""
         lasts_until_s = self._lasts_until_s()
         left_s = term.lasts_until_s - time.monotonic()
         async with answered(min(self._timing.redis_timeout_s, max(0.0, left_s))):
             next_ = _epoch(term, term.epoch + 1)
-            reply = await self._extend(keys=(LEADER, EPOCH), args=(self._node_id, self._timing.term_ms, next_))
+            reply = await self._extend(
+                keys=(LEADER, EPOCH, DUE, LEASE), args=(self._node_id, self._timing.term_ms, next_)
+            )
         if reply is None:
             return "Redis has another leader, or lost its data"
+        before, due, leased = cast("tuple[bytes, int, int]", reply)
         # A reply that was lost leaves the same next epoch standing.
-        if cast("bytes", reply).decode(errors="replace") not in {_epoch(term, term.epoch), next_}:
+        if before.decode(errors="replace") not in {_epoch(term, term.epoch), next_}:
+            self._lost = self._loss(_place_of(before), due + leased)
             return "Redis lost data"
         term.epoch += 1
         term.lasts_until_s = lasts_until_s
-        return None
+        self._seen = (term.generation, term.epoch)
+        return Extension(due, leased)
 
     async def resign(self) -> bool:
         """End this node's term, and wake the others; return whether there was one.
@@ -105,4 +167,10 @@ class Terms:
 
 
 def _epoch(term: Term, number: int) -> str:
-    return f"{term.token}:{number}"
+    return f"{term.generation}:{term.token}:{number}"
+
+
+def _place_of(epoch: bytes) -> tuple[int, int] | None:
+    """Return the generation and number of an epoch; None where there is none, or one of another format."""
+    found = _EPOCH.fullmatch(epoch)
+    return (int(found[1]), int(found[2])) if found else None

@@ -30,6 +30,8 @@ _ADVICE = {
 }
 _CODE = re.compile(r"(?:^|-)([A-Z]{2,})(?= )")
 """At the start; behind a dash where Redis before 7 wraps the error of a script's command."""
+_IN_PIPELINE = re.compile(r"^Command # \d+ .* of pipeline caused error: \(?['\"]?(.*?)['\"]?,?\)?$")
+"""So redis-py wraps it."""
 _NOT_A_NUMBER = ("value is not an integer", "increment or decrement would overflow")
 _PLACE_IN_SCRIPT = re.compile(r"[.,]? script: (?:[0-9a-f]{40}, )?on @user_script:\d+\.?$")
 
@@ -40,7 +42,7 @@ def code_of(reply: Exception | str) -> str:
         code = getattr(reply, "status_code", None)
         if code and code != "ERR":
             return str(code)
-    text = str(reply)
+    text = _text(reply)
     if any(sign in text for sign in _NOT_A_NUMBER):
         return NOT_A_NUMBER
     found = _CODE.search(text)
@@ -49,6 +51,10 @@ def code_of(reply: Exception | str) -> str:
 
 def reason_with_advice(reply: Exception | str) -> str:
     """Return an error reply in one line, with what to do about it where that is known."""
-    text = _PLACE_IN_SCRIPT.sub("", " ".join(str(reply).split())).removesuffix(".") or type(reply).__name__
+    text = _PLACE_IN_SCRIPT.sub("", _text(reply)).removesuffix(".") or type(reply).__name__
     advice = _ADVICE.get(code_of(reply))
     return f"{text} ({advice})" if advice else text
+
+
+def _text(reply: Exception | str) -> str:
+    return _IN_PIPELINE.sub(r"\1", " ".join(str(reply).split()))

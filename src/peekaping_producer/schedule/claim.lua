@@ -51,6 +51,6 @@ end
 
 -- a Go node's id ends in digits
 local leader = redis.call('GET', KEYS[5])
-local beside_go = redis.call('EXISTS', KEYS[4]) == 1 or leader and string.find(leader, '%-%d+$')
+local beside_go = redis.call('GET', KEYS[4]) or leader and string.find(leader, '%-%d+$')
 local stepped = by_ms and string.format('%d', by_ms) or ''
 return {string.format('%d', now_ms), token, soonest() or '', beside_go and '1' or '', stepped, unpack(claimed)}

@@ -28,4 +28,18 @@ INVALID = f"{PREFIX}producer:invalid"
 """HASH: id of a monitor that is skipped as invalid → the reason. Of the first 1,000."""
 SIGNALS = f"{PREFIX}producer:signals"
 """Channel between nodes: `vacant` when a leader has resigned, `due` when a monitor is due sooner than was known,
-`clock` when Redis' clock was stepped."""
+`clock` when Redis' clock was stepped, `vanished` when a claimed monitor was in neither set."""
+
+OUR_TYPES = {
+    DUE: "zset",
+    LEASE: "zset",
+    CLAIMS: "number",
+    LEADER: "string",
+    EPOCH: "string",
+    REMOVED: "zset",
+    GO_SEEN: "string",
+    NODES: "zset",
+    INVALID: "hash",
+    STEP: "hash",
+}
+"""What each key must hold, as TYPE calls it; `number` is a string with an integer. A node's record is overwritten."""

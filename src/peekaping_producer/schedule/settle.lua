@@ -1,6 +1,6 @@
 -- Settle: end the claims of one batch. Each id alone: still mine → its order is carried out, else nothing changes.
 -- KEYS  as in task.lua, then the tombstones ZSET
--- ARGV  1 token  2 queue's name  3 prefix of task ids  4 prefix of groups  5 deferral_ms
+-- ARGV  1 token  2 queue's name  3 prefix of task ids  4 prefix of groups  5 deferral_ms  6 channel of signals
 --       then five for each id: order, id, and by order
 --         enqueue  period_ms  phase_ms  message     the task is put in place, the next slot into due
 --         copied   likewise                         the same, but a drop where a tombstone stands: its row was read earlier
@@ -11,10 +11,16 @@
 local token = tonumber(ARGV[1])
 local outcomes = {}
 local queue_is_known = false
+-- in neither set, and nobody removed it: the leader shall see whether more is gone
+local vanished = false
 
 local function settle(order, id, first, second, message, key)
   local mine = tonumber(redis.call('ZSCORE', KEYS[2], id) or nil)
-  if mine ~= token then return 'lost' end
+  if mine ~= token then
+    vanished = vanished
+      or not mine and not redis.call('ZSCORE', KEYS[1], id) and not redis.call('ZSCORE', KEYS[#KEYS], id)
+    return 'lost'
+  end
 
   local task = ARGV[3] .. id
   local outcome, due_ms
@@ -42,7 +48,7 @@ local function settle(order, id, first, second, message, key)
   return outcome
 end
 
-for i = 6, #ARGV, 5 do
+for i = 7, #ARGV, 5 do
   local n = #outcomes + 1
   local ok, outcome = pcall(settle, ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], KEYS[FIRST_TASK + n - 1])
   if not ok then
@@ -51,4 +57,5 @@ for i = 6, #ARGV, 5 do
   outcomes[n] = outcome
 end
 
+if vanished then redis.call('PUBLISH', ARGV[6], 'vanished') end
 return {now_ms, unpack(outcomes)}

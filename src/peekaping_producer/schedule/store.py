@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 from msgspec import Struct
 from redis.asyncio import Redis
@@ -18,7 +18,18 @@ from peekaping_producer.errors import NotLeading, Unavailable
 from peekaping_producer.monitor import MonitorId
 from peekaping_producer.schedule.advice import REFUSALS, code_of, reason_with_advice
 from peekaping_producer.schedule.connection import answered, load_script
-from peekaping_producer.schedule.keys import CLAIMS, DUE, GO_SEEN, LEADER, LEASE, NODES, REMOVED, SIGNALS, STEP
+from peekaping_producer.schedule.keys import (
+    CLAIMS,
+    DUE,
+    GO_SEEN,
+    LEADER,
+    LEASE,
+    NODES,
+    OUR_TYPES,
+    REMOVED,
+    SIGNALS,
+    STEP,
+)
 from peekaping_producer.schedule.redis_clock import RedisClock, Step
 from peekaping_producer.timing import Timing
 
@@ -166,6 +177,7 @@ class Entry(Struct, frozen=True):
 
 
 Placement = Literal["added", "moved", "revoked", "kept"]
+PLACEMENTS: tuple[Placement, ...] = get_args(Placement)
 
 
 Cursor = tuple[str, int]
@@ -205,6 +217,16 @@ class Place(Struct, frozen=True):
     """Whether a Go producer has been noticed of late."""
 
 
+class WrongKey(Struct, frozen=True):
+    """A key that held another type than it should."""
+
+    key: str
+    found: str
+    """The type it held, as TYPE calls it."""
+    renamed_to: str
+    """Empty where it is asynq's, and so not ours to rename."""
+
+
 class Schedule:
     """The schedule in Redis. Every method raises Unavailable when Redis does not do it in time."""
 
@@ -218,6 +240,7 @@ class Schedule:
         self._schedule = load_script(redis, __package__, "time", "step", "schedule")
         self._remove = load_script(redis, __package__, "time", "task", "remove")
         self._relist = load_script(redis, __package__, "relist")
+        self._repair = load_script(redis, __package__, "time", "repair")
         self._run_now = load_script(redis, __package__, "time", "run_now")
         self._note_step = load_script(redis, __package__, "time", "note_step")
         self._end_step = load_script(redis, __package__, "end_step")
@@ -282,6 +305,7 @@ class Schedule:
             _TASK_ID_PREFIX,
             asynq.GROUP,
             self._timing.deferral_ms,
+            SIGNALS,
         ]
         for order in orders:
             args += _order_args(order)
@@ -349,6 +373,15 @@ class Schedule:
         if position:
             return ids, (key, position)
         return ids, (LEASE, 0) if key == DUE else None
+
+    async def repair(self) -> list[WrongKey]:
+        """Rename keys of ours that hold another type than they should; return these, and those of asynq's that do."""
+        keys = (*OUR_TYPES, *asynq.TYPES)
+        types = (*OUR_TYPES.values(), *asynq.TYPES.values())
+        async with answered(self._timing.redis_timeout_s):
+            reply = cast("list[bytes]", await self._repair(keys=keys, args=(len(OUR_TYPES), *types)))
+        parts = [_text(part) for part in reply]
+        return [WrongKey(*found) for found in zip(parts[::3], parts[1::3], parts[2::3], strict=True)]
 
     async def note_go_node(self) -> None:
         """Leave the mark that a Go producer runs beside us, for all nodes to see."""
