@@ -114,7 +114,7 @@ async def _claim_all(schedule: Schedule, database: Database, batch: int) -> list
     try:
         while (claim := await schedule.claim(batch)).claimed:
             reading = await catalog.read([claimed.id for claimed in claim.claimed])
-            batches.append((claim, plan(claim, reading, zone, Spacing.SPREAD, delays_ms={}).orders))
+            batches.append((claim, plan(claim, reading, zone, Spacing.SPREAD, release_ms=0).orders))
     finally:
         await catalog.close()
     return batches

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from redis.asyncio import Redis
 
 from peekaping_producer import __version__
+from peekaping_producer.cache_watch import cache_loop
 from peekaping_producer.catalog.catalog import Catalog, open_catalog
 from peekaping_producer.catalog.last_known import MB, LastKnown
 from peekaping_producer.changes import ChangeReader
@@ -67,13 +68,13 @@ async def produce(
 
 async def _run_loops(settings: Settings, node: Node, redis: Redis, catalog: Catalog, connections: int) -> None:
     """Do all that a node does until it is time to stop."""
-    schedule, copy = Schedule(redis, node.timing), LastKnown(settings.producer_cache_mb * MB)
-    source = Source(node, catalog, copy)
+    schedule, cache = Schedule(redis, node.timing), LastKnown(settings.producer_cache_mb * MB)
+    source = Source(node, catalog, cache)
     dispatcher = Dispatcher(node, schedule, source, connections=connections, server_zone=settings.tz)
     watch = RedisWatch(node, redis, schedule)
-    vacant, sync, skipped = node.stop.bell(), Sync(node, schedule, catalog, copy), Skipped(redis, node.timing)
+    vacant, sync, skipped = node.stop.bell(), Sync(node, schedule, catalog, cache), Skipped(redis, node.timing)
     duties = _duties(node, redis, schedule, sync, SkippedWatch(node, skipped, catalog, settings.tz))
-    election = Election(node, Terms(redis, node.id, node.timing), vacant, duties)
+    election = Election(node, Terms(redis, node.id, node.timing), vacant, duties, source.distrust)
     registry, concurrency = Registry(redis, node.timing), settings.producer_concurrency
     async with asyncio.TaskGroup() as loops:
 
@@ -86,6 +87,7 @@ async def _run_loops(settings: Settings, node: Node, redis: Redis, catalog: Cata
         keep("reclaim", lambda: reclaim_loop(node, schedule))
         keep("summary", lambda: summary_loop(node, schedule))
         keep("probe", source.probe_loop)
+        keep("cache", lambda: cache_loop(node, schedule, cache, settings.producer_cache_mb))
         keep("connections", watch.connections_loop)
         keep("keys", watch.keys_loop)
         keep("reminders", watch.reminder_loop)

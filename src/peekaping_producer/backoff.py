@@ -57,6 +57,8 @@ class Outage:
         self._reasons_told: set[str] = set()
         self._from_copy = 0
         self._oldest_copy_s = 0.0
+        self._answered_s = -math.inf
+        self._failing_since_s = math.inf
 
     @property
     def ongoing(self) -> bool:
@@ -88,6 +90,7 @@ class Outage:
         self._away_for.add(needed_by)
         if begins:
             self._since_s = self._reminded_s = self._clock()
+            self._failing_since_s = min(error.began_s, self._since_s)
             self._log.warning(f"{self._system} unavailable, retrying", reason=error.reason)
             self._on_change()
         elif error.reason not in self._reasons_told and len(self._reasons_told) < _MOST_REASONS:
@@ -112,14 +115,28 @@ class Outage:
             away_s = round(now_s - self._since_s, 1)
             self._log.warning(f"{self._system} still unavailable", reason=self._reason, away_s=away_s)
 
+    def answered(self) -> None:
+        """Note that the system has answered somebody, whether it is unavailable for others or not."""
+        self._answered_s = self._clock()
+
+    @property
+    def unanswered_s(self) -> float:
+        """For how long nobody has got an answer, counted from the beginning of the attempt that failed first."""
+        return self._clock() - max(self._answered_s, self._failing_since_s) if self.ongoing else 0.0
+
     def served_from_copy(self, checks: int, oldest_s: float) -> None:
         """Count checks that went on with what was known before, the oldest of it so many seconds old."""
         if self.ongoing and checks:
             self._from_copy += checks
             self._oldest_copy_s = max(self._oldest_copy_s, oldest_s)
 
-    def worked(self, needed_by: str = "") -> None:
-        """Note a success of one who needs the system; a line is written when it ends an outage."""
+    def worked(self, needed_by: str = "", *, asked: bool = True) -> None:
+        """Note a success of one who needs the system; a line is written when it ends an outage.
+
+        Not `asked` is one who had nothing to ask for this time: that says nothing of the system.
+        """
+        if asked:
+            self.answered()
         if self._recovers(needed_by):
             self._end(f"{self._system} available again")
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from zoneinfo import ZoneInfo
 
 from peekaping_producer.backoff import Backoff
+from peekaping_producer.cache_claims import CacheClaims
 from peekaping_producer.catalog.reading import Reading
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.in_flight import InFlight
@@ -37,6 +38,7 @@ class Dispatcher:
         self._timing = node.timing
         self._schedule = schedule
         self._source = source
+        self._cache_claims = CacheClaims(node, schedule, source.cache)
         self._server_zone = server_zone
         self._turn = asyncio.Lock()
         self._in_flight = InFlight(connections)
@@ -75,7 +77,7 @@ class Dispatcher:
                 continue
             try:
                 await self._note_step()
-                claim = await self._schedule.claim(self._timing.batch)
+                claim = await self._claim()
             except Unavailable as error:
                 self._node.failed(error, CLAIMS)
                 self._next_claim_s = self._earliest_claim_s = time.monotonic() + self._backoff.next_delay_s()
@@ -100,6 +102,13 @@ class Dispatcher:
         """Note a failure that counts until a settle works, or until there was none for two leases."""
         self._settles_failed_until_s = time.monotonic() + 2 * self._timing.lease_ms / 1000
         self._node.failed(error, SETTLES)
+
+    async def _claim(self) -> Claim:
+        """Claim what is due; while the database is unavailable, only what the cache can serve."""
+        since_s = self._source.unavailable_since_s
+        if since_s is None:
+            return await self._schedule.claim(self._timing.batch)
+        return await self._cache_claims.claim(since_s)
 
     def _plan_next_claim(self, claim: Claim) -> None:
         """Claim again at once after a full batch, else when the next monitor is due."""
@@ -130,12 +139,13 @@ class Dispatcher:
         """Read the batch and decide; what is not known is given back."""
         until_s = claim.answered_at_s + self._timing.read_deadline_s
         reading = await self._read([claimed.id for claimed in claim.claimed], until_s)
-        delays_ms = self._source.delays_ms(reading.put_off)
-        planned = plan(claim, reading, self._server_zone, self._node.spacing.now, delays_ms=delays_ms)
+        planned = plan(claim, reading, self._server_zone, self._node.spacing.now, release_ms=self._timing.release_ms)
         if planned.go_slots and not claim.go_seen:
             # Seen for the first time: this batch's own next slots lie beside the Go node's already.
             self._node.spacing.heard(go_seen=True)
-            planned = plan(claim, reading, self._server_zone, self._node.spacing.now, delays_ms=delays_ms)
+            planned = plan(
+                claim, reading, self._server_zone, self._node.spacing.now, release_ms=self._timing.release_ms
+            )
         self._node.tally.count(reading.put_off.values())
         for id_, error in planned.faults.items():
             self._node.faults.note(_FAULT, error, monitor=id_)

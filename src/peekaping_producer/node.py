@@ -161,10 +161,7 @@ class Node(Struct, frozen=True):
         A Redis outage lasts until claims work again, so what Redis refuses to others while they do is none.
         """
         if error.system == "database":
-            begins = not self.database.ongoing
             self.database.failed(error, needed_by)
-            if begins:
-                self.presence.changed.ring()
             return
         if error.code in DAMAGED:
             self.keys_damaged.ring()
@@ -187,6 +184,10 @@ def make_node(
     """Return a node that nothing is known against yet."""
     id_ = id_ or new_node_id()
     log = log.bind(node=id_)
+    presence = Presence(stop.bell())
+    database = Outage("database", log)
+    # Other nodes go by it: they claim first, and one of them may have to lead.
+    database.on_change(presence.changed.ring)
     return Node(
         id=id_,
         stop=stop,
@@ -197,9 +198,9 @@ def make_node(
         tally=Tally(),
         faults=Faults(log.error),
         redis=Outage("redis", log),
-        database=Outage("database", log),
+        database=database,
         loss=ScheduleLoss(log),
         spacing=SpacingChoice(mode, log),
-        presence=Presence(stop.bell()),
+        presence=presence,
         timing=timing,
     )

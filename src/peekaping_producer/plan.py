@@ -1,6 +1,6 @@
 """From what was claimed and what the database holds to one order for each monitor. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from zoneinfo import ZoneInfo
 
@@ -33,9 +33,7 @@ class Plan(Struct, frozen=True):
     """Unforeseen exceptions by the monitors that raised them, which are invalid by that."""
 
 
-def plan(
-    claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacing, *, delays_ms: Mapping[MonitorId, int]
-) -> Plan:
+def plan(claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacing, *, release_ms: int) -> Plan:
     """Give one order to each claimed monitor: a task for an active one, out of the schedule for any other.
 
     One of which nothing is known now is due again after its delay.
@@ -43,11 +41,11 @@ def plan(
     raises an exception nobody foresaw: its batch is then planned again, one monitor at a time.
     """
     with suppress(Exception):  # it comes again below
-        return _plan(claim, reading, server_zone, spacing, delays_ms)
+        return _plan(claim, reading, server_zone, spacing, release_ms)
     plans: list[Plan] = []
     for claimed in claim.claimed:
         try:
-            plans.append(_plan(replace(claim, claimed=(claimed,)), reading, server_zone, spacing, delays_ms))
+            plans.append(_plan(replace(claim, claimed=(claimed,)), reading, server_zone, spacing, release_ms))
         except Exception as error:  # noqa: BLE001 - likewise
             plans.append(Plan([_drop(claimed.id)], {str(claimed.id): described(error)}, {}, 0, 0, {claimed.id: error}))
     return _joined(plans)
@@ -59,12 +57,10 @@ def invalid_among(
     """Return those of the monitors read that would be skipped as invalid at this instant, with the reasons."""
     claimed = tuple(Claimed(id_, now_ms) for id_ in (*reading.found, *reading.aside))
     claim = Claim(now_ms, "", None, go_seen=False, claimed=claimed, answered_at_s=0)
-    return plan(claim, reading, server_zone, spacing, delays_ms={}).aside
+    return plan(claim, reading, server_zone, spacing, release_ms=0).aside
 
 
-def _plan(
-    claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacing, delays_ms: Mapping[MonitorId, int]
-) -> Plan:
+def _plan(claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacing, release_ms: int) -> Plan:
     now = from_unix_ms(claim.now_ms)
     scheduled_at = rfc3339(now)
     orders: list[Order] = []
@@ -72,7 +68,7 @@ def _plan(
     gone = go_slots = 0
     for claimed in claim.claimed:
         if claimed.id in reading.put_off:
-            orders.append(Release(claimed.id, delays_ms[claimed.id]))
+            orders.append(Release(claimed.id, release_ms))
             continue
         snapshot = reading.found.get(claimed.id)
         if snapshot is None or not snapshot.monitor.active:

@@ -28,12 +28,15 @@ class SkippedWatch:
     async def duty(self, term: Term) -> None:
         """Check the list until the term is over."""
         while not term.is_over:
-            await self.check()
-            self._node.database.worked(self.name)
+            asked = await self.check()
+            self._node.database.worked(self.name, asked=asked)
             await term.ended.within(self._node.timing.skipped_every_s)
 
-    async def check(self) -> None:
-        """Check it once: who is valid, inactive or deleted leaves the list, and a new reason replaces the old one."""
+    async def check(self) -> bool:
+        """Check it once: who is valid, inactive or deleted leaves the list, and a new reason replaces the old one.
+
+        Returns whether the database was asked.
+        """
         listed = await self._skipped.all()
         ids = [MonitorId(id_) for id_ in listed if is_monitor_id(id_)]
         reasons: dict[str, str] = {}
@@ -43,6 +46,7 @@ class SkippedWatch:
         reasons |= self._strays(listed)
         await self._skipped.forget(id_ for id_ in listed if id_ not in reasons)
         await self._skipped.note({id_: reason for id_, reason in reasons.items() if listed[id_] != reason})
+        return bool(ids)
 
     async def _still_invalid(self, ids: Sequence[MonitorId]) -> dict[str, str]:
         page = await self._catalog.active_of(ids)

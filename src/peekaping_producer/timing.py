@@ -16,14 +16,21 @@ class Timing(Struct, frozen=True):
     """The longest wait between two claims of an idle node."""
     claim_spacing_s: float = 0.02
     """The shortest wait after a claim that was not full, so that batches form when monitors are spread evenly."""
-    unknown_retry_ms: int = 250
-    """While the database is away, a monitor of which this node knows nothing is due again after about this: soon, for
-    another node may know it."""
-    push_retry_ms: int = 2_000
-    """And a push monitor, which none can check."""
-    put_off_per_s: int = 2_000
-    """Where they are many, they are put off for longer, so that no more come back than this: what can be checked goes
-    on at full speed."""
+    release_ms: int = 250
+    """A monitor that was claimed just before its database became unavailable, and that the cache does not hold, is due
+    again after this."""
+    yield_ms: int = 1_000
+    """A node that serves from its cache leaves what has been due for less to nodes whose database is healthy."""
+    peek_page: int = 1_000
+    """Due monitors that such a node reads at a time, to find those that its cache holds."""
+    peek_again_s: float = 5.0
+    """And how often it reads again what it has passed over: a claim that expired may be among it."""
+    peek_again_page_s: float = 0.25
+    """The pages of that are so far apart: bounded work, however many there are."""
+    cache_watch_s: float = 5.0
+    """How often a cache that fills up is compared with the number of monitors."""
+    unreadable_s: float = 10.0
+    """A leader that has read nothing for so long, its reads failing, resigns to a node with a healthy database."""
     deferral_ms: int = 1_000
     """A task that must be searched for in a very long list, and was not this time, is due again after this."""
     reclaim_every_s: float = 1.0

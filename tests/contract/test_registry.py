@@ -11,7 +11,7 @@ from peekaping_producer.errors import Unavailable
 from peekaping_producer.fleet.registry import NodeInfo, Registry
 from peekaping_producer.fleet.skipped import Skipped
 from peekaping_producer.presence import presence_loop
-from peekaping_producer.schedule.keys import NODE, NODES
+from peekaping_producer.schedule.keys import HEALTHY, NODE, NODES
 from peekaping_producer.schedule.store import Outcome
 from peekaping_producer.sweep import Swept
 from peekaping_producer.timing import Timing
@@ -229,3 +229,25 @@ async def test_a_node_whose_redis_was_away_is_listed_again(own_redis_server: Emb
             own_redis_server.restart()
             await until_async(lambda: _count(registry, 1))
     assert len(test.logged("redis unavailable, retrying")) == 1
+
+
+async def test_a_node_counts_as_healthy_while_its_database_answers_and_says_so_at_once(
+    redis: Redis, registry: Registry
+) -> None:
+    test = TestNode(Timing(presence_every_s=LONG_S, redis_timeout_s=10))
+
+    async def healthy() -> bool:
+        return await redis.zscore(HEALTHY, test.node.id) is not None
+
+    async def unhealthy() -> bool:
+        return not await healthy()
+
+    async with running(presence_loop(test.node, registry, Skipped(redis, test.node.timing), 1)) as (loop,):
+        await until_async(healthy)
+        test.node.database.failed(Unavailable("database", "no answer within 2 s"))
+        await until_async(unhealthy)
+        test.node.database.worked()
+        await until_async(healthy)
+        test.stop.set()
+        await loop
+    assert await unhealthy()

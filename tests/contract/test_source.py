@@ -233,20 +233,33 @@ async def test_a_removed_monitor_is_put_off_not_checked(own_db: PostgresDatabase
         assert (await node.read(row["id"])).put_off == {row["id"]: NOT_KNOWN}
 
 
-async def test_what_is_put_off_is_due_again_soon_and_many_do_not_come_back_all_at_once(
-    sqlite_db: SqliteDatabase,
-) -> None:
-    few = {MonitorId(new_id()): NOT_KNOWN for _ in range(10)} | {MonitorId(new_id()): PUSH for _ in range(10)}
-    many = {MonitorId(new_id()): NOT_KNOWN for _ in range(2_000)}
-    async with watched(sqlite_db, unknown_retry_ms=200, push_retry_ms=2_000, put_off_per_s=200) as node:
-        delays_ms = node.source.delays_ms(few)
-        assert all(100 <= delays_ms[id_] <= 400 for id_, reason in few.items() if reason == NOT_KNOWN)
-        assert all(1_000 <= delays_ms[id_] <= 3_200 for id_, reason in few.items() if reason == PUSH)
-        assert len(set(delays_ms.values())) > 10
-        in_order_ms = sorted(node.source.delays_ms(many).values())
-    assert in_order_ms[-1] >= 10_000
-    for each_second in range(1_000, 10_000, 1_000):
-        assert sum(each_second <= delay_ms < each_second + 1_000 for delay_ms in in_order_ms) <= 300
+async def test_reads_under_way_when_the_first_one_fails_are_answered_at_once(own_db: PostgresDatabase) -> None:
+    """Their claims are old by then, and a node with a healthy database may wait for them."""
+    row = monitor_row()
+    await own_db.insert("monitors", row)
+    async with watched(own_db) as node:
+        await node.read(row["id"])
+        own_db.server.pause()
+        try:
+            ends_s = time.monotonic() + 1
+            first = node.source.read([MonitorId(row["id"])], ends_s)
+            others = [node.source.read([MonitorId(row["id"])], ends_s + 3600) for _ in range(2)]
+            answers = await asyncio.wait_for(asyncio.gather(first, *others), 30)
+        finally:
+            own_db.server.resume()
+        await node.until_back()
+    assert all(answer.from_copy and answer.found for answer in answers)
+
+
+async def test_a_breaker_that_no_batch_has_opened_is_closed_by_the_probe(own_db: PostgresDatabase) -> None:
+    async with watched(own_db) as node:
+        own_db.server.stop()
+        node.source.distrust()
+        assert node.source.away
+        node.source.distrust()
+        own_db.server.restart()
+        await node.until_back()
+    assert len(node.logged(AWAY)) == len(node.logged(BACK)) == 1
 
 
 @pytest.mark.parametrize("how", ["deleted", "deactivated"])

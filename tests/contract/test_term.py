@@ -16,7 +16,7 @@ from peekaping_producer.embedded import EmbeddedRedis
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.leader.term import Extension, Other, Term, Terms
 from peekaping_producer.node import make_node
-from peekaping_producer.schedule.keys import EPOCH, GO_SEEN, LEADER, SIGNALS
+from peekaping_producer.schedule.keys import EPOCH, GO_SEEN, HEALTHY, LEADER, SIGNALS
 from peekaping_producer.schedule.store import LONGEST_TERM_MS
 from peekaping_producer.timing import Timing
 from support.nodes import TestNode, connected
@@ -361,3 +361,41 @@ async def test_a_go_node_s_way_of_taking_and_renewing_leaves_ours_out(redis: Red
     await redis.delete(LEADER)
     await taken(terms)
     assert not await redis.set(LEADER, "producer-1", nx=True, ex=10)
+
+
+# --- without a database, beside nodes that have theirs
+
+
+async def healthy_until(redis: Redis, node_id: str, in_ms: int) -> None:
+    seconds, micros = await redis.time()
+    await redis.zadd(HEALTHY, {node_id: seconds * 1000 + micros // 1000 + in_ms})
+
+
+async def test_a_free_term_is_left_to_a_node_with_a_healthy_database(redis: Redis, terms: Terms) -> None:
+    await healthy_until(redis, TWO, 60_000)
+    assert await terms.take(healthy=False) is None
+    assert (await holder(redis))[0] is None
+    assert isinstance(await Terms(redis, TWO, TIMING).take(), Term)
+
+
+async def test_one_of_its_own_that_it_has_forgotten_is_left_too(redis: Redis, terms: Terms) -> None:
+    await taken(terms)
+    await healthy_until(redis, TWO, 60_000)
+    assert await terms.take(healthy=False) is None
+    assert (await holder(redis))[0] is None
+
+
+async def test_where_no_live_node_has_one_it_leads_without(redis: Redis, terms: Terms) -> None:
+    await healthy_until(redis, ONE, 60_000)
+    await healthy_until(redis, TWO, -1)
+    assert isinstance(await terms.take(healthy=False), Term)
+
+
+async def test_it_resigns_to_a_healthy_node_and_to_none_other(redis: Redis, terms: Terms) -> None:
+    await taken(terms)
+    await healthy_until(redis, ONE, 60_000)
+    assert not await terms.resign(to_healthy=True)
+    assert (await holder(redis))[0] == ONE.encode()
+    await healthy_until(redis, TWO, 60_000)
+    assert await terms.resign(to_healthy=True)
+    assert (await holder(redis))[0] is None

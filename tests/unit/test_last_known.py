@@ -196,17 +196,52 @@ def test_no_memory_for_it_means_none() -> None:
     assert len(copy) == 0
 
 
-def test_the_ones_read_longest_ago_leave_first() -> None:
+def test_a_full_cache_refreshes_what_it_has_and_admits_nothing_new() -> None:
     copy = LastKnown(100_000)
     ones = [snapshot(config="x" * 1000) for _ in range(200)]
+    ids = [one.monitor.id for one in ones]
     for second, one in enumerate(ones):
-        # The first is read again and again, and so stays.
-        for read in (ones[0], one):
-            copy.keep([read.monitor.id], reading(read), NOW_S + second)
-    left = set(served(copy, *(one.monitor.id for one in ones), since_s=NOW_S + 200))
-    newest = [one.monitor.id for one in ones[-(len(left) - 1) :]]
-    assert 50 < len(left) < 100
-    assert left == {ones[0].monitor.id, *newest}
+        copy.keep([one.monitor.id], reading(one), NOW_S + second)
+    members = list(served(copy, *ids, since_s=NOW_S + 200))
+    assert 50 < len(members) < 100
+    assert members == ids[: len(members)]
+    assert copy.too_small
+    edited = [snapshot(id_, config="y" * 1000) for id_ in ids]
+    copy.keep(ids, reading(*edited), NOW_S + 500)
+    assert served(copy, *ids, since_s=NOW_S + 800) == {one.monitor.id: one for one in edited[: len(members)]}
+
+
+def test_monitors_that_are_removed_make_room_for_others() -> None:
+    copy = LastKnown(100_000)
+    ones = [snapshot(config="x" * 1000) for _ in range(200)]
+    ids = [one.monitor.id for one in ones]
+    copy.keep(ids, reading(*ones), NOW_S)
+    full = len(copy)
+    copy.forget(ids[:20], NOW_S + 1)
+    copy.keep(ids[20:40], reading(), NOW_S + 2)
+    assert len(copy) == full - 40
+    copy.keep(ids[-50:], reading(*ones[-50:]), NOW_S + 3)
+    assert full - 5 < len(copy) <= full
+
+
+def test_a_cache_that_is_switched_off_or_holds_all_is_not_too_small() -> None:
+    one = snapshot()
+    for most_bytes in (0, MB):
+        copy = kept(one, most_bytes=most_bytes)
+        copy.expect(1)
+        assert not copy.too_small
+
+
+def test_the_megabytes_that_it_asks_for_hold_all() -> None:
+    ones = [snapshot(config="x" * 300) for _ in range(5_000)]
+    found = reading(*ones)
+    copy = kept(*ones)
+    assert copy.too_small
+    larger = LastKnown(copy.needed_mb(len(ones)) * MB)
+    larger.expect(len(ones))
+    larger.keep(found.found, found, NOW_S)
+    assert len(larger) == len(ones)
+    assert not larger.too_small
 
 
 def test_one_larger_than_the_whole_bound_is_not_kept_and_leaves_no_older_value() -> None:

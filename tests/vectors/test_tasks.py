@@ -147,7 +147,7 @@ def _assert_same_types(ours: Any, recorded: Any) -> None:
 
 def _plan(id_: MonitorId, at_ms: int, reading: Reading, server_tz: str) -> Plan:
     claim = Claim(at_ms, f"{at_ms + 5000}", None, False, (Claimed(id_, at_ms),), 0.0)
-    return plan(claim, reading, ZoneInfo(server_tz), Spacing.SPREAD, delays_ms={})
+    return plan(claim, reading, ZoneInfo(server_tz), Spacing.SPREAD, release_ms=0)
 
 
 def _unix_ms(text: str) -> int:

@@ -1,6 +1,7 @@
-"""The last known good copy: what checks are built from while the database is away, bounded by bytes."""
+"""The cache of last known good monitors: what checks are built from while the database is unavailable."""
 
 import math
+import struct
 import sys
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -14,35 +15,59 @@ from peekaping_producer.monitor import Maintenance, Monitor, MonitorId, Proxy, S
 
 RECENT_PERIODS = 5
 RECENT_S = 300.0
-"""A copy counts as recent when it was read within so many periods of its monitor, or within this."""
+"""An entry counts as recent when it was read within so many periods of its monitor, or within this."""
 MB = 1 << 20
 NOT_KNOWN = "database_unavailable"
-"""Why a monitor without a recent copy is put off."""
+"""Why a monitor without a recent entry is deferred."""
 PUSH = "put_off_push"
-"""Why a push monitor is: its verdict needs the newest heartbeat, which no copy has."""
+"""Why a push monitor is: its verdict needs the newest heartbeat, which no cache has."""
 
-_OBJECTS_BYTES = 33 + 49 + 2 * 16
+_OBJECTS_BYTES = 33 + 49 + 16
 """What an entry's bytes and its id take beside their characters: two headers, and the rounding of the allocator."""
 _ID_BYTES = 49 + 36 + 11
+_TABLE_BYTES = 48
+"""What a dict takes for an entry at most: just after it has grown."""
+_FULL_TABLE_BYTES = 24
+"""And a little more than it takes for one just before."""
+_LEAST_BYTES = 36 + _OBJECTS_BYTES
+"""An entry that holds nothing."""
+_ASSUMED_BYTES = 400
+_FILLED = 0.97
+"""The share of the bound that a sample aims at: sizes differ."""
+_RESAMPLE = 0.1
+"""The sample is chosen again when the number of monitors has changed by this much."""
+_ENOUGH_TO_AVERAGE = 1_000
+_ALL = 1 << 20
 _READS_END_WITHIN_S = 60.0
+_HEADER = struct.Struct("<dI")
+"""Of an entry: when its reading began, and the monitor's interval, so that both are known without decoding it."""
 _IS_PUSH = b""
 _encode_into = Encoder().encode_into
 _decode = Decoder().decode
 
 
 class LastKnown:
-    """Active monitors as this node read them last. Past the bound, those whose last reading is oldest leave first.
+    """The cache: active monitors as this node read them last, within a bound of memory.
 
-    Encoded, because that takes half the memory of the values, can be measured, and costs the garbage collector
-    nothing.
+    When it is full, the monitors in it are refreshed and no new one is admitted. Where it can't hold all, it holds a
+    sample by hash: slots in time have nothing to do with it, so checks served from the cache are spread evenly. Each
+    process samples differently, so several nodes hold more together.
+
+    Entries are encoded, because that takes half the memory of the values, can be measured, and costs the garbage
+    collector nothing.
     """
 
     def __init__(self, most_bytes: int) -> None:
         """Begin empty; 0 bytes keep it so."""
         self._most_bytes = most_bytes
-        self._entries: OrderedDict[MonitorId, bytes] = OrderedDict()
+        self._entries: dict[MonitorId, bytes] = {}
         self._entries_bytes = 0
         self._forgotten_s: OrderedDict[MonitorId, float] = OrderedDict()
+        self._expected = 0
+        self._sampled_of = 0
+        self._sample = _ALL
+        """Of the 2^20 values of a monitor's hash, those below this are in the sample."""
+        self._refused = False
 
     def __len__(self) -> int:
         """Return how many monitors it holds."""
@@ -51,22 +76,44 @@ class LastKnown:
     @property
     def size_bytes(self) -> int:
         """Return the memory that it takes."""
-        forgotten_bytes = sys.getsizeof(self._forgotten_s) + len(self._forgotten_s) * _ID_BYTES
-        return self._entries_bytes + sys.getsizeof(self._entries) + forgotten_bytes
+        return self._entries_bytes + sys.getsizeof(self._entries) + self._forgotten_bytes()
+
+    @property
+    def too_small(self) -> bool:
+        """Tell whether there are monitors that it has no room for; never where it was switched off."""
+        return self._most_bytes > 0 and (self._refused or self._sample < _ALL)
+
+    def needed_mb(self, monitors: int) -> int:
+        """Return how many megabytes would hold so many monitors like those that it holds."""
+        return math.ceil(monitors * self._average_bytes() / (MB * _FILLED))
+
+    def expect(self, monitors: int) -> None:
+        """Note how many monitors there are; where they don't fit, a sample of them is kept from now on."""
+        self._expected = monitors
+        changed = abs(monitors - self._sampled_of) > self._sampled_of * _RESAMPLE
+        if changed and (self._refused or len(self._entries) >= min(_ENOUGH_TO_AVERAGE, monitors)):
+            self._sampled_of = monitors
+            share = self._most_bytes * _FILLED / (max(1, monitors) * self._average_bytes())
+            self._sample = min(_ALL, int(_ALL * share))
+            self._refused = False
 
     def keep(self, ids: Iterable[MonitorId], reading: Reading, at_s: float) -> None:
-        """Take over a reading of `ids` that began at `at_s`; what is gone, inactive or set aside in it is forgotten."""
+        """Take over a reading of `ids` that began at `at_s`; what is gone, inactive or invalid in it is forgotten."""
         if not self._most_bytes:
             return
         for id_ in ids:
-            entry = _entry(reading.found.get(id_), at_s)
-            self._put(id_, None if self.forgotten_since(id_, at_s) else entry)
-        while self.size_bytes > self._most_bytes and self._entries:
-            oldest = next(iter(self._entries))
-            self._put(oldest, None)
+            snapshot = reading.found.get(id_)
+            if self.forgotten_since(id_, at_s) or (hash(id_) >> 32) % _ALL >= self._sample:
+                self._put(id_, None)
+            elif id_ in self._entries or self._has_room(id_, _LEAST_BYTES):
+                self._put(id_, _entry(snapshot, at_s))
+            elif snapshot is not None and snapshot.monitor.active:
+                self._refused = True
+        if not self._sampled_of and self._expected and (self._refused or len(self._entries) >= _ENOUGH_TO_AVERAGE):
+            self.expect(self._expected)
 
     def forget(self, ids: Iterable[MonitorId], at_s: float) -> None:
-        """Forget monitors that were removed at `at_s`; a reading that began before does not bring them back."""
+        """Forget monitors that were removed at `at_s`; a reading that began before cannot restore them."""
         while self._forgotten_s and next(iter(self._forgotten_s.values())) < at_s - _READS_END_WITHIN_S:
             self._forgotten_s.popitem(last=False)
         for id_ in ids:
@@ -78,22 +125,26 @@ class LastKnown:
         """Tell whether a monitor was removed at `at_s` or later: a reading that began then is older than that."""
         return self._forgotten_s.get(id_, -math.inf) >= at_s
 
+    def refusal(self, id_: MonitorId, since_s: float) -> str | None:
+        """Return why a monitor can't be served while the database is unavailable since `since_s`; None if it can."""
+        entry = self._entries.get(id_)
+        if not entry:
+            return NOT_KNOWN if entry is None else PUSH
+        read_s, interval = _HEADER.unpack_from(entry)
+        return None if since_s - read_s <= max(RECENT_S, RECENT_PERIODS * interval) else NOT_KNOWN
+
     def read(self, ids: Sequence[MonitorId], since_s: float, now_s: float) -> Reading:
-        """Answer for a database that is away since `since_s`: by what was read shortly before, else by a reason."""
+        """Answer for a database that is unavailable since `since_s`: by what was read shortly before, or a reason."""
         found: dict[MonitorId, Snapshot] = {}
         put_off: dict[MonitorId, str] = {}
         oldest_s = now_s
         for id_ in ids:
-            entry = self._entries.get(id_)
-            if entry == _IS_PUSH:
-                put_off[id_] = PUSH
+            refusal = self.refusal(id_, since_s)
+            if refusal:
+                put_off[id_] = refusal
                 continue
-            read_s, snapshot = _known(id_, entry) if entry else (-math.inf, None)
-            if snapshot and since_s - read_s <= max(RECENT_S, RECENT_PERIODS * snapshot.monitor.interval):
-                found[id_] = snapshot
-                oldest_s = min(oldest_s, read_s)
-            else:
-                put_off[id_] = NOT_KNOWN
+            read_s, found[id_] = _known(id_, self._entries[id_])
+            oldest_s = min(oldest_s, read_s)
         return Reading(found, {}, put_off, from_copy=True, age_s=now_s - oldest_s)
 
     def interval_s(self, id_: MonitorId) -> int | None:
@@ -102,13 +153,32 @@ class LastKnown:
         return _known(id_, entry)[1].monitor.interval if entry else None
 
     def _put(self, id_: MonitorId, entry: bytes | None) -> None:
-        """Replace the entry of a monitor, as the newest one; None removes it."""
-        before = self._entries.pop(id_, None)
+        """Replace the entry of a monitor; None, and one for which there is no room, removes it."""
+        before = self._entries.pop(id_, None) if entry is None else self._entries.get(id_)
         if before is not None:
             self._entries_bytes -= len(before) + len(id_) + _OBJECTS_BYTES
-        if entry is not None:
+        if entry is None:
+            return
+        taken_bytes = len(entry) + len(id_) + _OBJECTS_BYTES
+        if self._has_room(id_, taken_bytes):
             self._entries[id_] = entry
-            self._entries_bytes += len(entry) + len(id_) + _OBJECTS_BYTES
+            self._entries_bytes += taken_bytes
+        else:
+            self._refused = True
+            self._entries.pop(id_, None)
+
+    def _has_room(self, id_: MonitorId, taken_bytes: int) -> bool:
+        table_bytes = sys.getsizeof(self._entries)
+        if id_ not in self._entries and len(self._entries) * _FULL_TABLE_BYTES > table_bytes:
+            table_bytes *= 2  # the dict may grow by doubling
+        return self._entries_bytes + taken_bytes + table_bytes + self._forgotten_bytes() <= self._most_bytes
+
+    def _forgotten_bytes(self) -> int:
+        return sys.getsizeof(self._forgotten_s) + len(self._forgotten_s) * _ID_BYTES
+
+    def _average_bytes(self) -> float:
+        members = len(self._entries)
+        return (self._entries_bytes / members if members else _ASSUMED_BYTES) + _TABLE_BYTES
 
 
 def _entry(snapshot: Snapshot | None, at_s: float) -> bytes | None:
@@ -119,9 +189,9 @@ def _entry(snapshot: Snapshot | None, at_s: float) -> bytes | None:
         return _IS_PUSH
     proxy = astuple(snapshot.proxy) if snapshot.proxy else None
     maintenances = [astuple(one) for one in snapshot.maintenances]
-    encoded = bytearray()
+    encoded = bytearray(_HEADER.pack(at_s, snapshot.monitor.interval))
     try:
-        _encode_into((at_s, astuple(snapshot.monitor)[1:], proxy, maintenances), encoded)
+        _encode_into((astuple(snapshot.monitor)[1:], proxy, maintenances), encoded, _HEADER.size)
     except (ValueError, OverflowError):
         return None
     # Encoder.encode gives bytes that keep the room they were written in.
@@ -130,12 +200,11 @@ def _entry(snapshot: Snapshot | None, at_s: float) -> bytes | None:
 
 def _known(id_: MonitorId, entry: bytes) -> tuple[float, Snapshot]:
     """Return when a monitor was read, and what."""
-    at_s: float
     monitor: list[Any]
     proxy: list[Any] | None
     maintenances: list[list[Any]]
-    at_s, monitor, proxy, maintenances = _decode(entry)
-    return at_s, Snapshot(
+    monitor, proxy, maintenances = _decode(memoryview(entry)[_HEADER.size :])
+    return _HEADER.unpack_from(entry)[0], Snapshot(
         Monitor(id_, *monitor),
         Proxy(*proxy) if proxy else None,
         tuple([Maintenance(*one) for one in maintenances]),

@@ -7,7 +7,7 @@ from msgspec import Struct
 from redis.asyncio import Redis
 
 from peekaping_producer.schedule.connection import answered, load_script
-from peekaping_producer.schedule.keys import NODE, NODES
+from peekaping_producer.schedule.keys import HEALTHY, NODE, NODES
 from peekaping_producer.timing import Timing
 
 
@@ -61,14 +61,21 @@ class Registry:
         """Write a node's record. It counts as alive for three times the interval of writing, then it is gone."""
         async with answered(self._timing.redis_timeout_s):
             await self._register(
-                keys=(NODES, NODE + info.id),
-                args=(info.id, msgspec.json.encode(info), self._alive_ms, self._gone_ms),
+                keys=(NODES, NODE + info.id, HEALTHY),
+                args=(
+                    info.id,
+                    msgspec.json.encode(info),
+                    self._alive_ms,
+                    self._gone_ms,
+                    "" if info.database_away else "healthy",
+                ),
             )
 
     async def leave(self, node_id: str) -> None:
         """Take a node's record away."""
         async with answered(self._timing.redis_timeout_s), self._redis.pipeline(transaction=False) as pipe:
             pipe.zrem(NODES, node_id)
+            pipe.zrem(HEALTHY, node_id)
             pipe.delete(NODE + node_id)
             await pipe.execute()
 

@@ -14,12 +14,25 @@ Duty = Callable[[Term], Awaitable[None]]
 _AFTER_THE_END_S = 0.01
 """Another's term is looked at so long after it can have ended, and not in the very millisecond."""
 
+_UNREADABLE = "this node can't read the database, another one can"
+
 
 class Election:
     """Leads whenever nobody else does."""
 
-    def __init__(self, node: Node, terms: Terms, vacant: Bell, duties: Mapping[str, Duty]) -> None:
-        """Take the leader key, the bell that a resigned leader rings, and the duties by their names."""
+    def __init__(
+        self,
+        node: Node,
+        terms: Terms,
+        vacant: Bell,
+        duties: Mapping[str, Duty],
+        on_unreadable: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Take the leader key, the bell that a resigned leader rings, and the duties by their names.
+
+        `on_unreadable` is called when this node resigns because it can't read the database.
+        """
+        self._on_unreadable = on_unreadable
         self._node = node
         self._timing = node.timing
         self._terms = terms
@@ -32,15 +45,16 @@ class Election:
         while not self._node.stop:
             wait_s = self._timing.election_every_s
             try:
-                term = await self._terms.take()
+                term = await self._terms.take(healthy=not self._node.database.ongoing)
             except Unavailable as error:
                 self._node.failed(error)
             else:
                 if isinstance(term, Term):
                     await self._lead(term)
                     continue
-                self._follow(term)
-                wait_s = min(wait_s, term.left_s + _AFTER_THE_END_S)
+                if term:
+                    self._follow(term)
+                    wait_s = min(wait_s, term.left_s + _AFTER_THE_END_S)
             await self._vacant.within(wait_s)
 
     def _follow(self, other: Other) -> None:
@@ -68,7 +82,9 @@ class Election:
             term.ended.set()
             self._node.presence.lead(leading=False)
             self._node.loss.forget()
-        if lost:
+        if lost == _UNREADABLE:
+            self._node.log.warning("leadership resigned", reason=lost)
+        elif lost:
             self._node.log.warning("leadership lost", reason=lost)
         else:
             await self._resign()
@@ -85,6 +101,8 @@ class Election:
             else:
                 if isinstance(extended, str):
                     return extended
+                if await self._handed_over():
+                    return _UNREADABLE
                 self._look_at_sizes(term, extended)
                 every_s = self._timing.election_every_s
             if term.is_over:
@@ -98,6 +116,15 @@ class Election:
         elif term.has_shrunk(extended.due, extended.leased):
             self._node.loss.is_suspected("many monitors are gone from it at once")
             self._node.sweep_wanted.ring()
+
+    async def _handed_over(self) -> bool:
+        """Resign where this node has read nothing for too long and another one can; return whether it has."""
+        if self._node.database.unanswered_s < self._timing.unreadable_s:
+            return False
+        if not await self._terms.resign(to_healthy=True):
+            return False
+        self._on_unreadable()
+        return True
 
     async def _kept_up(self, name: str, duty: Duty, term: Term) -> None:
         """Run a duty to the term's end; one that fails is started again, and ends neither the others nor the term."""

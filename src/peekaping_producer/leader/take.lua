@@ -1,16 +1,21 @@
 -- Take: begin a term, or go on with one that is ours already.
 -- KEYS  1 leader STRING  2 epoch STRING  3 mark of a Go producer  4 due ZSET  5 lease ZSET
+--       6 nodes with a healthy database, ZSET
 -- ARGV  1 node id  2 term_ms  3 the new term's token  4 longest_ms that another's term may last  5 go_seen_ms
--- Returns {"", 0, the epoch before, monitors in the schedule, generation} when the term is ours, else {node id of the one
--- that leads, ms until its term ends, the epoch}; the epoch is "" where there is none.
+--       6 "unhealthy" while this node's database is unavailable, or ""
+-- Returns {"", 0, the epoch before, monitors in the schedule, generation} when the term is ours; {"", 1, the epoch} when it
+-- is free and is left to a node with a healthy database; else {node id of the one that leads, ms until its term ends, the
+-- epoch}; the epoch is "" where there is none.
 -- A generation is Redis' time, Unix ms, and more than the last: an epoch lower than one seen before says that Redis lost
 -- data, also when it was flushed in between.
 -- A Go node's id ends in digits, ours do not: seen here, it leaves its mark for all nodes.
 local holder = redis.call('GET', KEYS[1])
 local epoch = redis.call('GET', KEYS[2]) or ''
 if not holder or holder == ARGV[1] then
-  local time = redis.call('TIME')
-  local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+  if ARGV[6] ~= '' and others_healthy(KEYS[6], ARGV[1]) then
+    if holder then redis.call('DEL', KEYS[1]) end
+    return {'', 1, epoch}
+  end
   local generation = math.max(now_ms, (tonumber(string.match(epoch, '^(%d+):')) or 0) + 1)
   redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
   redis.call('SET', KEYS[2], string.format('%d:%s:0', generation, ARGV[3]))

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.node import Stop
 from peekaping_producer.schedule.connection import answered, load_script
-from peekaping_producer.schedule.keys import DUE, EPOCH, GO_SEEN, LEADER, LEASE, SIGNALS
+from peekaping_producer.schedule.keys import DUE, EPOCH, GO_SEEN, HEALTHY, LEADER, LEASE, SIGNALS
 from peekaping_producer.schedule.store import LONGEST_TERM_MS
 from peekaping_producer.timing import Timing
 
@@ -83,27 +83,40 @@ class Terms:
         """Act in the name of this node."""
         self._node_id = node_id
         self._timing = timing
-        self._take, self._extend, self._resign = (
-            load_script(redis, __package__, name) for name in ("take", "extend", "resign")
+        self._extend = load_script(redis, __package__, "extend")
+        self._take, self._resign = (
+            load_script(redis, __package__, "time", "healthy", name) for name in ("take", "resign")
         )
         self._seen: tuple[int, int] | None = None
         """Generation and number of the newest epoch that this node has seen in Redis."""
         self._lost: str | None = None
         """A loss that the next leader shall log."""
 
-    async def take(self) -> Term | Other:
-        """Begin a term if nobody leads, or if this node does and has forgotten it."""
+    async def take(self, *, healthy: bool = True) -> Term | Other | None:
+        """Begin a term if nobody leads, or if this node does and has forgotten it.
+
+        None where it is left to another node: this one's database is unavailable, and that one's is not.
+        """
         timing = self._timing
         term = Term(self._node_id, self._lasts_until_s())
         async with answered(timing.redis_timeout_s):
             reply = await self._take(
-                keys=(LEADER, EPOCH, GO_SEEN, DUE, LEASE),
-                args=(self._node_id, timing.term_ms, term.token, LONGEST_TERM_MS, timing.go_seen_ms),
+                keys=(LEADER, EPOCH, GO_SEEN, DUE, LEASE, HEALTHY),
+                args=(
+                    self._node_id,
+                    timing.term_ms,
+                    term.token,
+                    LONGEST_TERM_MS,
+                    timing.go_seen_ms,
+                    "" if healthy else "unhealthy",
+                ),
             )
         holder, left_ms, epoch, *more = cast("list[bytes]", reply)
         if holder:
             self._see_another(_place_of(epoch))
             return Other(holder.decode(errors="replace"), int(left_ms) / 1000)
+        if int(left_ms):
+            return None
         size, term.generation = cast("list[int]", more)
         term.lost = self._lost or self._loss(_place_of(epoch), size)
         self._seen, self._lost = (term.generation, 0), None
@@ -147,16 +160,19 @@ class Terms:
         self._seen = (term.generation, term.epoch)
         return Extension(due, leased)
 
-    async def resign(self) -> bool:
+    async def resign(self, *, to_healthy: bool = False) -> bool:
         """End this node's term, and wake the others; return whether there was one.
+
+        With `to_healthy` only while another node has a healthy database.
 
         A server that can't do it is left for a new connection, which may lead to another, until the time is up.
         """
+        condition = "to a healthy node" if to_healthy else ""
         give_up_s = time.monotonic() + self._timing.redis_timeout_s
         while True:
             try:
                 async with answered(max(0.0, give_up_s - time.monotonic())):
-                    return bool(await self._resign(keys=(LEADER,), args=(self._node_id, SIGNALS)))
+                    return bool(await self._resign(keys=(LEADER, HEALTHY), args=(self._node_id, SIGNALS, condition)))
             except Unavailable:
                 if time.monotonic() + self._timing.retry_first_s > give_up_s:
                     raise

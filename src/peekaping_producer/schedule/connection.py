@@ -25,6 +25,8 @@ _HUNG_UP = (ConnectionLost, InvalidResponse)
 _MOST_CONNECTIONS = 256
 """More than the loops of a node can use at once, with the highest PRODUCER_CONCURRENCY; they are opened on demand."""
 
+_SHARED_SCRIPTS = frozenset({"time", "healthy"})
+
 
 def open_redis(settings: RedisSettings, timeout_s: float) -> Redis:
     """Return a client; nothing is connected yet.
@@ -57,9 +59,12 @@ def answered(timeout_s: float) -> AbstractAsyncContextManager[None]:
 
 
 def load_script(redis: Redis, package: str, *names: str) -> AsyncScript:
-    """Return the script of these files of a package, run by EVALSHA and loaded when Redis does not know it."""
-    folder = files(package)
-    return redis.register_script("\n".join(folder.joinpath(f"{name}.lua").read_text("utf-8") for name in names))
+    """Return the script of these files of a package, run by EVALSHA and loaded when Redis does not know it.
+
+    `time` and `healthy` are shared by all packages.
+    """
+    texts = [files(__package__ if name in _SHARED_SCRIPTS else package) / f"{name}.lua" for name in names]
+    return redis.register_script("\n".join(text.read_text("utf-8") for text in texts))
 
 
 async def check_redis(redis: Redis, timeout_s: float) -> None:

@@ -24,6 +24,8 @@ NODE = f"{PREFIX}producer:node:"
 """And a node's id: STRING with a TTL, what that node says of itself, as JSON."""
 STEP = f"{PREFIX}producer:clock-step"
 """HASH with a TTL: the last step of Redis' clock, and whether the leader has swept since."""
+HEALTHY = f"{PREFIX}producer:healthy"
+"""ZSET of the ids of nodes whose database answers, score = Unix ms until which that counts."""
 INVALID = f"{PREFIX}producer:invalid"
 """HASH: id of a monitor that is skipped as invalid → the reason. Of the first 1,000."""
 SIGNALS = f"{PREFIX}producer:signals"
@@ -39,6 +41,7 @@ OUR_TYPES = {
     REMOVED: "zset",
     GO_SEEN: "string",
     NODES: "zset",
+    HEALTHY: "zset",
     INVALID: "hash",
     STEP: "hash",
 }

@@ -22,6 +22,7 @@ from peekaping_producer.schedule.keys import (
     CLAIMS,
     DUE,
     GO_SEEN,
+    HEALTHY,
     LEADER,
     LEASE,
     NODES,
@@ -88,6 +89,20 @@ class Claim(Struct, frozen=True):
         """Return how long after its due time an instant is, a step of the clock between the two left out."""
         late_ms = at_ms - claimed.due_ms
         return late_ms - self.behind_ms if late_ms >= self.behind_ms else late_ms
+
+
+class Peeked(Struct, frozen=True):
+    """A page of what is due, as it was read without claiming it."""
+
+    now_ms: int
+    next_due_ms: float | None
+    """When a node that serves from its cache may claim what comes behind the page."""
+    go_seen: bool
+    due: tuple[Claimed, ...]
+    answered_at_s: float
+    step: Step | None
+    behind_ms: int
+    """As of a claim."""
 
 
 class Enqueue(Struct, frozen=True):
@@ -236,6 +251,8 @@ class Schedule:
         self._timing = timing
         self._claim = load_script(redis, __package__, "time", "writable", "step", "claim")
         self._settle = load_script(redis, __package__, "time", "writable", "task", "settle")
+        self._peek = load_script(redis, __package__, "time", "step", "healthy", "peek")
+        self._claim_ids = load_script(redis, __package__, "time", "writable", "claim_ids")
         self._reclaim = load_script(redis, __package__, "time", "reclaim")
         self._schedule = load_script(redis, __package__, "time", "step", "schedule")
         self._remove = load_script(redis, __package__, "time", "task", "remove")
@@ -268,6 +285,46 @@ class Schedule:
             self._clock.see(int(now_ms), sent_s, monotonic_s()),
             int(by_ms or 0),
         )
+
+    async def peek(self, node_id: str, after: Claimed | None, limit: int) -> Peeked:
+        """Read at most `limit` due monitors behind `after`, or from the beginning, and claim none of them.
+
+        What another node with a healthy database is about to claim is left out.
+        """
+        timing = self._timing
+        place = (after.due_ms, after.id) if after else ("", "")
+        sent_s = monotonic_s()
+        horizon_ms = self._clock.horizon_ms(sent_s)
+        async with answered(timing.redis_timeout_s):
+            reply = await self._peek(
+                keys=(DUE, HEALTHY, GO_SEEN, LEADER, STEP),
+                args=(limit, "" if horizon_ms is None else horizon_ms, node_id, timing.yield_ms, *place),
+            )
+        now_ms, next_due_ms, go_seen, by_ms, *pairs = (_text(part) for part in cast("list[bytes]", reply))
+        due = tuple(
+            [Claimed(MonitorId(id_), float(due_ms)) for id_, due_ms in zip(pairs[::2], pairs[1::2], strict=True)]
+        )
+        return Peeked(
+            int(now_ms),
+            float(next_due_ms) if next_due_ms else None,
+            go_seen == "1",
+            due,
+            time.monotonic(),
+            self._clock.see(int(now_ms), sent_s, monotonic_s()),
+            int(by_ms or 0),
+        )
+
+    async def claim_these(self, wanted: Sequence[Claimed]) -> Claim:
+        """Claim those of these monitors that are still due. Never sent twice, as `claim`."""
+        timing = self._timing
+        async with answered(timing.redis_timeout_s):
+            reply = await self._claim_ids(
+                keys=(DUE, LEASE, CLAIMS, GO_SEEN, LEADER), args=(timing.lease_ms, *(one.id for one in wanted))
+            )
+        now_ms, token, go_seen, *others = (_text(part) for part in cast("list[bytes]", reply))
+        refused = set(others)
+        claimed = tuple([one for one in wanted if one.id not in refused] if refused else wanted)
+        return Claim(int(now_ms), token, None, go_seen == "1", claimed, time.monotonic())
 
     async def settle(
         self, claim: Claim, orders: Sequence[Order], on_failure: Callable[[Unavailable], None] = lambda _error: None

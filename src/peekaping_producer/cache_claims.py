@@ -1,0 +1,103 @@
+"""What a node claims while its database is unavailable: only monitors that its cache can serve."""
+
+import time
+from itertools import islice
+
+from msgspec.structs import replace
+
+from peekaping_producer.catalog.last_known import LastKnown
+from peekaping_producer.monitor import MonitorId
+from peekaping_producer.node import Node
+from peekaping_producer.schedule.redis_clock import Step
+from peekaping_producer.schedule.store import Claim, Claimed, Peeked, Schedule
+
+_MOST_PAGES = 5
+"""Pages that are read for one batch at most."""
+
+
+class CacheClaims:
+    """Reads what is due, page by page, and claims of it what the cache holds.
+
+    All others stay due and overdue: every other node sees them, and this one takes them, the oldest first, as soon as
+    its database is available again. Each is read once a slot.
+    """
+
+    def __init__(self, node: Node, schedule: Schedule, cache: LastKnown) -> None:
+        """Take the schedule, and the cache that the claimed are served from."""
+        self._node = node
+        self._timing = node.timing
+        self._schedule = schedule
+        self._cache = cache
+        self._step: Step | None = None
+        self._begin(0.0)
+
+    async def claim(self, since_s: float) -> Claim:
+        """Claim a batch while the database is unavailable since `since_s`. Raises Unavailable as Schedule does."""
+        if since_s != self._since_s:
+            self._begin(since_s)
+        batch = self._timing.batch
+        if len(self._ready) >= batch:
+            claim = await self._schedule.claim_these(self._take(batch))
+            return replace(claim, next_due_ms=claim.now_ms)
+        await self._read_again()
+        page = await self._read_on()
+        for _ in range(_MOST_PAGES - 1):
+            if len(self._ready) >= batch or len(page.due) < self._timing.peek_page:
+                break
+            page = await self._read_on()
+        wanted = self._take(batch)
+        if wanted:
+            claim = await self._schedule.claim_these(wanted)
+        else:
+            claim = Claim(page.now_ms, "", None, page.go_seen, (), page.answered_at_s)
+        claim = replace(claim, next_due_ms=page.next_due_ms, step=self._step, behind_ms=page.behind_ms)
+        self._step = None
+        return claim
+
+    def _begin(self, since_s: float) -> None:
+        self._since_s = since_s
+        self._last: Claimed | None = None
+        """How far due has been read."""
+        self._again: Claimed | None = None
+        """How far what is before that has been read again."""
+        self._again_at_s = time.monotonic() + self._timing.peek_again_s
+        self._ready: dict[MonitorId, float] = {}
+        """What the cache holds of it and is not claimed yet, with the due times."""
+
+    def _take(self, most: int) -> list[Claimed]:
+        return [Claimed(id_, self._ready.pop(id_)) for id_ in list(islice(self._ready, most))]
+
+    async def _read_on(self) -> Peeked:
+        page = await self._peek(self._last)
+        if page.due:
+            self._last = page.due[-1]
+            self._node.tally.count(self._sorted_out(page))
+        return page
+
+    async def _read_again(self) -> None:
+        """Read a page of what was passed over: claims that expired are put back there, for example."""
+        now_s = time.monotonic()
+        if self._last is None or now_s < self._again_at_s:
+            return
+        page = await self._peek(self._again)
+        self._sorted_out(page)
+        if len(page.due) < self._timing.peek_page or page.due[-1].due_ms > self._last.due_ms:
+            self._again, self._again_at_s = None, now_s + self._timing.peek_again_s
+        else:
+            self._again, self._again_at_s = page.due[-1], now_s + self._timing.peek_again_page_s
+
+    async def _peek(self, after: Claimed | None) -> Peeked:
+        page = await self._schedule.peek(self._node.id, after, self._timing.peek_page)
+        self._step = self._step or page.step
+        return page
+
+    def _sorted_out(self, page: Peeked) -> list[str]:
+        """Note which monitors of a page the cache can serve; return why it can't serve each of the others."""
+        refusals: list[str] = []
+        for one in page.due:
+            refusal = self._cache.refusal(one.id, self._since_s)
+            if refusal:
+                refusals.append(refusal)
+            else:
+                self._ready[one.id] = one.due_ms
+        return refusals
