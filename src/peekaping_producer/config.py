@@ -234,8 +234,8 @@ class Settings(_Base):
     )
     producer_cache_mb: Annotated[Whole, Field(ge=0, le=65_536)] = Field(
         64,
-        description="Megabytes for the cache of monitors from which checks are served while the database is unavailable;"
-        " 0 = none.",
+        description="Megabytes for the cache of monitors from which checks are served while the database is"
+        " unavailable; 0 = none.",
         json_schema_extra=_allowed("a whole number from 0 to 65536"),
     )
     producer_schedule: Annotated[ScheduleMode, _one_of(_SCHEDULE_MODES)] = Field(
