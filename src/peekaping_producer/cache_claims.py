@@ -61,11 +61,14 @@ class CacheClaims:
         self._again: Claimed | None = None
         """How far what is before that has been read again."""
         self._again_at_s = time.monotonic() + self._timing.peek_again_s
-        self._ready: dict[MonitorId, float] = {}
-        """What the cache holds of it and is not claimed yet, with the due times."""
+        self._ready: dict[MonitorId, Claimed] = {}
+        """What the cache holds of it and is not claimed yet."""
 
     def _take(self, most: int) -> list[Claimed]:
-        return [Claimed(id_, self._ready.pop(id_)) for id_ in list(islice(self._ready, most))]
+        taken = list(islice(self._ready.values(), most))
+        for one in taken:
+            del self._ready[one.id]
+        return taken
 
     async def _read_on(self) -> Peeked:
         page = await self._peek(self._last)
@@ -94,10 +97,11 @@ class CacheClaims:
     def _sorted_out(self, page: Peeked) -> list[str]:
         """Note which monitors of a page the cache can serve; return why it can't serve each of the others."""
         refusals: list[str] = []
+        ready, refusal_of, since_s = self._ready, self._cache.refusal, self._since_s
         for one in page.due:
-            refusal = self._cache.refusal(one.id, self._since_s)
+            refusal = refusal_of(one.id, since_s)
             if refusal:
                 refusals.append(refusal)
             else:
-                self._ready[one.id] = one.due_ms
+                ready[one.id] = one
         return refusals

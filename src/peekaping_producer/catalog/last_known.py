@@ -41,6 +41,7 @@ _ALL = 1 << 20
 _READS_END_WITHIN_S = 60.0
 _HEADER = struct.Struct("<dI")
 """Of an entry: when its reading began, and the monitor's interval, so that both are known without decoding it."""
+_header_of = _HEADER.unpack_from
 _IS_PUSH = b""
 _encode_into = Encoder().encode_into
 _decode = Decoder().decode
@@ -130,20 +131,22 @@ class LastKnown:
         entry = self._entries.get(id_)
         if not entry:
             return NOT_KNOWN if entry is None else PUSH
-        read_s, interval = _HEADER.unpack_from(entry)
-        return None if since_s - read_s <= max(RECENT_S, RECENT_PERIODS * interval) else NOT_KNOWN
+        read_s, interval = _header_of(entry)
+        age_s = since_s - read_s
+        return None if age_s <= RECENT_S or age_s <= RECENT_PERIODS * interval else NOT_KNOWN
 
     def read(self, ids: Sequence[MonitorId], since_s: float, now_s: float) -> Reading:
         """Answer for a database that is unavailable since `since_s`: by what was read shortly before, or a reason."""
         found: dict[MonitorId, Snapshot] = {}
         put_off: dict[MonitorId, str] = {}
         oldest_s = now_s
+        entries, refusal_of = self._entries, self.refusal
         for id_ in ids:
-            refusal = self.refusal(id_, since_s)
+            refusal = refusal_of(id_, since_s)
             if refusal:
                 put_off[id_] = refusal
                 continue
-            read_s, found[id_] = _known(id_, self._entries[id_])
+            read_s, found[id_] = _known(id_, entries[id_])
             oldest_s = min(oldest_s, read_s)
         return Reading(found, {}, put_off, from_copy=True, age_s=now_s - oldest_s)
 
@@ -203,8 +206,8 @@ def _known(id_: MonitorId, entry: bytes) -> tuple[float, Snapshot]:
     monitor: list[Any]
     proxy: list[Any] | None
     maintenances: list[list[Any]]
-    monitor, proxy, maintenances = _decode(memoryview(entry)[_HEADER.size :])
-    return _HEADER.unpack_from(entry)[0], Snapshot(
+    monitor, proxy, maintenances = _decode(entry[_HEADER.size :])
+    return _header_of(entry)[0], Snapshot(
         Monitor(id_, *monitor),
         Proxy(*proxy) if proxy else None,
         tuple([Maintenance(*one) for one in maintenances]),

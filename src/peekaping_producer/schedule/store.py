@@ -315,11 +315,14 @@ class Schedule:
         )
 
     async def claim_these(self, wanted: Sequence[Claimed]) -> Claim:
-        """Claim those of these monitors that are still due. Never sent twice, as `claim`."""
+        """Claim those of these monitors that are still due. Never sent twice, as `claim`.
+
+        Their ids are a database's, with no space in them.
+        """
         timing = self._timing
         async with answered(timing.redis_timeout_s):
             reply = await self._claim_ids(
-                keys=(DUE, LEASE, CLAIMS, GO_SEEN, LEADER), args=(timing.lease_ms, *(one.id for one in wanted))
+                keys=(DUE, LEASE, CLAIMS, GO_SEEN, LEADER), args=(timing.lease_ms, " ".join([one.id for one in wanted]))
             )
         now_ms, token, go_seen, *others = (_text(part) for part in cast("list[bytes]", reply))
         refused = set(others)
