@@ -1,21 +1,33 @@
 """Exceptions that nobody foresaw: one monitor's harms that monitor alone, and a loop's ends neither it nor the node."""
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, NoReturn, cast
 from zoneinfo import ZoneInfo
 
 import pytest
 from redis.asyncio import Redis
 
+from peekaping_producer import app as app_module
+from peekaping_producer import events, queue_watch, redis_watch
 from peekaping_producer.asynq import keys
+from peekaping_producer.backoff import Outage
 from peekaping_producer.catalog import rows as catalog_rows
+from peekaping_producer.catalog.last_known import LastKnown
+from peekaping_producer.changes import ChangeReader
 from peekaping_producer.embedded import HOST, EmbeddedRedis
-from peekaping_producer.errors import CorruptRecord
+from peekaping_producer.errors import CorruptRecord, Unavailable
+from peekaping_producer.events import EventReader
 from peekaping_producer.guard import FAILED
 from peekaping_producer.monitor import Proxy
 from peekaping_producer.schedule.connection import load_script
 from peekaping_producer.schedule.keys import DUE, LEADER, LEASE
+from peekaping_producer.schedule.store import Schedule
+from peekaping_producer.skipped_watch import SkippedWatch
+from peekaping_producer.source import Source
+from peekaping_producer.sweep import Sweeper
 from peekaping_producer.timing import Timing
 from support.databases import SqliteDatabase, link_row, maintenance_row, monitor_row
 from support.lying_redis import lying_redis
@@ -107,6 +119,9 @@ QUICK = Timing(
     queue_every_s=0.05,
     changes_every_s=0.05,
     skipped_every_s=0.05,
+    cache_watch_s=0.05,
+    keys_every_s=0.05,
+    remind_every_s=0.2,
     retry_first_s=0.01,
     retry_cap_s=0.05,
 )
@@ -157,6 +172,68 @@ async def test_a_loop_that_fails_is_started_again_and_keeps_no_other_from_its_wo
     assert {line["loop"] for line in lines} <= {loop, "signals", "listen", "skipped"}
     assert len(lines) == len({(line["loop"], line["exception"]) for line in lines}), "each kind once"
     assert len(lines) <= 3
+
+
+def _raise(*_arguments: object, **_options: object) -> NoReturn:
+    raise LookupError("no one thought of this")
+
+
+def _unavailable(*_arguments: object, **_options: object) -> NoReturn:
+    raise Unavailable("database", "gone")
+
+
+BROKEN: dict[str, tuple[tuple[object, str, object], ...]] = {
+    "cache": ((LastKnown, "size_bytes", property(_raise)),),
+    "changes": ((ChangeReader, "_look_on", _raise),),
+    "connections": ((redis_watch, "drop_connections", _raise),),
+    "events": ((events, "islice", _raise),),
+    "keys": ((Schedule, "repair", _raise),),
+    "probe": ((Source, "_read", _unavailable), (Source, "_probe", _raise)),
+    "queue": ((queue_watch, "queue_state", _raise),),
+    "reminders": ((Outage, "remind", _raise),),
+    "removal": ((events, "islice", _raise),),
+}
+"""What is broken of ours, for the loops that no reply of Redis makes fail."""
+
+
+@pytest.mark.parametrize("loop", BROKEN)
+async def test_a_loop_whose_own_code_fails_is_started_again_and_keeps_no_other_from_its_work(
+    empty_sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis, loop: str
+) -> None:
+    await empty_sqlite_db.insert("monitors", *(monitor_row(interval=1) for _ in range(5)))
+    settings = empty_sqlite_db.settings(redis_host=HOST, redis_port=redis_server.port)
+    async with producing(settings, QUICK) as producer:
+        await until_async(lambda: _has_tasks(redis, 5))
+        with pytest.MonkeyPatch.context() as patch:
+            for place, name, broken in BROKEN[loop]:
+                patch.setattr(place, name, broken)
+            if loop == "connections":
+                await redis.config_set("maxmemory", 1)
+            if loop == "removal":
+                await redis.publish(
+                    events.DELETED, f'{{"type": "monitor.deleted", "payload": "{monitor_row()["id"]}"}}'
+                )
+            try:
+                await until(
+                    lambda: any(line["loop"] == loop for line in producer.logged(FAILED)),
+                    lambda: str(producer.lines[-5:]),
+                )
+            finally:
+                await redis.config_set("maxmemory", 0)
+        await redis.delete(keys.PENDING, *[key async for key in redis.scan_iter(f"{keys.TASK}*")])
+        await until_async(lambda: _has_tasks(redis, 5))
+        await until_async(lambda: _is_led(redis))
+    lines = producer.logged(FAILED)
+    assert {line["loop"] for line in lines} <= {loop, "events", "removal"}
+    assert all(line["exception"].endswith("LookupError: no one thought of this") for line in lines)
+    assert len(lines) == len({line["loop"] for line in lines}), "each kind once"
+
+
+def test_every_loop_is_in_one_of_these_tests() -> None:
+    app = Path(app_module.__file__).read_text()
+    loops = {*re.findall(r'keep\("(\w+)"', app), "listen", "queue", "removal", *(EventReader.name, ChangeReader.name)}
+    loops |= {Sweeper.name, SkippedWatch.name}
+    assert loops == BROKEN.keys() | {case.partition(", ")[2] for case in CASES}
 
 
 async def _has_tasks(redis: Redis, count: int) -> bool:

@@ -1,7 +1,7 @@
 """A Redis that refuses, whose keys are damaged, or that lost its data: what is logged, and that checks go on."""
 
 from collections.abc import Sequence
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, cast
 
@@ -141,13 +141,30 @@ async def test_an_outage_lasts_until_claims_work_and_says_what_to_do(
         await done(redis, *refuse)
         line = await producer.until_logged(AWAY)
         assert advice in line["reason"]
-        again = [await producer.until_logged(STILL, times) for times in (1, 2, 3)]
-        reminders = [line for line in producer.logged(STILL) if "away_s" in line]
-        assert all(line["level"] == "warning" for line in reminders), again
+        await until_holds(lambda: is_reminded(producer, 3), "it is logged again and again")
+        lines = reminders(producer)
+        assert all(line["level"] == "warning" and advice in line["reason"] for line in lines), lines
+        assert all(
+            after["away_s"] - before["away_s"] >= QUICK.remind_every_s - 0.1 for before, after in pairwise(lines)
+        )
         assert not producer.logged(BACK), "although other commands get answers"
         await done(redis, *allow)
         assert (await producer.until_logged(BACK))["level"] == "warning"
         assert len(producer.logged(AWAY)) == 1
+
+
+def reminders(producer: InProcess) -> list[dict[str, Any]]:
+    """Return the lines of an outage that goes on which are not about a new reason."""
+    return [line for line in producer.logged(STILL) if "away_s" in line]
+
+
+async def is_reminded(producer: InProcess, times: int) -> bool:
+    """Tell whether an outage was logged again so often."""
+    return len(reminders(producer)) >= times
+
+
+def test_an_outage_is_logged_again_every_five_minutes() -> None:
+    assert Timing().remind_every_s == 300
 
 
 async def done(redis: Redis, *command: str) -> None:

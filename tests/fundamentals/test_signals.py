@@ -4,9 +4,11 @@ import asyncio
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 
 import psutil
 import pytest
@@ -16,6 +18,7 @@ from support.producer import WITHIN_S, command, environment, until
 AS_PROCESS_1 = ("unshare", "--pid", "--fork", "--kill-child")
 MOMENTS_MS = (0, 20, 40, 80, 120, 160, 200, 300, 400, 500, 700)
 """A start takes half a second where the machine has nothing else to do."""
+ENDS_WITHIN_S = 2.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -64,6 +67,7 @@ async def test_a_signal_at_any_moment_of_the_start_ends_it_with_code_0(
     if launcher and os.geteuid() != 0:
         pytest.skip("only root may make a process 1")
     at_once = asyncio.Semaphore(2)
+    took_s: list[float] = []
 
     async def signalled(moment_ms: int, number: signal.Signals) -> tuple[int, bytes]:
         async with at_once:
@@ -76,13 +80,17 @@ async def test_a_signal_at_any_moment_of_the_start_ends_it_with_code_0(
                 await until(lambda: _is_caught(pids[0], signal.SIGHUP))
                 await asyncio.sleep(moment_ms / 1000)
                 os.kill(pids[0], number)
+                signalled_s = time.monotonic()
                 out, _ = await asyncio.to_thread(process.communicate, timeout=WITHIN_S)
+                took_s.append(time.monotonic() - signalled_s)
                 return process.returncode, out
 
     cases = [(moment, SIGNALS[place % len(SIGNALS)]) for place, moment in enumerate(MOMENTS_MS)]
     ended = await asyncio.gather(*(signalled(*case) for case in cases))
     assert {case: (code, out) for case, (code, out) in zip(cases, ended, strict=True) if code} == {}
     assert not [out for _, out in ended if b"Traceback" in out]
+    # A machine that is busy with other tests may hold up some.
+    assert median(took_s) < ENDS_WITHIN_S, took_s
 
 
 async def test_nohup_keeps_its_promise(tmp_path: Path, silent_port: int) -> None:

@@ -150,20 +150,24 @@ def endless_script(server: EmbeddedRedis) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("trouble", "said"),
-    [(failed_save, "MISCONF"), (lost_primary, "Link with MASTER is down"), (endless_script, "BUSY")],
+    ("trouble", "advice"),
+    [
+        (failed_save, "free disk space"),
+        (lost_primary, "make REDIS_HOST lead to the primary"),
+        (endless_script, "SCRIPT KILL ends it"),
+    ],
     ids=["MISCONF", "MASTERDOWN", "BUSY"],
 )
 async def test_a_redis_that_refuses_for_now_is_waited_for(
     sqlite_db: SqliteDatabase,
     changeable_redis: EmbeddedRedis,
     trouble: Callable[[EmbeddedRedis], AbstractContextManager[None]],
-    said: str,
+    advice: str,
 ) -> None:
     with contextlib.ExitStack() as stack:
         stack.enter_context(trouble(changeable_redis))
         async with producing(with_redis(sqlite_db, changeable_redis), QUICK) as producer:
-            assert said in (await producer.until_logged(REDIS_AWAY))["reason"]
+            assert advice in (await producer.until_logged(REDIS_AWAY))["reason"]
             stack.close()
             await producer.until_logged(REDIS_BACK)
             await producer.until_logged(SWEPT)

@@ -1,0 +1,86 @@
+"""Connections to Redis: TCP keeps them alive, and they are closed when another server may be the one to use."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from redis.asyncio import Redis
+
+from peekaping_producer.embedded import EmbeddedRedis
+from peekaping_producer.errors import Unavailable
+from peekaping_producer.node import CLAIMS
+from peekaping_producer.redis_watch import RedisWatch
+from peekaping_producer.schedule.connection import answered, open_redis
+from peekaping_producer.schedule.keys import SIGNALS
+from peekaping_producer.schedule.pool import note_subscription
+from peekaping_producer.schedule.store import Schedule
+from peekaping_producer.timing import Timing
+from support.databases import SqliteDatabase
+from support.nodes import TestNode, connected, running, until_async
+
+NAME = b"peekaping-producer"
+
+
+@asynccontextmanager
+async def client_of(database: SqliteDatabase, server: EmbeddedRedis) -> AsyncIterator[Redis]:
+    """Connect as a node does."""
+    redis = open_redis(database.settings(redis_host="127.0.0.1", redis_port=server.port), 10)
+    try:
+        yield redis
+    finally:
+        await redis.aclose()
+
+
+async def connections(observer: Redis) -> int:
+    """Count the connections that Redis has with clients like a node."""
+    clients: list[dict[str, str]] = await observer.client_list()
+    return sum(client["name"] == NAME.decode() for client in clients)
+
+
+async def test_tcp_keeps_connections_alive(sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis) -> None:
+    async with client_of(sqlite_db, redis_server) as redis:
+        connection = await redis.connection_pool.get_connection()  # type: ignore[no-untyped-call]
+        own: socket.socket = connection._writer.get_extra_info("socket")
+        assert own.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        probing = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        idle_s, every_s, probes = (own.getsockopt(socket.IPPROTO_TCP, option) for option in probing)
+        assert idle_s + every_s * probes <= 30
+        await redis.connection_pool.release(connection)
+
+
+async def test_when_an_outage_begins_idle_connections_go_and_when_it_ends_subscriptions_too(
+    sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis
+) -> None:
+    test = TestNode()
+    async with connected(redis_server.port) as observer, client_of(sqlite_db, redis_server) as redis:
+        watch = RedisWatch(test.node, redis, Schedule(redis, Timing()))
+
+        async def are(count: int) -> bool:
+            return await connections(observer) == count
+
+        async with running(watch.connections_loop()), redis.pubsub() as pubsub:
+            await pubsub.subscribe(SIGNALS)
+            note_subscription(redis, pubsub.connection)
+            await asyncio.gather(*(redis.ping() for _ in range(4)))
+            before = await connections(observer)
+            assert before >= 3
+            test.node.redis.failed(Unavailable("redis", "gone"), CLAIMS)
+            await until_async(lambda: are(1), "only the subscription is left")
+            test.node.redis.worked(CLAIMS)
+            await until_async(lambda: are(0), "none is left")
+
+
+async def test_a_server_that_can_not_serve_us_loses_its_connection(
+    sqlite_db: SqliteDatabase, own_redis_server: EmbeddedRedis
+) -> None:
+    async with connected(own_redis_server.port) as observer, client_of(sqlite_db, own_redis_server) as redis:
+        await redis.set("key", "value")
+        first = await redis.client_id()
+        assert await redis.client_id() == first, "a connection is used again"
+        await observer.replicaof("127.0.0.1", "1")
+        with pytest.raises(Unavailable, match="replica"):
+            async with answered(10):
+                await redis.set("key", "value")
+        assert await redis.client_id() != first
