@@ -53,6 +53,8 @@ class Outage:
         self._refusals_s: dict[str, float] = {}
         self._away_for: set[str] = set()
         self._recovery = asyncio.Event()
+        self.recoveries = 0
+        """How often somebody for whom the system was unavailable has been answered."""
         self._reason: str | None = None
         self._reasons_told: set[str] = set()
         self._from_copy = 0
@@ -156,6 +158,7 @@ class Outage:
         if needed_by not in self._away_for:
             return False
         self._away_for.remove(needed_by)
+        self.recoveries += 1
         self._recovery.set()
         self._recovery = asyncio.Event()
         return not self._away_for

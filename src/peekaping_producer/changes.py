@@ -45,17 +45,25 @@ class ChangeReader:
         """Poll until the term is over; the sweep that it begins with sees all before."""
         if term is not self._term:
             self._term, self._looked, self._poll = term, now_utc(), None
-        rest_s = self._timing.changes_every_s
-        while not await term.ended.within(rest_s):
-            began_s = time.monotonic()
+        database, every_s = self._node.database, self._timing.changes_every_s
+        await term.ended.within(every_s)
+        while not term.is_over:
+            began_s, recoveries, failed = time.monotonic(), database.recoveries, False
             try:
                 await self._look_on(term)
             except Unavailable as error:
                 self._node.failed(error, self.name)
+                failed = True
             else:
-                self._node.database.worked(self.name)
+                database.worked(self.name)
             # The same after a failure: it has cost the database as much.
-            rest_s = max(self._timing.changes_every_s, self._timing.share * (time.monotonic() - began_s))
+            more_s = self._timing.share * (time.monotonic() - began_s) - every_s
+            await term.ended.within(every_s)
+            if not failed:
+                await term.ended.within(more_s)
+            elif database.recoveries == recoveries:
+                # Where somebody has found it available since, it failed because of the outage.
+                await database.recovery_within(more_s)
 
     async def _look_on(self, term: Term) -> None:
         """Poll, from where the last poll failed if it did; raises Unavailable for a page that was not read."""

@@ -24,6 +24,7 @@ from peekaping_producer.schedule.keys import DUE, LEASE
 from peekaping_producer.sync import Arrival
 from support.databases import Database, SqliteDatabase, monitor_row, new_id, numbered_id
 from support.leader_duties import CALM, Leader, leader
+from support.ledger import until_holds
 
 FAR_MS = 10**13
 LASTS_S = 30
@@ -272,6 +273,20 @@ async def test_polls_that_fail_are_as_far_apart_as_those_that_succeed(
         async with led.elected(changes=led.changes.duty):
             await led.test.until_logged("database available again")
     assert min(failing.pauses_s[:3]) >= cost_s * share
+
+
+async def test_a_poll_that_failed_in_an_outage_is_made_again_soon_after_its_end(
+    redis: Redis, empty_sqlite_db: SqliteDatabase
+) -> None:
+    """However long its share of the time would have it rest: until then the outage is not over."""
+    unavailable = Unavailable("database", "as in the test")
+    async with leader(redis, empty_sqlite_db, replace(CALM, changes_every_s=0.01, share=100_000)) as led:
+        led.node.database.failed(unavailable, "checks")
+        failing = Failing(led, "changed", range(1, 2), 0.1)
+        async with led.elected(changes=led.changes.duty):
+            await until_holds(lambda: failing.began_s, "the poll has begun")
+            led.node.database.worked("checks")
+            await led.test.until_logged("database available again")
 
 
 async def test_a_page_that_fails_again_and_again_is_not_read_without_a_pause(

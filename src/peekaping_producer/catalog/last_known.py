@@ -4,7 +4,7 @@ import math
 import struct
 import sys
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from msgspec.msgpack import Decoder, Encoder
@@ -98,18 +98,35 @@ class LastKnown:
             self._sample = min(_ALL, int(_ALL * share))
             self._refused = False
 
-    def keep(self, ids: Iterable[MonitorId], reading: Reading, at_s: float) -> None:
+    def keep(self, ids: Collection[MonitorId], reading: Reading, at_s: float) -> None:
         """Take over a reading of `ids` that began at `at_s`; what is gone, inactive or invalid in it is forgotten."""
         if not self._most_bytes:
             return
+        table_bytes = sys.getsizeof(self._entries)
+        free_bytes = self._most_bytes - self._entries_bytes - self._forgotten_bytes()
         for id_ in ids:
             snapshot = reading.found.get(id_)
-            if self.forgotten_since(id_, at_s) or (hash(id_) >> 32) % _ALL >= self._sample:
-                self._put(id_, None)
-            elif id_ in self._entries or self._has_room(id_, _LEAST_BYTES):
-                self._put(id_, _entry(snapshot, at_s))
-            elif snapshot is not None and snapshot.monitor.active:
-                self._refused = True
+            before = self._entries.get(id_)
+            if before is None:
+                table_bytes = sys.getsizeof(self._entries)
+                if len(self._entries) * _FULL_TABLE_BYTES > table_bytes:
+                    table_bytes *= 2  # the dict may grow by doubling
+            room_bytes = free_bytes - table_bytes
+            if (self._forgotten_s and self.forgotten_since(id_, at_s)) or (hash(id_) >> 32) % _ALL >= self._sample:
+                free_bytes += self._remove(id_)
+            elif before is None and room_bytes < _LEAST_BYTES:
+                self._refused |= snapshot is not None and snapshot.monitor.active
+            elif (entry := _entry(snapshot, at_s)) is None:
+                free_bytes += self._remove(id_)
+            else:
+                more_bytes = len(entry) - (-len(id_) - _OBJECTS_BYTES if before is None else len(before))
+                if more_bytes <= room_bytes:
+                    self._entries[id_] = entry
+                    self._entries_bytes += more_bytes
+                    free_bytes -= more_bytes
+                else:
+                    self._refused = True
+                    free_bytes += self._remove(id_)
         if not self._sampled_of and self._expected and (self._refused or len(self._entries) >= _ENOUGH_TO_AVERAGE):
             self.expect(self._expected)
 
@@ -120,7 +137,7 @@ class LastKnown:
         for id_ in ids:
             self._forgotten_s[id_] = at_s
             self._forgotten_s.move_to_end(id_)
-            self._put(id_, None)
+            self._remove(id_)
 
     def forgotten_since(self, id_: MonitorId, at_s: float) -> bool:
         """Tell whether a monitor was removed at `at_s` or later: a reading that began then is older than that."""
@@ -155,26 +172,12 @@ class LastKnown:
         entry = self._entries.get(id_)
         return _known(id_, entry)[1].monitor.interval if entry else None
 
-    def _put(self, id_: MonitorId, entry: bytes | None) -> None:
-        """Replace the entry of a monitor; None, and one for which there is no room, removes it."""
-        before = self._entries.pop(id_, None) if entry is None else self._entries.get(id_)
-        if before is not None:
-            self._entries_bytes -= len(before) + len(id_) + _OBJECTS_BYTES
-        if entry is None:
-            return
-        taken_bytes = len(entry) + len(id_) + _OBJECTS_BYTES
-        if self._has_room(id_, taken_bytes):
-            self._entries[id_] = entry
-            self._entries_bytes += taken_bytes
-        else:
-            self._refused = True
-            self._entries.pop(id_, None)
-
-    def _has_room(self, id_: MonitorId, taken_bytes: int) -> bool:
-        table_bytes = sys.getsizeof(self._entries)
-        if id_ not in self._entries and len(self._entries) * _FULL_TABLE_BYTES > table_bytes:
-            table_bytes *= 2  # the dict may grow by doubling
-        return self._entries_bytes + taken_bytes + table_bytes + self._forgotten_bytes() <= self._most_bytes
+    def _remove(self, id_: MonitorId) -> int:
+        """Remove the entry of a monitor; return how many bytes it took."""
+        before = self._entries.pop(id_, None)
+        taken_bytes = 0 if before is None else len(before) + len(id_) + _OBJECTS_BYTES
+        self._entries_bytes -= taken_bytes
+        return taken_bytes
 
     def _forgotten_bytes(self) -> int:
         return sys.getsizeof(self._forgotten_s) + len(self._forgotten_s) * _ID_BYTES
