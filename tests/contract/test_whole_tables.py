@@ -281,11 +281,11 @@ async def test_a_poll_that_failed_in_an_outage_is_made_again_soon_after_its_end(
     """However long its share of the time would have it rest: until then the outage is not over."""
     unavailable = Unavailable("database", "as in the test")
     async with leader(redis, empty_sqlite_db, replace(CALM, changes_every_s=0.01, share=100_000)) as led:
-        led.node.database.failed(unavailable, "checks")
+        led.test.node.database.failed(unavailable, "checks")
         failing = Failing(led, "changed", range(1, 2), 0.1)
         async with led.elected(changes=led.changes.duty):
             await until_holds(lambda: failing.began_s, "the poll has begun")
-            led.node.database.worked("checks")
+            led.test.node.database.worked("checks")
             await led.test.until_logged("database available again")
 
 
