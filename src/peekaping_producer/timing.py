@@ -72,7 +72,7 @@ class Timing(Struct, frozen=True):
     """A Redis command that takes longer counts as unanswered."""
     redis_retry_cap_s: float = 1.0
     """The longest wait between two tries of a Redis that is unavailable: it may move, and checks wait for it."""
-    keys_every_s: float = 10.0
+    keys_every_s: float = 20.0
     """How often the leader checks what all keys hold; where a script fails because of one, it is checked at once."""
     remind_every_s: float = 300.0
     """An outage that goes on is logged again after this."""

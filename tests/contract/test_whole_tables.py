@@ -24,7 +24,6 @@ from peekaping_producer.schedule.keys import DUE, LEASE
 from peekaping_producer.sync import Arrival
 from support.databases import Database, SqliteDatabase, monitor_row, new_id, numbered_id
 from support.leader_duties import CALM, Leader, leader
-from support.ledger import until_holds
 
 FAR_MS = 10**13
 LASTS_S = 30
@@ -284,7 +283,8 @@ async def test_a_poll_that_failed_in_an_outage_is_made_again_soon_after_its_end(
         led.test.node.database.failed(unavailable, "checks")
         failing = Failing(led, "changed", range(1, 2), 0.1)
         async with led.elected(changes=led.changes.duty):
-            await until_holds(lambda: failing.began_s, "the poll has begun")
+            while not failing.began_s:
+                await asyncio.sleep(0.01)
             led.test.node.database.worked("checks")
             await led.test.until_logged("database available again")
 

@@ -13,9 +13,19 @@ from peekaping_producer.asynq.message import task_id
 from peekaping_producer.asynq.server_state_pb2 import ServerInfo
 from peekaping_producer.asynq.task_message_pb2 import TaskMessage
 from peekaping_producer.monitor import MonitorId
-from peekaping_producer.schedule.connection import answered
+from peekaping_producer.schedule.connection import answered, load_script
 
 _MOST_SERVERS = 1_000
+_QUEUE_KEYS = (
+    keys.PAUSED,
+    keys.PENDING,
+    keys.ACTIVE,
+    keys.SCHEDULED,
+    keys.RETRY,
+    keys.ARCHIVED,
+    keys.COMPLETED,
+    keys.SERVERS,
+)
 
 
 class Waiting(Struct, frozen=True):
@@ -63,20 +73,13 @@ class _Payload(Struct):
 
 async def queue_state(redis: Redis, timeout_s: float) -> QueueState:
     """Read the queue's state. Raises Unavailable when Redis does not answer in time."""
-    async with answered(timeout_s), redis.pipeline(transaction=False) as pipe:
-        pipe.time()
-        pipe.exists(keys.PAUSED)
-        pipe.llen(keys.PENDING)
-        pipe.llen(keys.ACTIVE)
-        for key in (keys.SCHEDULED, keys.RETRY, keys.ARCHIVED, keys.COMPLETED):
-            pipe.zcard(key)
-        pipe.lindex(keys.PENDING, -1)
-        (seconds, _), paused, pending, active, scheduled, retry, archived, completed, oldest = await pipe.execute()
-        # The scores are by the workers' clocks; their records expire by Redis' own.
-        servers = cast("list[bytes]", await redis.zrevrange(keys.SERVERS, 0, _MOST_SERVERS - 1))
-        infos = cast("list[bytes | None]", await redis.mget(servers) if servers else [])
-        waiting = await _waiting(redis, oldest, seconds) if oldest else None
-    workers = sum(map(_serves, infos))
+    script = load_script(redis, __package__, "queue")
+    async with answered(timeout_s):
+        reply = await script(keys=_QUEUE_KEYS, args=(keys.TASK, _MOST_SERVERS))
+    seconds, paused, *lengths, oldest, records = cast("list[Any]", reply)
+    pending, active, scheduled, retry, archived, completed = lengths
+    waiting = _waiting(oldest[0], oldest[1], seconds) if oldest else None
+    workers = sum(map(_serves, records))
     return QueueState(bool(paused), workers, pending, active, scheduled, retry, archived, completed, waiting)
 
 
@@ -100,11 +103,7 @@ async def task_state(redis: Redis, monitor_id: MonitorId, timeout_s: float) -> T
     )
 
 
-async def _waiting(redis: Redis, name: bytes, now_s: int) -> Waiting | None:
-    fields = await _fields(redis, name, "pending_since", "msg")
-    if fields is None:
-        return None
-    since_ns, message = fields
+def _waiting(since_ns: bytes | None, message: bytes | None, now_s: int) -> Waiting | None:
     age_s = _age_s(since_ns, now_s)
     if age_s is None:
         return None
@@ -133,8 +132,8 @@ def _payload(message: bytes | None) -> _Payload:
         return _Payload()
 
 
-def _serves(info: bytes | None) -> bool:
+def _serves(info: bytes) -> bool:
     try:
-        return keys.QUEUE in ServerInfo.FromString(info).queues if info else False
+        return keys.QUEUE in ServerInfo.FromString(info).queues
     except DecodeError:
         return False

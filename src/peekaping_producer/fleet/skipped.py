@@ -23,6 +23,8 @@ class Skipped:
 
     async def note(self, reasons: Mapping[str, str]) -> None:
         """Add monitors, or change the reasons of those that are listed; what the list can't hold is left out."""
+        if not reasons:
+            return
         async with answered(self._timeout_s):
             room = max(0, MOST_SKIPPED - await cast("Any", self._redis.hlen(INVALID)))
             fields = {_bytes(id_): reason.encode(errors="replace") for id_, reason in list(reasons.items())[:room]}
