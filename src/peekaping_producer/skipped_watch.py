@@ -12,6 +12,9 @@ from peekaping_producer.monitor import MonitorId
 from peekaping_producer.node import Node
 from peekaping_producer.plan import invalid_among
 
+_RARELY = 3
+"""So many times longer an empty list is left alone."""
+
 
 class SkippedWatch:
     """Reads the listed monitors again: a node that finds one invalid need not be the one that finds it fixed."""
@@ -30,7 +33,8 @@ class SkippedWatch:
         while not term.is_over:
             asked = await self.check()
             self._node.database.worked(self.name, asked=asked)
-            await term.ended.within(self._node.timing.skipped_every_s)
+            rest_s = self._node.timing.skipped_every_s
+            await term.ended.within(rest_s if asked else rest_s * _RARELY)
 
     async def check(self) -> bool:
         """Check it once: who is valid, inactive or deleted leaves the list, and a new reason replaces the old one.
