@@ -83,6 +83,19 @@ async def test_a_stopped_server_is_unavailable_and_works_again_after_its_restart
     assert len(after.found) > 10
 
 
+@pytest.mark.parametrize("own_server_db", ["postgres", "mysql"], indirect=True)
+async def test_a_restart_while_the_leaders_connections_were_idle_is_no_outage(own_server_db: ServerDatabase) -> None:
+    await own_server_db.insert("monitors", monitor_row())
+    async with opened(own_server_db, timeout_s=10) as catalog:
+        page = await catalog.active(None, 10)
+        ids = [monitor.id for monitor in page.monitors]
+        named = await catalog.active_of(ids, urgent=True)
+        process_of(own_server_db).kill()
+        process_of(own_server_db).restart()
+        assert await catalog.active(None, 10) == page
+        assert await catalog.active_of(ids, urgent=True) == named
+
+
 async def test_a_frozen_server_is_unavailable_by_the_deadline(own_server_db: ServerDatabase) -> None:
     ids = [MonitorId(id_) for id_ in await own_server_db.ids()]
     server = process_of(own_server_db)

@@ -11,6 +11,7 @@ from support.forwarding import forward, serving
 from support.ledger import until_holds
 from support.nodes import connected
 
+_MARK = "test:mark"
 _CHUNK_BYTES = 1 << 16
 
 
@@ -30,8 +31,14 @@ class MovingRedis:
         await until_holds(self._in_step, "the replica is in step")
 
     async def demote(self) -> None:
-        """Promote the second server and make the first its replica; clients stay connected to both."""
+        """Promote the second server and make the first its replica; clients stay connected to both.
+
+        What was written before is there too: a worker's last word that is lost keeps its monitor for half a minute.
+        """
+        await self.first.set(_MARK, 1)
+        await until_holds(lambda: self.second.exists(_MARK), "the replica has all that was written")
         await self.second.replicaof("NO", "ONE")
+        await self.second.delete(_MARK)
         await self.first.replicaof(HOST, self.second_port)
 
     def move(self) -> None:

@@ -110,14 +110,20 @@ async def _done(engine: AsyncEngine, work: Callable[[Connection], T]) -> T:
         return await connection.run_sync(work)
 
 
-def open_server(settings: Settings, connections: int, statement_timeout_s: float) -> ServerConnections:
-    """Return at most `connections` to a Postgres or MySQL; nothing is connected yet."""
+def open_server(
+    settings: Settings, connections: int, statement_timeout_s: float, *, seldom_used: bool = False
+) -> ServerConnections:
+    """Return at most `connections` to a Postgres or MySQL; nothing is connected yet.
+
+    One that is `seldom_used` may have died long before it is: it is tried first, or that would pass for an outage.
+    """
     pool = {
         "poolclass": AsyncAdaptedQueuePool,
         "pool_use_lifo": True,  # so that no more are open than were needed at once
         "pool_size": connections,
         "max_overflow": 0,
         "pool_timeout": statement_timeout_s,
+        "pool_pre_ping": seldom_used,
     }
     if settings.db_type is DbType.MYSQL:
         return ServerConnections(_open_mysql(settings, statement_timeout_s, pool))

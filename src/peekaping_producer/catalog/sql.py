@@ -43,8 +43,8 @@ class SqlCatalog:
         self._scan_timeout_s = scan_timeout_s
         # Apart, so that neither a batch nor an event waits for a read of a whole table.
         self._connections = _open(settings, connections, timeout_s)
-        self._urgent = _open(settings, 1, timeout_s)
-        self._scans = _open(settings, 1, scan_timeout_s)
+        self._urgent = _open(settings, 1, timeout_s, seldom_used=True)
+        self._scans = _open(settings, 1, scan_timeout_s, seldom_used=True)
         self._one_scan = asyncio.Lock()
         self._statements = statements(self._connections.dialect)
 
@@ -162,10 +162,10 @@ class SqlCatalog:
         return f"{naive:%Y-%m-%d %H:%M:%S}" if self._settings.db_type is DbType.SQLITE else naive
 
 
-def _open(settings: Settings, connections: int, timeout_s: float) -> Connections:
+def _open(settings: Settings, connections: int, timeout_s: float, *, seldom_used: bool = False) -> Connections:
     if settings.db_type is DbType.SQLITE:
         return SqliteConnections(settings.db_name)
-    return open_server(settings, connections, timeout_s)
+    return open_server(settings, connections, timeout_s, seldom_used=seldom_used)
 
 
 def _try_rights(connection: Connection) -> None:
