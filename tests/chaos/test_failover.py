@@ -4,17 +4,20 @@ import signal
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from redis.asyncio import Redis
 
+from peekaping_producer.asynq import keys as asynq
+from peekaping_producer.demo.child import Child
 from peekaping_producer.demo.clock import now_ms
 from peekaping_producer.schedule.keys import LEADER, SIGNALS
 from support.databases import SqliteDatabase, monitor_row
 from support.events import publish_created
 from support.fleet import addressed, fleet
 from support.ledger import Death, until_holds
-from support.moving_redis import moving_redis
+from support.moving_redis import MovingRedis, moving_redis
 from support.producer import Producer, started
 
 AWAY, BACK = "redis unavailable, retrying", "redis available again"
@@ -43,6 +46,18 @@ async def until_each_enqueues(nodes: list[Producer], since_ms: float) -> None:
         assert first_ms - since_ms <= WITHIN_MS, (node.pid, first_ms - since_ms, node.lines)
 
 
+async def retire(worker: Child, servers: MovingRedis) -> None:
+    """Stop a worker that has no task: one that is killed in the middle of a task keeps it until its lease expires."""
+    await servers.first.set(asynq.PAUSED, 1)
+    await until_holds(lambda: nothing_active(servers.first), "the worker has ended its tasks")
+    worker.stop()
+
+
+async def nothing_active(redis: Redis) -> bool:
+    """Tell whether no worker has a task."""
+    return not await cast("Any", redis.llen(asynq.ACTIVE))
+
+
 async def test_every_node_enqueues_again_when_the_address_moves_and_old_connections_stay_open(
     empty_sqlite_db: SqliteDatabase, tmp_path: Path
 ) -> None:
@@ -58,7 +73,7 @@ async def test_every_node_enqueues_again_when_the_address_moves_and_old_connecti
             await nodes.add(LOG_LEVEL="debug")
         await nodes.begin(rows)
         await servers.replicate()
-        worker.stop()
+        await retire(worker, servers)
         await servers.demote()
         nodes.deaths.append(Death(now_ms(), None))
         # Nodes notice before the address moves: their new connections lead to the old primary too.
@@ -66,6 +81,7 @@ async def test_every_node_enqueues_again_when_the_address_moves_and_old_connecti
             await node.until_logged(AWAY)
         servers.move()
         moved_ms = now_ms()
+        await servers.second.delete(asynq.PAUSED)
         nodes.start_worker("second", servers.second_port)
         await until_each_enqueues(nodes.nodes, moved_ms)
         nodes.deaths.append(Death(now_ms(), None))
@@ -102,11 +118,12 @@ async def test_a_node_alone_enqueues_again_within_5_s(
             await servers.first.set(LEADER, "another-1-nx", px=600_000)
             await node.until_logged("another node leads")
         await servers.replicate()
-        worker.stop()
+        await retire(worker, servers)
         await servers.demote()
         servers.move()
         moved_ms = now_ms()
         nodes.deaths.append(Death(moved_ms, None))
+        await servers.second.delete(asynq.PAUSED)
         nodes.start_worker("second", servers.second_port)
         await until_each_enqueues([node], moved_ms)
         nodes.deaths.append(Death(now_ms(), None))
