@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
+from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from peekaping_producer.embedded import EmbeddedRedis
@@ -277,6 +278,27 @@ async def test_what_a_leader_writes_after_a_freeze_of_its_own_changes_nothing(re
         await redis.set(LEADER, "other-1-n0", px=60_000)
         await test.until_logged(LOST)
         assert duty.ended == duty.began[:1]
+
+
+async def test_a_resignation_that_redis_does_not_answer_is_an_outage_and_no_unforeseen_exception(redis: Redis) -> None:
+    """The database and Redis fail at once: the leader tries to hand over to a healthy node, and gets no answer."""
+
+    class Unanswered(Terms):
+        async def resign(self, *, to_healthy: bool = False) -> bool:
+            if to_healthy:
+                raise Unavailable("redis", "no answer within 2 s")
+            return await super().resign()
+
+    test, duty = TestNode(replace(TIMING, unreadable_s=0.0)), Duty()
+    terms = Unanswered(redis, test.node.id, test.node.timing)
+    test.node.database.failed(Unavailable("database", "no answer within 2 s"), "sweep")
+    async with running(Election(test.node, terms, test.node.stop.bell(), {"one": duty}).loop()):
+        await test.until_logged("redis unavailable, retrying")
+        until_s = duty.began[0].lasts_until_s
+        await until(lambda: duty.began[0].lasts_until_s > until_s)
+        assert len(duty.began) == 1
+        assert duty.at_work
+    assert not test.logged(LOST)
 
 
 # --- taking over

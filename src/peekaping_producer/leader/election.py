@@ -121,7 +121,12 @@ class Election:
         """Resign where this node has read nothing for too long and another one can; return whether it has."""
         if self._node.database.unanswered_s < self._timing.unreadable_s:
             return False
-        if not await self._terms.resign(to_healthy=True):
+        try:
+            resigned = await self._terms.resign(to_healthy=True)
+        except Unavailable as error:
+            self._node.failed(error)
+            return False  # where it was done all the same, the next extension says so
+        if not resigned:
             return False
         self._on_unreadable()
         return True
