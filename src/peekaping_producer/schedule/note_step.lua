@@ -1,5 +1,6 @@
 -- Note a step: for all nodes to see, once, however many of them notice it.
 -- KEYS  1 step HASH  2 leader STRING  3 mark of a Go producer  4 tombstones ZSET  5 nodes ZSET
+--       6 nodes with a healthy database, ZSET
 -- ARGV  1 at_ms, the last instant this node had seen before the step, by the clock as it is now  2 by_ms, negative when back
 --       3 open_ms, how long it is treated at most  4 channel of signals  5 longest_term_ms  6 go_seen_ms  7 alive_ms of a node
 --       8 limit, members of a set
@@ -27,6 +28,7 @@ if tonumber(ARGV[2]) < 0 then
   shorten(KEYS[3], ARGV[6])
   bring_back(KEYS[4], now_ms)
   bring_back(KEYS[5], now_ms + ARGV[7])
+  bring_back(KEYS[6], now_ms + ARGV[7])
 end
 redis.call('PUBLISH', ARGV[4], 'clock')
 return 1

@@ -454,7 +454,7 @@ class Schedule:
         limits = (LONGEST_TERM_MS, timing.go_seen_ms, timing.alive_ms, _MOST_BROUGHT_BACK)
         async with answered(timing.redis_timeout_s):
             reply = await self._note_step(
-                keys=(STEP, LEADER, GO_SEEN, REMOVED, NODES),
+                keys=(STEP, LEADER, GO_SEEN, REMOVED, NODES, HEALTHY),
                 args=(step.at_ms, step.by_ms, timing.step_open_ms, SIGNALS, *limits),
             )
         return bool(reply)
