@@ -2,7 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
 from peekaping_producer.backoff import Backoff
 from peekaping_producer.catalog.catalog import Catalog
@@ -14,6 +16,7 @@ from peekaping_producer.node import Node
 
 _IDLE_S = 60.0
 _CHECKS = "checks"
+T = TypeVar("T")
 
 
 class Source:
@@ -56,7 +59,7 @@ class Source:
                 self._newest_batch = ids
         elif began_s < until_s:  # else it is this process that stood still
             try:
-                reading = await self._read(ids, until_s - began_s)
+                reading = await self._answer(partial(self._catalog.read, ids), until_s - began_s)
             except Unavailable as error:
                 # One that began before the breaker closed, or opened, says nothing of now.
                 if began_s >= self._back_since_s and not self.away:
@@ -86,29 +89,26 @@ class Source:
                 await self._probe()
 
     async def _probe(self) -> None:
-        ids, began_s = self._newest_batch, time.monotonic()
+        ids, began_s, deadline_s = self._newest_batch, time.monotonic(), self._node.timing.read_deadline_s
         async with self._node.stop.cutting_short():
             try:
                 if ids:
-                    reading = await self._read(ids, self._node.timing.read_deadline_s)
-                    self.cache.keep(ids, reading, began_s)
+                    self.cache.keep(ids, await self._answer(partial(self._catalog.read, ids), deadline_s), began_s)
                 else:
-                    async with asyncio.timeout(self._node.timing.read_deadline_s):
-                        await self._catalog.active(None, 1)
-            except TimeoutError:
-                pass
+                    await self._answer(partial(self._catalog.active, None, 1), deadline_s)
             except Unavailable as error:
                 self._node.failed(error, _CHECKS)
             else:
                 # The delays go on growing until a batch has been read too.
                 self._close()
 
-    async def _read(self, ids: Sequence[MonitorId], within_s: float) -> Reading:
+    async def _answer(self, read: Callable[[], Awaitable[T]], within_s: float) -> T:
+        """Return what a read gives in time; raises Unavailable where it does not, or is cut short by the breaker."""
         try:
             async with asyncio.timeout(within_s) as limit:
                 self._reads.add(limit)
                 try:
-                    return await self._catalog.read(ids)
+                    return await read()
                 finally:
                     self._reads.discard(limit)
         except TimeoutError as error:

@@ -196,7 +196,7 @@ BROKEN: dict[str, tuple[tuple[object, str, object], ...]] = {
     "connections": ((redis_watch, "drop_connections", _raise),),
     "events": ((events, "islice", _raise),),
     "keys": ((Schedule, "repair", _raise),),
-    "probe": ((Source, "_read", _unavailable), (Source, "_probe", _raise)),
+    "probe": ((Source, "_answer", _unavailable), (Source, "_probe", _raise)),
     "queue": ((queue_watch, "queue_state", _raise),),
     "reminders": ((Outage, "remind", _raise),),
     "removal": ((events, "islice", _raise),),

@@ -274,13 +274,12 @@ class Schedule:
                 args=(limit, timing.lease_ms, "" if horizon_ms is None else horizon_ms),
             )
         now_ms, token, next_due_ms, go_seen, by_ms, *pairs = (_text(part) for part in cast("list[bytes]", reply))
-        claimed = (Claimed(MonitorId(id_), float(due_ms)) for id_, due_ms in zip(pairs[::2], pairs[1::2], strict=True))
         return Claim(
             int(now_ms),
             token,
             float(next_due_ms) if next_due_ms else None,
             go_seen == "1",
-            tuple(claimed),
+            _with_due_times(pairs),
             time.monotonic(),
             self._clock.see(int(now_ms), sent_s, monotonic_s()),
             int(by_ms or 0),
@@ -301,14 +300,11 @@ class Schedule:
                 args=(limit, "" if horizon_ms is None else horizon_ms, node_id, timing.yield_ms, *place),
             )
         now_ms, next_due_ms, go_seen, by_ms, *pairs = (_text(part) for part in cast("list[bytes]", reply))
-        due = tuple(
-            [Claimed(MonitorId(id_), float(due_ms)) for id_, due_ms in zip(pairs[::2], pairs[1::2], strict=True)]
-        )
         return Peeked(
             int(now_ms),
             float(next_due_ms) if next_due_ms else None,
             go_seen == "1",
-            due,
+            _with_due_times(pairs),
             time.monotonic(),
             self._clock.see(int(now_ms), sent_s, monotonic_s()),
             int(by_ms or 0),
@@ -526,6 +522,11 @@ class Schedule:
         if overdue_ms is not None and not math.isfinite(overdue_ms):  # garbage in due
             overdue_ms = 0
         return Overview(due, leased, None if overdue_ms is None else max(0, int(overdue_ms)))
+
+
+def _with_due_times(pairs: Sequence[str]) -> tuple[Claimed, ...]:
+    """Return the monitors of a reply that has each id with its due time behind it."""
+    return tuple([Claimed(MonitorId(id_), float(due_ms)) for id_, due_ms in zip(pairs[::2], pairs[1::2], strict=True)])
 
 
 def _edit(entry: Entry) -> str:
