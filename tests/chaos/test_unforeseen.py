@@ -135,7 +135,7 @@ CASES: dict[str, tuple[str | tuple[str, ...], bytes]] = {
     "claim, dispatch": (("schedule", "time", "writable", "step", "claim"), SEVEN),
     "settle, dispatch": (("schedule", "time", "writable", "task", "settle"), SEVEN),
     "reclaim, reclaim": (("schedule", "time", "reclaim"), TEXT),
-    "extend, election": (("leader", "extend"), SEVEN),
+    "extend, election": (("leader", "left", "extend"), SEVEN),
     "list invalid, presence": ("HLEN", TEXT),
     "overview, summary": ("ZCARD\r\n$19\r\npeekaping:sched:due", NO_TIME),
     "subscribe, signals": ("SUBSCRIBE", SEVEN),

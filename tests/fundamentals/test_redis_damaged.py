@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from peekaping_producer.asynq import keys as asynq
 from peekaping_producer.embedded import HOST, EmbeddedRedis
-from peekaping_producer.schedule.keys import DUE, EPOCH, LEADER, LEASE, OUR_TYPES
+from peekaping_producer.schedule.keys import DUE, EPOCH, LEADER, LEASE, LEFT, OUR_TYPES
 from peekaping_producer.timing import Timing
 from support.databases import SqliteDatabase, monitor_row
 from support.fleet import Fleet, fleet, scheduled_ids
@@ -268,3 +269,21 @@ async def due_is(redis: Redis, size: int) -> bool:
 def assert_once(producer: InProcess, event: str) -> None:
     """Assert that an event was logged once."""
     assert len(producer.logged(event)) == 1, producer.lines
+
+
+async def test_a_monitor_that_is_skipped_as_invalid_is_no_lost_schedule(
+    empty_sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis
+) -> None:
+    """It leaves the schedule by its settle, and the next sweep brings it back: one of three is much at once."""
+    rows = [monitor_row(interval=1), monitor_row(interval=1), monitor_row(interval=1, timeout=2**40)]
+    await empty_sqlite_db.insert("monitors", *rows)
+    settings = empty_sqlite_db.settings(redis_host=HOST, redis_port=redis_server.port)
+    async with producing(settings, replace(QUICK, sweep_every_s=0.5, share=0)) as producer:
+        await until_holds(lambda: is_whole(redis, {row["id"] for row in rows[:2]}), "the invalid one is out")
+        await until_holds(lambda: has_left(redis, 3), "it has been brought back and has left again")
+        assert not producer.logged(LOST)
+
+
+async def has_left(redis: Redis, times: int) -> bool:
+    """Tell whether monitors have left the schedule so often."""
+    return int(await redis.get(LEFT) or 0) >= times

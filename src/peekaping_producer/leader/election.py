@@ -113,7 +113,7 @@ class Election:
         """Have the schedule swept at once where a part of it may be gone."""
         if min(extended.due, extended.leased) < 0:
             self._node.keys_damaged.ring()
-        elif term.has_shrunk(extended.due, extended.leased):
+        elif term.has_shrunk(extended.due, extended.leased, extended.left):
             self._node.loss.is_suspected("many monitors are gone from it at once")
             self._node.sweep_wanted.ring()
 

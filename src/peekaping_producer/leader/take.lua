@@ -1,11 +1,11 @@
 -- Take: begin a term, or go on with one that is ours already.
 -- KEYS  1 leader STRING  2 epoch STRING  3 mark of a Go producer  4 due ZSET  5 lease ZSET
---       6 nodes with a healthy database, ZSET
+--       6 nodes with a healthy database, ZSET  7 counter of monitors that left
 -- ARGV  1 node id  2 term_ms  3 the new term's token  4 longest_ms that another's term may last  5 go_seen_ms
 --       6 "unhealthy" while this node's database is unavailable, or ""
--- Returns {"", 0, the epoch before, monitors in the schedule, generation} when the term is ours; {"", 1, the epoch} when it
--- is free and is left to a node with a healthy database; else {node id of the one that leads, ms until its term ends, the
--- epoch}; the epoch is "" where there is none.
+-- Returns {"", 0, the epoch before, monitors in the schedule, generation, monitors that left so far} when the term is ours;
+-- {"", 1, the epoch} when it is free and is left to a node with a healthy database; else {node id of the one that leads, ms
+-- until its term ends, the epoch}; the epoch is "" where there is none.
 -- A generation is Redis' time, Unix ms, and more than the last: an epoch lower than one seen before says that Redis lost
 -- data, also when it was flushed in between.
 -- A Go node's id ends in digits, ours do not: seen here, it leaves its mark for all nodes.
@@ -19,7 +19,7 @@ if not holder or holder == ARGV[1] then
   local generation = math.max(now_ms, (tonumber(string.match(epoch, '^(%d+):')) or 0) + 1)
   redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
   redis.call('SET', KEYS[2], string.format('%d:%s:0', generation, ARGV[3]))
-  return {'', 0, epoch, redis.call('ZCARD', KEYS[4]) + redis.call('ZCARD', KEYS[5]), generation}
+  return {'', 0, epoch, redis.call('ZCARD', KEYS[4]) + redis.call('ZCARD', KEYS[5]), generation, left_so_far(KEYS[7])}
 end
 if string.find(holder, '%-%d+$') then redis.call('SET', KEYS[3], 1, 'PX', ARGV[5]) end
 local left_ms = redis.call('PTTL', KEYS[1])

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.node import Stop
 from peekaping_producer.schedule.connection import answered, load_script
-from peekaping_producer.schedule.keys import DUE, EPOCH, GO_SEEN, HEALTHY, LEADER, LEASE, SIGNALS
+from peekaping_producer.schedule.keys import DUE, EPOCH, GO_SEEN, HEALTHY, LEADER, LEASE, LEFT, SIGNALS
 from peekaping_producer.schedule.store import LONGEST_TERM_MS
 from peekaping_producer.timing import Timing
 
@@ -42,6 +42,8 @@ class Term:
         """Redis' time when it began, Unix ms, and more than that of the term before."""
         self.lost: str | None = None
         """Why Redis is known to have lost the schedule before the term began."""
+        self.left = 0
+        """Monitors that settles and removals took out of the schedule, up to the last extension."""
         self._size = 0
 
     @property
@@ -53,10 +55,14 @@ class Term:
         """Note that a sweep has just seen so many in the schedule."""
         self._size = max(self._size, monitors)
 
-    def has_shrunk(self, due: int, leased: int) -> bool:
-        """Tell whether so many monitors are gone since the last extension that a key may have been deleted."""
+    def has_shrunk(self, due: int, leased: int, left: int) -> bool:
+        """Tell whether so many monitors are gone since the last extension that a key may have been deleted.
+
+        Those that have left by a settle or a removal are not gone: a sweep brings invalid ones back, to leave again.
+        """
         before, self._size = self._size, due + leased
-        gone = before - self._size
+        left_before, self.left = self.left, left
+        gone = before - self._size - max(0, left - left_before)
         return gone > 0 and (due == 0 or gone * _MUCH > before)
 
 
@@ -74,6 +80,8 @@ class Extension(Struct, frozen=True):
     due: int
     """Monitors in due; -1 where the key holds another type."""
     leased: int
+    left: int
+    """Monitors that settles and removals took out of the schedule so far; -1 where that is not known."""
 
 
 class Terms:
@@ -83,10 +91,9 @@ class Terms:
         """Act in the name of this node."""
         self._node_id = node_id
         self._timing = timing
-        self._extend = load_script(redis, __package__, "extend")
-        self._take, self._resign = (
-            load_script(redis, __package__, "time", "healthy", name) for name in ("take", "resign")
-        )
+        self._extend = load_script(redis, __package__, "left", "extend")
+        self._take = load_script(redis, __package__, "time", "healthy", "left", "take")
+        self._resign = load_script(redis, __package__, "time", "healthy", "resign")
         self._seen: tuple[int, int] | None = None
         """Generation and number of the newest epoch that this node has seen in Redis."""
         self._lost: str | None = None
@@ -101,7 +108,7 @@ class Terms:
         term = Term(self._node_id, self._lasts_until_s())
         async with answered(timing.redis_timeout_s):
             reply = await self._take(
-                keys=(LEADER, EPOCH, GO_SEEN, DUE, LEASE, HEALTHY),
+                keys=(LEADER, EPOCH, GO_SEEN, DUE, LEASE, HEALTHY, LEFT),
                 args=(
                     self._node_id,
                     timing.term_ms,
@@ -117,7 +124,7 @@ class Terms:
             return Other(holder.decode(errors="replace"), int(left_ms) / 1000)
         if int(left_ms):
             return None
-        size, term.generation = cast("list[int]", more)
+        size, term.generation, term.left = cast("list[int]", more)
         term.lost = self._lost or self._loss(_place_of(epoch), size)
         self._seen, self._lost = (term.generation, 0), None
         return term
@@ -146,11 +153,11 @@ class Terms:
         async with answered(min(self._timing.redis_timeout_s, max(0.0, left_s))):
             next_ = _epoch(term, term.epoch + 1)
             reply = await self._extend(
-                keys=(LEADER, EPOCH, DUE, LEASE), args=(self._node_id, self._timing.term_ms, next_)
+                keys=(LEADER, EPOCH, DUE, LEASE, LEFT), args=(self._node_id, self._timing.term_ms, next_)
             )
         if reply is None:
             return "Redis has another leader, or lost its data"
-        before, due, leased = cast("tuple[bytes, int, int]", reply)
+        before, due, leased, left = cast("tuple[bytes, int, int, int]", reply)
         # A reply that was lost leaves the same next epoch standing.
         if before.decode(errors="replace") not in {_epoch(term, term.epoch), next_}:
             self._lost = self._loss(_place_of(before), due + leased)
@@ -158,7 +165,7 @@ class Terms:
         term.epoch += 1
         term.lasts_until_s = lasts_until_s
         self._seen = (term.generation, term.epoch)
-        return Extension(due, leased)
+        return Extension(due, leased, left)
 
     async def resign(self, *, to_healthy: bool = False) -> bool:
         """End this node's term, and wake the others; return whether there was one.

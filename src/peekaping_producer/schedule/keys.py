@@ -26,6 +26,8 @@ STEP = f"{PREFIX}producer:clock-step"
 """HASH with a TTL: the last step of Redis' clock, and whether the leader has swept since."""
 HEALTHY = f"{PREFIX}producer:healthy"
 """ZSET of the ids of nodes whose database answers, score = Unix ms until which that counts."""
+LEFT = f"{PREFIX}producer:left"
+"""Counter of monitors that settles and removals took out of the schedule: what else is gone from it was lost."""
 INVALID = f"{PREFIX}producer:invalid"
 """HASH: id of a monitor that is skipped as invalid → the reason. Of the first 1,000."""
 SIGNALS = f"{PREFIX}producer:signals"
@@ -36,6 +38,7 @@ OUR_TYPES = {
     DUE: "zset",
     LEASE: "zset",
     CLAIMS: "number",
+    LEFT: "number",
     LEADER: "string",
     EPOCH: "string",
     REMOVED: "zset",

@@ -1,5 +1,5 @@
 -- Remove: take monitors out of the schedule; claims in flight become lost, and pending tasks go too. The leader's alone.
--- KEYS  as in task.lua, then 1 leader STRING  2 tombstones ZSET
+-- KEYS  as in task.lua, then 1 counter of monitors that left  2 leader STRING  3 tombstones ZSET
 -- ARGV  1 node id  2 prefix of task ids  3 tombstone_ms, how long one stands, then two for each id: id, stale message (put
 --       in place where the list is too long to search)
 -- Returns how many were in the schedule; nothing at all when the node does not lead.
@@ -16,4 +16,5 @@ for i = 4, #ARGV, 2 do
   redis.call('ZADD', tombstones, now_ms, id)
   withdraw(KEYS[FIRST_TASK + i / 2 - 2], ARGV[2] .. id, ARGV[i + 1])
 end
+if removed > 0 then redis.pcall('INCRBY', KEYS[#KEYS - 2], removed) end
 return removed

@@ -25,6 +25,7 @@ from peekaping_producer.schedule.keys import (
     HEALTHY,
     LEADER,
     LEASE,
+    LEFT,
     NODES,
     OUR_TYPES,
     REMOVED,
@@ -354,7 +355,7 @@ class Schedule:
             await asyncio.sleep(self._timing.retry_first_s)
 
     async def _settle_once(self, claim: Claim, orders: Sequence[Order]) -> Sequence[int | bytes]:
-        keys = (*_TASK_KEYS, *(_TASK_KEY_PREFIX + order.id for order in orders), REMOVED)
+        keys = (*_TASK_KEYS, *(_TASK_KEY_PREFIX + order.id for order in orders), LEFT, REMOVED)
         args: list[str | int | bytes] = [
             claim.token,
             asynq.QUEUE,
@@ -394,7 +395,7 @@ class Schedule:
 
         Raises NotLeading, and changes nothing, when another node leads.
         """
-        keys = (*_TASK_KEYS, *(_TASK_KEY_PREFIX + drop.id for drop in drops), LEADER, REMOVED)
+        keys = (*_TASK_KEYS, *(_TASK_KEY_PREFIX + drop.id for drop in drops), LEFT, LEADER, REMOVED)
         args: list[str | int | bytes] = [node_id, _TASK_ID_PREFIX, self._timing.tombstone_ms]
         for drop in drops:
             args += (drop.id, drop.stale_message)
