@@ -85,10 +85,10 @@ async def test_a_stopped_server_is_unavailable_and_works_again_after_its_restart
 
 @pytest.mark.parametrize("own_server_db", ["postgres", "mysql"], indirect=True)
 async def test_a_restart_while_the_leaders_connections_were_idle_is_no_outage(own_server_db: ServerDatabase) -> None:
-    await own_server_db.insert("monitors", monitor_row())
     async with opened(own_server_db, timeout_s=10) as catalog:
         page = await catalog.active(None, 10)
         ids = [monitor.id for monitor in page.monitors]
+        assert ids
         named = await catalog.active_of(ids, urgent=True)
         process_of(own_server_db).kill()
         process_of(own_server_db).restart()
