@@ -7,9 +7,9 @@ from redis import Redis
 from benchmarks.database import TYPES, Database
 from benchmarks.herd import await_settled, duration_s, empty_queue, make_due
 from benchmarks.producer import Producer, cost, running_producer, wait_until
-from peekaping_producer.embedded import HOST, EmbeddedRedis
-from peekaping_producer.monitor import MonitorId
-from peekaping_producer.schedule.keys import DUE, LEASE
+from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.redisdb.keys import DUE, LEASE
 
 
 class AwayHerd(Struct, frozen=True):

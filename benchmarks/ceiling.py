@@ -22,12 +22,13 @@ from redis.asyncio import ConnectionPool, Redis, UnixDomainSocketConnection
 from benchmarks.database import TESTS, Database, settings_of
 from benchmarks.rows import RowsRead
 from peekaping_producer.asynq import keys as asynq
-from peekaping_producer.cadence import Spacing
 from peekaping_producer.catalog.catalog import open_catalog
-from peekaping_producer.embedded import EmbeddedRedis
-from peekaping_producer.plan import plan
-from peekaping_producer.schedule.keys import DUE, LEASE
-from peekaping_producer.schedule.store import Claim, Order, Schedule
+from peekaping_producer.demo.redis_server import EmbeddedRedis
+from peekaping_producer.dispatch.plan import plan
+from peekaping_producer.model.cadence import Spacing
+from peekaping_producer.redisdb.keys import DUE, LEASE
+from peekaping_producer.schedule.orders import Claim, Order
+from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.timing import Timing
 
 BLAST = Path(__file__).parent / "blast.c"

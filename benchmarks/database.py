@@ -13,8 +13,8 @@ from pathlib import Path
 import asyncpg
 from msgspec import Struct
 
-from peekaping_producer.config import Settings
-from peekaping_producer.monitor import MonitorId
+from peekaping_producer.config.settings import Settings
+from peekaping_producer.model.monitor import MonitorId
 
 TESTS = Path(__file__).parent.parent / "tests"
 sys.path.append(str(TESTS))

@@ -7,8 +7,8 @@ from redis import Redis
 from benchmarks.database import Database
 from benchmarks.herd import await_settled, duration_s, empty_queue, make_due
 from benchmarks.producer import running_producer, wait_until
-from peekaping_producer.embedded import HOST, EmbeddedRedis
-from peekaping_producer.schedule.keys import DUE
+from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.redisdb.keys import DUE
 from support.delaying_proxy import delaying_proxy_aside
 
 ADDED_MS = 20

@@ -13,9 +13,9 @@ from benchmarks.producer import cost, running_producer, wait_until
 from peekaping_producer.asynq import keys as asynq
 from peekaping_producer.asynq.message import task_id
 from peekaping_producer.asynq.task_message_pb2 import TaskMessage
-from peekaping_producer.embedded import HOST, EmbeddedRedis
-from peekaping_producer.monitor import MonitorId
-from peekaping_producer.schedule.keys import CLAIMS, DUE, LEASE
+from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.redisdb.keys import CLAIMS, DUE, LEASE
 
 PAGE = 1_000
 WARM_UP = 400

@@ -10,8 +10,8 @@ from redis import Redis
 
 from benchmarks.database import Database
 from benchmarks.producer import running_producer, wait_until
-from peekaping_producer.embedded import HOST, EmbeddedRedis
-from peekaping_producer.schedule.keys import DUE
+from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.redisdb.keys import DUE
 
 
 class Idle(Struct, frozen=True):

@@ -18,9 +18,9 @@ from redis import Redis
 
 from benchmarks.database import Database, connect_postgres, postgres_database, sqlite_database
 from benchmarks.producer import running_producer
-from peekaping_producer.embedded import HOST, EmbeddedRedis
-from peekaping_producer.events import CREATED
-from peekaping_producer.schedule.keys import DUE, LEASE
+from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.leader.events import CREATED
+from peekaping_producer.redisdb.keys import DUE, LEASE
 
 INTERVAL_S = 3_600
 WATCHED_S = 120.0

@@ -15,7 +15,7 @@ import psutil
 from msgspec import Struct
 
 from benchmarks.database import Database
-from peekaping_producer.embedded import HOST, dying_with_us
+from peekaping_producer.demo.redis_server import HOST, dying_with_us
 
 STOP_WITHIN_S = 15.0
 WAIT_AT_MOST_S = 60.0

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from benchmarks.database import TESTS  # lets `support` be found
 from peekaping_producer.catalog.catalog import open_catalog
-from peekaping_producer.monitor import MonitorId
+from peekaping_producer.model.monitor import MonitorId
 from support.databases import (
     Database,
     MongoDatabase,

@@ -12,8 +12,8 @@ from redis import Redis
 from benchmarks.database import Database
 from benchmarks.herd import make_due
 from benchmarks.producer import running_producer, wait_until
-from peekaping_producer.embedded import HOST, EmbeddedRedis
-from peekaping_producer.schedule.keys import CLAIMS
+from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.redisdb.keys import CLAIMS
 
 SLOWEST_SHOWN = 8
 _LINE = re.compile(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)")

@@ -1,6 +1,6 @@
 """The way in, by name or by `python -m peekaping_producer`: signals first, and then what takes time to import."""
 
-from peekaping_producer.process_signals import take_signals
+from peekaping_producer.node.process_signals import take_signals
 
 take_signals()
 

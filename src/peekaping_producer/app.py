@@ -6,33 +6,35 @@ from collections.abc import Awaitable, Callable
 from redis.asyncio import Redis
 
 from peekaping_producer import __version__
-from peekaping_producer.cache_watch import cache_loop
 from peekaping_producer.catalog.catalog import Catalog, open_catalog
 from peekaping_producer.catalog.last_known import MB, LastKnown
-from peekaping_producer.changes import ChangeReader
-from peekaping_producer.config import DbType, Settings, shown
-from peekaping_producer.dispatch import Dispatcher
-from peekaping_producer.events import EventReader
+from peekaping_producer.config.settings import DbType, Settings, shown
+from peekaping_producer.dispatch.cache_watch import cache_loop
+from peekaping_producer.dispatch.dispatcher import Dispatcher
+from peekaping_producer.dispatch.reclaim import reclaim_loop
+from peekaping_producer.dispatch.source import Source
+from peekaping_producer.fleet.heartbeat import presence_loop
+from peekaping_producer.fleet.invalid_monitors import Skipped
 from peekaping_producer.fleet.registry import Registry
-from peekaping_producer.fleet.skipped import Skipped
-from peekaping_producer.guard import kept_running
+from peekaping_producer.fleet.signals import signals_loop
+from peekaping_producer.fleet.summary import summary_loop, write_summary
+from peekaping_producer.leader.changes import ChangeReader
 from peekaping_producer.leader.election import Duty, Election
+from peekaping_producer.leader.events import EventReader
+from peekaping_producer.leader.invalid_watch import SkippedWatch
+from peekaping_producer.leader.queue_watch import QueueWatch
+from peekaping_producer.leader.sweep import Sweeper
+from peekaping_producer.leader.sync import Sync
 from peekaping_producer.leader.term import Terms
-from peekaping_producer.node import Node, Stop, make_node
+from peekaping_producer.node.guard import kept_running
+from peekaping_producer.node.node import Node, make_node
+from peekaping_producer.node.readiness import until_ready
+from peekaping_producer.node.redis_watch import RedisWatch
+from peekaping_producer.node.stop import Stop
 from peekaping_producer.observe.log import Logger
-from peekaping_producer.presence import presence_loop
-from peekaping_producer.queue_watch import QueueWatch
-from peekaping_producer.readiness import until_ready
-from peekaping_producer.reclaim import reclaim_loop
-from peekaping_producer.redis_watch import RedisWatch
-from peekaping_producer.schedule.connection import check_redis, check_rights, open_redis
+from peekaping_producer.redisdb.client import open_redis
+from peekaping_producer.schedule.requirements import check_redis, check_rights
 from peekaping_producer.schedule.store import Schedule
-from peekaping_producer.signals import signals_loop
-from peekaping_producer.skipped_watch import SkippedWatch
-from peekaping_producer.source import Source
-from peekaping_producer.summary import summary_loop, write_summary
-from peekaping_producer.sweep import Sweeper
-from peekaping_producer.sync import Sync
 from peekaping_producer.timing import Timing
 
 

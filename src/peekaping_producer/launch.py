@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from functools import partial
 
 from peekaping_producer.app import produce
-from peekaping_producer.config import LogLevel, Mode, Settings, load_settings, log_settings, unknown_variables
+from peekaping_producer.config.settings import LogLevel, Mode, Settings, load_settings, log_settings, unknown_variables
 from peekaping_producer.errors import ConfigurationError
-from peekaping_producer.node import Stop, new_node_id
+from peekaping_producer.node.node import new_node_id
+from peekaping_producer.node.process_signals import hand_over_signals
+from peekaping_producer.node.stop import Stop
 from peekaping_producer.observe.log import Logger, logging_to, make_logger
-from peekaping_producer.process_signals import hand_over_signals
 from peekaping_producer.timing import Timing
 
 EXIT_UNFORESEEN = 1

@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from peekaping_producer.demo.clock import now_ms
-from peekaping_producer.embedded import EmbeddedRedis
+from peekaping_producer.demo.redis_server import EmbeddedRedis
 from peekaping_producer.fleet.registry import Registry
 from peekaping_producer.timing import Timing
 from support.consumer import Consumed, consuming

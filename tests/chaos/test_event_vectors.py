@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from peekaping_producer.embedded import HOST, EmbeddedRedis
-from peekaping_producer.events import CREATED
+from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.leader.events import CREATED
 from peekaping_producer.timing import Timing
 from support.databases import Database, Row, proxy_row
 from support.fleet import scheduled_ids

@@ -16,12 +16,12 @@ from redis.asyncio import Redis
 from peekaping_producer.asynq import keys
 from peekaping_producer.asynq.message import task_id
 from peekaping_producer.asynq.task_message_pb2 import TaskMessage
-from peekaping_producer.cadence import cadence
 from peekaping_producer.demo.clock import now_ms
-from peekaping_producer.embedded import HOST, EmbeddedRedis
-from peekaping_producer.events import CREATED, DELETED, UPDATED
-from peekaping_producer.monitor import MonitorId
-from peekaping_producer.schedule.keys import DUE, LEASE
+from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.leader.events import CREATED, DELETED, UPDATED
+from peekaping_producer.model.cadence import cadence
+from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.redisdb.keys import DUE, LEASE
 from peekaping_producer.timing import Timing
 from support.databases import Database, Row, SqliteDatabase, monitor_row, new_id
 from support.events import ZERO_TIME, publish_created, publish_deleted, publish_updated, row_message

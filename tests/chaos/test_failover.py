@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from peekaping_producer.asynq import keys as asynq
 from peekaping_producer.demo.child import Child
 from peekaping_producer.demo.clock import now_ms
-from peekaping_producer.schedule.keys import LEADER, SIGNALS
+from peekaping_producer.redisdb.keys import LEADER, SIGNALS
 from support.databases import SqliteDatabase, monitor_row
 from support.events import publish_created
 from support.fleet import addressed, fleet

@@ -14,8 +14,8 @@ from redis.asyncio import Redis
 
 from peekaping_producer.asynq import keys
 from peekaping_producer.asynq.task_message_pb2 import TaskMessage
-from peekaping_producer.embedded import EmbeddedRedis
-from peekaping_producer.schedule.keys import DUE, LEASE
+from peekaping_producer.demo.redis_server import EmbeddedRedis
+from peekaping_producer.redisdb.keys import DUE, LEASE
 from support.databases import Database, SqliteDatabase, monitor_row, new_id
 from support.fleet import text
 from support.go_producer import (

@@ -14,8 +14,8 @@ import psutil
 from redis.asyncio import Redis
 
 from peekaping_producer.demo.clock import now_ms
-from peekaping_producer.embedded import EmbeddedRedis
-from peekaping_producer.schedule.keys import LEASE
+from peekaping_producer.demo.redis_server import EmbeddedRedis
+from peekaping_producer.redisdb.keys import LEASE
 from support.catalogues import locked_out
 from support.databases import PostgresDatabase, Row, SqliteDatabase, monitor_row
 from support.events import publish_created, publish_deleted

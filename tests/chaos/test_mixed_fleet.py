@@ -14,10 +14,10 @@ from typing import cast
 import pytest
 from redis.asyncio import Redis
 
-from peekaping_producer.cadence import Spacing, cadence
-from peekaping_producer.embedded import HOST, EmbeddedRedis
-from peekaping_producer.monitor import MonitorId
-from peekaping_producer.schedule.keys import DUE, LEASE
+from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.model.cadence import Spacing, cadence
+from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.redisdb.keys import DUE, LEASE
 from peekaping_producer.timing import Timing
 from support.databases import PostgresDatabase, Row, SqliteDatabase, monitor_row, new_id
 from support.events import publish_created, publish_deleted, publish_updated

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from peekaping_producer.asynq import keys
 from peekaping_producer.asynq.message import task_id
-from peekaping_producer.monitor import MonitorId
+from peekaping_producer.model.monitor import MonitorId
 from support.databases import Row, SqliteDatabase, monitor_row
 from support.fleet import fleet
 from support.nodes import connected

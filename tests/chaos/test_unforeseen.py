@@ -13,23 +13,24 @@ import pytest
 from redis.asyncio import Redis
 
 from peekaping_producer import app as app_module
-from peekaping_producer import events, queue_watch, redis_watch
 from peekaping_producer.asynq import keys
-from peekaping_producer.backoff import Outage
 from peekaping_producer.catalog import rows as catalog_rows
 from peekaping_producer.catalog.last_known import LastKnown
-from peekaping_producer.changes import ChangeReader
-from peekaping_producer.embedded import HOST, EmbeddedRedis
+from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.dispatch.source import Source
 from peekaping_producer.errors import CorruptRecord, Unavailable
-from peekaping_producer.events import EventReader
-from peekaping_producer.guard import FAILED
-from peekaping_producer.monitor import Proxy
-from peekaping_producer.schedule.connection import load_script
-from peekaping_producer.schedule.keys import DUE, LEADER, LEASE
+from peekaping_producer.leader import events, queue_watch
+from peekaping_producer.leader.changes import ChangeReader
+from peekaping_producer.leader.events import EventReader
+from peekaping_producer.leader.invalid_watch import SkippedWatch
+from peekaping_producer.leader.sweep import Sweeper
+from peekaping_producer.model.monitor import Proxy
+from peekaping_producer.node import redis_watch
+from peekaping_producer.node.guard import FAILED
+from peekaping_producer.node.outage import Outage
+from peekaping_producer.redisdb.client import load_script
+from peekaping_producer.redisdb.keys import DUE, LEADER, LEASE
 from peekaping_producer.schedule.store import Schedule
-from peekaping_producer.skipped_watch import SkippedWatch
-from peekaping_producer.source import Source
-from peekaping_producer.sweep import Sweeper
 from peekaping_producer.timing import Timing
 from support.databases import SqliteDatabase, link_row, maintenance_row, monitor_row
 from support.lying_redis import lying_redis

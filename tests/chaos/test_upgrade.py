@@ -11,9 +11,9 @@ from typing import cast
 
 from redis.asyncio import Redis
 
-from peekaping_producer.cadence import ALIGNED_PHASE_MS
-from peekaping_producer.embedded import EmbeddedRedis
-from peekaping_producer.schedule.keys import DUE
+from peekaping_producer.demo.redis_server import EmbeddedRedis
+from peekaping_producer.model.cadence import ALIGNED_PHASE_MS
+from peekaping_producer.redisdb.keys import DUE
 from support.databases import Database, Row, SqliteDatabase, monitor_row
 from support.fleet import Fleet, fleet
 from support.go_producer import GoProcess, GoTiming, go_started

@@ -7,12 +7,12 @@ from uuid import UUID
 import pytest
 from redis.asyncio import Redis
 
-from peekaping_producer.cache_claims import CacheClaims
-from peekaping_producer.cache_watch import cache_loop
 from peekaping_producer.catalog.last_known import MB, NOT_KNOWN, PUSH, LastKnown
 from peekaping_producer.catalog.reading import Reading
-from peekaping_producer.monitor import Monitor, MonitorId, Snapshot
-from peekaping_producer.schedule.keys import DUE, HEALTHY, LEASE
+from peekaping_producer.dispatch.cache_claims import CacheClaims
+from peekaping_producer.dispatch.cache_watch import cache_loop
+from peekaping_producer.model.monitor import Monitor, MonitorId, Snapshot
+from peekaping_producer.redisdb.keys import DUE, HEALTHY, LEASE
 from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.timing import Timing
 from support.nodes import TestNode, running

@@ -9,9 +9,9 @@ from bson import Decimal128, Int64, ObjectId
 from bson.datetime_ms import DatetimeMS
 
 from peekaping_producer.catalog import rows
-from peekaping_producer.catalog.mongo_connection import TOLERANT
+from peekaping_producer.catalog.mongo_client import TOLERANT
 from peekaping_producer.errors import CorruptRecord
-from peekaping_producer.monitor import MonitorId
+from peekaping_producer.model.monitor import MonitorId
 from support.catalogues import all_pages, opened
 from support.databases import (
     CREATED_AT,

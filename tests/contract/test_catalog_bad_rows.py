@@ -5,7 +5,7 @@ SQLite takes any value in any column, so that is where most nonsense can be.
 
 import pytest
 
-from peekaping_producer.monitor import MonitorId
+from peekaping_producer.model.monitor import MonitorId
 from support.catalogues import opened
 from support.databases import (
     CREATED_AT,

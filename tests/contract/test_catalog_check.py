@@ -10,9 +10,9 @@ import pytest
 
 from peekaping_producer.catalog.catalog import open_catalog
 from peekaping_producer.catalog.sql import SqlCatalog
-from peekaping_producer.config import Settings
+from peekaping_producer.config.settings import Settings
 from peekaping_producer.errors import ConfigurationError, Unavailable
-from peekaping_producer.monitor import MonitorId
+from peekaping_producer.model.monitor import MonitorId
 from support.catalogues import all_pages, in_order, opened
 from support.databases import (
     CREATED_AT,

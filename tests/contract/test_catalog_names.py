@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from peekaping_producer.monitor import MonitorId
+from peekaping_producer.model.monitor import MonitorId
 from support.catalogues import opened
 from support.databases import Database, SqliteDatabase, monitor_row, new_id
 

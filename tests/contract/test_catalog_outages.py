@@ -17,7 +17,7 @@ from peekaping_producer.catalog.catalog import Catalog, open_catalog
 from peekaping_producer.catalog.reading import Reading
 from peekaping_producer.catalog.sql import SqlCatalog
 from peekaping_producer.errors import Unavailable
-from peekaping_producer.monitor import MonitorId
+from peekaping_producer.model.monitor import MonitorId
 from support.catalogues import all_pages, engine, in_order, locked_out, opened, until_checked_in
 from support.cutting_proxy import cutting_proxy
 from support.databases import (

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from peekaping_producer.catalog.reading import Changes, Page
-from peekaping_producer.monitor import MonitorId, Schedulable
+from peekaping_producer.model.monitor import MonitorId, Schedulable
 from support.catalogues import all_pages, many, opened
 from support.databases import CREATED_AT, Database, SqliteDatabase, monitor_row, new_id, numbered_id, stored
 

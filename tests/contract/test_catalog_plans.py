@@ -11,7 +11,7 @@ from sqlalchemy import Connection, event
 from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.catalog.mongo import NEWEST
 from peekaping_producer.catalog.sql import SqlCatalog
-from peekaping_producer.monitor import MonitorId
+from peekaping_producer.model.monitor import MonitorId
 from support.catalogues import opened, sync_engine
 from support.databases import (
     CREATED_AT,

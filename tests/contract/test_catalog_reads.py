@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from peekaping_producer.monitor import Monitor, MonitorId
+from peekaping_producer.model.monitor import Monitor, MonitorId
 from support.catalogues import many, no_id, opened
 from support.databases import (
     CREATED_AT,

@@ -7,10 +7,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from peekaping_producer.config import Settings
-from peekaping_producer.embedded import EmbeddedRedis
+from peekaping_producer.config.settings import Settings
+from peekaping_producer.demo.redis_server import EmbeddedRedis
 from peekaping_producer.errors import ConfigurationError, Unavailable
-from peekaping_producer.monitor import MonitorId
+from peekaping_producer.model.monitor import MonitorId
 from support.catalogues import all_pages, engine, in_order, opened
 from support.databases import (
     CREATED_AT,

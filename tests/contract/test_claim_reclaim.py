@@ -8,12 +8,13 @@ from uuid import UUID
 import pytest
 from redis.asyncio import Redis
 
-from peekaping_producer.cadence import cadence
-from peekaping_producer.embedded import HOST, EmbeddedRedis
+from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
 from peekaping_producer.errors import Unavailable
-from peekaping_producer.monitor import MonitorId
-from peekaping_producer.schedule.keys import CLAIMS, DUE, LEASE
-from peekaping_producer.schedule.store import Drop, Enqueue, Outcome, Overview, Release, Schedule
+from peekaping_producer.model.cadence import cadence
+from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.redisdb.keys import CLAIMS, DUE, LEASE
+from peekaping_producer.schedule.orders import Drop, Enqueue, Outcome, Overview, Release
+from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.timing import Timing
 from support.asynq_states import fresh_message, score
 from support.redis_time import redis_now_ms, until_ms

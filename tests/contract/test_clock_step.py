@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from peekaping_producer.cadence import cadence
 from peekaping_producer.errors import NotLeading
 from peekaping_producer.leader.term import Other, Terms
-from peekaping_producer.monitor import MonitorId
-from peekaping_producer.schedule.keys import DUE, GO_SEEN, HEALTHY, LEADER, LEASE, NODES, REMOVED, SIGNALS, STEP
+from peekaping_producer.model.cadence import cadence
+from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.redisdb.keys import DUE, GO_SEEN, HEALTHY, LEADER, LEASE, NODES, REMOVED, SIGNALS, STEP
+from peekaping_producer.schedule.orders import Claim, Entry
 from peekaping_producer.schedule.redis_clock import Step
-from peekaping_producer.schedule.store import LONGEST_TERM_MS, Claim, Entry, Schedule
+from peekaping_producer.schedule.store import LONGEST_TERM_MS, Schedule
 from peekaping_producer.timing import Timing
 from support.databases import SqliteDatabase, monitor_row, new_id
 from support.leader_duties import leader

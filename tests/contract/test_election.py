@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from msgspec.structs import replace
 from redis.asyncio import Redis
 
-from peekaping_producer.embedded import EmbeddedRedis
+from peekaping_producer.demo.redis_server import EmbeddedRedis
 from peekaping_producer.errors import NotLeading, Unavailable
-from peekaping_producer.guard import FAILED as RESTARTED
+from peekaping_producer.fleet.signals import signals_loop
 from peekaping_producer.leader.election import Election
 from peekaping_producer.leader.term import Term, Terms
-from peekaping_producer.node import Bell
-from peekaping_producer.schedule.keys import GO_SEEN, LEADER
-from peekaping_producer.signals import signals_loop
+from peekaping_producer.node.guard import FAILED as RESTARTED
+from peekaping_producer.node.stop import Bell
+from peekaping_producer.redisdb.keys import GO_SEEN, LEADER
 from peekaping_producer.timing import Timing
 from support.nodes import LONG_S, TestNode, connected, running, until_async
 from support.producer import until

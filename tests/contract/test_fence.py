@@ -12,24 +12,14 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from peekaping_producer.asynq import keys
-from peekaping_producer.cadence import cadence
-from peekaping_producer.check import stale_task
-from peekaping_producer.embedded import HOST, EmbeddedRedis
+from peekaping_producer.asynq.payload import stale_task
+from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
 from peekaping_producer.errors import Unavailable
-from peekaping_producer.monitor import MonitorId
-from peekaping_producer.schedule.keys import CLAIMS, DUE, GO_SEEN, LEADER, LEASE, SIGNALS, STEP
-from peekaping_producer.schedule.store import (
-    PLACED,
-    Claim,
-    Claimed,
-    Drop,
-    Enqueue,
-    Entry,
-    Order,
-    Outcome,
-    Release,
-    Schedule,
-)
+from peekaping_producer.model.cadence import cadence
+from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.redisdb.keys import CLAIMS, DUE, GO_SEEN, LEADER, LEASE, SIGNALS, STEP
+from peekaping_producer.schedule.orders import PLACED, Claim, Claimed, Drop, Enqueue, Entry, Order, Outcome, Release
+from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.timing import Timing
 from support.asynq_states import Standing, fresh_message, put_active, put_in_set, put_pending, score, standing
 from support.leading import LEADING, lead

@@ -4,11 +4,12 @@ import time
 
 from redis.asyncio import Redis
 
-from peekaping_producer.cadence import cadence
-from peekaping_producer.embedded import HOST, EmbeddedRedis
-from peekaping_producer.monitor import MonitorId
-from peekaping_producer.schedule.keys import DUE, LEASE
-from peekaping_producer.schedule.store import Enqueue, Schedule
+from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.model.cadence import cadence
+from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.redisdb.keys import DUE, LEASE
+from peekaping_producer.schedule.orders import Enqueue
+from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.timing import Timing
 from support.asynq_states import fresh_message, put_active
 from support.catalogues import locked_out

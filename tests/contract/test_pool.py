@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 import pytest
 from redis.asyncio import Redis
 
-from peekaping_producer.embedded import EmbeddedRedis
+from peekaping_producer.demo.redis_server import EmbeddedRedis
 from peekaping_producer.errors import Unavailable
-from peekaping_producer.node import CLAIMS
-from peekaping_producer.redis_watch import RedisWatch
-from peekaping_producer.schedule.connection import answered, open_redis
-from peekaping_producer.schedule.keys import SIGNALS
-from peekaping_producer.schedule.pool import note_subscription
+from peekaping_producer.node.node import CLAIMS
+from peekaping_producer.node.redis_watch import RedisWatch
+from peekaping_producer.redisdb.client import answered, open_redis
+from peekaping_producer.redisdb.keys import SIGNALS
+from peekaping_producer.redisdb.pool import note_subscription
 from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.timing import Timing
 from support.databases import SqliteDatabase

@@ -9,12 +9,22 @@ from redis.asyncio import Redis
 
 from peekaping_producer.asynq import keys
 from peekaping_producer.asynq.message import encode_task, task_id
+from peekaping_producer.asynq.queue import (
+    NO_WORKER,
+    PAUSED,
+    TOO_SLOW,
+    QueueState,
+    TaskState,
+    Waiting,
+    complaints,
+    queue_state,
+    task_state,
+)
 from peekaping_producer.asynq.server_state_pb2 import ServerInfo
-from peekaping_producer.embedded import EmbeddedRedis
+from peekaping_producer.demo.redis_server import EmbeddedRedis
 from peekaping_producer.errors import Unavailable
-from peekaping_producer.fleet.queue import QueueState, TaskState, Waiting, queue_state, task_state
-from peekaping_producer.monitor import MonitorId
-from peekaping_producer.queue_watch import NO_WORKER, PAUSED, TOO_SLOW, QueueWatch, complaints
+from peekaping_producer.leader.queue_watch import QueueWatch
+from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.timing import Timing
 from support.asynq_states import put_active, put_in_set, put_malformed, put_pending, task_key
 from support.nodes import LONG_S, TestNode, a_term, connected, running

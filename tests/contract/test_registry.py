@@ -6,14 +6,14 @@ from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from peekaping_producer import __version__
-from peekaping_producer.embedded import EmbeddedRedis
+from peekaping_producer.demo.redis_server import EmbeddedRedis
 from peekaping_producer.errors import Unavailable
+from peekaping_producer.fleet.heartbeat import presence_loop
+from peekaping_producer.fleet.invalid_monitors import Skipped
 from peekaping_producer.fleet.registry import NodeInfo, Registry
-from peekaping_producer.fleet.skipped import Skipped
-from peekaping_producer.presence import presence_loop
-from peekaping_producer.schedule.keys import HEALTHY, NODE, NODES
-from peekaping_producer.schedule.store import Outcome
-from peekaping_producer.sweep import Swept
+from peekaping_producer.leader.sweep import Swept
+from peekaping_producer.redisdb.keys import HEALTHY, NODE, NODES
+from peekaping_producer.schedule.orders import Outcome
 from peekaping_producer.timing import Timing
 from support.nodes import LONG_S, TestNode, connected, running, until_async
 from support.producer import until

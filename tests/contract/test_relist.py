@@ -8,11 +8,12 @@ from redis.asyncio import Redis
 
 from peekaping_producer.asynq import keys
 from peekaping_producer.asynq.message import task_id
-from peekaping_producer.cadence import cadence
 from peekaping_producer.errors import NotLeading
-from peekaping_producer.monitor import MonitorId
-from peekaping_producer.schedule.keys import DUE
-from peekaping_producer.schedule.store import SHORT_LIST, Enqueue, Schedule
+from peekaping_producer.model.cadence import cadence
+from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.redisdb.keys import DUE
+from peekaping_producer.schedule.orders import Enqueue
+from peekaping_producer.schedule.store import SHORT_LIST, Schedule
 from peekaping_producer.timing import Timing
 from support.asynq_states import fresh_message, put_active, put_backlog, put_pending, standing, task_key
 from support.databases import new_id

@@ -10,13 +10,14 @@ import pytest
 from redis.asyncio import Redis
 
 from peekaping_producer.asynq import keys
-from peekaping_producer.cadence import ALIGNED_PHASE_MS, Cadence, Spacing, cadence
-from peekaping_producer.check import stale_task
-from peekaping_producer.embedded import EmbeddedRedis
+from peekaping_producer.asynq.payload import stale_task
+from peekaping_producer.demo.redis_server import EmbeddedRedis
 from peekaping_producer.errors import NotLeading
-from peekaping_producer.monitor import MonitorId
-from peekaping_producer.schedule.keys import DUE, GO_SEEN, LEADER, LEASE, REMOVED, SIGNALS
-from peekaping_producer.schedule.store import Claim, Claimed, Cursor, Drop, Enqueue, Entry, Outcome, Release, Schedule
+from peekaping_producer.model.cadence import ALIGNED_PHASE_MS, Cadence, Spacing, cadence
+from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.redisdb.keys import DUE, GO_SEEN, LEADER, LEASE, REMOVED, SIGNALS
+from peekaping_producer.schedule.orders import Claim, Claimed, Cursor, Drop, Enqueue, Entry, Outcome, Release
+from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.timing import Timing
 from support.asynq_states import (
     EARLIER_NS,

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from peekaping_producer.cadence import Spacing, cadence
-from peekaping_producer.check import stale_task
-from peekaping_producer.monitor import MonitorId
-from peekaping_producer.schedule.keys import CLAIMS, DUE, LEASE, STEP
-from peekaping_producer.schedule.store import SHORT_LIST, Drop, Enqueue, Entry, Order, Release, Schedule
+from peekaping_producer.asynq.payload import stale_task
+from peekaping_producer.model.cadence import Spacing, cadence
+from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.redisdb.keys import CLAIMS, DUE, LEASE, STEP
+from peekaping_producer.schedule.orders import Drop, Enqueue, Entry, Order, Release
+from peekaping_producer.schedule.store import SHORT_LIST, Schedule
 from peekaping_producer.timing import Timing
 from support.asynq_states import fresh_message, put_backlog, put_malformed
 from support.leading import LEADING, lead

@@ -11,12 +11,13 @@ from redis.asyncio import Redis
 
 from peekaping_producer.asynq import keys
 from peekaping_producer.asynq.message import task_id
-from peekaping_producer.cadence import Spacing, cadence
-from peekaping_producer.check import stale_task
-from peekaping_producer.fleet.queue import queue_state
-from peekaping_producer.monitor import MonitorId
-from peekaping_producer.schedule.keys import DUE, LEASE
-from peekaping_producer.schedule.store import Claim, Drop, Enqueue, Order, Outcome, Release, Schedule
+from peekaping_producer.asynq.payload import stale_task
+from peekaping_producer.asynq.queue import queue_state
+from peekaping_producer.model.cadence import Spacing, cadence
+from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.redisdb.keys import DUE, LEASE
+from peekaping_producer.schedule.orders import Claim, Drop, Enqueue, Order, Outcome, Release
+from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.timing import Timing
 from support.asynq_peer import AsynqPeer
 from support.asynq_states import (

@@ -7,10 +7,10 @@ from zoneinfo import ZoneInfo
 import pytest
 from redis.asyncio import Redis
 
+from peekaping_producer.fleet.heartbeat import presence_loop
+from peekaping_producer.fleet.invalid_monitors import MOST_SKIPPED, Skipped
 from peekaping_producer.fleet.registry import Registry
-from peekaping_producer.fleet.skipped import MOST_SKIPPED, Skipped
-from peekaping_producer.presence import presence_loop
-from peekaping_producer.skipped_watch import SkippedWatch
+from peekaping_producer.leader.invalid_watch import SkippedWatch
 from peekaping_producer.timing import Timing
 from support.catalogues import opened
 from support.databases import Database, SqliteDatabase, link_row, maintenance_row, monitor_row, new_id

@@ -13,12 +13,13 @@ import pytest
 from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.catalog.last_known import MB, NOT_KNOWN, PUSH, LastKnown
 from peekaping_producer.catalog.reading import Reading
-from peekaping_producer.config import LogLevel, Mode
-from peekaping_producer.monitor import MonitorId
-from peekaping_producer.node import Stop, make_node
+from peekaping_producer.config.settings import LogLevel, Mode
+from peekaping_producer.dispatch.source import Source
+from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.node.node import make_node
+from peekaping_producer.node.stop import Stop
 from peekaping_producer.observe.log import make_logger
 from peekaping_producer.observe.tally import Totals
-from peekaping_producer.source import Source
 from peekaping_producer.timing import Timing
 from support.catalogues import locked_out, opened, sync_engine
 from support.databases import (

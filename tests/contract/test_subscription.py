@@ -5,12 +5,12 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
-from peekaping_producer.embedded import EmbeddedRedis
+from peekaping_producer.demo.redis_server import EmbeddedRedis
 from peekaping_producer.errors import Unavailable
-from peekaping_producer.node import Bell
-from peekaping_producer.schedule.keys import SIGNALS
-from peekaping_producer.schedule.subscription import listen
-from peekaping_producer.signals import signals_loop
+from peekaping_producer.fleet.signals import signals_loop
+from peekaping_producer.node.stop import Bell
+from peekaping_producer.redisdb.keys import SIGNALS
+from peekaping_producer.redisdb.subscription import listen
 from peekaping_producer.timing import Timing
 from support.nodes import LONG_S, TestNode, connected, running, until_async
 from support.producer import until

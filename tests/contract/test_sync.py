@@ -14,19 +14,19 @@ import pytest
 from msgspec.structs import replace
 from redis.asyncio import Redis
 
-from peekaping_producer import events as events_module
-from peekaping_producer import sweep as sweep_module
-from peekaping_producer.cadence import Spacing, cadence
 from peekaping_producer.clock import now_utc
-from peekaping_producer.config import ScheduleMode
-from peekaping_producer.embedded import EmbeddedRedis
+from peekaping_producer.config.settings import ScheduleMode
+from peekaping_producer.demo.redis_server import EmbeddedRedis
 from peekaping_producer.errors import NotLeading, Unavailable
-from peekaping_producer.events import CREATED, DELETED, UPDATED
-from peekaping_producer.monitor import MonitorId, Schedulable
-from peekaping_producer.schedule.keys import DUE, LEADER, LEASE, REMOVED
-from peekaping_producer.schedule.store import Enqueue, Outcome
-from peekaping_producer.spacing import SpacingChoice
-from peekaping_producer.sync import Arrival
+from peekaping_producer.leader import events as events_module
+from peekaping_producer.leader import sweep as sweep_module
+from peekaping_producer.leader.events import CREATED, DELETED, UPDATED
+from peekaping_producer.leader.sync import Arrival
+from peekaping_producer.model.cadence import Spacing, cadence
+from peekaping_producer.model.monitor import MonitorId, Schedulable
+from peekaping_producer.node.slot_spacing import SpacingChoice
+from peekaping_producer.redisdb.keys import DUE, LEADER, LEASE, REMOVED
+from peekaping_producer.schedule.orders import Enqueue, Outcome
 from support.asynq_states import Standing, fresh_message, put_pending, score, standing
 from support.databases import Database, SqliteDatabase, monitor_row, new_id, numbered_id
 from support.leader_duties import CALM, Leader, leader

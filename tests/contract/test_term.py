@@ -12,11 +12,11 @@ from typing import Any, TypeVar, cast
 import pytest
 from redis.asyncio import Redis
 
-from peekaping_producer.embedded import EmbeddedRedis
+from peekaping_producer.demo.redis_server import EmbeddedRedis
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.leader.term import Extension, Other, Term, Terms
-from peekaping_producer.node import make_node
-from peekaping_producer.schedule.keys import EPOCH, GO_SEEN, HEALTHY, LEADER, SIGNALS
+from peekaping_producer.node.node import make_node
+from peekaping_producer.redisdb.keys import EPOCH, GO_SEEN, HEALTHY, LEADER, SIGNALS
 from peekaping_producer.schedule.store import LONGEST_TERM_MS
 from peekaping_producer.timing import Timing
 from support.nodes import TestNode, connected

@@ -14,14 +14,14 @@ from msgspec.structs import replace
 from redis.asyncio import Redis
 from sqlalchemy import text
 
-from peekaping_producer import sync as sync_module
 from peekaping_producer.catalog.catalog import Catalog, open_catalog
 from peekaping_producer.catalog.sql import SqlCatalog
 from peekaping_producer.clock import now_utc
 from peekaping_producer.errors import Unavailable
-from peekaping_producer.monitor import MonitorId, Schedulable
-from peekaping_producer.schedule.keys import DUE, LEASE
-from peekaping_producer.sync import Arrival
+from peekaping_producer.leader import sync as sync_module
+from peekaping_producer.leader.sync import Arrival
+from peekaping_producer.model.monitor import MonitorId, Schedulable
+from peekaping_producer.redisdb.keys import DUE, LEASE
 from support.databases import Database, SqliteDatabase, monitor_row, new_id, numbered_id
 from support.leader_duties import CALM, Leader, leader
 

@@ -24,14 +24,14 @@ from redis.asyncio import Redis
 from peekaping_producer.asynq import keys
 from peekaping_producer.asynq.message import task_id
 from peekaping_producer.asynq.server_state_pb2 import ServerInfo
-from peekaping_producer.cadence import Spacing, cadence
 from peekaping_producer.clock import from_unix_ms, rfc3339
-from peekaping_producer.embedded import HOST, EmbeddedRedis
+from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.fleet.invalid_monitors import Skipped
 from peekaping_producer.fleet.registry import NodeInfo, Registry
-from peekaping_producer.fleet.skipped import Skipped
-from peekaping_producer.monitor import MonitorId
-from peekaping_producer.schedule.keys import DUE, GO_SEEN, LEADER, LEASE, NODES
-from peekaping_producer.sweep import Swept
+from peekaping_producer.leader.sweep import Swept
+from peekaping_producer.model.cadence import Spacing, cadence
+from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.redisdb.keys import DUE, GO_SEEN, LEADER, LEASE, NODES
 from peekaping_producer.timing import Timing
 from support.asynq_states import put_active, put_in_set, put_malformed, put_pending, score
 from support.databases import (

@@ -14,8 +14,8 @@ from redis.asyncio import Redis
 
 from peekaping_producer.commands.status import read_status
 from peekaping_producer.demo.clock import now_ms
-from peekaping_producer.embedded import HOST, EmbeddedRedis
-from peekaping_producer.schedule.keys import DUE, LEASE
+from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.redisdb.keys import DUE, LEASE
 from peekaping_producer.timing import Timing
 from support.database_fixtures import on_own_server
 from support.databases import (

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from redis import Redis
 
-from peekaping_producer.embedded import EmbeddedRedis
+from peekaping_producer.demo.redis_server import EmbeddedRedis
 
 ENDS = ("up", "down", "pending", "maintenance", "dropped", "failed", "killed", "unfinished")
 """The columns of the report; every check is in exactly one of them."""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import asyncpg
 from redis.asyncio import Redis
 
-from peekaping_producer.embedded import HOST, EmbeddedRedis
-from peekaping_producer.schedule.keys import DUE
+from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.redisdb.keys import DUE
 from peekaping_producer.timing import Timing
 from support.databases import PostgresDatabase, monitor_row
 from support.delaying_proxy import delaying_proxy

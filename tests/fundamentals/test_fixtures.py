@@ -14,12 +14,12 @@ from peekaping_producer.app import produce
 from peekaping_producer.asynq import keys
 from peekaping_producer.asynq.message import TASK_TYPE, task_id
 from peekaping_producer.asynq.task_message_pb2 import TaskMessage
-from peekaping_producer.config import LogLevel, Mode
-from peekaping_producer.embedded import HOST, EmbeddedRedis
-from peekaping_producer.monitor import MonitorId
-from peekaping_producer.node import Stop
+from peekaping_producer.config.settings import LogLevel, Mode
+from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.node.stop import Stop
 from peekaping_producer.observe.log import make_logger
-from peekaping_producer.schedule.keys import DUE, LEASE
+from peekaping_producer.redisdb.keys import DUE, LEASE
 from peekaping_producer.timing import Timing
 from support.databases import SCHEDULABLE, Database
 from vectors.vectors import load

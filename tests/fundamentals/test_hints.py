@@ -10,10 +10,10 @@ import pytest
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 
-from peekaping_producer.embedded import HOST, EmbeddedRedis
+from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.leader.term import Term, Terms
-from peekaping_producer.schedule.connection import answered
+from peekaping_producer.redisdb.client import answered
 from peekaping_producer.timing import Timing
 from support.databases import SqliteDatabase, mysql_database
 from support.fleet import addressed

@@ -15,11 +15,11 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from peekaping_producer.config import LogLevel, Mode
-from peekaping_producer.embedded import EmbeddedRedis
+from peekaping_producer.config.settings import LogLevel, Mode
+from peekaping_producer.demo.redis_server import EmbeddedRedis
 from peekaping_producer.observe.log import make_logger
 from peekaping_producer.observe.log_writer import LogWriter
-from peekaping_producer.schedule.keys import CLAIMS, DUE, EPOCH, LEADER
+from peekaping_producer.redisdb.keys import CLAIMS, DUE, EPOCH, LEADER
 from support.databases import SqliteDatabase, monitor_row
 from support.nodes import until_async
 from support.producer import WITHIN_S, command, environment, until

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from peekaping_producer.config import LogLevel, Mode
-from peekaping_producer.embedded import HOST, EmbeddedRedis
+from peekaping_producer.config.settings import LogLevel, Mode
+from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
 from peekaping_producer.observe.log import make_logger
 from peekaping_producer.observe.paced import Paced
-from peekaping_producer.schedule.keys import CLAIMS, DUE
+from peekaping_producer.redisdb.keys import CLAIMS, DUE
 from support.databases import SqliteDatabase, monitor_row
 from support.fleet import addressed
 from support.nodes import TestNode, until_async
@@ -127,7 +127,7 @@ def test_elsewhere_an_unforeseen_end_is_a_traceback_and_a_line(tmp_path: Path) -
 def test_a_warning_of_a_library_is_a_line_like_all_others() -> None:
     code = (
         "import sys, warnings\n"
-        "from peekaping_producer.config import LogLevel, Mode\n"
+        "from peekaping_producer.config.settings import LogLevel, Mode\n"
         "from peekaping_producer.observe.log import logging_to\n"
         "with logging_to(sys.stdout, Mode.PROD, LogLevel.INFO, 'svc', 'a-node'):\n"
         "    warnings.warn('old', stacklevel=1)\n"

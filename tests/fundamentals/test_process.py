@@ -17,8 +17,8 @@ from redis.asyncio import Redis
 
 from peekaping_producer import __version__
 from peekaping_producer.asynq import keys
-from peekaping_producer.embedded import HOST, EmbeddedRedis
-from peekaping_producer.schedule.keys import CLAIMS, DUE, LEASE
+from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.redisdb.keys import CLAIMS, DUE, LEASE
 from peekaping_producer.timing import Timing
 from support.databases import SqliteDatabase, monitor_row, sqlite_copy
 from support.producer import (

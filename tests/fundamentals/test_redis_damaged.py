@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from peekaping_producer.asynq import keys as asynq
-from peekaping_producer.embedded import HOST, EmbeddedRedis
-from peekaping_producer.schedule.keys import DUE, EPOCH, LEADER, LEASE, LEFT, OUR_TYPES
+from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.redisdb.keys import DUE, EPOCH, LEADER, LEASE, LEFT, OUR_TYPES
 from peekaping_producer.timing import Timing
 from support.databases import SqliteDatabase, monitor_row
 from support.fleet import Fleet, fleet, scheduled_ids

@@ -14,8 +14,8 @@ from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from peekaping_producer.config import Settings
-from peekaping_producer.embedded import HOST, EmbeddedRedis
+from peekaping_producer.config.settings import Settings
+from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
 from peekaping_producer.timing import Timing
 from support.databases import Database, MongoDatabase, SqliteDatabase, monitor_row, sqlite_copy
 from support.fleet import addressed

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from redis.asyncio import Redis
 
-from peekaping_producer.embedded import EmbeddedRedis
+from peekaping_producer.demo.redis_server import EmbeddedRedis
 from support.databases import MySqlDatabase, PostgresDatabase, SqliteDatabase
 from support.fleet import addressed
 from support.producer import started

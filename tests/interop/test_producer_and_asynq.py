@@ -9,10 +9,10 @@ from redis.asyncio import Redis
 
 from peekaping_producer.asynq import keys
 from peekaping_producer.asynq.message import TASK_TYPE, task_id
-from peekaping_producer.cadence import cadence
-from peekaping_producer.embedded import HOST, EmbeddedRedis
-from peekaping_producer.monitor import MonitorId
-from peekaping_producer.schedule.keys import DUE
+from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.model.cadence import cadence
+from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.redisdb.keys import DUE
 from peekaping_producer.timing import Timing
 from support.asynq_peer import AsynqPeer, AsynqServer, HandledTask
 from support.databases import SCHEDULABLE, Database, monitor_row

@@ -15,9 +15,9 @@ from redis.asyncio import Redis
 
 from peekaping_producer.asynq import keys
 from peekaping_producer.demo.clock import now_ms
+from peekaping_producer.demo.redis_server import EmbeddedRedis
 from peekaping_producer.demo.sample import create_database
 from peekaping_producer.demo.worker import WorkerOptions
-from peekaping_producer.embedded import EmbeddedRedis
 from support.asynq_peer import AsynqPeer, Inspection
 
 MONITOR = "11111111-1111-4111-8111-111111111111"

@@ -22,7 +22,7 @@ import pytest
 from msgspec import Struct
 from redis.asyncio import Redis
 
-from peekaping_producer.embedded import EmbeddedRedis
+from peekaping_producer.demo.redis_server import EmbeddedRedis
 
 SOURCE = Path(__file__).parents[1] / "interop" / "asynqpeer"
 _LINE_MAX_BYTES = 1 << 24

@@ -11,8 +11,8 @@ from redis.asyncio import Redis
 
 from peekaping_producer.asynq import keys
 from peekaping_producer.asynq.message import encode_task, task_id
-from peekaping_producer.monitor import MonitorId
-from peekaping_producer.schedule.keys import DUE, LEASE
+from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.redisdb.keys import DUE, LEASE
 
 GROUP_NAME = "night"
 GROUPS = f"asynq:{{{keys.QUEUE}}}:groups"

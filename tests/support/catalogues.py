@@ -18,8 +18,8 @@ from peekaping_producer.catalog.mongo import MongoCatalog
 from peekaping_producer.catalog.reading import Reading
 from peekaping_producer.catalog.sql import SqlCatalog
 from peekaping_producer.catalog.sqlite import SqliteConnections
-from peekaping_producer.config import Settings
-from peekaping_producer.monitor import MonitorId, Schedulable
+from peekaping_producer.config.settings import Settings
+from peekaping_producer.model.monitor import MonitorId, Schedulable
 from support.databases import Database, MySqlDatabase, PostgresDatabase
 from support.leaks import SETTLE_WITHIN_S
 

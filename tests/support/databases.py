@@ -22,7 +22,7 @@ from bson import ObjectId, json_util
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
-from peekaping_producer.config import Settings
+from peekaping_producer.config.settings import Settings
 from support.mariadb import MySQLServer
 from support.postgres import HOST, SUPERUSER, Postgres
 from support.secantus import Secantus

@@ -10,10 +10,10 @@ from typing import Any, cast
 import msgspec
 from redis.asyncio import Redis
 
-from peekaping_producer.config import DbType
+from peekaping_producer.config.settings import DbType
 from peekaping_producer.demo.child import Child
 from peekaping_producer.demo.clock import now_ms
-from peekaping_producer.schedule.keys import DUE, LEASE
+from peekaping_producer.redisdb.keys import DUE, LEASE
 from support.databases import Database, Row
 from support.go_producer import LEADER
 from support.ledger import Death, Ledger, Verdict, until_holds, worker_options

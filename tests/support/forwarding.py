@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
-from peekaping_producer.embedded import HOST
+from peekaping_producer.demo.redis_server import HOST
 
 Stream = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
 """Serves a connection, or forwards one way of it, from where it reads to where it writes, until either end closes."""

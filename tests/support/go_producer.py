@@ -31,8 +31,8 @@ import peekaping_producer
 from peekaping_producer.asynq import keys
 from peekaping_producer.asynq.message import TASK_TYPE
 from peekaping_producer.asynq.task_message_pb2 import TaskMessage
-from peekaping_producer.embedded import HOST, dying_with_us
-from peekaping_producer.schedule.keys import DUE, LEASE, PREFIX
+from peekaping_producer.demo.redis_server import HOST, dying_with_us
+from peekaping_producer.redisdb.keys import DUE, LEASE, PREFIX
 from support.databases import Database
 from support.go_rows import GoMonitor, Place, Rows, place_of, rows_at
 

@@ -10,14 +10,14 @@ from redis.asyncio import Redis
 from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.catalog.last_known import MB, LastKnown
 from peekaping_producer.catalog.reading import Changes, Named, Page, Place, Reading
-from peekaping_producer.changes import ChangeReader
-from peekaping_producer.events import EventReader
+from peekaping_producer.leader.changes import ChangeReader
 from peekaping_producer.leader.election import Duty, Election
+from peekaping_producer.leader.events import EventReader
+from peekaping_producer.leader.sweep import Sweeper
+from peekaping_producer.leader.sync import Sync
 from peekaping_producer.leader.term import Term, Terms
-from peekaping_producer.monitor import MonitorId
+from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.schedule.store import Schedule
-from peekaping_producer.sweep import Sweeper
-from peekaping_producer.sync import Sync
 from peekaping_producer.timing import Timing
 from support.catalogues import opened
 from support.databases import Database

@@ -2,7 +2,7 @@
 
 from redis.asyncio import Redis
 
-from peekaping_producer.schedule.keys import LEADER
+from peekaping_producer.redisdb.keys import LEADER
 
 LEADING = "test-1-n0"
 """The node id of a test that leads."""

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 from redis import Redis
 
-from peekaping_producer.embedded import EmbeddedRedis
+from peekaping_producer.demo.redis_server import EmbeddedRedis
 
 KNOWN_KEYS = frozenset(
     {

@@ -14,16 +14,16 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from peekaping_producer.cadence import cadence
 from peekaping_producer.demo.checks import http_client
 from peekaping_producer.demo.clock import now_ms
 from peekaping_producer.demo.judgement import Incidents, Run, judge
 from peekaping_producer.demo.ledger import LedgerReader, LedgerWriter, Taken
 from peekaping_producer.demo.queue import Queue
+from peekaping_producer.demo.redis_server import HOST
 from peekaping_producer.demo.results import Results
 from peekaping_producer.demo.worker import Worker, WorkerOptions
-from peekaping_producer.embedded import HOST
-from peekaping_producer.monitor import MonitorId
+from peekaping_producer.model.cadence import cadence
+from peekaping_producer.model.monitor import MonitorId
 from support.databases import Row, sqlite_copy
 
 _LOOK_S = 0.02

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from redis.asyncio import Redis
 
-from peekaping_producer.embedded import HOST, EmbeddedRedis
+from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
 from support.forwarding import forward, serving
 from support.ledger import until_holds
 from support.nodes import connected

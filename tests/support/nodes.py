@@ -13,10 +13,11 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from peekaping_producer.config import LogLevel, Mode, ScheduleMode
-from peekaping_producer.embedded import HOST
+from peekaping_producer.config.settings import LogLevel, Mode, ScheduleMode
+from peekaping_producer.demo.redis_server import HOST
 from peekaping_producer.leader.term import Term
-from peekaping_producer.node import Node, Stop, make_node
+from peekaping_producer.node.node import Node, make_node
+from peekaping_producer.node.stop import Stop
 from peekaping_producer.observe.log import make_logger
 from peekaping_producer.timing import Timing
 from support.leading import LEADING

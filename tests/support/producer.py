@@ -15,8 +15,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from peekaping_producer.app import produce
-from peekaping_producer.config import LogLevel, Mode, Settings
-from peekaping_producer.node import Stop
+from peekaping_producer.config.settings import LogLevel, Mode, Settings
+from peekaping_producer.node.stop import Stop
 from peekaping_producer.observe.log import make_logger
 from peekaping_producer.timing import Timing
 

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from peekaping_producer.embedded import HOST, EmbeddedRedis
+from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from peekaping_producer.backoff import Backoff, Outage
-from peekaping_producer.config import LogLevel, Mode
+from peekaping_producer.config.settings import LogLevel, Mode
 from peekaping_producer.errors import System, Unavailable
+from peekaping_producer.node.backoff import Backoff
+from peekaping_producer.node.outage import Outage
 from peekaping_producer.observe.log import make_logger
 
 AWAY = "database unavailable, retrying"

@@ -3,10 +3,10 @@
 import pytest
 from msgspec.structs import replace
 
-from peekaping_producer.cadence import Spacing, cadence
 from peekaping_producer.catalog.last_known import NOT_KNOWN, LastKnown
 from peekaping_producer.catalog.reading import Reading
-from peekaping_producer.monitor import Monitor, MonitorId, Snapshot
+from peekaping_producer.model.cadence import Spacing, cadence
+from peekaping_producer.model.monitor import Monitor, MonitorId, Snapshot
 
 MONITORS, PERIOD_S = 1_000_000, 60
 EXAMPLE = Monitor(MonitorId(""), "", "http", PERIOD_S, 16, 2, 20, 0, True, "", None)

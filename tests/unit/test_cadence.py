@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peekaping_producer.cadence import ALIGNED_PHASE_MS, Cadence, Spacing, cadence
-from peekaping_producer.monitor import MonitorId
+from peekaping_producer.model.cadence import ALIGNED_PHASE_MS, Cadence, Spacing, cadence
+from peekaping_producer.model.monitor import MonitorId
 
 INTERVALS_S = st.one_of(st.integers(1, 86_400), st.just(2**31 - 1))
 INSTANTS_MS = st.integers(1_500_000_000_000, 2_500_000_000_000)
@@ -147,7 +147,7 @@ def test_another_process_finds_the_same_phases(hash_seed: str) -> None:
     monitors = fixed_ids(50)
     program = (
         "import json, sys\n"
-        "from peekaping_producer.cadence import cadence\n"
+        "from peekaping_producer.model.cadence import cadence\n"
         "print(json.dumps([cadence(id_, 60).phase_ms for id_ in json.load(sys.stdin)]))\n"
     )
     other = subprocess.run(

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from peekaping_producer.asynq.payload import build_task, stale_task, wants_cert_expiry
 from peekaping_producer.asynq.task_message_pb2 import TaskMessage
-from peekaping_producer.check import build_task, stale_task, wants_cert_expiry
 from peekaping_producer.clock import from_unix_ms, rfc3339
-from peekaping_producer.monitor import Heartbeat, Maintenance, Monitor, MonitorId, Proxy, Snapshot
+from peekaping_producer.model.monitor import Heartbeat, Maintenance, Monitor, MonitorId, Proxy, Snapshot
 
 ID = MonitorId("b8a04f21-6b2a-4c8a-b457-0e5c0940986d")
 MONITOR = Monitor(

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from pydantic import ValidationError
 
-from peekaping_producer.config import (
+from peekaping_producer.config.settings import (
     ENV_FILE,
     DbType,
     LogLevel,

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from peekaping_producer.cron import last_firing, parse
 from peekaping_producer.errors import CorruptRecord
+from peekaping_producer.model.cron import last_firing, parse
 
 BERLIN = ZoneInfo("Europe/Berlin")
 ZULU = ZoneInfo("UTC")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peekaping_producer.cadence import Cadence
 from peekaping_producer.demo.judgement import Incidents, Judgement, Run, judge, lateness_ms, percentile
+from peekaping_producer.model.cadence import Cadence
 
 PERIOD = 10_000
 GRID = Cadence(PERIOD, 1_000)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from peekaping_producer.demo.book import Book
 from peekaping_producer.demo.breakage import Breakage, Plan
 from peekaping_producer.demo.checks import Status, Verdict
 from peekaping_producer.demo.clock import database_time
 from peekaping_producer.demo.folder import PREFIX, demo_folder
+from peekaping_producer.demo.history import Book
 from peekaping_producer.demo.ledger import Finished, LedgerReader, LedgerWriter, Taken
 from peekaping_producer.demo.payload import read_check
 from peekaping_producer.demo.results import Result, Results

@@ -17,8 +17,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from peekaping_producer import embedded
-from peekaping_producer.embedded import HOST, EmbeddedRedis
+from peekaping_producer.demo import redis_server as embedded
+from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
 from peekaping_producer.errors import ConfigurationError, Unavailable
 
 
@@ -144,7 +144,8 @@ def test_it_wants_to_be_started_from_the_main_thread() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
 def test_it_dies_with_a_process_that_is_killed(tmp_path: Path) -> None:
     code = (
-        "from peekaping_producer.embedded import EmbeddedRedis as E; e = E(); e.start(); print(e.pid, flush=1); input()"
+        "from peekaping_producer.demo.redis_server import EmbeddedRedis as E; "
+        "e = E(); e.start(); print(e.pid, flush=1); input()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code],

@@ -9,8 +9,8 @@ import pytest
 
 from peekaping_producer.catalog.reading import is_monitor_id
 from peekaping_producer.errors import CorruptRecord
-from peekaping_producer.events import CREATED, DELETED, UPDATED, Event, _Looks, read_event
-from peekaping_producer.monitor import MonitorId, Schedulable
+from peekaping_producer.leader.events import CREATED, DELETED, UPDATED, Event, _Looks, read_event
+from peekaping_producer.model.monitor import MonitorId, Schedulable
 from vectors.vectors import load
 
 ID = MonitorId("76241da2-8b1e-438b-ae8d-af25db5f297a")

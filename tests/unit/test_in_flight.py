@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from peekaping_producer.in_flight import InFlight
+from peekaping_producer.dispatch.in_flight import InFlight
 
 
 class Clocks:

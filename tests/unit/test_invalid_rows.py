@@ -9,7 +9,7 @@ from bson.datetime_ms import DatetimeMS
 
 from peekaping_producer.catalog import rows
 from peekaping_producer.errors import CorruptRecord
-from peekaping_producer.monitor import Monitor, Proxy
+from peekaping_producer.model.monitor import Monitor, Proxy
 
 SECRET = "s3cr3t-never-shown"
 ID = "11111111-1111-4111-8111-111111111111"

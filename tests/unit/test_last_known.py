@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from peekaping_producer.catalog.last_known import MB, NOT_KNOWN, PUSH, RECENT_PERIODS, RECENT_S, LastKnown
 from peekaping_producer.catalog.reading import Reading
-from peekaping_producer.monitor import Heartbeat, Maintenance, Monitor, MonitorId, Proxy, Snapshot
+from peekaping_producer.model.monitor import Heartbeat, Maintenance, Monitor, MonitorId, Proxy, Snapshot
 
 NOW_S = 1_000_000.0
 MAINTENANCE = Maintenance("m", True, "cron", None, None, None, None, 2, "0 2 * * *", "Europe/Berlin", 60)
@@ -276,7 +276,7 @@ import psutil
 from msgspec.structs import replace
 from peekaping_producer.catalog.last_known import MB, LastKnown
 from peekaping_producer.catalog.reading import Reading
-from peekaping_producer.monitor import Maintenance, Monitor, MonitorId, Proxy, Snapshot
+from peekaping_producer.model.monitor import Maintenance, Monitor, MonitorId, Proxy, Snapshot
 
 traced, megabytes, size_of = sys.argv[1] == "traced", int(sys.argv[2]), eval(sys.argv[3])
 maintenance = Maintenance("m" * 36, True, "cron", None, None, None, None, 2, "0 2 * * *", "Europe/Berlin", 60)

@@ -16,8 +16,8 @@ import pytest
 from pydantic import SecretStr
 
 from peekaping_producer.clock import now_utc
-from peekaping_producer.config import LogLevel, Mode
-from peekaping_producer.monitor import Proxy
+from peekaping_producer.config.settings import LogLevel, Mode
+from peekaping_producer.model.monitor import Proxy
 from peekaping_producer.observe.log import Logger, capture_stdlib_logging, make_logger
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -306,7 +306,7 @@ def test_a_closed_stream_drops_lines(mode: Mode) -> None:
 
 SCRIPT = """
 import sys
-from peekaping_producer.config import LogLevel, Mode
+from peekaping_producer.config.settings import LogLevel, Mode
 from peekaping_producer.observe.log import logging_to
 with logging_to(sys.stdout, Mode(sys.argv[1]), LogLevel.DEBUG, "svc") as log:
     log.info("first")

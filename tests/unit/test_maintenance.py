@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from peekaping_producer.errors import CorruptRecord
-from peekaping_producer.maintenance import Broken, Verdict, in_window, under_maintenance, zone
-from peekaping_producer.monitor import Maintenance
+from peekaping_producer.model.maintenance import Broken, Verdict, in_window, under_maintenance, zone
+from peekaping_producer.model.monitor import Maintenance
 
 ZULU = ZoneInfo("UTC")
 INT32_MAX = 2**31 - 1

@@ -2,10 +2,10 @@
 
 import pytest
 
-from peekaping_producer.cadence import ALIGNED_PHASE_MS, Spacing, cadence
-from peekaping_producer.config import ScheduleMode
-from peekaping_producer.monitor import MonitorId
-from peekaping_producer.spacing import spacing_for
+from peekaping_producer.config.settings import ScheduleMode
+from peekaping_producer.model.cadence import ALIGNED_PHASE_MS, Spacing, cadence
+from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.node.slot_spacing import spacing_for
 from support.databases import numbered_id
 from support.nodes import TestNode
 

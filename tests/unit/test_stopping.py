@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from peekaping_producer.node import Stop
+from peekaping_producer.node.stop import Stop
 
 LONG_S = 60.0
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peekaping_producer.observe.tally import Tally, percentile
-from peekaping_producer.schedule.store import Outcome
+from peekaping_producer.schedule.orders import Outcome
 
 
 def test_nothing_was_counted() -> None:

@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from peekaping_producer.maintenance import under_maintenance, zone
-from peekaping_producer.monitor import Maintenance
+from peekaping_producer.model.maintenance import under_maintenance, zone
+from peekaping_producer.model.monitor import Maintenance
 from vectors.vectors import load
 
 CASES = load("maintenance")["cases"]

@@ -14,14 +14,14 @@ from msgspec import Struct
 
 from peekaping_producer.asynq.message import TIMEOUT_MARGIN_S
 from peekaping_producer.asynq.task_message_pb2 import TaskMessage
-from peekaping_producer.cadence import Spacing
 from peekaping_producer.catalog import rows
 from peekaping_producer.catalog.catalog import Catalog, open_catalog
 from peekaping_producer.catalog.reading import Reading
+from peekaping_producer.dispatch.plan import Plan, plan
 from peekaping_producer.errors import CorruptRecord
-from peekaping_producer.monitor import Heartbeat, Maintenance, Monitor, MonitorId, Proxy, Snapshot
-from peekaping_producer.plan import Plan, plan
-from peekaping_producer.schedule.store import Claim, Claimed, Drop, Enqueue
+from peekaping_producer.model.cadence import Spacing
+from peekaping_producer.model.monitor import Heartbeat, Maintenance, Monitor, MonitorId, Proxy, Snapshot
+from peekaping_producer.schedule.orders import Claim, Claimed, Drop, Enqueue
 from support.databases import COLLECTIONS, MongoDatabase, mongo_copy, postgres_copy, sqlite_copy
 from support.postgres import Postgres
 from support.secantus import Secantus

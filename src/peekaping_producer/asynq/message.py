@@ -2,7 +2,7 @@
 
 from peekaping_producer.asynq.keys import QUEUE
 from peekaping_producer.asynq.task_message_pb2 import TaskMessage
-from peekaping_producer.monitor import MonitorId
+from peekaping_producer.model.monitor import MonitorId
 
 TASK_TYPE = "monitor:healthcheck"
 TIMEOUT_MARGIN_S = 10

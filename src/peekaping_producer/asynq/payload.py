@@ -8,7 +8,7 @@ from msgspec.json import Encoder
 
 from peekaping_producer.asynq.message import encode_task
 from peekaping_producer.clock import ZERO_TIME, rfc3339
-from peekaping_producer.monitor import Heartbeat, MonitorId, Proxy, Snapshot
+from peekaping_producer.model.monitor import Heartbeat, MonitorId, Proxy, Snapshot
 
 _CERT_KEY: Final = "check_cert_expiry"
 _encoder = Encoder()

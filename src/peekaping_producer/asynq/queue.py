@@ -12,8 +12,8 @@ from peekaping_producer.asynq import keys
 from peekaping_producer.asynq.message import task_id
 from peekaping_producer.asynq.server_state_pb2 import ServerInfo
 from peekaping_producer.asynq.task_message_pb2 import TaskMessage
-from peekaping_producer.monitor import MonitorId
-from peekaping_producer.schedule.connection import answered, load_script
+from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.redisdb.client import answered, load_script
 
 _MOST_SERVERS = 1_000
 _QUEUE_KEYS = (
@@ -137,3 +137,20 @@ def _serves(info: bytes) -> bool:
         return keys.QUEUE in ServerInfo.FromString(info).queues
     except DecodeError:
         return False
+
+
+PAUSED = "the queue is paused, checks wait until it is resumed"
+
+NO_WORKER = "no worker takes checks from the queue"
+
+TOO_SLOW = "checks wait in the queue for longer than their interval"
+
+
+def complaints(state: QueueState) -> list[str]:
+    """Return what keeps checks from being run, in words."""
+    if state.paused:
+        return [PAUSED]
+    if state.workers == 0:
+        return [NO_WORKER]
+    oldest = state.oldest
+    return [TOO_SLOW] if oldest and oldest.interval_s and oldest.age_s > oldest.interval_s else []

@@ -6,7 +6,7 @@ from collections.abc import Container, Mapping, Sequence
 from peekaping_producer.catalog import rows
 from peekaping_producer.catalog.reading import Page, Reading
 from peekaping_producer.errors import CorruptRecord
-from peekaping_producer.monitor import Maintenance, Monitor, MonitorId, Schedulable, Snapshot
+from peekaping_producer.model.monitor import Maintenance, Monitor, MonitorId, Schedulable, Snapshot
 
 
 def page_of(fetched: Sequence[rows.Row], next_after: MonitorId | None) -> Page:

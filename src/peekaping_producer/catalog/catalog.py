@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import Protocol
 
 from peekaping_producer.catalog.reading import Changes, Named, Page, Place, Reading
-from peekaping_producer.config import DbType, Settings
-from peekaping_producer.monitor import MonitorId
+from peekaping_producer.config.settings import DbType, Settings
+from peekaping_producer.model.monitor import MonitorId
 
 
 class Catalog(Protocol):

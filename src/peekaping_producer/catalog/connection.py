@@ -13,10 +13,10 @@ from sqlalchemy import URL, AsyncAdaptedQueuePool, Connection, NullPool, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from peekaping_producer.answered import answered_by
-from peekaping_producer.catalog.advice import REFUSED
 from peekaping_producer.catalog.pooler import SHARES_SESSIONS, SessionsShared, check_sessions
-from peekaping_producer.config import DbType, Settings, Switch
+from peekaping_producer.catalog.problems import REFUSED
+from peekaping_producer.config.settings import DbType, Settings, Switch
+from peekaping_producer.deadline import answered_by
 from peekaping_producer.errors import ConfigurationError, Unavailable
 
 CONNECT_TIMEOUT_S = 5.0

@@ -11,7 +11,7 @@ from msgspec.msgpack import Decoder, Encoder
 from msgspec.structs import astuple
 
 from peekaping_producer.catalog.reading import Reading
-from peekaping_producer.monitor import Maintenance, Monitor, MonitorId, Proxy, Snapshot
+from peekaping_producer.model.monitor import Maintenance, Monitor, MonitorId, Proxy, Snapshot
 
 RECENT_PERIODS = 5
 RECENT_S = 300.0

@@ -12,9 +12,8 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ServerSelectionTimeoutError
 
 from peekaping_producer.catalog import rows
-from peekaping_producer.catalog.advice import told, unmigrated
 from peekaping_producer.catalog.assembly import maintenances_of, monitors_of, page_of, reading_of
-from peekaping_producer.catalog.mongo_connection import (
+from peekaping_producer.catalog.mongo_client import (
     CONNECT_TIMEOUT_S,
     Calls,
     Document,
@@ -24,6 +23,7 @@ from peekaping_producer.catalog.mongo_connection import (
     open_database,
     operators_mend,
 )
+from peekaping_producer.catalog.problems import told, unmigrated
 from peekaping_producer.catalog.reading import (
     MOST_NAMED,
     Changes,
@@ -35,9 +35,9 @@ from peekaping_producer.catalog.reading import (
     is_text,
     named,
 )
-from peekaping_producer.config import Settings
+from peekaping_producer.config.settings import Settings
 from peekaping_producer.errors import ConfigurationError, Unavailable
-from peekaping_producer.monitor import Heartbeat, Maintenance, Monitor, MonitorId, Proxy
+from peekaping_producer.model.monitor import Heartbeat, Maintenance, Monitor, MonitorId, Proxy
 from peekaping_producer.tls_probe import TLS_ONLY, speaks_tls
 
 T = TypeVar("T")

@@ -14,9 +14,9 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConfigurationError as WrongOption
 from pymongo.errors import ExecutionTimeout, InvalidName, InvalidURI, OperationFailure, PyMongoError
 
-from peekaping_producer.answered import answered_by
-from peekaping_producer.catalog.advice import REFUSED
-from peekaping_producer.config import Settings
+from peekaping_producer.catalog.problems import REFUSED
+from peekaping_producer.config.settings import Settings
+from peekaping_producer.deadline import answered_by
 from peekaping_producer.errors import ConfigurationError, Unavailable
 
 CONNECT_TIMEOUT_S = 5.0

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from peekaping_producer.config import DbType, Settings
+from peekaping_producer.config.settings import DbType, Settings
 from peekaping_producer.errors import Unavailable
 
 REFUSED = "DB_USER or DB_PASS is refused by the database at DB_HOST, set the right ones"

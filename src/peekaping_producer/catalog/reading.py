@@ -7,7 +7,7 @@ from typing import TypeGuard
 
 from msgspec import Struct
 
-from peekaping_producer.monitor import MonitorId, Schedulable, Snapshot
+from peekaping_producer.model.monitor import MonitorId, Schedulable, Snapshot
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 MOST_NAMED = 100

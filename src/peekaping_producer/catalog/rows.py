@@ -10,7 +10,7 @@ from msgspec.json import Encoder
 
 from peekaping_producer.catalog.invalid import kind_of, shown, why_invalid
 from peekaping_producer.errors import CorruptRecord
-from peekaping_producer.monitor import Heartbeat, Maintenance, Monitor, Proxy, Schedulable
+from peekaping_producer.model.monitor import Heartbeat, Maintenance, Monitor, Proxy, Schedulable
 from peekaping_producer.observe.faults import Faults, described
 
 Row = Sequence[Any]

@@ -10,7 +10,6 @@ from sqlalchemy import Connection, Select, inspect, literal, select
 from sqlalchemy.exc import DBAPIError
 
 from peekaping_producer.catalog import rows
-from peekaping_producer.catalog.advice import told, unmigrated
 from peekaping_producer.catalog.assembly import maintenances_of, monitors_of, page_of, reading_of
 from peekaping_producer.catalog.connection import (
     CONNECT_TIMEOUT_S,
@@ -20,12 +19,13 @@ from peekaping_producer.catalog.connection import (
     open_server,
     operators_mend,
 )
+from peekaping_producer.catalog.problems import told, unmigrated
 from peekaping_producer.catalog.reading import MOST_NAMED, Changes, Named, Page, Place, Reading, is_text, is_uuid, named
 from peekaping_producer.catalog.sqlite import SqliteConnections
 from peekaping_producer.catalog.tables import TABLES, statements
-from peekaping_producer.config import DbType, Settings
+from peekaping_producer.config.settings import DbType, Settings
 from peekaping_producer.errors import Unavailable
-from peekaping_producer.monitor import Monitor, MonitorId
+from peekaping_producer.model.monitor import Monitor, MonitorId
 
 T = TypeVar("T")
 NO_UUID = "id is not a UUID in lower case"

@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager
 from redis.asyncio import Redis
 
 from peekaping_producer.catalog.catalog import Catalog, open_catalog
-from peekaping_producer.config import RedisSettings, Settings
-from peekaping_producer.schedule.connection import check_redis, open_redis
+from peekaping_producer.config.settings import RedisSettings, Settings
+from peekaping_producer.redisdb.client import open_redis
+from peekaping_producer.schedule.requirements import check_redis
 from peekaping_producer.timing import Timing
 
 

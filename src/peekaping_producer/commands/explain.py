@@ -5,18 +5,17 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from peekaping_producer.cadence import Spacing, cadence
+from peekaping_producer.asynq.queue import TaskState, complaints
 from peekaping_producer.clock import from_unix_ms, rfc3339
 from peekaping_producer.commands.alive import is_go_node
 from peekaping_producer.commands.findings import Findings, Verdict, look_up
-from peekaping_producer.commands.words import instant, printable, printable_name, span
-from peekaping_producer.config import Settings
-from peekaping_producer.fleet.queue import TaskState
-from peekaping_producer.maintenance import under_maintenance
-from peekaping_producer.monitor import Snapshot
-from peekaping_producer.queue_watch import complaints
-from peekaping_producer.schedule.store import Place
-from peekaping_producer.spacing import spacing_for
+from peekaping_producer.commands.format import instant, printable, printable_name, span
+from peekaping_producer.config.settings import Settings
+from peekaping_producer.model.cadence import Spacing, cadence
+from peekaping_producer.model.maintenance import under_maintenance
+from peekaping_producer.model.monitor import Snapshot
+from peekaping_producer.node.slot_spacing import spacing_for
+from peekaping_producer.schedule.orders import Place
 
 _SLOTS = 3
 

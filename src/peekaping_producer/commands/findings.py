@@ -5,16 +5,17 @@ from enum import StrEnum
 from msgspec import Struct
 from redis.asyncio import Redis
 
+from peekaping_producer.asynq.queue import QueueState, TaskState, queue_state, task_state
 from peekaping_producer.catalog.reading import Reading
 from peekaping_producer.commands.alive import NOT_RUNNING, is_running
-from peekaping_producer.commands.reach import reached_catalog, reached_redis
+from peekaping_producer.commands.connect import reached_catalog, reached_redis
 from peekaping_producer.commands.resolve import Meant, id_of, meant_by
-from peekaping_producer.config import Settings
+from peekaping_producer.config.settings import Settings
 from peekaping_producer.errors import Unavailable
-from peekaping_producer.fleet.queue import QueueState, TaskState, queue_state, task_state
 from peekaping_producer.fleet.registry import Registry
-from peekaping_producer.monitor import MonitorId, Snapshot
-from peekaping_producer.schedule.store import Place, Schedule
+from peekaping_producer.model.monitor import MonitorId, Snapshot
+from peekaping_producer.schedule.orders import Place
+from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.timing import Timing
 
 

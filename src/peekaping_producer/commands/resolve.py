@@ -4,8 +4,8 @@ from msgspec import Struct
 
 from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.catalog.reading import Named, is_object_id, is_text, is_uuid
-from peekaping_producer.config import DbType
-from peekaping_producer.monitor import MonitorId
+from peekaping_producer.config.settings import DbType
+from peekaping_producer.model.monitor import MonitorId
 
 NEITHER = "not a monitor id, and no monitor has this name"
 

@@ -7,12 +7,12 @@ from msgspec import Struct
 
 from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.commands.alive import NOT_RUNNING, is_running
-from peekaping_producer.commands.reach import reached_catalog, reached_redis
+from peekaping_producer.commands.connect import reached_catalog, reached_redis
+from peekaping_producer.commands.format import printable_name
 from peekaping_producer.commands.resolve import Meant, meant_by
-from peekaping_producer.commands.words import printable_name
-from peekaping_producer.config import Settings
+from peekaping_producer.config.settings import Settings
 from peekaping_producer.fleet.registry import Registry
-from peekaping_producer.monitor import MonitorId
+from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.timing import Timing
 

@@ -7,10 +7,12 @@ from contextlib import AsyncExitStack
 
 from redis.asyncio import Redis
 
+from peekaping_producer.asynq.queue import complaints, queue_state
 from peekaping_producer.clock import from_unix_ms, rfc3339
 from peekaping_producer.commands.alive import LEADERLESS, NOT_RUNNING, is_go_node, is_running
+from peekaping_producer.commands.connect import reached_redis
+from peekaping_producer.commands.format import count, instant, printable, printable_name, span
 from peekaping_producer.commands.names import Names
-from peekaping_producer.commands.reach import reached_redis
 from peekaping_producer.commands.screen import Screen
 from peekaping_producer.commands.status_values import (
     Invalid,
@@ -21,16 +23,14 @@ from peekaping_producer.commands.status_values import (
     OverdueMonitor,
     Status,
 )
-from peekaping_producer.commands.words import count, instant, printable, printable_name, span
-from peekaping_producer.config import RedisSettings, ScheduleMode
+from peekaping_producer.config.settings import RedisSettings, ScheduleMode
 from peekaping_producer.errors import Unavailable
-from peekaping_producer.fleet.queue import queue_state
+from peekaping_producer.fleet.invalid_monitors import MOST_SKIPPED, Skipped
 from peekaping_producer.fleet.registry import Registry, SeenNode
-from peekaping_producer.fleet.skipped import MOST_SKIPPED, Skipped
-from peekaping_producer.monitor import MonitorId
-from peekaping_producer.queue_watch import complaints
-from peekaping_producer.schedule.store import Late, Schedule
-from peekaping_producer.spacing import spacing_for
+from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.node.slot_spacing import spacing_for
+from peekaping_producer.schedule.orders import Late
+from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.timing import Timing
 
 NEXT_RUNS = 10

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from peekaping_producer.cadence import Spacing
+from peekaping_producer.asynq.queue import QueueState
 from peekaping_producer.commands.alive import NOT_RUNNING
+from peekaping_producer.commands.format import columns, count, printable, printable_name, span
 from peekaping_producer.commands.status_values import NodeStatus, Status
-from peekaping_producer.commands.words import columns, count, printable, printable_name, span
-from peekaping_producer.fleet.queue import QueueState
+from peekaping_producer.model.cadence import Spacing
 
 _ON_TIME_MS = 1_000
 """Due for less is on time."""

@@ -4,7 +4,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from peekaping_producer.fleet.queue import QueueState
+from peekaping_producer.asynq.queue import QueueState
 
 
 class NodeStatus(Struct, frozen=True):

@@ -21,8 +21,8 @@ from pydantic import (
     field_validator,
 )
 
+from peekaping_producer.config.variables import Unknown, environment, read_env_file, unknown_among
 from peekaping_producer.errors import ConfigurationError
-from peekaping_producer.variables import Unknown, environment, read_env_file, unknown_among
 
 T = TypeVar("T", bound="_Base")
 ENV_FILE = Path(".env")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import peekaping_producer
-from peekaping_producer.embedded import dying_with_us
+from peekaping_producer.demo.redis_server import dying_with_us
 
 _KEPT = ("PATH", "LANG", "LC_ALL", "HOME")
 """What a child gets of the caller's environment: nothing that names a Redis, a database or a proxy."""

@@ -6,10 +6,10 @@ from typing import Literal
 
 from msgspec import Struct
 
-from peekaping_producer.cadence import cadence
 from peekaping_producer.demo.judgement import Incidents, Run, judge, percentile
 from peekaping_producer.demo.ledger import Entry, Finished, Outcome, Taken
 from peekaping_producer.demo.sample import Sample
+from peekaping_producer.model.cadence import cadence
 
 _SHOWN = 20
 """Results kept of each monitor for the table."""

@@ -21,7 +21,7 @@ from itertools import pairwise
 
 from msgspec import Struct
 
-from peekaping_producer.cadence import Cadence
+from peekaping_producer.model.cadence import Cadence
 
 REBUILT_WITHIN_MS = 5_000
 """A node looks every second whether Redis still has its data, and sweeps at once when not."""

@@ -17,7 +17,7 @@ from peekaping_producer.asynq import keys
 from peekaping_producer.asynq.server_state_pb2 import ServerInfo, WorkerInfo
 from peekaping_producer.asynq.task_message_pb2 import TaskMessage
 from peekaping_producer.demo.clock import now_ms
-from peekaping_producer.schedule.connection import load_script
+from peekaping_producer.redisdb.client import load_script
 
 LEASE_S = 30
 """How long a worker owns a task it took, unless it renews."""

@@ -177,7 +177,7 @@ class EmbeddedRedis:
     def _launch(self, binary: Path) -> None:
         self.unix_socket.unlink(missing_ok=True)
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - our own wheel's binary
+            self._process = subprocess.Popen(
                 self._command(binary),
                 cwd=self._home,
                 stdin=subprocess.DEVNULL,

@@ -20,16 +20,16 @@ from peekaping_producer.asynq import keys
 from peekaping_producer.demo.breakage import Plan
 from peekaping_producer.demo.clock import now_ms
 from peekaping_producer.demo.folder import demo_folder
+from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
 from peekaping_producer.demo.sample import Sample, create_database, sample_monitors
 from peekaping_producer.demo.stage import RESTART_AFTER_S, Stage
 from peekaping_producer.demo.table import ROWS, State, event_lines, render, totals_line
 from peekaping_producer.demo.targets import targets
-from peekaping_producer.embedded import HOST, EmbeddedRedis
 from peekaping_producer.errors import ConfigurationError
-from peekaping_producer.schedule.keys import DUE
+from peekaping_producer.redisdb.keys import DUE
 
 if TYPE_CHECKING:
-    from peekaping_producer.demo.book import Totals
+    from peekaping_producer.demo.history import Totals
 
 MOST_MONITORS = 100_000
 MOST_NODES = 16

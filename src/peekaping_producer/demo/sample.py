@@ -10,9 +10,9 @@ import msgspec
 from msgspec import Struct
 
 from peekaping_producer.demo.clock import database_time
+from peekaping_producer.demo.redis_server import HOST
 from peekaping_producer.demo.targets import Targets
-from peekaping_producer.embedded import HOST
-from peekaping_producer.monitor import MonitorId
+from peekaping_producer.model.monitor import MonitorId
 
 PUSH = "nightly backup (push)"
 _DAY_MS = 24 * 3600 * 1000

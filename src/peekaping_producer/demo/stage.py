@@ -12,21 +12,21 @@ from redis.asyncio import Redis
 
 from peekaping_producer.asynq import keys
 from peekaping_producer.asynq.message import encode_task, task_id
-from peekaping_producer.demo.book import Book, Totals
 from peekaping_producer.demo.breakage import PLANTED, Breakage, Event, Restart
 from peekaping_producer.demo.child import Child
 from peekaping_producer.demo.clock import now_ms
+from peekaping_producer.demo.history import Book, Totals
 from peekaping_producer.demo.judgement import Incidents
 from peekaping_producer.demo.ledger import LedgerReader
 from peekaping_producer.demo.payload import read_check
 from peekaping_producer.demo.queue import message_of, text_of
+from peekaping_producer.demo.redis_server import HOST
 from peekaping_producer.demo.results import Results
 from peekaping_producer.demo.sample import PUSH, Sample
 from peekaping_producer.demo.worker import WorkerOptions
-from peekaping_producer.embedded import HOST
 from peekaping_producer.errors import ConfigurationError, Unavailable
-from peekaping_producer.schedule.connection import load_script
-from peekaping_producer.schedule.keys import DUE, LEASE
+from peekaping_producer.redisdb.client import load_script
+from peekaping_producer.redisdb.keys import DUE, LEASE
 
 _READY_WITHIN_S = 60.0
 RESTART_AFTER_S = 1.0

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from peekaping_producer.cadence import cadence
-from peekaping_producer.demo.book import Book, Totals
 from peekaping_producer.demo.breakage import Event, Restart
+from peekaping_producer.demo.history import Book, Totals
 from peekaping_producer.demo.judgement import lateness_ms
 from peekaping_producer.demo.ledger import Finished, Outcome
 from peekaping_producer.demo.sample import Sample
+from peekaping_producer.model.cadence import cadence
 
 if TYPE_CHECKING:
     from rich.console import Group

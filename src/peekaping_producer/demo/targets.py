@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from msgspec import Struct
 
-from peekaping_producer.embedded import HOST
+from peekaping_producer.demo.redis_server import HOST
 
 _REQUEST_WITHIN_S = 10.0
 _FLAP_INTERVALS = 3

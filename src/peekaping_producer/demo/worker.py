@@ -23,8 +23,8 @@ from peekaping_producer.demo.clock import now_ms
 from peekaping_producer.demo.ledger import LedgerWriter
 from peekaping_producer.demo.payload import Check, read_check
 from peekaping_producer.demo.queue import BEAT_EVERY_S, LEASE_EXPIRED, LEASE_S, RECOVER_EVERY_S, Queue, Taken
+from peekaping_producer.demo.redis_server import HOST
 from peekaping_producer.demo.results import Result, Results
-from peekaping_producer.embedded import HOST
 
 if TYPE_CHECKING:
     import httpx

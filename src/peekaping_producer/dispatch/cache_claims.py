@@ -6,10 +6,11 @@ from itertools import islice
 from msgspec.structs import replace
 
 from peekaping_producer.catalog.last_known import LastKnown
-from peekaping_producer.monitor import MonitorId
-from peekaping_producer.node import Node
+from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.node.node import Node
+from peekaping_producer.schedule.orders import Claim, Claimed, Peeked
 from peekaping_producer.schedule.redis_clock import Step
-from peekaping_producer.schedule.store import Claim, Claimed, Peeked, Schedule
+from peekaping_producer.schedule.store import Schedule
 
 _MOST_PAGES = 5
 """Pages that are read for one batch at most."""

@@ -2,7 +2,7 @@
 
 from peekaping_producer.catalog.last_known import MB, LastKnown
 from peekaping_producer.errors import Unavailable
-from peekaping_producer.node import Node
+from peekaping_producer.node.node import Node
 from peekaping_producer.schedule.store import Schedule
 
 _FILLING = 4

@@ -5,20 +5,21 @@ import time
 from collections.abc import Sequence
 from zoneinfo import ZoneInfo
 
-from peekaping_producer.backoff import Backoff
-from peekaping_producer.cache_claims import CacheClaims
 from peekaping_producer.catalog.reading import Reading
+from peekaping_producer.dispatch.cache_claims import CacheClaims
+from peekaping_producer.dispatch.in_flight import InFlight
+from peekaping_producer.dispatch.plan import Plan, plan
+from peekaping_producer.dispatch.source import Source
 from peekaping_producer.errors import Unavailable
-from peekaping_producer.in_flight import InFlight
-from peekaping_producer.monitor import MonitorId
-from peekaping_producer.node import CLAIMS, SETTLES, Node
+from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.node.backoff import Backoff
+from peekaping_producer.node.node import CLAIMS, SETTLES, Node
 from peekaping_producer.observe.faults import described
 from peekaping_producer.observe.notices import Notices
 from peekaping_producer.observe.paced import Paced
-from peekaping_producer.plan import Plan, plan
+from peekaping_producer.schedule.orders import PLACED, Claim, Order, Settlement
 from peekaping_producer.schedule.redis_clock import Step
-from peekaping_producer.schedule.store import PLACED, Claim, Order, Schedule, Settlement
-from peekaping_producer.source import Source
+from peekaping_producer.schedule.store import Schedule
 
 _FAULT = "unforeseen exception, monitor skipped as invalid"
 

@@ -1,7 +1,7 @@
 """The loop that puts ended claims back into due: the only recovery from a dead node, run by every node."""
 
 from peekaping_producer.errors import Unavailable
-from peekaping_producer.node import Node
+from peekaping_producer.node.node import Node
 from peekaping_producer.observe.paced import Paced
 from peekaping_producer.schedule.store import Schedule
 

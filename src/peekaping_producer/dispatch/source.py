@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from peekaping_producer.backoff import Backoff
 from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.catalog.last_known import LastKnown
 from peekaping_producer.catalog.reading import Reading, is_monitor_id
 from peekaping_producer.errors import Unavailable
-from peekaping_producer.monitor import MonitorId
-from peekaping_producer.node import Node
+from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.node.backoff import Backoff
+from peekaping_producer.node.node import Node
 
 _IDLE_S = 60.0
 _CHECKS = "checks"

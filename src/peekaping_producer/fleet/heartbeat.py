@@ -5,10 +5,10 @@ import msgspec
 from peekaping_producer import __version__
 from peekaping_producer.clock import now_utc, rfc3339
 from peekaping_producer.errors import Unavailable
+from peekaping_producer.fleet.invalid_monitors import Skipped
 from peekaping_producer.fleet.registry import NodeInfo, Registry
-from peekaping_producer.fleet.skipped import Skipped
-from peekaping_producer.node import Node
-from peekaping_producer.schedule.store import PLACED
+from peekaping_producer.node.node import Node
+from peekaping_producer.schedule.orders import PLACED
 
 
 async def presence_loop(node: Node, registry: Registry, skipped: Skipped, concurrency: int) -> None:

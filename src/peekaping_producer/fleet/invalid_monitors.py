@@ -5,8 +5,8 @@ from typing import Any, cast
 
 from redis.asyncio import Redis
 
-from peekaping_producer.schedule.connection import answered
-from peekaping_producer.schedule.keys import INVALID
+from peekaping_producer.redisdb.client import answered
+from peekaping_producer.redisdb.keys import INVALID
 from peekaping_producer.timing import Timing
 
 MOST_SKIPPED = 1_000

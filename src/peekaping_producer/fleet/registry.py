@@ -6,8 +6,8 @@ import msgspec
 from msgspec import Struct
 from redis.asyncio import Redis
 
-from peekaping_producer.schedule.connection import answered, load_script
-from peekaping_producer.schedule.keys import HEALTHY, NODE, NODES
+from peekaping_producer.redisdb.client import answered, load_script
+from peekaping_producer.redisdb.keys import HEALTHY, NODE, NODES
 from peekaping_producer.timing import Timing
 
 

@@ -2,11 +2,12 @@
 
 from redis.asyncio import Redis
 
-from peekaping_producer.backoff import Backoff
 from peekaping_producer.errors import Unavailable
-from peekaping_producer.node import Bell, Node
-from peekaping_producer.schedule.keys import SIGNALS
-from peekaping_producer.schedule.subscription import listen
+from peekaping_producer.node.backoff import Backoff
+from peekaping_producer.node.node import Node
+from peekaping_producer.node.stop import Bell
+from peekaping_producer.redisdb.keys import SIGNALS
+from peekaping_producer.redisdb.subscription import listen
 
 
 async def signals_loop(node: Node, redis: Redis, vacant: Bell) -> None:

@@ -1,7 +1,7 @@
 """Once a minute, one line that tells how the checks go."""
 
 from peekaping_producer.errors import Unavailable
-from peekaping_producer.node import Node
+from peekaping_producer.node.node import Node
 from peekaping_producer.schedule.store import Schedule
 
 

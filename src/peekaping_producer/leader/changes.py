@@ -8,10 +8,10 @@ from msgspec import Struct
 from peekaping_producer.catalog.reading import Place
 from peekaping_producer.clock import now_utc
 from peekaping_producer.errors import Unavailable
+from peekaping_producer.leader.sync import Arrival, Sync
 from peekaping_producer.leader.term import Term
-from peekaping_producer.monitor import Schedulable
-from peekaping_producer.node import Node
-from peekaping_producer.sync import Arrival, Sync
+from peekaping_producer.model.monitor import Schedulable
+from peekaping_producer.node.node import Node
 
 
 class _Poll(Struct):

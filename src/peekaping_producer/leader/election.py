@@ -5,9 +5,10 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 
 from peekaping_producer.errors import Unavailable
-from peekaping_producer.guard import kept_running
 from peekaping_producer.leader.term import Extension, Other, Term, Terms
-from peekaping_producer.node import Bell, Node
+from peekaping_producer.node.guard import kept_running
+from peekaping_producer.node.node import Node
+from peekaping_producer.node.stop import Bell
 
 Duty = Callable[[Term], Awaitable[None]]
 """What a leader does until its term is over. May raise Unavailable, and is started again; NotLeading ends it."""

@@ -12,13 +12,14 @@ from redis.asyncio import Redis
 
 from peekaping_producer.catalog.reading import is_monitor_id
 from peekaping_producer.errors import CorruptRecord
+from peekaping_producer.leader.sync import Arrival, Sync
 from peekaping_producer.leader.term import Term
-from peekaping_producer.monitor import MonitorId, Schedulable
-from peekaping_producer.node import Bell, Node
+from peekaping_producer.model.monitor import MonitorId, Schedulable
+from peekaping_producer.node.node import Node
+from peekaping_producer.node.stop import Bell
 from peekaping_producer.observe.paced import Paced
-from peekaping_producer.schedule.keys import PREFIX
-from peekaping_producer.schedule.subscription import listen
-from peekaping_producer.sync import Arrival, Sync
+from peekaping_producer.redisdb.keys import PREFIX
+from peekaping_producer.redisdb.subscription import listen
 
 CREATED = f"{PREFIX}events:monitor.created"
 UPDATED = f"{PREFIX}events:monitor.updated"

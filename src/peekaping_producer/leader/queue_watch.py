@@ -2,23 +2,9 @@
 
 from redis.asyncio import Redis
 
-from peekaping_producer.fleet.queue import QueueState, queue_state
+from peekaping_producer.asynq.queue import QueueState, complaints, queue_state
 from peekaping_producer.leader.term import Term
-from peekaping_producer.node import Node
-
-PAUSED = "the queue is paused, checks wait until it is resumed"
-NO_WORKER = "no worker takes checks from the queue"
-TOO_SLOW = "checks wait in the queue for longer than their interval"
-
-
-def complaints(state: QueueState) -> list[str]:
-    """Return what keeps checks from being run, in words."""
-    if state.paused:
-        return [PAUSED]
-    if state.workers == 0:
-        return [NO_WORKER]
-    oldest = state.oldest
-    return [TOO_SLOW] if oldest and oldest.interval_s and oldest.age_s > oldest.interval_s else []
+from peekaping_producer.node.node import Node
 
 
 class QueueWatch:

@@ -8,15 +8,17 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
-from peekaping_producer.backoff import Backoff
 from peekaping_producer.catalog.reading import is_monitor_id
 from peekaping_producer.clock import now_utc
 from peekaping_producer.errors import Unavailable
+from peekaping_producer.leader.sync import Arrival, Sync
 from peekaping_producer.leader.term import Term
-from peekaping_producer.monitor import MonitorId, Schedulable
-from peekaping_producer.node import Bell, Node
-from peekaping_producer.schedule.store import PLACEMENTS, Cursor, Schedule
-from peekaping_producer.sync import Arrival, Sync
+from peekaping_producer.model.monitor import MonitorId, Schedulable
+from peekaping_producer.node.backoff import Backoff
+from peekaping_producer.node.node import Node
+from peekaping_producer.node.stop import Bell
+from peekaping_producer.schedule.orders import PLACEMENTS, Cursor
+from peekaping_producer.schedule.store import Schedule
 
 _SUBSCRIBED_WITHIN_S = 1.0
 """A new subscription is followed by a sweep: the first one waits for it so long, or there would be two."""

@@ -9,16 +9,17 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from peekaping_producer.cadence import cadence
+from peekaping_producer.asynq.payload import stale_task
 from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.catalog.last_known import LastKnown
 from peekaping_producer.catalog.reading import Page, Place, is_monitor_id
-from peekaping_producer.check import stale_task
 from peekaping_producer.leader.term import Term
-from peekaping_producer.monitor import MonitorId, Schedulable
-from peekaping_producer.node import Node
+from peekaping_producer.model.cadence import cadence
+from peekaping_producer.model.monitor import MonitorId, Schedulable
+from peekaping_producer.node.node import Node
 from peekaping_producer.observe.notices import Notices
-from peekaping_producer.schedule.store import Drop, Entry, Schedule
+from peekaping_producer.schedule.orders import Drop, Entry
+from peekaping_producer.schedule.store import Schedule
 
 _MOST_ACTED_ON = 100_000
 """With more monitors than this acted on during one reading, all that it gave is read again."""

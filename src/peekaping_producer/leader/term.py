@@ -13,9 +13,9 @@ from msgspec import Struct
 from redis.asyncio import Redis
 
 from peekaping_producer.errors import Unavailable
-from peekaping_producer.node import Stop
-from peekaping_producer.schedule.connection import answered, load_script
-from peekaping_producer.schedule.keys import DUE, EPOCH, GO_SEEN, HEALTHY, LEADER, LEASE, LEFT, SIGNALS
+from peekaping_producer.node.stop import Stop
+from peekaping_producer.redisdb.client import answered, load_script
+from peekaping_producer.redisdb.keys import DUE, EPOCH, GO_SEEN, HEALTHY, LEADER, LEASE, LEFT, SIGNALS
 from peekaping_producer.schedule.store import LONGEST_TERM_MS
 from peekaping_producer.timing import Timing
 

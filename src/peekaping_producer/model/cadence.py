@@ -8,7 +8,7 @@ from hashlib import blake2b
 
 from msgspec import Struct
 
-from peekaping_producer.monitor import MonitorId
+from peekaping_producer.model.monitor import MonitorId
 
 ALIGNED_PHASE_MS = 1
 """Aligned slots lie 1 ms after a multiple of the period: beside a Go node's, and never mistaken for one of its own."""

@@ -11,9 +11,9 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
-from peekaping_producer import cron
 from peekaping_producer.errors import CorruptRecord
-from peekaping_producer.monitor import Maintenance
+from peekaping_producer.model import cron
+from peekaping_producer.model.monitor import Maintenance
 
 _SAME_AS_SERVER = "SAME_AS_SERVER"
 _UTC = ZoneInfo("UTC")

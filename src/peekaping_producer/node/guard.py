@@ -3,9 +3,10 @@
 import time
 from collections.abc import Awaitable, Callable
 
-from peekaping_producer.backoff import Backoff
 from peekaping_producer.errors import NotLeading, Unavailable
-from peekaping_producer.node import Node, Stop
+from peekaping_producer.node.backoff import Backoff
+from peekaping_producer.node.node import Node
+from peekaping_producer.node.stop import Stop
 
 FAILED = "a loop failed, restarting"
 

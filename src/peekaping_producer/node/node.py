@@ -1,106 +1,29 @@
 """What the loops of one node share: when to stop, where to log and count, what is away, how long things take."""
 
-import asyncio
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from itertools import islice
 
 from msgspec import Struct
 
-from peekaping_producer.backoff import Outage
-from peekaping_producer.config import ScheduleMode
+from peekaping_producer.config.settings import ScheduleMode
 from peekaping_producer.errors import Unavailable
+from peekaping_producer.node.outage import Outage
+from peekaping_producer.node.schedule_loss import ScheduleLoss
+from peekaping_producer.node.slot_spacing import SpacingChoice
+from peekaping_producer.node.stop import Bell, Stop
 from peekaping_producer.observe.faults import Faults
 from peekaping_producer.observe.log import Logger
 from peekaping_producer.observe.tally import Tally
-from peekaping_producer.schedule.advice import CANNOT_SERVE, DAMAGED, REFUSALS
-from peekaping_producer.schedule_loss import ScheduleLoss
-from peekaping_producer.spacing import SpacingChoice
+from peekaping_producer.redisdb.replies import CANNOT_SERVE, DAMAGED, REFUSALS
 from peekaping_producer.timing import Timing
 
 _MOST_SKIPPED = 1_000
 
 CLAIMS, SETTLES = "claims", "settles"
 """For whom Redis is unavailable: its outage ends when these work again, whatever else gets an answer."""
-
-
-class Stop:
-    """Set once, when the process is asked to end; ends every wait."""
-
-    def __init__(self) -> None:
-        """Begin unset."""
-        self._event = asyncio.Event()
-        self._bells: list[Bell] = []
-        self._limits: set[asyncio.Timeout] = set()
-
-    def __bool__(self) -> bool:
-        """Tell whether it is time to stop."""
-        return self._event.is_set()
-
-    def set(self) -> None:
-        """Ask every loop to end."""
-        self._event.set()
-        for bell in self._bells:
-            bell.ring()
-        for limit in self._limits:
-            limit.reschedule(0)
-
-    @asynccontextmanager
-    async def cutting_short(self) -> AsyncIterator[None]:
-        """Leave the block, wherever it waits, as soon as it is time to stop."""
-        try:
-            async with asyncio.timeout(0 if self else None) as limit:
-                self._limits.add(limit)
-                try:
-                    yield
-                finally:
-                    self._limits.discard(limit)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-
-    def bell(self) -> "Bell":
-        """Return a new bell, which rings when it is time to stop too."""
-        bell = Bell()
-        self._bells.append(bell)
-        return bell
-
-    async def within(self, seconds: float) -> bool:
-        """Wait at most `seconds`; return whether it is time to stop."""
-        if seconds > 0:
-            return await _set_within(self._event, seconds)
-        await asyncio.sleep(0)  # a loop without a wait still gives the others their turn
-        return bool(self)
-
-
-class Bell:
-    """Ends another loop's wait early. A ring that nobody waits for is kept until somebody does."""
-
-    def __init__(self) -> None:
-        """Begin silent."""
-        self._event = asyncio.Event()
-
-    def ring(self) -> None:
-        """End the present wait, or the next."""
-        self._event.set()
-
-    async def within(self, seconds: float) -> bool:
-        """Wait at most `seconds`; return whether it rang."""
-        rang = await _set_within(self._event, seconds)
-        self._event.clear()
-        return rang
-
-
-async def _set_within(event: asyncio.Event, seconds: float) -> bool:
-    try:
-        async with asyncio.timeout(max(0.0, seconds)):
-            await event.wait()
-    except TimeoutError:
-        return event.is_set()
-    return True
 
 
 class Presence:

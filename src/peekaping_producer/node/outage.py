@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import math
-import random
 import time
 from collections.abc import Callable
 
@@ -12,26 +11,6 @@ from peekaping_producer.observe.log import Logger
 
 _MOST_REASONS = 20
 """Reasons told in one outage: an error's text may hold something that is new each time."""
-
-
-class Backoff:
-    """Delays that double from `first_s` to `cap_s`, each cut by a random half so that nodes don't come back in step."""
-
-    def __init__(self, first_s: float, cap_s: float) -> None:
-        """Start at `first_s`."""
-        self._first_s = first_s
-        self._cap_s = cap_s
-        self._next_s = first_s
-
-    def reset(self) -> None:
-        """Start over: it worked."""
-        self._next_s = self._first_s
-
-    def next_delay_s(self) -> float:
-        """Return the next delay."""
-        delay_s = self._next_s
-        self._next_s = min(self._cap_s, delay_s * 2)
-        return delay_s * random.uniform(0.5, 1)  # noqa: S311 - jitter, no secret
 
 
 class Outage:

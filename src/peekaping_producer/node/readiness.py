@@ -2,9 +2,10 @@
 
 from collections.abc import Awaitable, Callable
 
-from peekaping_producer.backoff import Backoff, Outage
 from peekaping_producer.errors import Unavailable
-from peekaping_producer.node import Node
+from peekaping_producer.node.backoff import Backoff
+from peekaping_producer.node.node import Node
+from peekaping_producer.node.outage import Outage
 
 
 async def until_ready(check: Callable[[], Awaitable[None]], outage: Outage, node: Node) -> None:

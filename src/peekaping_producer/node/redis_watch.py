@@ -3,9 +3,11 @@
 from redis.asyncio import Redis
 
 from peekaping_producer.errors import Unavailable
-from peekaping_producer.node import Bell, Node
-from peekaping_producer.schedule.pool import drop_connections
-from peekaping_producer.schedule.store import Schedule, WrongKey
+from peekaping_producer.node.node import Node
+from peekaping_producer.node.stop import Bell
+from peekaping_producer.redisdb.pool import drop_connections
+from peekaping_producer.schedule.orders import WrongKey
+from peekaping_producer.schedule.store import Schedule
 
 _IDLE_S = 5.0
 _REPAIR_EVERY_S = 0.5

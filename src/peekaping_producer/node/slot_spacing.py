@@ -1,7 +1,7 @@
 """Whether the fleet spreads its slots or aligns them beside a Go producer's (PRODUCER_SCHEDULE)."""
 
-from peekaping_producer.cadence import Spacing
-from peekaping_producer.config import ScheduleMode
+from peekaping_producer.config.settings import ScheduleMode
+from peekaping_producer.model.cadence import Spacing
 from peekaping_producer.observe.log import Logger
 
 _FIXED = {ScheduleMode.SPREAD: Spacing.SPREAD, ScheduleMode.ALIGNED: Spacing.ALIGNED}

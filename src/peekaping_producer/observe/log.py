@@ -16,7 +16,7 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from peekaping_producer.clock import now_utc
-from peekaping_producer.config import LogLevel, Mode
+from peekaping_producer.config.settings import LogLevel, Mode
 from peekaping_producer.observe.log_writer import LogWriter
 
 Logger = FilteringBoundLogger

@@ -8,7 +8,7 @@ from redis.asyncio import Connection, ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from peekaping_producer.schedule.advice import CANNOT_SERVE, code_of
+from peekaping_producer.redisdb.replies import CANNOT_SERVE, code_of
 
 _IDLE_S, _PROBE_EVERY_S, _PROBES = 15, 5, 3
 """A connection whose peer is gone without a word is noticed within half a minute."""

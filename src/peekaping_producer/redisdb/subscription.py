@@ -6,8 +6,8 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
 from peekaping_producer.errors import Unavailable
-from peekaping_producer.schedule.connection import answered
-from peekaping_producer.schedule.pool import moves_of, note_subscription
+from peekaping_producer.redisdb.client import answered
+from peekaping_producer.redisdb.pool import moves_of, note_subscription
 from peekaping_producer.timing import Timing
 
 

@@ -1,11 +1,15 @@
 """What Redis refuses at the start and only a person can fix, in a line that says how."""
 
 from redis.asyncio import Redis
-from redis.exceptions import NoPermissionError, RedisError
+from redis.exceptions import ConnectionError as ConnectionLost
+from redis.exceptions import InvalidResponse, NoPermissionError, RedisError
 
 from peekaping_producer.asynq import keys as asynq
-from peekaping_producer.schedule.advice import code_of
-from peekaping_producer.schedule.keys import DUE, INVALID, LEADER, NODE, SIGNALS
+from peekaping_producer.errors import ConfigurationError, Unavailable
+from peekaping_producer.redisdb.client import answered
+from peekaping_producer.redisdb.keys import DUE, INVALID, LEADER, NODE, SIGNALS
+from peekaping_producer.redisdb.replies import code_of
+from peekaping_producer.tls_probe import TLS_ONLY, speaks_tls
 
 _NO_SUCH_DATABASE = "DB index is out of range"
 _UNKNOWN_COMMAND = "unknown command"
@@ -78,3 +82,54 @@ async def missing_rights(redis: Redis) -> str | None:
         return None
     said = " ".join(str(next(iter(refused.values()))).split())
     return f"the Redis user lacks the right to {', '.join(refused)}, grant it by ACL: {said}"
+
+
+OLDEST_REDIS = (6, 2)
+"""ZRANGE … BYSCORE came with it."""
+
+_HUNG_UP = (ConnectionLost, InvalidResponse)
+"""What redis-py makes of a server that closes a connection, or speaks another language."""
+
+
+async def check_redis(redis: Redis, timeout_s: float) -> None:
+    """Make sure that Redis answers and can hold a schedule.
+
+    Raises Unavailable while it does not answer, is starting or refuses for a reason that can pass, and
+    ConfigurationError for what only a person can fix: a refused password, a database number that is not there, a
+    missing right, a port that speaks TLS only, a version before 6.2, Redis Cluster.
+    """
+    try:
+        async with answered(timeout_s):
+            await redis.ping()
+            info = await redis.info()
+    except Unavailable as error:
+        await _raise_for_operator(error, redis)
+        raise
+    version = str(info["redis_version"])
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
+        raise ConfigurationError(f"REDIS_HOST is a Redis {version}: 6.2 or newer is needed")
+    if info.get("cluster_enabled"):
+        raise ConfigurationError(
+            "REDIS_HOST is a Redis Cluster: Peekaping's keys lie in different slots; use a single Redis"
+        )
+
+
+async def check_rights(redis: Redis, timeout_s: float) -> None:
+    """Make sure that the Redis user may do all that a producer does. Raises as `check_redis` does."""
+    async with answered(timeout_s):
+        problem = await missing_rights(redis)
+    if problem:
+        raise ConfigurationError(problem)
+
+
+async def _raise_for_operator(error: Unavailable, redis: Redis) -> None:
+    """Raise ConfigurationError where only a person can fix what is behind an error."""
+    cause = error.__cause__
+    problem = problem_of(cause) if isinstance(cause, RedisError) else None
+    if problem:
+        raise ConfigurationError(problem) from error
+    if type(cause) in _HUNG_UP:
+        address = redis.connection_pool.connection_kwargs
+        host, port = address["host"], address["port"]
+        if await speaks_tls(host, port):
+            raise ConfigurationError(f"REDIS_HOST is {host!r}, REDIS_PORT is {port}: {TLS_ONLY}") from error

@@ -1,0 +1,1 @@
+"""The settings, and the variables and files that they come from."""

@@ -1,0 +1,1 @@
+"""The connection to Redis: its client, keys, subscriptions, and what error replies mean."""
