@@ -68,9 +68,9 @@ async def test_a_monitors_nonsense_is_set_aside_alone(empty_mongo_db: MongoDatab
     async with opened(empty_mongo_db) as catalog:
         reading = await catalog.read([bad["id"], good["id"]])
 
-    assert (list(reading.found), list(reading.aside)) == ([good["id"]], [bad["id"]])
-    assert field in reading.aside[bad["id"]]
-    assert SECRET not in reading.aside[bad["id"]]
+    assert (list(reading.found), list(reading.invalid)) == ([good["id"]], [bad["id"]])
+    assert field in reading.invalid[bad["id"]]
+    assert SECRET not in reading.invalid[bad["id"]]
 
 
 @pytest.mark.parametrize("value", [60, Int64(60), 60.0], ids=repr)
@@ -94,13 +94,13 @@ async def test_missing_fields_read_as_nothing_and_zero(empty_mongo_db: MongoData
 
     async with opened(empty_mongo_db) as catalog:
         snapshot = (await catalog.read([MonitorId(str(id_))])).found[MonitorId(str(id_))]
-        (scheduled,), aside = await all_pages(catalog, 10)
+        (scheduled,), invalid = await all_pages(catalog, 10)
 
     monitor, proxy = snapshot.monitor, snapshot.proxy
     assert (monitor.name, monitor.type, monitor.config, monitor.timeout, monitor.max_retries) == ("", "", "", 0, 0)
     assert proxy is not None
     assert (proxy.protocol, proxy.host, proxy.port, proxy.auth, proxy.username) == ("", "", 0, False, "")
-    assert (scheduled.created_at, scheduled.updated_at, aside) == (None, None, {})
+    assert (scheduled.created_at, scheduled.updated_at, invalid) == (None, None, {})
 
 
 async def test_a_monitor_without_active_is_inactive(empty_mongo_db: MongoDatabase) -> None:
@@ -118,11 +118,11 @@ async def test_an_id_of_any_other_type_never_ends_the_pages(empty_mongo_db: Mong
     await insert_raw(empty_mongo_db, "monitor", *({"_id": id_, "interval": 60, "active": True} for id_ in odd))
 
     async with opened(empty_mongo_db) as catalog:
-        monitors, aside = await all_pages(catalog, limit)
+        monitors, invalid = await all_pages(catalog, limit)
 
     assert [one.id for one in monitors] == sorted(row["id"] for row in good)
-    assert set(aside.values()) == {"id is not an ObjectId"}
-    assert len(aside) == len(odd)
+    assert set(invalid.values()) == {"id is not an ObjectId"}
+    assert len(invalid) == len(odd)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 5, 100])
@@ -135,11 +135,11 @@ async def test_pages_of_both_types_of_ids_are_in_one_order(empty_mongo_db: Mongo
     await insert_raw(empty_mongo_db, "monitor", *documents)
 
     async with opened(empty_mongo_db) as catalog:
-        monitors, aside = await all_pages(catalog, limit)
+        monitors, invalid = await all_pages(catalog, limit)
         changes = await catalog.changed(CREATED_AT, None, 100)
         reading = await catalog.read([MonitorId(id_) for id_ in ids])
 
-    assert ([one.id for one in monitors], aside) == (ids, {})
+    assert ([one.id for one in monitors], invalid) == (ids, {})
     assert list(changes.ids) == ids
     assert set(reading.found) == set(ids)
 
@@ -179,9 +179,9 @@ async def test_a_heartbeats_nonsense_sets_aside_its_push_monitor(
     async with opened(empty_mongo_db) as catalog:
         reading = await catalog.read([bad["id"], good["id"]])
 
-    assert (list(reading.found), list(reading.aside)) == ([good["id"]], [bad["id"]])
-    assert reading.aside[bad["id"]].startswith("newest heartbeat's ")
-    assert SECRET not in reading.aside[bad["id"]]
+    assert (list(reading.found), list(reading.invalid)) == ([good["id"]], [bad["id"]])
+    assert reading.invalid[bad["id"]].startswith("newest heartbeat's ")
+    assert SECRET not in reading.invalid[bad["id"]]
 
 
 async def test_a_proxys_nonsense_sets_aside_the_monitors_behind_it(empty_mongo_db: MongoDatabase) -> None:
@@ -194,9 +194,9 @@ async def test_a_proxys_nonsense_sets_aside_the_monitors_behind_it(empty_mongo_d
     async with opened(empty_mongo_db) as catalog:
         reading = await catalog.read([behind_bad["id"], behind_good["id"]])
 
-    assert (list(reading.found), list(reading.aside)) == ([behind_good["id"]], [behind_bad["id"]])
-    assert "port" in reading.aside[behind_bad["id"]]
-    assert SECRET not in reading.aside[behind_bad["id"]]
+    assert (list(reading.found), list(reading.invalid)) == ([behind_good["id"]], [behind_bad["id"]])
+    assert "port" in reading.invalid[behind_bad["id"]]
+    assert SECRET not in reading.invalid[behind_bad["id"]]
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ async def test_a_maintenances_nonsense_costs_no_check(empty_mongo_db: MongoDatab
         reading = await catalog.read([row["id"]])
 
     assert {one.id for one in reading.found[row["id"]].maintenances} == {bad["id"], good["id"]}
-    assert reading.aside == {}
+    assert reading.invalid == {}
 
 
 def test_a_date_beyond_the_calendar_and_a_text_that_is_not_utf8_are_decoded_and_then_refused() -> None:

@@ -63,8 +63,8 @@ async def test_a_monitors_nonsense_is_set_aside_alone(empty_sqlite_db: SqliteDat
         reading = await catalog.read([bad["id"], good["id"]])
 
     assert list(reading.found) == [good["id"]]
-    (reason,) = reading.aside.values()
-    assert list(reading.aside) == [bad["id"]]
+    (reason,) = reading.invalid.values()
+    assert list(reading.invalid) == [bad["id"]]
     assert column in reason
     assert SECRET not in reason
 
@@ -77,9 +77,9 @@ async def test_an_interval_that_is_not_positive_is_set_aside(any_db: Database, v
     async with opened(any_db) as catalog:
         reading = await catalog.read([bad["id"], good["id"]])
 
-    assert (list(reading.found), list(reading.aside)) == ([good["id"]], [bad["id"]])
-    assert "interval" in reading.aside[bad["id"]]
-    assert SECRET not in reading.aside[bad["id"]]
+    assert (list(reading.found), list(reading.invalid)) == ([good["id"]], [bad["id"]])
+    assert "interval" in reading.invalid[bad["id"]]
+    assert SECRET not in reading.invalid[bad["id"]]
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,8 @@ async def test_a_proxys_nonsense_sets_aside_the_monitors_behind_it(
         reading = await catalog.read([behind_bad["id"], behind_good["id"], direct["id"]])
 
     assert reading.found.keys() == {behind_good["id"], direct["id"]}
-    assert list(reading.aside) == [behind_bad["id"]]
-    reason = reading.aside[behind_bad["id"]]
+    assert list(reading.invalid) == [behind_bad["id"]]
+    reason = reading.invalid[behind_bad["id"]]
     assert reason.startswith("proxy's ")
     assert column in reason
     assert "s3cr3" not in reason
@@ -148,9 +148,9 @@ async def test_a_heartbeats_nonsense_sets_aside_its_push_monitor(
     async with opened(empty_sqlite_db) as catalog:
         reading = await catalog.read([bad["id"], good["id"]])
 
-    assert (list(reading.found), list(reading.aside)) == ([good["id"]], [bad["id"]])
+    assert (list(reading.found), list(reading.invalid)) == ([good["id"]], [bad["id"]])
     assert reading.found[good["id"]].last_heartbeat is not None
-    reason = reading.aside[bad["id"]]
+    reason = reading.invalid[bad["id"]]
     assert reason.startswith("newest heartbeat's ")
     assert SECRET not in reason
 
@@ -185,7 +185,7 @@ async def test_a_maintenances_nonsense_costs_no_check(empty_sqlite_db: SqliteDat
         reading = await catalog.read([row["id"]])
 
     assert {one.id for one in reading.found[row["id"]].maintenances} == {bad["id"], good["id"]}
-    assert reading.aside == {}
+    assert reading.invalid == {}
 
 
 @pytest.mark.parametrize("active", ["0", "2", "'yes'", "0.5"])
@@ -242,7 +242,7 @@ async def test_bad_rows_of_every_kind_leave_a_whole_batch_unharmed(empty_sqlite_
         reading = await catalog.read([row["id"] for row in (*bad, *good)])
 
     assert reading.found.keys() == {row["id"] for row in good}
-    assert reading.aside.keys() == {row["id"] for row in bad}
+    assert reading.invalid.keys() == {row["id"] for row in bad}
 
 
 async def test_times_beyond_the_calendar_harm_only_their_own_row(empty_sqlite_db: SqliteDatabase) -> None:
@@ -259,7 +259,7 @@ async def test_times_beyond_the_calendar_harm_only_their_own_row(empty_sqlite_db
         page = await catalog.active(None, 10)
 
     assert set(reading.found) == {good["id"]}
-    assert "time" in reading.aside[bad["id"]]
+    assert "time" in reading.invalid[bad["id"]]
     assert {monitor.id for monitor in page.monitors} == {good["id"], bad["id"]}
 
 
@@ -279,7 +279,7 @@ async def test_times_beyond_the_calendar_harm_only_their_own_row_on_postgres(
         changes = await catalog.changed(CREATED_AT, None, 10)
 
     assert set(reading.found) == {good["id"], changed["id"]}
-    assert reading.aside[bad["id"]].startswith("newest heartbeat's time")
+    assert reading.invalid[bad["id"]].startswith("newest heartbeat's time")
     assert {monitor.id for monitor in page.monitors} == {good["id"], bad["id"], changed["id"]}
     assert {good["id"], bad["id"]} <= set(changes.ids)
     assert changes.newest == CREATED_AT
@@ -300,7 +300,7 @@ async def test_a_zero_date_on_mysql_harms_only_its_own_row(empty_mysql_db: MySql
         page = await catalog.active(None, 10)
 
     assert good["id"] in reading.found
-    assert len(reading.found) + len(reading.aside) == 2
+    assert len(reading.found) + len(reading.invalid) == 2
     assert {monitor.id for monitor in page.monitors} == {good["id"], bad["id"]}
 
 
@@ -313,4 +313,4 @@ async def test_an_active_that_is_no_truth_value_is_told_by_the_page_too(empty_sq
         page = await catalog.active(None, 10)
 
     assert page.monitors == ()
-    assert "active" in page.aside[bad["id"]]
+    assert "active" in page.invalid[bad["id"]]

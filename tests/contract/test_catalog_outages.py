@@ -316,9 +316,9 @@ async def test_sqlite_is_read_whole_while_another_process_writes(empty_sqlite_db
                 seen.append(monitor.retry_interval)
                 page = await catalog.active(None, 1_000_000)
                 assert len(page.monitors) % 2 == 1
-                monitors, aside = await all_pages(catalog, 50)
+                monitors, invalid = await all_pages(catalog, 50)
                 assert len({one.id for one in monitors}) == len(monitors) >= len(page.monitors)
-                assert aside == {}
+                assert invalid == {}
         assert writer.poll() is None
     finally:
         writer.kill()

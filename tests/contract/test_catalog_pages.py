@@ -16,12 +16,12 @@ async def test_pages_hold_every_active_monitor_once_and_in_order(any_db: Databas
     await any_db.insert("monitors", *rows, *(monitor_row(active=False) for _ in range(5)))
 
     async with opened(any_db) as catalog:
-        monitors, aside = await all_pages(catalog, limit)
+        monitors, invalid = await all_pages(catalog, limit)
 
     expected = sorted(rows, key=lambda row: str(row["id"]))
     at = stored(any_db, CREATED_AT)
     assert monitors == [Schedulable(MonitorId(row["id"]), row["interval"], at, at) for row in expected]
-    assert aside == {}
+    assert invalid == {}
 
 
 async def test_a_page_that_is_not_full_is_the_last(any_db: Database) -> None:
@@ -38,7 +38,7 @@ async def test_no_monitors_are_one_empty_page(any_db: Database) -> None:
     async with opened(any_db) as catalog:
         page = await catalog.active(None, 10)
 
-    assert (page.monitors, page.aside, page.next_after) == ((), {}, None)
+    assert (page.monitors, page.invalid, page.next_after) == ((), {}, None)
 
 
 async def test_a_page_begins_behind_an_id_that_is_gone(any_db: Database) -> None:
@@ -57,10 +57,10 @@ async def test_an_interval_of_nonsense_is_set_aside_on_its_page(any_db: Database
     await any_db.insert("monitors", *good, *bad)
 
     async with opened(any_db) as catalog:
-        monitors, aside = await all_pages(catalog, limit)
+        monitors, invalid = await all_pages(catalog, limit)
 
     assert {one.id for one in monitors} == {row["id"] for row in good}
-    assert aside.keys() == {row["id"] for row in bad}
+    assert invalid.keys() == {row["id"] for row in bad}
 
 
 async def test_monitors_added_while_paging_don_t_disturb_it(any_db: Database) -> None:
@@ -102,9 +102,9 @@ async def test_a_creation_time_of_any_form_is_no_reason_to_set_aside(
     await empty_sqlite_db.execute(f"UPDATE monitors SET created_at = {stored}")
 
     async with opened(empty_sqlite_db) as catalog:
-        (monitor,), aside = await all_pages(catalog, 10)
+        (monitor,), invalid = await all_pages(catalog, 10)
 
-    assert (monitor.created_at, aside) == (read, {})
+    assert (monitor.created_at, invalid) == (read, {})
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
@@ -115,10 +115,10 @@ async def test_an_id_of_nonsense_never_ends_the_pages(empty_sqlite_db: SqliteDat
     await empty_sqlite_db.execute(f"UPDATE monitors SET id = {bad_id} WHERE id = '{bad['id']}'")
 
     async with opened(empty_sqlite_db) as catalog:
-        monitors, aside = await all_pages(catalog, limit)
+        monitors, invalid = await all_pages(catalog, limit)
 
     assert {one.id for one in monitors} == {row["id"] for row in good}
-    assert list(aside.values()) == ["id is not a UUID in lower case"]
+    assert list(invalid.values()) == ["id is not a UUID in lower case"]
 
 
 async def test_the_active_among_some_ids(any_db: Database) -> None:

@@ -54,14 +54,14 @@ async def test_only_the_asked_for_are_read_and_unknown_ids_are_in_neither(any_db
         reading = await catalog.read([*ids(wanted), MonitorId(new_id())])
 
     assert list(reading.found) == ids(wanted)
-    assert reading.aside == {}
+    assert reading.invalid == {}
 
 
 async def test_no_ids_give_an_empty_reading(any_db: Database) -> None:
     async with opened(any_db) as catalog:
         reading = await catalog.read([])
 
-    assert (reading.found, reading.aside) == ({}, {})
+    assert (reading.found, reading.invalid) == ({}, {})
 
 
 async def test_an_id_asked_for_twice_is_read_once(any_db: Database) -> None:
@@ -97,7 +97,7 @@ async def test_an_id_of_another_form_is_set_aside_and_the_others_are_read(any_db
         reading = await catalog.read([MonitorId(id_), *ids(row)])
 
     assert list(reading.found) == ids(row)
-    assert reading.aside == {id_: no_id(any_db)}
+    assert reading.invalid == {id_: no_id(any_db)}
 
 
 async def test_an_id_of_the_other_kind_of_database_is_set_aside(any_db: Database) -> None:
@@ -109,7 +109,7 @@ async def test_an_id_of_the_other_kind_of_database_is_set_aside(any_db: Database
         reading = await catalog.read([MonitorId(other), *ids(row)])
         page = await catalog.active_of([MonitorId(other), *ids(row)])
 
-    assert (list(reading.found), reading.aside) == (ids(row), {other: no_id(any_db)})
+    assert (list(reading.found), reading.invalid) == (ids(row), {other: no_id(any_db)})
     assert [one.id for one in page.monitors] == ids(row)
 
 
@@ -364,7 +364,7 @@ async def test_ten_thousand_ids_are_one_reading(any_db: Database) -> None:
         reading = await catalog.read(asked)
 
     assert len(reading.found) == there
-    assert reading.aside == {}
+    assert reading.invalid == {}
     assert all(
         one.proxy and one.maintenances and one.last_heartbeat and one.last_heartbeat.monitor_id == id_
         for id_, one in reading.found.items()

@@ -337,17 +337,17 @@ async def test_a_remove_leaves_a_tombstone_and_a_schedule_takes_it_away(redis: R
     assert await redis.zrange(REMOVED, 0, -1) == [gone.encode()]
 
 
-@pytest.mark.parametrize("from_copy", [True, False])
+@pytest.mark.parametrize("from_cache", [True, False])
 async def test_a_removed_monitor_is_not_revived_by_a_row_read_earlier(
-    redis: Redis, schedule: Schedule, from_copy: bool
+    redis: Redis, schedule: Schedule, from_cache: bool
 ) -> None:
     await schedule.remove(LEADING, [drop(MONITOR)])
     # A Go node, or a run-now, that did not know of the removal.
     await redis.zadd(DUE, {MONITOR: 1})
     claim = await schedule.claim(1)
-    (outcome,) = (await schedule.settle(claim, [enqueue(MONITOR, from_copy=from_copy)])).outcomes
+    (outcome,) = (await schedule.settle(claim, [enqueue(MONITOR, from_cache=from_cache)])).outcomes
     now = await standing(redis, MONITOR)
-    if from_copy:
+    if from_cache:
         assert outcome is Outcome.DROPPED
         assert now == Standing({}, [], None, None)
     else:
@@ -361,7 +361,7 @@ async def test_a_row_read_earlier_serves_what_was_not_removed(redis: Redis, sche
     await schedule.schedule(LEADING, [Entry(back, GRID)])
     await redis.zadd(DUE, dict.fromkeys((removed, back, never), 1))
     claim = await schedule.claim(3)
-    orders = [enqueue(id_, from_copy=True) for id_ in (removed, back, never)]
+    orders = [enqueue(id_, from_cache=True) for id_ in (removed, back, never)]
     outcomes = (await schedule.settle(claim, orders)).outcomes
     assert outcomes == (Outcome.DROPPED, Outcome.ENQUEUED, Outcome.ENQUEUED)
 
@@ -370,8 +370,8 @@ async def test_a_claim_made_before_the_remove_is_lost_whatever_it_read(redis: Re
     await redis.zadd(DUE, {MONITOR: 1})
     claim = await schedule.claim(1)
     await schedule.remove(LEADING, [drop(MONITOR)])
-    for from_copy in (True, False):
-        outcomes = (await schedule.settle(claim, [enqueue(MONITOR, from_copy=from_copy)])).outcomes
+    for from_cache in (True, False):
+        outcomes = (await schedule.settle(claim, [enqueue(MONITOR, from_cache=from_cache)])).outcomes
         assert outcomes == (Outcome.LOST,)
     assert await standing(redis, MONITOR) == Standing({}, [], None, None)
 
@@ -386,8 +386,8 @@ async def test_old_tombstones_go_with_the_next_remove(redis: Redis) -> None:
     assert set(await redis.zrange(REMOVED, 0, -1)) == {young.encode(), next_.encode()}
 
 
-def enqueue(id_: MonitorId, *, from_copy: bool = False) -> Enqueue:
-    return Enqueue(id_, cadence(id_, 60), fresh_message(id_), from_copy)
+def enqueue(id_: MonitorId, *, from_cache: bool = False) -> Enqueue:
+    return Enqueue(id_, cadence(id_, 60), fresh_message(id_), from_cache)
 
 
 # --- what all nodes are told

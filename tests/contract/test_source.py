@@ -86,25 +86,25 @@ async def test_a_stopped_database_is_answered_for_until_it_is_back(
     await own_server_db.insert("monitors", known, push, never_read)
     async with watched(own_server_db) as node:
         fresh = await node.read(known["id"], push["id"])
-        assert not fresh.from_copy
+        assert not fresh.from_cache
         own_server_db.server.stop()
         for _ in range(3):
             answer = await node.read(known["id"], push["id"], never_read["id"])
-            assert answer.from_copy
+            assert answer.from_cache
             assert answer.found == {known["id"]: fresh.found[known["id"]]}
-            assert answer.put_off == {push["id"]: PUSH, never_read["id"]: NOT_KNOWN}
+            assert answer.deferred == {push["id"]: PUSH, never_read["id"]: NOT_KNOWN}
         own_server_db.server.restart()
         await own_server_db.update("monitors", known["id"], name="Edited meanwhile")
         await node.until_back()
         answer = await node.read(known["id"], push["id"], never_read["id"])
 
-    assert not answer.from_copy
+    assert not answer.from_cache
     assert answer.found[known["id"]].monitor.name == "Edited meanwhile"
     assert answer.found.keys() == {known["id"], push["id"], never_read["id"]}
     assert len(node.logged(AWAY)) == 1
     (back,) = node.logged(BACK)
     assert back["checks_from_copy"] == 3
-    assert node.totals().from_copy == 3
+    assert node.totals().from_cache == 3
 
 
 async def test_a_frozen_database_is_waited_for_once(own_server_db: PostgresDatabase | MongoDatabase) -> None:
@@ -116,12 +116,12 @@ async def test_a_frozen_database_is_waited_for_once(own_server_db: PostgresDatab
         try:
             began_s = time.monotonic()
             for _ in range(100):
-                assert (await node.read(row["id"])).from_copy
+                assert (await node.read(row["id"])).from_cache
             took_s = time.monotonic() - began_s
         finally:
             own_server_db.server.resume()
         await node.until_back()
-        assert not (await node.read(row["id"])).from_copy
+        assert not (await node.read(row["id"])).from_cache
     assert took_s < 10 * DEADLINE_S
     assert len(node.logged(AWAY)) == len(node.logged(BACK)) == 1
 
@@ -141,7 +141,7 @@ async def test_batches_in_flight_when_it_freezes_wait_no_longer_than_the_deadlin
         finally:
             own_server_db.server.resume()
         await node.until_back()
-    assert all(answer.from_copy and answer.found for answer in answers)
+    assert all(answer.from_cache and answer.found for answer in answers)
     assert took_s < 5 * DEADLINE_S
     assert len(node.logged(AWAY)) == 1
 
@@ -151,9 +151,9 @@ async def test_a_slow_statement_is_answered_for_and_nothing_stays_open(postgres_
     async with watched(postgres_db) as node:
         await node.read(id_)
         async with locked_out(postgres_db, "monitors"):
-            assert (await node.read(id_)).from_copy
+            assert (await node.read(id_)).from_cache
         await node.until_back()
-        assert not (await node.read(id_)).from_copy
+        assert not (await node.read(id_)).from_cache
 
 
 async def test_a_batch_that_always_fails_keeps_nothing_open(empty_postgres_db: PostgresDatabase) -> None:
@@ -169,11 +169,11 @@ async def test_a_batch_that_always_fails_keeps_nothing_open(empty_postgres_db: P
         )
         for _ in range(3):
             answer = await node.read(poison["id"])
-            assert answer.from_copy
+            assert answer.from_cache
             assert answer.found.keys() == {poison["id"]}
             assert (await node.read(sound["id"])).found.keys() == {sound["id"]}
             await node.until_back()
-            assert not (await node.read(sound["id"])).from_copy
+            assert not (await node.read(sound["id"])).from_cache
 
 
 async def test_an_sqlite_file_locked_by_another(empty_sqlite_db: SqliteDatabase) -> None:
@@ -191,7 +191,7 @@ async def test_an_sqlite_file_locked_by_another(empty_sqlite_db: SqliteDatabase)
             took_s = time.monotonic() - began_s
             holder.execute("ROLLBACK")
         await node.until_back()
-        assert not (await node.read(row["id"])).from_copy
+        assert not (await node.read(row["id"])).from_cache
     assert took_s < 10 * DEADLINE_S
 
 
@@ -204,10 +204,10 @@ async def test_an_sqlite_file_that_cannot_be_opened(empty_sqlite_db: SqliteDatab
         sync_engine(node.catalog).dispose()
         empty_sqlite_db.path.rename(elsewhere)
         for _ in range(3):
-            assert (await node.read(row["id"])).from_copy
+            assert (await node.read(row["id"])).from_cache
         elsewhere.rename(empty_sqlite_db.path)
         await node.until_back()
-        assert not (await node.read(row["id"])).from_copy
+        assert not (await node.read(row["id"])).from_cache
 
 
 async def test_ids_that_no_database_is_asked_for_say_nothing_of_it(own_db: PostgresDatabase) -> None:
@@ -218,7 +218,7 @@ async def test_ids_that_no_database_is_asked_for_say_nothing_of_it(own_db: Postg
         own_db.server.stop()
         await node.read(row["id"])
         for _ in range(50):
-            assert (await node.read(nonsense)).put_off == {nonsense: NOT_KNOWN}
+            assert (await node.read(nonsense)).deferred == {nonsense: NOT_KNOWN}
             await asyncio.sleep(0.01)
         assert node.source.away
         assert node.logged(BACK) == []
@@ -231,7 +231,7 @@ async def test_a_removed_monitor_is_put_off_not_checked(own_db: PostgresDatabase
         await node.read(row["id"])
         node.copy.forget([MonitorId(row["id"])], time.monotonic())
         own_db.server.stop()
-        assert (await node.read(row["id"])).put_off == {row["id"]: NOT_KNOWN}
+        assert (await node.read(row["id"])).deferred == {row["id"]: NOT_KNOWN}
 
 
 async def test_reads_under_way_when_the_first_one_fails_are_answered_at_once(own_db: PostgresDatabase) -> None:
@@ -249,7 +249,7 @@ async def test_reads_under_way_when_the_first_one_fails_are_answered_at_once(own
         finally:
             own_db.server.resume()
         await node.until_back()
-    assert all(answer.from_copy and answer.found for answer in answers)
+    assert all(answer.from_cache and answer.found for answer in answers)
 
 
 async def test_a_breaker_that_no_batch_has_opened_is_closed_by_the_probe(own_db: PostgresDatabase) -> None:
@@ -287,7 +287,7 @@ async def test_without_a_copy_every_monitor_is_put_off_and_the_breaker_works_ali
         await node.read(row["id"])
         own_db.server.stop()
         for _ in range(3):
-            assert (await node.read(row["id"])).put_off == {row["id"]: NOT_KNOWN}
+            assert (await node.read(row["id"])).deferred == {row["id"]: NOT_KNOWN}
         own_db.server.restart()
         await node.until_back()
         assert (await node.read(row["id"])).found
@@ -302,11 +302,11 @@ async def test_what_the_leader_can_read_closes_no_breaker(postgres_db: PostgresD
     async with watched(postgres_db) as node:
         await node.read(id_)
         async with locked_out(postgres_db, "proxies"):
-            assert (await node.read(id_)).from_copy
+            assert (await node.read(id_)).from_cache
             for _ in range(3):
                 assert (await node.catalog.active(None, 1_000)).monitors
                 node.source._node.database.worked("sweep")
-                assert (await node.read(id_)).from_copy
+                assert (await node.read(id_)).from_cache
         await node.until_back()
     assert len(node.logged(AWAY)) == len(node.logged(BACK)) == 1
 

@@ -106,7 +106,7 @@ def in_order(reading: Reading) -> Reading:
         id_: replace(one, maintenances=tuple(sorted(one.maintenances, key=lambda maintenance: maintenance.id)))
         for id_, one in reading.found.items()
     }
-    return Reading(found, reading.aside)
+    return Reading(found, reading.invalid)
 
 
 def no_id(database: Database) -> str:
@@ -120,17 +120,17 @@ def many(database: Database) -> int:
 
 
 async def all_pages(catalog: Catalog, limit: int) -> tuple[list[Schedulable], dict[str, str]]:
-    """Read every page of at most `limit` active monitors; return them, and what was set aside."""
+    """Read every page of at most `limit` active monitors; return them, and the invalid ones."""
     monitors: list[Schedulable] = []
-    aside: dict[str, str] = {}
+    invalid: dict[str, str] = {}
     after: MonitorId | None = None
     while True:
         page = await catalog.active(after, limit)
         assert len(page.monitors) <= limit
         monitors += page.monitors
-        aside |= page.aside
+        invalid |= page.invalid
         if page.next_after is None:
-            return monitors, aside
+            return monitors, invalid
         after = page.next_after
 
 

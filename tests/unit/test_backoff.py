@@ -164,7 +164,7 @@ def test_checks_from_the_copy_are_told_at_the_end_of_their_outage() -> None:
             watched.outage.served_from_copy(count, 1.0)
         watched.outage.worked()
         watched.outage.served_from_copy(1, 1.0)
-        assert watched.outage.from_copy == (0, 0)
+        assert watched.outage.from_cache == (0, 0)
     ends = [line for line in watched.lines() if line["event"] == "database available again"]
     assert [line["checks_from_copy"] for line in ends] == [207, 0]
 

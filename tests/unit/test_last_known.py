@@ -30,7 +30,7 @@ def snapshot(id_: MonitorId | None = None, **values: Any) -> Snapshot:
 
 
 def reading(*snapshots: Snapshot, **others: Any) -> Reading:
-    return Reading({one.monitor.id: one for one in snapshots}, others.pop("aside", {}), **others)
+    return Reading({one.monitor.id: one for one in snapshots}, others.pop("invalid", {}), **others)
 
 
 def kept(*snapshots: Snapshot, at_s: float = NOW_S, most_bytes: int = MB) -> LastKnown:
@@ -49,7 +49,7 @@ def test_it_gives_what_it_was_given() -> None:
     bare = snapshot(config="", proxy_id="p", timeout=-(2**31), max_retries=2**31 - 1)
     copy = kept(whole, bare)
     answer = copy.read([whole.monitor.id, bare.monitor.id], NOW_S, NOW_S + 7)
-    assert answer == reading(whole, bare, from_copy=True, age_s=7.0)
+    assert answer == reading(whole, bare, from_cache=True, age_s=7.0)
 
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -107,14 +107,14 @@ def test_a_text_that_cannot_be_kept_harms_nobody_else() -> None:
 
 def test_a_monitor_never_read_is_put_off() -> None:
     id_ = new_id()
-    assert kept().read([id_], NOW_S, NOW_S).put_off == {id_: NOT_KNOWN}
+    assert kept().read([id_], NOW_S, NOW_S).deferred == {id_: NOT_KNOWN}
 
 
 def test_a_push_monitor_is_put_off_whatever_was_known() -> None:
     push = snapshot(type="push")
     beat = Heartbeat("h", push.monitor.id, 1, "", 0, 0, 0, 0, False, datetime.now(UTC), None, False)
     answer = kept(replace(push, last_heartbeat=beat)).read([push.monitor.id], NOW_S, NOW_S)
-    assert (answer.found, answer.put_off) == ({}, {push.monitor.id: PUSH})
+    assert (answer.found, answer.deferred) == ({}, {push.monitor.id: PUSH})
 
 
 @pytest.mark.parametrize(("interval_s", "within_s"), [(1, RECENT_S), (60, RECENT_S), (3600, RECENT_PERIODS * 3600)])
@@ -143,13 +143,13 @@ def test_the_age_is_that_of_the_oldest_served() -> None:
     assert copy.read(ids[2:], NOW_S, NOW_S).age_s == 0
 
 
-@pytest.mark.parametrize("how", ["gone", "inactive", "aside"])
+@pytest.mark.parametrize("how", ["gone", "inactive", "invalid"])
 def test_a_fresh_reading_that_finds_it_no_more_forgets_it(how: str) -> None:
     one, other = snapshot(), snapshot()
     id_ = one.monitor.id
     copy = kept(one, other)
     found = replace(one, monitor=replace(one.monitor, active=False))
-    fresh = {"gone": reading(), "inactive": reading(found), "aside": reading(aside={id_: "nonsense"})}[how]
+    fresh = {"gone": reading(), "inactive": reading(found), "invalid": reading(invalid={id_: "nonsense"})}[how]
     copy.keep([id_], fresh, NOW_S + 1)
     assert list(served(copy, id_, other.monitor.id)) == [other.monitor.id]
 
@@ -158,7 +158,7 @@ def test_one_that_becomes_a_push_monitor_is_one() -> None:
     one = snapshot()
     copy = kept(one)
     copy.keep([one.monitor.id], reading(snapshot(one.monitor.id, type="push")), NOW_S + 1)
-    assert copy.read([one.monitor.id], NOW_S, NOW_S).put_off == {one.monitor.id: PUSH}
+    assert copy.read([one.monitor.id], NOW_S, NOW_S).deferred == {one.monitor.id: PUSH}
 
 
 def test_the_newest_reading_counts() -> None:
@@ -192,7 +192,7 @@ def test_what_was_forgotten_takes_no_memory_for_ever() -> None:
 def test_no_memory_for_it_means_none() -> None:
     one = snapshot()
     copy = kept(one, most_bytes=0)
-    assert copy.read([one.monitor.id], NOW_S, NOW_S).put_off == {one.monitor.id: NOT_KNOWN}
+    assert copy.read([one.monitor.id], NOW_S, NOW_S).deferred == {one.monitor.id: NOT_KNOWN}
     assert len(copy) == 0
 
 

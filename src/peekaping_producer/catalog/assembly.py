@@ -10,27 +10,27 @@ from peekaping_producer.model.monitor import Maintenance, Monitor, MonitorId, Sc
 
 
 def page_of(fetched: Sequence[rows.Row], next_after: MonitorId | None) -> Page:
-    """Return the page of these rows, in their order; what is nonsense in them is set aside."""
+    """Return the page of these rows, in their order; invalid ones go to `invalid`."""
     monitors: list[Schedulable] = []
-    aside: dict[str, str] = {}
+    invalid: dict[str, str] = {}
     for row, value in zip(fetched, rows.values(rows.SCHEDULABLES, fetched), strict=True):
         if isinstance(value, CorruptRecord):
-            aside[str(row[0])] = value.reason
+            invalid[str(row[0])] = value.reason
         else:
             monitors.append(value)
-    return Page(tuple(monitors), aside, next_after)
+    return Page(tuple(monitors), invalid, next_after)
 
 
 def monitors_of(
-    fetched: Sequence[rows.Row], asked: Container[str], aside: dict[MonitorId, str]
+    fetched: Sequence[rows.Row], asked: Container[str], invalid: dict[MonitorId, str]
 ) -> dict[MonitorId, Monitor]:
-    """Return the sound ones among the asked-for monitors; the others go to `aside`."""
+    """Return the sound ones among the asked-for monitors; the others go to `invalid`."""
     monitors: dict[MonitorId, Monitor] = {}
     # MySQL compares ids without case; what is stored in another case is another id.
     fetched = [row for row in fetched if row[0] in asked]
     for row, value in zip(fetched, rows.values(rows.MONITORS, fetched), strict=True):
         if isinstance(value, CorruptRecord):
-            aside[row[0]] = value.reason
+            invalid[row[0]] = value.reason
         else:
             monitors[row[0]] = value
     return monitors
@@ -51,9 +51,9 @@ def reading_of(
     proxy_rows: Mapping[str, rows.Row],
     maintenances: dict[MonitorId, list[Maintenance]],
     heartbeat_rows: Sequence[rows.Row],
-    aside: dict[MonitorId, str],
+    invalid: dict[MonitorId, str],
 ) -> Reading:
-    """Join what belongs together; a monitor whose proxy or heartbeat is nonsense goes to `aside`.
+    """Join what belongs together; a monitor whose proxy or heartbeat is nonsense goes to `invalid`.
 
     The rows of proxies come by what monitors refer to them with.
     """
@@ -66,9 +66,9 @@ def reading_of(
         proxy = proxies.get(monitor.proxy_id) if monitor.proxy_id else None
         heartbeat = heartbeats.get(id_)
         if isinstance(proxy, CorruptRecord):
-            aside[id_] = proxy.reason
+            invalid[id_] = proxy.reason
         elif isinstance(heartbeat, CorruptRecord):
-            aside[id_] = heartbeat.reason
+            invalid[id_] = heartbeat.reason
         else:
             found[id_] = Snapshot(monitor, proxy, tuple(maintenances.get(id_, ())), heartbeat)
-    return Reading(found, aside)
+    return Reading(found, invalid)

@@ -155,17 +155,17 @@ class LastKnown:
     def read(self, ids: Sequence[MonitorId], since_s: float, now_s: float) -> Reading:
         """Answer for a database that is unavailable since `since_s`: by what was read shortly before, or a reason."""
         found: dict[MonitorId, Snapshot] = {}
-        put_off: dict[MonitorId, str] = {}
+        deferred: dict[MonitorId, str] = {}
         oldest_s = now_s
         entries, refusal_of = self._entries, self.refusal
         for id_ in ids:
             refusal = refusal_of(id_, since_s)
             if refusal:
-                put_off[id_] = refusal
+                deferred[id_] = refusal
                 continue
             read_s, found[id_] = _known(id_, entries[id_])
             oldest_s = min(oldest_s, read_s)
-        return Reading(found, {}, put_off, from_copy=True, age_s=now_s - oldest_s)
+        return Reading(found, {}, deferred, from_cache=True, age_s=now_s - oldest_s)
 
     def interval_s(self, id_: MonitorId) -> int | None:
         """Return the interval that a monitor had when it was read last; None where that is not known."""

@@ -98,15 +98,15 @@ class MongoCatalog:
 
     async def read(self, ids: Sequence[MonitorId]) -> Reading:
         """Read monitors by their ids, with proxies, active maintenances and (for push) newest heartbeats."""
-        aside: dict[MonitorId, str] = {id_: NO_OBJECT_ID for id_ in ids if not is_object_id(id_)}
-        asked = [id_ for id_ in ids if id_ not in aside]
+        invalid: dict[MonitorId, str] = {id_: NO_OBJECT_ID for id_ in ids if not is_object_id(id_)}
+        asked = [id_ for id_ in ids if id_ not in invalid]
         if not asked:
-            return Reading({}, aside)
-        return await self._answer(self._read(asked, aside))
+            return Reading({}, invalid)
+        return await self._answer(self._read(asked, invalid))
 
-    async def _read(self, asked: Sequence[MonitorId], aside: dict[MonitorId, str]) -> Reading:
+    async def _read(self, asked: Sequence[MonitorId], invalid: dict[MonitorId, str]) -> Reading:
         documents = await self._find(self._batches, "monitor", _among("_id", asked), Monitor.__struct_fields__)
-        monitors = monitors_of(_rows(documents, Monitor.__struct_fields__), set(asked), aside)
+        monitors = monitors_of(_rows(documents, Monitor.__struct_fields__), set(asked), invalid)
         proxy_ids = {m.proxy_id for m in monitors.values() if m.proxy_id and is_object_id(m.proxy_id)}
         proxies = await self._find(self._batches, "proxies", _among("_id", proxy_ids), Proxy.__struct_fields__)
         maintenances = await self._maintenances(monitors)
@@ -116,7 +116,7 @@ class MongoCatalog:
             {row[0]: row for row in _rows(proxies, Proxy.__struct_fields__)},
             maintenances_of(maintenances),
             _rows(heartbeats, Heartbeat.__struct_fields__),
-            aside,
+            invalid,
         )
 
     async def active(self, after: MonitorId | None, limit: int) -> Page:
@@ -124,7 +124,7 @@ class MongoCatalog:
         documents, next_after = await self._scan(partial(self._page, {"active": _ACTIVE}, after, limit, _SCHEDULABLE))
         strays = await self._scan(self._strays) if after is None else ()
         page = page_of(_rows(documents, _SCHEDULABLE), next_after)
-        page.aside.update((str(stray["_id"]), NO_OBJECT_ID) for stray in strays)
+        page.invalid.update((str(stray["_id"]), NO_OBJECT_ID) for stray in strays)
         return page
 
     async def active_of(self, ids: Sequence[MonitorId], *, urgent: bool = False) -> Page:

@@ -20,11 +20,11 @@ class Reading(Struct, frozen=True):
 
     found: dict[MonitorId, Snapshot]
     """Active or not."""
-    aside: dict[MonitorId, str]
+    invalid: dict[MonitorId, str]
     """Rows that are nonsense, each with the reason; never a secret in it."""
-    put_off: dict[MonitorId, str] = {}
+    deferred: dict[MonitorId, str] = {}
     """Of which nothing is known now, each with the reason; a database that answers leaves this empty."""
-    from_copy: bool = False
+    from_cache: bool = False
     """The database is away, and this is what was read before."""
     age_s: float = 0
     """How long ago the oldest of `found` was read."""
@@ -38,7 +38,7 @@ class Page(Struct, frozen=True):
     """Some of the active monitors, in the order of their ids."""
 
     monitors: tuple[Schedulable, ...]
-    aside: dict[str, str]
+    invalid: dict[str, str]
     """Active rows that are nonsense, each with the reason."""
     next_after: MonitorId | None
     """Where the next page begins; None when this is the last."""

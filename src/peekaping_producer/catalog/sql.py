@@ -62,21 +62,21 @@ class SqlCatalog:
 
     async def read(self, ids: Sequence[MonitorId]) -> Reading:
         """Read monitors by their ids, with proxies, active maintenances and (for push) newest heartbeats."""
-        aside: dict[MonitorId, str] = {id_: NO_UUID for id_ in ids if not is_uuid(id_)}
-        asked = [id_ for id_ in ids if id_ not in aside]
+        invalid: dict[MonitorId, str] = {id_: NO_UUID for id_ in ids if not is_uuid(id_)}
+        asked = [id_ for id_ in ids if id_ not in invalid]
         if not asked:
-            return Reading({}, aside)
-        return await self._do(self._connections, partial(self._read, asked, aside), self._timeout_s)
+            return Reading({}, invalid)
+        return await self._do(self._connections, partial(self._read, asked, invalid), self._timeout_s)
 
-    def _read(self, asked: list[MonitorId], aside: dict[MonitorId, str], connection: Connection) -> Reading:
+    def _read(self, asked: list[MonitorId], invalid: dict[MonitorId, str], connection: Connection) -> Reading:
         sql = self._statements
         fetched = _fetch(connection, sql.monitors, asked)
-        monitors = monitors_of([row[:_PROXY] for row in fetched], set(asked), aside)
+        monitors = monitors_of([row[:_PROXY] for row in fetched], set(asked), invalid)
         # By the reference: MySQL finds a proxy whose id is written in another case.
         proxies = {row[_PROXY - 1]: row[_PROXY:] for row in fetched if row[_PROXY] is not None}
         maintenances = maintenances_of(_fetch(connection, sql.maintenances, list(monitors)))
         heartbeats = _fetch(connection, sql.heartbeats, [m.id for m in monitors.values() if m.type == "push"])
-        return reading_of(monitors, proxies, maintenances, heartbeats, aside)
+        return reading_of(monitors, proxies, maintenances, heartbeats, invalid)
 
     async def active(self, after: MonitorId | None, limit: int) -> Page:
         """Read a page of at most `limit` active monitors whose ids come behind `after`."""
@@ -91,7 +91,7 @@ class SqlCatalog:
             strays += connection.execute(sql.strays).scalars()
         strays += (row[0] for row in fetched if not is_uuid(row[0]))
         page = page_of([row for row in fetched if is_uuid(row[0])], fetched[-1][0] if len(fetched) == limit else None)
-        page.aside.update((str(id_), NO_UUID) for id_ in strays)
+        page.invalid.update((str(id_), NO_UUID) for id_ in strays)
         return page
 
     async def active_of(self, ids: Sequence[MonitorId], *, urgent: bool = False) -> Page:

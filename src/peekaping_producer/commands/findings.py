@@ -63,7 +63,7 @@ class Findings(Struct, frozen=True):
             return Verdict.UNREADABLE
         if self.reading is None or id_ is None:
             return Verdict.AMBIGUOUS if self.meant.matches else Verdict.NO_MONITOR
-        if id_ in self.reading.aside:
+        if id_ in self.reading.invalid:
             return Verdict.INVALID
         if self.snapshot is None:
             return Verdict.UNKNOWN
@@ -75,7 +75,7 @@ class Findings(Struct, frozen=True):
     def reason(self) -> str | None:
         """Why the monitor is not checked, in words; None where it is."""
         if self.verdict is Verdict.INVALID and isinstance(self.reading, Reading):
-            return f"skipped as invalid, so it gets no check: {', '.join(self.reading.aside.values())}"
+            return f"skipped as invalid, so it gets no check: {', '.join(self.reading.invalid.values())}"
         reasons = {
             Verdict.NOT_RUNNING: NOT_RUNNING,
             Verdict.INACTIVE: "NOT ACTIVE, so it gets no check",

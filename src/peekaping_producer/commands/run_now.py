@@ -78,8 +78,8 @@ async def _refused(ids: Sequence[MonitorId], catalog: Catalog) -> dict[MonitorId
     reading = await catalog.read(ids)
     refused: dict[MonitorId, str] = {}
     for id_ in ids:
-        if id_ in reading.aside:
-            refused[id_] = f"skipped as invalid, {reading.aside[id_]}"
+        if id_ in reading.invalid:
+            refused[id_] = f"skipped as invalid, {reading.invalid[id_]}"
         elif id_ not in reading.found:
             refused[id_] = "unknown, the database has no such monitor"
         elif not reading.found[id_].monitor.active:

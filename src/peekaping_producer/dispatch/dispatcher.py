@@ -147,13 +147,13 @@ class Dispatcher:
             planned = plan(
                 claim, reading, self._server_zone, self._node.spacing.now, release_ms=self._timing.release_ms
             )
-        self._node.tally.count(reading.put_off.values())
+        self._node.tally.count(reading.deferred.values())
         for id_, error in planned.faults.items():
             self._node.faults.note(_FAULT, error, monitor=id_)
-        self._aside.tell(planned.aside)
-        self._node.presence.skipped(planned.aside)
+        self._aside.tell(planned.invalid)
+        self._node.presence.skipped(planned.invalid)
         self._broken_maintenances.tell(planned.broken_maintenances)
-        self._node.tally.add("aside", len(planned.aside))
+        self._node.tally.add("aside", len(planned.invalid))
         self._node.tally.add("gone", planned.gone)
         return planned
 
@@ -163,17 +163,17 @@ class Dispatcher:
             return await self._source.read(ids, until_s)
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not fail the same batch again and again
             self._node.faults.note("a batch could not be read, reading its monitors one at a time", error)
-        whole = Reading({}, {}, {}, from_copy=True)
+        whole = Reading({}, {}, {}, from_cache=True)
         for id_ in ids:
             try:
                 reading = await self._source.read([id_], until_s)
             except Exception as error:  # noqa: BLE001 - likewise
                 self._node.faults.note(_FAULT, error, monitor=id_)
-                whole.aside[id_] = described(error)
+                whole.invalid[id_] = described(error)
             else:
                 whole.found.update(reading.found)
-                whole.aside.update(reading.aside)
-                whole.put_off.update(reading.put_off)
+                whole.invalid.update(reading.invalid)
+                whole.deferred.update(reading.deferred)
         return whole
 
     async def _note_go_node(self) -> None:

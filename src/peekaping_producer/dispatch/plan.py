@@ -21,8 +21,8 @@ class Plan(Struct, frozen=True):
     """The orders of one batch, and what is to be told of it."""
 
     orders: list[Order]
-    aside: dict[str, str]
-    """Monitors set aside: id → reason."""
+    invalid: dict[str, str]
+    """Monitors skipped as invalid: id → reason."""
     broken_maintenances: dict[str, str]
     """Maintenances that can't be judged, and count as not in their window: id → reason."""
     gone: int
@@ -37,7 +37,7 @@ def plan(claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacing
     """Give one order to each claimed monitor: a task for an active one, out of the schedule for any other.
 
     One of which nothing is known now is due again after its delay.
-    A monitor set aside leaves the schedule; the sweep brings it back, and so looks at it again. So does one that
+    An invalid monitor leaves the schedule; the sweep brings it back, and so looks at it again. So does one that
     raises an exception nobody foresaw: its batch is then planned again, one monitor at a time.
     """
     with suppress(Exception):  # it comes again below
@@ -55,9 +55,9 @@ def invalid_among(
     reading: Reading, now_ms: int, server_zone: ZoneInfo, spacing: Spacing = Spacing.SPREAD
 ) -> dict[str, str]:
     """Return those of the monitors read that would be skipped as invalid at this instant, with the reasons."""
-    claimed = tuple(Claimed(id_, now_ms) for id_ in (*reading.found, *reading.aside))
+    claimed = tuple(Claimed(id_, now_ms) for id_ in (*reading.found, *reading.invalid))
     claim = Claim(now_ms, "", None, go_seen=False, claimed=claimed, answered_at_s=0)
-    return plan(claim, reading, server_zone, spacing, release_ms=0).aside
+    return plan(claim, reading, server_zone, spacing, release_ms=0).invalid
 
 
 def _plan(claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacing, release_ms: int) -> Plan:
@@ -67,12 +67,12 @@ def _plan(claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacin
     broken: dict[str, str] = {}
     gone = go_slots = 0
     for claimed in claim.claimed:
-        if claimed.id in reading.put_off:
+        if claimed.id in reading.deferred:
             orders.append(Release(claimed.id, release_ms))
             continue
         snapshot = reading.found.get(claimed.id)
         if snapshot is None or not snapshot.monitor.active:
-            gone += claimed.id not in reading.aside
+            gone += claimed.id not in reading.invalid
             orders.append(_drop(claimed.id))
             continue
         in_maintenance = False
@@ -83,13 +83,13 @@ def _plan(claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacin
         message = build_task(snapshot, scheduled_at, under_maintenance=in_maintenance)
         own = cadence(claimed.id, snapshot.monitor.interval, spacing)
         go_slots += claimed.due_ms % own.period_ms == 0
-        orders.append(Enqueue(claimed.id, own, message, from_copy=reading.from_copy))
-    aside = (
-        {str(one.id): reading.aside[one.id] for one in claim.claimed if one.id in reading.aside}
-        if reading.aside
+        orders.append(Enqueue(claimed.id, own, message, from_cache=reading.from_cache))
+    invalid = (
+        {str(one.id): reading.invalid[one.id] for one in claim.claimed if one.id in reading.invalid}
+        if reading.invalid
         else {}
     )
-    return Plan(orders, aside, broken, gone, go_slots)
+    return Plan(orders, invalid, broken, gone, go_slots)
 
 
 def _drop(id_: MonitorId) -> Drop:
@@ -102,7 +102,7 @@ def _joined(plans: Sequence[Plan]) -> Plan:
     whole = Plan([], {}, {}, 0, 0, {})
     for one in plans:
         whole.orders.extend(one.orders)
-        for all_, some in ((whole.aside, one.aside), (whole.broken_maintenances, one.broken_maintenances)):
+        for all_, some in ((whole.invalid, one.invalid), (whole.broken_maintenances, one.broken_maintenances)):
             all_.update(some)
         whole.faults.update(one.faults)
     return replace(whole, gone=sum(one.gone for one in plans), go_slots=sum(one.go_slots for one in plans))

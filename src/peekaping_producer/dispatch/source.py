@@ -67,7 +67,7 @@ class Source:
             else:
                 self.cache.keep(ids, reading, began_s)
                 # Where all are invalid, the database may not even have been asked.
-                if not self.away and len(reading.aside) < len(ids):
+                if not self.away and len(reading.invalid) < len(ids):
                     self._backoff.reset()
                     self._node.database.answered()
                 return reading
@@ -77,7 +77,7 @@ class Source:
         now_s = time.monotonic()
         reading = self.cache.read(ids, self.unavailable_since_s or now_s, now_s)
         self._node.database.served_from_copy(len(reading.found), reading.age_s)
-        self._node.tally.from_copy(len(reading.found), reading.age_s)
+        self._node.tally.from_cache(len(reading.found), reading.age_s)
         return reading
 
     async def probe_loop(self) -> None:

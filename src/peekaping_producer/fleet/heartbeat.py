@@ -40,7 +40,7 @@ async def _list_skipped(node: Node, skipped: Skipped) -> None:
 
 def _info(node: Node, started: str, concurrency: int) -> NodeInfo:
     lateness_p50_ms, lateness_p99_ms = node.tally.lateness_ms
-    checks_from_copy, oldest_copy_s = node.database.from_copy
+    checks_from_copy, oldest_copy_s = node.database.from_cache
     swept = node.presence.swept
     return NodeInfo(
         id=node.id,

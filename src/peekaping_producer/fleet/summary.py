@@ -20,7 +20,7 @@ async def write_summary(node: Node, schedule: Schedule) -> None:
         "lateness_p99_ms": totals.lateness_p99_ms,
     }
     if totals.oldest_copy_s is not None:
-        figures |= {"checks_from_copy": totals.from_copy, "oldest_copy_s": round(totals.oldest_copy_s, 1)}
+        figures |= {"checks_from_copy": totals.from_cache, "oldest_copy_s": round(totals.oldest_copy_s, 1)}
     try:
         overview = await schedule.overview()
     except Unavailable as error:

@@ -54,10 +54,10 @@ class SkippedWatch:
 
     async def _still_invalid(self, ids: Sequence[MonitorId]) -> dict[str, str]:
         page = await self._catalog.active_of(ids)
-        active = {*page.aside, *(monitor.id for monitor in page.monitors)}
+        active = {*page.invalid, *(monitor.id for monitor in page.monitors)}
         reading = await self._catalog.read([id_ for id_ in ids if id_ in active])
         now_ms = int(now_utc().timestamp() * 1000)
-        return invalid_among(reading, now_ms, self._server_zone) | page.aside
+        return invalid_among(reading, now_ms, self._server_zone) | page.invalid
 
     def _strays(self, listed: Mapping[str, str]) -> dict[str, str]:
         """Return those whose id is none: only a sweep sees their rows. All of them until one has ended."""

@@ -117,9 +117,9 @@ class Sweeper:
         while not term.is_over:
             with progress.timed():
                 page, counts = await self._sync.page(term, progress.after, arrival)
-            progress.add(seen=len(page.monitors), aside=len(page.aside), **counts)
+            progress.add(seen=len(page.monitors), aside=len(page.invalid), **counts)
             self._node.loss.swept(progress.began_s, progress.counts["added"])
-            progress.strays |= {id_ for id_ in page.aside if not is_monitor_id(id_)}
+            progress.strays |= {id_ for id_ in page.invalid if not is_monitor_id(id_)}
             if presence.strays is not None:
                 presence.strays |= progress.strays
             progress.after = page.next_after

@@ -153,8 +153,8 @@ class Sync:
         self, term: Term, page: Page, acted_on: _ActedOn, arrival: ArrivalOf
     ) -> tuple[Counter[str], list[MonitorId]]:
         """Schedule what a page holds; return the placements, and those left alone because they were overtaken."""
-        self._aside.tell(page.aside)
-        self._node.presence.skipped(page.aside)
+        self._aside.tell(page.invalid)
+        self._node.presence.skipped(page.invalid)
         self._note(max((monitor.updated_at for monitor in page.monitors if monitor.updated_at), default=None))
         async with self._writing:
             entries = [self._entry(one, arrival(one)) for one in page.monitors if one.id not in acted_on]

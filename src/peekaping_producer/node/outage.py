@@ -52,7 +52,7 @@ class Outage:
         return self._reason
 
     @property
-    def from_copy(self) -> tuple[int, float]:
+    def from_cache(self) -> tuple[int, float]:
         """How many checks of this outage went on with what was known before, and how old the oldest of it was (s)."""
         return self._from_copy, self._oldest_copy_s
 

@@ -15,7 +15,7 @@ class Totals(Struct, frozen=True):
     lateness_p50_ms: int | None
     """None when there was no check."""
     lateness_p99_ms: int | None
-    from_copy: int
+    from_cache: int
     """Checks built from the copy, the database being away."""
     oldest_copy_s: float | None
     """How old the oldest copy was that one was built from."""
@@ -29,7 +29,7 @@ class Tally:
         self._checks: Counter[str] = Counter()
         self._lateness: Counter[int] = Counter()
         self._lateness_before: Counter[int] = Counter()
-        self._from_copy = 0
+        self._from_cache = 0
         self._oldest_copy_s = 0.0
         self.ever: Counter[str] = Counter()
         """All that was counted since the start."""
@@ -50,10 +50,10 @@ class Tally:
         """Note how long after their slots tasks were in the queue."""
         self._lateness.update(map(_bucket, lateness_ms))
 
-    def from_copy(self, checks: int, oldest_s: float) -> None:
+    def from_cache(self, checks: int, oldest_s: float) -> None:
         """Note checks built from the copy, and how old the oldest of it was."""
         if checks:
-            self._from_copy += checks
+            self._from_cache += checks
             self._oldest_copy_s = max(self._oldest_copy_s, oldest_s)
 
     @property
@@ -64,12 +64,12 @@ class Tally:
 
     def take(self) -> Totals:
         """Return what was collected and begin anew."""
-        checks, lateness, copies = self._checks, self._lateness, self._from_copy
+        checks, lateness, copies = self._checks, self._lateness, self._from_cache
         oldest_copy_s = self._oldest_copy_s if copies else None
         # Plain text: an outcome's repr is no reading for people.
         by_name = {str(name): count for name, count in sorted(checks.items())}
         self._checks, self._lateness, self._lateness_before = Counter(), Counter(), lateness
-        self._from_copy, self._oldest_copy_s = 0, 0.0
+        self._from_cache, self._oldest_copy_s = 0, 0.0
         return Totals(by_name, percentile(lateness, 0.5), percentile(lateness, 0.99), copies, oldest_copy_s)
 
 

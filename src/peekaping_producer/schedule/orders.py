@@ -61,7 +61,7 @@ class Enqueue(Struct, frozen=True):
     id: MonitorId
     cadence: Cadence
     message: bytes
-    from_copy: bool = False
+    from_cache: bool = False
     """Its row was read earlier: no task if the monitor has been removed since."""
 
 

@@ -378,7 +378,7 @@ def _led(reply: object) -> object:
 def _order_args(order: Order) -> tuple[str, MonitorId, int | str, int | str, bytes]:
     if isinstance(order, Enqueue):
         return (
-            "copied" if order.from_copy else "enqueue",
+            "copied" if order.from_cache else "enqueue",
             order.id,
             order.cadence.period_ms,
             order.cadence.phase_ms,
