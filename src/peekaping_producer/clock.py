@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 _STEADY: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ZERO_TIME = "0001-01-01T00:00:00Z"
-"""Go's zero time, which stands for NULL (PROTOCOL 2)."""
+"""Go's zero time, written for NULL (docs/protocol.md, section 2)."""
 
 
 def now_utc() -> datetime:
@@ -29,6 +29,6 @@ def from_unix_ms(unix_ms: int) -> datetime:
 
 
 def rfc3339(instant: datetime) -> str:
-    """Return an aware UTC instant as Go writes it: `Z`, and a fraction without trailing zeros (PROTOCOL 2)."""
+    """Return an aware UTC instant as Go writes it, `Z` and no trailing zeros (docs/protocol.md, section 2)."""
     text = instant.replace(tzinfo=None).isoformat()
     return f"{text.rstrip('0') if '.' in text else text}Z"

@@ -1,4 +1,4 @@
-"""The double of the Go producer does what PROTOCOL 1 says of the real one, flaws included."""
+"""The double of the Go producer does what docs/protocol.md, section 1.2, says of the real one, flaws included."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What a step of Redis' clock does to claims, the schedule and all that ends by itself (DESIGN's one clock, moved)."""
+"""What a step of Redis' clock does to claims, the schedule and everything that expires."""
 
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the API server publishes when it writes a monitor (PROTOCOL 3)."""
+"""What the API server publishes when it writes a monitor (docs/protocol.md, section 3)."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""A double of the Go producer: the Redis commands of PROTOCOL 1, flaws included, for fleets of both kinds.
+"""A double of the Go producer: its Redis commands (docs/protocol.md, section 1.2), flaws included, for mixed fleets.
 
 It runs as tasks of the test's loop (`go_producing`), or as a process that can be killed (`go_started`). Its tasks carry
 neither proxies, maintenances nor heartbeats: nothing that a schedule depends on.
@@ -70,7 +70,7 @@ _RESIGN = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL'
 
 
 class GoTiming(Struct, frozen=True):
-    """Its durations and sizes; the defaults are PROTOCOL's."""
+    """Its durations and sizes; the defaults are those of docs/protocol.md, section 1.2."""
 
     poll_s: float = 0.05
     claim_limit: int = 50

@@ -24,7 +24,7 @@ KNOWN_KEYS = frozenset(
         "asynq:queues",
     }
 )
-"""Every key that may be in Redis under exactly this name (PROTOCOL 1, ARCHITECTURE)."""
+"""Every key that may be in Redis under exactly this name (docs/protocol.md, section 1, and redisdb/keys.py)."""
 KNOWN_PREFIXES = ("peekaping:producer:", "asynq:{healthcheck}:", "asynq:servers", "asynq:workers")
 """And the beginnings of all others."""
 

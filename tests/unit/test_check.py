@@ -1,4 +1,4 @@
-"""From a snapshot to the task a worker reads: which keys are there, in which form (PROTOCOL 2)."""
+"""From a snapshot to the task a worker reads: which keys are there, in which form (docs/protocol.md, section 2)."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -246,7 +246,7 @@ OTHERS = st.tuples(
 
 
 def rule(flag_values: list[str]) -> bool:
-    """Apply PROTOCOL 2 to the values of all spellings of the key, in the order in which they stand."""
+    """Apply docs/protocol.md, section 2.2, to the values of all spellings of the key, in their order."""
     if any(value not in {"true", "false", "null"} for value in flag_values):
         return False
     said = [value for value in flag_values if value != "null"]

@@ -1,4 +1,4 @@
-"""The settings: each variable's rule (PROTOCOL 5), where values come from, and what is said about wrong ones."""
+"""The settings: each variable's rule (docs/protocol.md, section 5), where values come from, what errors say."""
 
 import os
 from collections.abc import Iterator

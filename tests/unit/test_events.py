@@ -1,4 +1,4 @@
-"""What an event says of a monitor (PROTOCOL 3), and when its monitor is read: at once, and again some seconds later."""
+"""What an event says (docs/protocol.md, section 3), and when its monitor is read: at once, and again seconds later."""
 
 import json
 import time

@@ -1,1 +1,1 @@
-"""The task format of asynq 0.25/0.26, the queue that Peekaping's workers take from (PROTOCOL 1 and 2)."""
+"""asynq's task format and keys; Peekaping's workers use asynq 0.25 and 0.26 (docs/protocol.md, sections 1 and 2)."""

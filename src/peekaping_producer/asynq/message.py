@@ -1,4 +1,4 @@
-"""A health check as the task message asynq's servers read (PROTOCOL 2)."""
+"""A health check as the task message asynq's servers read (docs/protocol.md, section 2)."""
 
 from peekaping_producer.asynq.keys import QUEUE
 from peekaping_producer.asynq.task_message_pb2 import TaskMessage

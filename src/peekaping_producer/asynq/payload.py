@@ -1,4 +1,4 @@
-"""From a monitor's snapshot to the health-check task a worker reads (PROTOCOL 2)."""
+"""From a monitor's snapshot to the health-check task a worker reads (docs/protocol.md, section 2)."""
 
 import json
 from typing import Final
@@ -94,7 +94,7 @@ def wants_cert_expiry(monitor_type: str, config: str) -> bool:
     """Tell whether the check also looks at the certificate's expiry, reading `config` as Go's encoding/json does.
 
     The key is matched without case, the last one wins, and null keeps the earlier value. Go's decoder fails as a whole
-    on a value that is neither, whatever stands before or after it (PROTOCOL 2).
+    on a value that is neither, whatever stands before or after it (docs/protocol.md, section 2).
     """
     lowered = monitor_type.lower()
     if not (lowered.startswith("http") or lowered == "tcp"):

@@ -1,4 +1,4 @@
-"""Peekaping's tables, as far as the Producer reads them (PROTOCOL 4), and the statements that read them.
+"""The tables and columns that the producer reads (docs/protocol.md, section 4), and the statements that read them.
 
 The columns have no types on purpose: what a driver delivers is judged by `rows`, value by value.
 """

@@ -1,4 +1,4 @@
-"""The settings: every variable of the Go producer (PROTOCOL 5), from the environment and `.env`.
+"""The settings: every variable of the Go producer (docs/protocol.md, section 5), from the environment and `.env`.
 
 The fields' descriptions and `allowed` texts are what docs/configuration.md and the error lines say.
 """

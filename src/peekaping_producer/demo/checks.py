@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Status(IntEnum):
-    """The numbers Peekaping keeps in `heartbeats.status` and `monitors.status` (PROTOCOL 2)."""
+    """The numbers Peekaping keeps in `heartbeats.status` and `monitors.status` (docs/protocol.md, section 2)."""
 
     DOWN = 0
     UP = 1

@@ -10,7 +10,7 @@ def now_ms() -> int:
 
 
 def database_time(unix_ms: int) -> str:
-    """Return an instant as Peekaping writes it to SQLite (PROTOCOL 4): UTC, trailing zeros of the fraction trimmed."""
+    """Return an instant as Peekaping writes it to SQLite: UTC, no trailing zeros (docs/protocol.md, section 4)."""
     instant = datetime.fromtimestamp(unix_ms // 1000, UTC).replace(microsecond=unix_ms % 1000 * 1000, tzinfo=None)
     text = instant.isoformat(" ")
     return f"{text.rstrip('0') if '.' in text else text}+00:00"

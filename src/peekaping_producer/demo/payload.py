@@ -1,4 +1,4 @@
-"""The health check as a worker reads it from a task (PROTOCOL 2)."""
+"""The health check as a worker reads it from a task (docs/protocol.md, section 2)."""
 
 from datetime import datetime
 

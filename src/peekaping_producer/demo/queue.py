@@ -1,7 +1,7 @@
 """The queue of health checks as an asynq server uses it: take, done, archive, requeue, lease, heartbeat keys.
 
 The rules are those of asynq v0.26 (`internal/rdb`, `heartbeat.go`, `recoverer.go`) for tasks without retries and
-retention, which health checks are (PROTOCOL 2).
+retention, which health checks are (docs/protocol.md, section 2).
 """
 
 import os

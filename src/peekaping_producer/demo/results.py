@@ -1,4 +1,4 @@
-"""Results of checks, written where Peekaping keeps them: heartbeats, and the monitor's status (PROTOCOL 4)."""
+"""Writes the results of checks as Peekaping does: heartbeats and the monitor's status (docs/protocol.md, section 4)."""
 
 import sqlite3
 import uuid

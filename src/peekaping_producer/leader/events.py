@@ -1,4 +1,4 @@
-"""The leader's ear for what the API server publishes (PROTOCOL 3). An event is a hint to read that monitor."""
+"""Subscribes the leader to the API server's events, which are hints to read a monitor (docs/protocol.md, section 3)."""
 
 import math
 import time

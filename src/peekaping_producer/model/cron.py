@@ -1,4 +1,4 @@
-"""Cron expressions as the API server and the Go producer read them (PROTOCOL 4), and when one last fired.
+"""Cron expressions as the Go services read them, and when one last fired (docs/protocol.md, section 4).
 
 cronsim does the calendar. Its dialect differs in ranges, `?`, `*/2`, weekday 7 and clock changes, so `parse` checks
 and expands every field itself, and `last_firing` gives cronsim wall times without a zone.

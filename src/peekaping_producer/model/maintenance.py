@@ -1,4 +1,4 @@
-"""Whether a maintenance is in its window at an instant (PROTOCOL 4). Pure: values in, verdict out.
+"""Whether a maintenance is in its window at an instant (docs/protocol.md, section 4). Pure: values in, verdict out.
 
 A maintenance is parsed once and remembered; asking again costs about a microsecond.
 """

@@ -16,11 +16,11 @@ MonitorId = NewType("MonitorId", str)
 Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 """What Peekaping's integer columns hold, and its workers read."""
 Interval = Annotated[int, Meta(gt=0, le=2**31 - 1)]
-"""Seconds between checks; a row with another value gets no check (PROTOCOL 1)."""
+"""Seconds between checks; a row with another value gets no check (docs/protocol.md, section 1)."""
 
 
 class Monitor(Struct, frozen=True, array_like=True, gc=False):
-    """One row of `monitors` (PROTOCOL 4), as far as a check needs it."""
+    """One row of `monitors` (docs/protocol.md, section 4), as far as a check needs it."""
 
     id: MonitorId
     name: str
@@ -56,7 +56,7 @@ class Proxy(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Heartbeat(Struct, frozen=True, array_like=True, gc=False):
-    """One row of `heartbeats`: the verdict of an earlier check. NULL columns read as "" or 0 (PROTOCOL 2)."""
+    """One row of `heartbeats`: the result of an earlier check. NULL reads as "" or 0 (docs/protocol.md, section 2)."""
 
     id: str
     monitor_id: MonitorId

@@ -1,4 +1,4 @@
-"""The Producer's own Redis keys (PROTOCOL 1), made here and nowhere else."""
+"""The Producer's own Redis keys (docs/protocol.md, section 1), made here and nowhere else."""
 
 PREFIX = "peekaping:"
 """The one constant that every key of Peekaping's begins with."""

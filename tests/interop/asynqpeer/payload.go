@@ -2,7 +2,7 @@ package main
 
 import "time"
 
-// healthCheck has the fields of the payload with the types that a worker gives them (PROTOCOL 2): whatever
+// healthCheck has the fields of the payload with the types that a worker gives them (docs/protocol.md, section 2): whatever
 // encoding/json refuses to put into it, a worker archives.
 type healthCheck struct {
 	MonitorID          string     `json:"monitor_id"`
