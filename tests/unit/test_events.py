@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from peekaping_producer.catalog.reading import is_monitor_id
 from peekaping_producer.errors import CorruptRecord
 from peekaping_producer.leader.events import CREATED, DELETED, UPDATED, Event, _Looks, read_event
+from peekaping_producer.model.ids import is_monitor_id
 from peekaping_producer.model.monitor import MonitorId, Schedulable
 from vectors.vectors import load
 

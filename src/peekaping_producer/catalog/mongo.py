@@ -24,19 +24,10 @@ from peekaping_producer.catalog.mongo_client import (
     operators_mend,
 )
 from peekaping_producer.catalog.problems import told, unmigrated
-from peekaping_producer.catalog.reading import (
-    MOST_NAMED,
-    Changes,
-    Named,
-    Page,
-    Place,
-    Reading,
-    is_object_id,
-    is_text,
-    named,
-)
+from peekaping_producer.catalog.reading import MOST_NAMED, Changes, Named, Page, Place, Reading, is_text, named
 from peekaping_producer.config.settings import Settings
 from peekaping_producer.errors import ConfigurationError, Unavailable
+from peekaping_producer.model.ids import is_object_id
 from peekaping_producer.model.monitor import Heartbeat, Maintenance, Monitor, MonitorId, Proxy
 from peekaping_producer.tls_probe import TLS_ONLY, speaks_tls
 

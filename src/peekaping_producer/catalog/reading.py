@@ -1,6 +1,5 @@
 """What a reading of the database gives."""
 
-import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TypeGuard
@@ -9,10 +8,8 @@ from msgspec import Struct
 
 from peekaping_producer.model.monitor import MonitorId, Schedulable, Snapshot
 
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 MOST_NAMED = 100
 """Monitors of one name that are read: more than a person chooses from."""
-_OBJECT_ID = re.compile(r"[0-9a-f]{24}")
 
 
 class Reading(Struct, frozen=True):
@@ -78,18 +75,3 @@ def is_text(value: object) -> TypeGuard[str]:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def is_uuid(text: str) -> bool:
-    """Tell whether this is an id as the SQL databases have it: a UUID in lower case, with dashes."""
-    return _UUID.fullmatch(text) is not None
-
-
-def is_object_id(text: str) -> bool:
-    """Tell whether this is an id as MongoDB has it: an ObjectId's hex in lower case."""
-    return _OBJECT_ID.fullmatch(text) is not None
-
-
-def is_monitor_id(text: str) -> bool:
-    """Tell whether this is an id of either kind."""
-    return is_uuid(text) or is_object_id(text)

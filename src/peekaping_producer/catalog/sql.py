@@ -20,11 +20,12 @@ from peekaping_producer.catalog.connection import (
     operators_mend,
 )
 from peekaping_producer.catalog.problems import told, unmigrated
-from peekaping_producer.catalog.reading import MOST_NAMED, Changes, Named, Page, Place, Reading, is_text, is_uuid, named
+from peekaping_producer.catalog.reading import MOST_NAMED, Changes, Named, Page, Place, Reading, is_text, named
 from peekaping_producer.catalog.sqlite import SqliteConnections
 from peekaping_producer.catalog.tables import TABLES, statements
 from peekaping_producer.config.settings import DbType, Settings
 from peekaping_producer.errors import Unavailable
+from peekaping_producer.model.ids import is_uuid
 from peekaping_producer.model.monitor import Monitor, MonitorId
 
 T = TypeVar("T")

@@ -12,8 +12,3 @@ LEADERLESS = "no node leads: new monitors are not scheduled, deleted ones not re
 def is_running(nodes: Iterable[SeenNode], place: Place) -> bool:
     """Tell whether a producer runs: a node of ours that is alive, or a leader of either kind."""
     return place.leader is not None or any(not node.gone for node in nodes)
-
-
-def is_go_node(node_id: str) -> bool:
-    """Tell whether a node's id is a Go producer's: it ends in digits, ours have a letter there."""
-    return node_id.rpartition("-")[2].isdigit()

@@ -7,11 +7,11 @@ from msgspec import Struct
 
 from peekaping_producer.asynq.queue import TaskState, complaints
 from peekaping_producer.clock import from_unix_ms, rfc3339
-from peekaping_producer.commands.alive import is_go_node
 from peekaping_producer.commands.findings import Findings, Verdict, look_up
 from peekaping_producer.commands.format import instant, printable, printable_name, span
 from peekaping_producer.config.settings import Settings
 from peekaping_producer.model.cadence import Spacing, cadence
+from peekaping_producer.model.ids import is_go_node
 from peekaping_producer.model.maintenance import under_maintenance
 from peekaping_producer.model.monitor import Snapshot
 from peekaping_producer.node.slot_spacing import spacing_for

@@ -4,9 +4,9 @@ import time
 from collections.abc import Iterable
 
 from peekaping_producer.catalog.catalog import Catalog, open_catalog
-from peekaping_producer.catalog.reading import is_monitor_id
 from peekaping_producer.config.settings import load_settings
 from peekaping_producer.errors import ConfigurationError, Unavailable
+from peekaping_producer.model.ids import is_monitor_id
 from peekaping_producer.model.monitor import MonitorId
 
 _WITHIN_S = 2.0

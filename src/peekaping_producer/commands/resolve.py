@@ -3,8 +3,9 @@
 from msgspec import Struct
 
 from peekaping_producer.catalog.catalog import Catalog
-from peekaping_producer.catalog.reading import Named, is_object_id, is_text, is_uuid
+from peekaping_producer.catalog.reading import Named, is_text
 from peekaping_producer.config.settings import DbType
+from peekaping_producer.model.ids import is_object_id, is_uuid
 from peekaping_producer.model.monitor import MonitorId
 
 NEITHER = "not a monitor id, and no monitor has this name"

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from peekaping_producer.asynq.queue import complaints, queue_state
 from peekaping_producer.clock import from_unix_ms, rfc3339
-from peekaping_producer.commands.alive import LEADERLESS, NOT_RUNNING, is_go_node, is_running
+from peekaping_producer.commands.alive import LEADERLESS, NOT_RUNNING, is_running
 from peekaping_producer.commands.connect import reached_redis
 from peekaping_producer.commands.format import count, instant, printable, printable_name, span
 from peekaping_producer.commands.names import Names
@@ -27,6 +27,7 @@ from peekaping_producer.config.settings import RedisSettings, ScheduleMode
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.fleet.invalid_monitors import MOST_SKIPPED, Skipped
 from peekaping_producer.fleet.registry import Registry, SeenNode
+from peekaping_producer.model.ids import is_go_node
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.node.slot_spacing import spacing_for
 from peekaping_producer.schedule.orders import Late

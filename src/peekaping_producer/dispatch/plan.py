@@ -8,9 +8,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from peekaping_producer.asynq.payload import build_task, stale_task
-from peekaping_producer.catalog.reading import Reading, is_monitor_id
+from peekaping_producer.catalog.reading import Reading
 from peekaping_producer.clock import from_unix_ms, rfc3339
 from peekaping_producer.model.cadence import Spacing, cadence
+from peekaping_producer.model.ids import is_monitor_id
 from peekaping_producer.model.maintenance import under_maintenance
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.observe.faults import described

@@ -8,8 +8,9 @@ from typing import TypeVar
 
 from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.catalog.last_known import LastKnown
-from peekaping_producer.catalog.reading import Reading, is_monitor_id
+from peekaping_producer.catalog.reading import Reading
 from peekaping_producer.errors import Unavailable
+from peekaping_producer.model.ids import is_monitor_id
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.node.backoff import Backoff
 from peekaping_producer.node.node import Node

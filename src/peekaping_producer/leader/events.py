@@ -10,10 +10,10 @@ import msgspec
 from msgspec import Struct
 from redis.asyncio import Redis
 
-from peekaping_producer.catalog.reading import is_monitor_id
 from peekaping_producer.errors import CorruptRecord
 from peekaping_producer.leader.sync import Arrival, Sync
 from peekaping_producer.leader.term import Term
+from peekaping_producer.model.ids import is_monitor_id
 from peekaping_producer.model.monitor import MonitorId, Schedulable
 from peekaping_producer.node.node import Node
 from peekaping_producer.node.stop import Bell

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from zoneinfo import ZoneInfo
 
 from peekaping_producer.catalog.catalog import Catalog
-from peekaping_producer.catalog.reading import is_monitor_id
 from peekaping_producer.clock import now_utc
 from peekaping_producer.dispatch.plan import invalid_among
 from peekaping_producer.fleet.invalid_monitors import Skipped
 from peekaping_producer.leader.term import Term
+from peekaping_producer.model.ids import is_monitor_id
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.node.node import Node
 

@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
-from peekaping_producer.catalog.reading import is_monitor_id
 from peekaping_producer.clock import now_utc
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.leader.sync import Arrival, Sync
 from peekaping_producer.leader.term import Term
+from peekaping_producer.model.ids import is_monitor_id
 from peekaping_producer.model.monitor import MonitorId, Schedulable
 from peekaping_producer.node.backoff import Backoff
 from peekaping_producer.node.node import Node

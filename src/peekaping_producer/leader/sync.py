@@ -12,9 +12,10 @@ from msgspec import Struct
 from peekaping_producer.asynq.payload import stale_task
 from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.catalog.last_known import LastKnown
-from peekaping_producer.catalog.reading import Page, Place, is_monitor_id
+from peekaping_producer.catalog.reading import Page, Place
 from peekaping_producer.leader.term import Term
 from peekaping_producer.model.cadence import cadence
+from peekaping_producer.model.ids import is_monitor_id
 from peekaping_producer.model.monitor import MonitorId, Schedulable
 from peekaping_producer.node.node import Node
 from peekaping_producer.observe.notices import Notices
