@@ -13,15 +13,15 @@ from peekaping_producer.dispatch.cache_watch import cache_loop
 from peekaping_producer.dispatch.dispatcher import Dispatcher
 from peekaping_producer.dispatch.reclaim import reclaim_loop
 from peekaping_producer.dispatch.source import Source
-from peekaping_producer.fleet.heartbeat import presence_loop
-from peekaping_producer.fleet.invalid_monitors import Skipped
+from peekaping_producer.fleet.heartbeat import heartbeat_loop
+from peekaping_producer.fleet.invalid_monitors import InvalidMonitors
 from peekaping_producer.fleet.registry import Registry
 from peekaping_producer.fleet.signals import signals_loop
 from peekaping_producer.fleet.summary import summary_loop, write_summary
 from peekaping_producer.leader.changes import ChangeReader
 from peekaping_producer.leader.election import Duty, Election
 from peekaping_producer.leader.events import EventReader
-from peekaping_producer.leader.invalid_watch import SkippedWatch
+from peekaping_producer.leader.invalid_watch import InvalidWatch
 from peekaping_producer.leader.queue_watch import QueueWatch
 from peekaping_producer.leader.sweep import Sweeper
 from peekaping_producer.leader.sync import Sync
@@ -57,9 +57,9 @@ async def produce(
     )
     redis = open_redis(settings, timing.redis_timeout_s)
     try:
-        await until_ready(lambda: check_redis(redis, timing.redis_timeout_s), node.redis, node)
-        await until_ready(lambda: check_rights(redis, timing.redis_timeout_s), node.redis, node)
-        await until_ready(catalog.check, node.database, node)
+        await until_ready(lambda: check_redis(redis, timing.redis_timeout_s), node.redis_outage, node)
+        await until_ready(lambda: check_rights(redis, timing.redis_timeout_s), node.redis_outage, node)
+        await until_ready(catalog.check, node.database_outage, node)
         if not node.stop:
             await _run_loops(settings, node, redis, catalog, connections)
     finally:
@@ -74,8 +74,8 @@ async def _run_loops(settings: Settings, node: Node, redis: Redis, catalog: Cata
     source = Source(node, catalog, cache)
     dispatcher = Dispatcher(node, schedule, source, connections=connections, server_zone=settings.tz)
     watch = RedisWatch(node, redis, schedule)
-    vacant, sync, skipped = node.stop.bell(), Sync(node, schedule, catalog, cache), Skipped(redis, node.timing)
-    duties = _duties(node, redis, schedule, sync, SkippedWatch(node, skipped, catalog, settings.tz))
+    vacant, sync, invalid = node.stop.bell(), Sync(node, schedule, catalog, cache), InvalidMonitors(redis, node.timing)
+    duties = _duties(node, redis, schedule, sync, InvalidWatch(node, invalid, catalog, settings.tz))
     election = Election(node, Terms(redis, node.id, node.timing), vacant, duties, source.distrust)
     registry, concurrency = Registry(redis, node.timing), settings.producer_concurrency
     async with asyncio.TaskGroup() as loops:
@@ -85,7 +85,7 @@ async def _run_loops(settings: Settings, node: Node, redis: Redis, catalog: Cata
 
         keep("signals", lambda: signals_loop(node, redis, vacant))
         keep("election", election.loop)
-        keep("presence", lambda: presence_loop(node, registry, skipped, concurrency))
+        keep("heartbeat", lambda: heartbeat_loop(node, registry, invalid, concurrency))
         keep("reclaim", lambda: reclaim_loop(node, schedule))
         keep("summary", lambda: summary_loop(node, schedule))
         keep("probe", source.probe_loop)
@@ -98,7 +98,7 @@ async def _run_loops(settings: Settings, node: Node, redis: Redis, catalog: Cata
     await write_summary(node, schedule)
 
 
-def _duties(node: Node, redis: Redis, schedule: Schedule, sync: Sync, skipped_watch: SkippedWatch) -> dict[str, Duty]:
+def _duties(node: Node, redis: Redis, schedule: Schedule, sync: Sync, invalid_watch: InvalidWatch) -> dict[str, Duty]:
     """Return what a leader does, by names."""
     events = EventReader(node, redis, sync, node.sweep_wanted)
     return {
@@ -108,5 +108,5 @@ def _duties(node: Node, redis: Redis, schedule: Schedule, sync: Sync, skipped_wa
         ChangeReader.name: ChangeReader(node, sync).duty,
         Sweeper.name: Sweeper(node, schedule, sync, node.sweep_wanted).duty,
         "queue": QueueWatch(node, redis).duty,
-        SkippedWatch.name: skipped_watch.duty,
+        InvalidWatch.name: invalid_watch.duty,
     }

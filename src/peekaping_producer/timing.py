@@ -29,9 +29,9 @@ class Timing(Struct, frozen=True):
     """The pages of that are so far apart: bounded work, however many there are."""
     cache_watch_s: float = 5.0
     """How often a cache that fills up is compared with the number of monitors."""
-    unreadable_s: float = 10.0
+    resign_after_s: float = 10.0
     """A leader that has read nothing for so long, its reads failing, resigns to a node with a healthy database."""
-    deferral_ms: int = 1_000
+    postpone_ms: int = 1_000
     """A task that must be searched for in a very long list, and was not this time, is due again after this."""
     reclaim_every_s: float = 1.0
     reclaim_limit: int = 1_000
@@ -48,7 +48,7 @@ class Timing(Struct, frozen=True):
     """A sweep, and a poll for changes, may take one part in so many of the leader's time, also when they fail."""
     scan_deadline_s: float = 30.0
     """For one read of a whole table, or of a page of it: a million rows take seconds, on a busy machine more."""
-    look_again_s: tuple[float, ...] = (2.0, 7.0)
+    reread_after_s: tuple[float, ...] = (2.0, 7.0)
     """After an event its monitor is read at once, and again so much later: an event can come before its commit."""
     tombstone_ms: int = 3_600_000
     go_seen_ms: int = 120_000
@@ -57,13 +57,13 @@ class Timing(Struct, frozen=True):
     """A subscription that was silent for so long is asked whether it lives."""
     step_open_ms: int = 60_000
     """How long after a step of Redis' clock a sweep is waited for: then all that is overdue is claimed at once."""
-    presence_every_s: float = 3.0
+    heartbeat_every_s: float = 3.0
     """How often a node says that it is alive; it counts as gone after three times that."""
-    gone_shown_s: float = 3_600.0
+    gone_kept_s: float = 3_600.0
     """How long a node that died is shown as gone."""
     queue_every_s: float = 15.0
     """How often the leader looks whether workers take from the queue."""
-    skipped_every_s: float = 5.0
+    invalid_every_s: float = 5.0
     """How often the leader checks whether the monitors that are skipped as invalid have been fixed."""
     summary_every_s: float = 60.0
     often_logged_every_s: float = 1.0
@@ -86,7 +86,7 @@ class Timing(Struct, frozen=True):
     @property
     def alive_ms(self) -> int:
         """How long a node counts as alive without a word."""
-        return int(self.presence_every_s * 3000)
+        return int(self.heartbeat_every_s * 3000)
 
     @property
     def read_deadline_s(self) -> float:

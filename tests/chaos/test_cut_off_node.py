@@ -91,7 +91,7 @@ async def until_knows(redis: Redis, node: Producer, tasks: list[Consumed], ids: 
 
 
 async def trouble(redis: Redis) -> int:
-    return sum(one.database_away is not None for one in await Registry(redis, Timing()).nodes())
+    return sum(one.database_problem is not None for one in await Registry(redis, Timing()).nodes())
 
 
 async def past(at_ms: int) -> bool:

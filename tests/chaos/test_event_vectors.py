@@ -19,7 +19,7 @@ from support.producer import InProcess, producing
 from support.redis_time import redis_now_ms, until_ms
 from vectors.vectors import load
 
-EVENTS_ALONE = Timing(claim_wait_s=0.05, sweep_every_s=600, changes_every_s=600, look_again_s=(0.3, 1.0))
+EVENTS_ALONE = Timing(claim_wait_s=0.05, sweep_every_s=600, changes_every_s=600, reread_after_s=(0.3, 1.0))
 LAST_BEFORE_DELETES = 37
 """With the step after it, the monitors of the recording begin to go."""
 
@@ -120,5 +120,5 @@ async def test_all_recorded_steps_at_once_end_in_the_databases_state(
         told_ms = await redis_now_ms(redis)
         await replay.until_equal()
         # The looks that follow an event change nothing any more.
-        await until_ms(redis, told_ms + EVENTS_ALONE.look_again_s[-1] * 1000 + 100)
+        await until_ms(redis, told_ms + EVENTS_ALONE.reread_after_s[-1] * 1000 + 100)
         await replay.until_equal()

@@ -30,7 +30,7 @@ from support.ledger import until_holds, working
 from support.producer import InProcess, producing, until
 from support.redis_time import redis_now_ms, until_ms
 
-EVENTS_ALONE = Timing(claim_wait_s=0.05, sweep_every_s=600, changes_every_s=600, look_again_s=(0.3, 1.0))
+EVENTS_ALONE = Timing(claim_wait_s=0.05, sweep_every_s=600, changes_every_s=600, reread_after_s=(0.3, 1.0))
 ACTED, DROPPED = "events acted on", "event can't be understood, dropped"
 SWEPT, NOTHING_SWEPT = "sweep finished", "sweep finished, nothing to change"
 LONG_S = 3600
@@ -268,7 +268,7 @@ async def test_several_events_for_one_id_in_any_order_end_in_the_databases_state
         for channel, data in events:
             await redis.publish(channel, data)
     # The looks that follow an event change nothing any more.
-    await until_ms(redis, await redis_now_ms(redis) + EVENTS_ALONE.look_again_s[-1] * 1000 + 100)
+    await until_ms(redis, await redis_now_ms(redis) + EVENTS_ALONE.reread_after_s[-1] * 1000 + 100)
     await sqlite_stage.until_scheduled(*(rows if exists else []))
 
 

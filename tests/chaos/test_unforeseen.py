@@ -22,7 +22,7 @@ from peekaping_producer.errors import CorruptRecord, Unavailable
 from peekaping_producer.leader import events, queue_watch
 from peekaping_producer.leader.changes import ChangeReader
 from peekaping_producer.leader.events import EventReader
-from peekaping_producer.leader.invalid_watch import SkippedWatch
+from peekaping_producer.leader.invalid_watch import InvalidWatch
 from peekaping_producer.leader.sweep import Sweeper
 from peekaping_producer.model.monitor import Proxy
 from peekaping_producer.node import redis_watch
@@ -117,11 +117,11 @@ QUICK = Timing(
     sweep_every_s=0.1,
     share=0,
     election_every_s=0.05,
-    presence_every_s=0.05,
+    heartbeat_every_s=0.05,
     summary_every_s=0.05,
     queue_every_s=0.05,
     changes_every_s=0.05,
-    skipped_every_s=0.05,
+    invalid_every_s=0.05,
     cache_watch_s=0.05,
     keys_every_s=0.05,
     remind_every_s=0.2,
@@ -137,7 +137,7 @@ CASES: dict[str, tuple[str | tuple[str, ...], bytes]] = {
     "settle, dispatch": (("schedule", "time", "writable", "task", "settle"), SEVEN),
     "reclaim, reclaim": (("schedule", "time", "reclaim"), TEXT),
     "extend, election": (("leader", "left", "extend"), SEVEN),
-    "list invalid, presence": ("HLEN", TEXT),
+    "list invalid, heartbeat": ("HLEN", TEXT),
     "overview, summary": ("ZCARD\r\n$19\r\npeekaping:sched:due", NO_TIME),
     "subscribe, signals": ("SUBSCRIBE", SEVEN),
     "subscribe, listen": ("SUBSCRIBE", SEVEN),
@@ -242,7 +242,7 @@ async def test_a_loop_whose_own_code_fails_is_started_again_and_keeps_no_other_f
 def test_every_loop_is_in_one_of_these_tests() -> None:
     app = Path(app_module.__file__).read_text()
     loops = {*re.findall(r'keep\("(\w+)"', app), "listen", "queue", "removal", *(EventReader.name, ChangeReader.name)}
-    loops |= {Sweeper.name, SkippedWatch.name}
+    loops |= {Sweeper.name, InvalidWatch.name}
     assert loops == BROKEN.keys() | {case.partition(", ")[2] for case in CASES}
 
 

@@ -68,7 +68,7 @@ def election(
 
 def leads(test: TestNode) -> bool:
     """Tell what the node says of itself to others."""
-    return test.node.presence.leading
+    return test.node.status.leading
 
 
 async def test_duties_begin_with_the_term_and_end_with_it(redis: Redis) -> None:
@@ -141,7 +141,7 @@ async def test_a_duty_whose_database_is_away_is_started_again_and_told_once(redi
         await until(lambda: failing.at_work)
         assert len(other.began) == 1
         assert other.at_work
-        assert test.node.database.reason == "no answer within 2 s"
+        assert test.node.database_outage.reason == "no answer within 2 s"
     assert len(test.logged("database unavailable, retrying")) == 1
     assert not test.logged(RESTARTED)
 
@@ -289,9 +289,9 @@ async def test_a_resignation_that_redis_does_not_answer_is_an_outage_and_no_unfo
                 raise Unavailable("redis", "no answer within 2 s")
             return await super().resign()
 
-    test, duty = TestNode(replace(TIMING, unreadable_s=0.0)), Duty()
+    test, duty = TestNode(replace(TIMING, resign_after_s=0.0)), Duty()
     terms = Unanswered(redis, test.node.id, test.node.timing)
-    test.node.database.failed(Unavailable("database", "no answer within 2 s"), "sweep")
+    test.node.database_outage.failed(Unavailable("database", "no answer within 2 s"), "sweep")
     async with running(Election(test.node, terms, test.node.stop.bell(), {"one": duty}).loop()):
         await test.until_logged("redis unavailable, retrying")
         until_s = duty.began[0].lasts_until_s

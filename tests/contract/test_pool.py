@@ -66,9 +66,9 @@ async def test_when_an_outage_begins_idle_connections_go_and_when_it_ends_subscr
             await asyncio.gather(*(redis.ping() for _ in range(4)))
             before = await connections(observer)
             assert before >= 3
-            test.node.redis.failed(Unavailable("redis", "gone"), CLAIMS)
+            test.node.redis_outage.failed(Unavailable("redis", "gone"), CLAIMS)
             await until_async(lambda: are(1), "only the subscription is left")
-            test.node.redis.worked(CLAIMS)
+            test.node.redis_outage.recovered(CLAIMS)
             await until_async(lambda: are(0), "none is left")
 
 

@@ -8,8 +8,8 @@ from redis.asyncio import Redis
 from peekaping_producer import __version__
 from peekaping_producer.demo.redis_server import EmbeddedRedis
 from peekaping_producer.errors import Unavailable
-from peekaping_producer.fleet.heartbeat import presence_loop
-from peekaping_producer.fleet.invalid_monitors import Skipped
+from peekaping_producer.fleet.heartbeat import heartbeat_loop
+from peekaping_producer.fleet.invalid_monitors import InvalidMonitors
 from peekaping_producer.fleet.registry import NodeInfo, Registry
 from peekaping_producer.leader.sweep import Swept
 from peekaping_producer.redisdb.keys import HEALTHY, NODE, NODES
@@ -19,7 +19,7 @@ from support.nodes import LONG_S, TestNode, connected, running, until_async
 from support.producer import until
 from support.redis_time import redis_now_ms, until_ms
 
-TIMING = Timing(presence_every_s=20, gone_shown_s=500, redis_timeout_s=10)
+TIMING = Timing(heartbeat_every_s=20, gone_kept_s=500, redis_timeout_s=10)
 INFO = NodeInfo(
     id="host-1-na0",
     version="1.2.3",
@@ -29,9 +29,9 @@ INFO = NodeInfo(
     checks=12_345,
     lateness_p50_ms=3,
     lateness_p99_ms=None,
-    database_away="no answer within 2 s",
-    checks_from_copy=17,
-    oldest_copy_s=1.5,
+    database_problem="no answer within 2 s",
+    checks_from_cache=17,
+    cache_age_s=1.5,
     swept={"seen": 7, "seconds": 0.5},
 )
 
@@ -78,7 +78,7 @@ async def test_a_record_ends_by_itself_when_its_node_has_been_gone_for_long(redi
 
 async def test_a_node_that_died_is_shown_as_gone_for_a_while(redis: Redis, registry: Registry) -> None:
     """After three times the interval; the next to register forgets it when it has been gone for long."""
-    died = Registry(redis, Timing(presence_every_s=0.02, gone_shown_s=500))
+    died = Registry(redis, Timing(heartbeat_every_s=0.02, gone_kept_s=500))
     before_ms = await redis_now_ms(redis)
     await died.register(INFO)
     after_ms = await redis_now_ms(redis)
@@ -90,7 +90,7 @@ async def test_a_node_that_died_is_shown_as_gone_for_a_while(redis: Redis, regis
     other = replace(INFO, id="host-2-nb1")
     await registry.register(other)
     assert [(one.info.id, one.gone) for one in await registry.seen()] == [(INFO.id, True), (other.id, False)]
-    await Registry(redis, Timing(gone_shown_s=0)).register(other)
+    await Registry(redis, Timing(gone_kept_s=0)).register(other)
     assert await redis.zrange(NODES, 0, -1) == [other.id.encode()]
     assert [one.info for one in await registry.seen()] == [other]
 
@@ -150,11 +150,11 @@ async def test_a_registry_without_redis_is_unavailable(own_redis_server: Embedde
 
 async def test_a_running_node_is_in_the_registry_until_it_stops(redis: Redis, registry: Registry) -> None:
     test = TestNode(TIMING)
-    async with running(presence_loop(test.node, registry, Skipped(redis, test.node.timing), 7)) as (loop,):
+    async with running(heartbeat_loop(test.node, registry, InvalidMonitors(redis, test.node.timing), 7)) as (loop,):
         await until_async(lambda: _count(registry, 1))
         (info,) = await registry.nodes()
         assert (info.id, info.version, info.concurrency, info.leader) == (test.node.id, __version__, 7, False)
-        assert (info.checks, info.lateness_p50_ms, info.database_away, info.swept) == (0, None, None, None)
+        assert (info.checks, info.lateness_p50_ms, info.database_problem, info.swept) == (0, None, None, None)
         assert info.started.endswith("Z")
         test.stop.set()
         await loop
@@ -167,17 +167,17 @@ async def _count(registry: Registry, count: int) -> bool:
 
 
 async def test_a_change_of_leadership_is_told_at_once(redis: Redis, registry: Registry) -> None:
-    test = TestNode(Timing(presence_every_s=LONG_S, redis_timeout_s=10))
-    async with running(presence_loop(test.node, registry, Skipped(redis, test.node.timing), 1)):
+    test = TestNode(Timing(heartbeat_every_s=LONG_S, redis_timeout_s=10))
+    async with running(heartbeat_loop(test.node, registry, InvalidMonitors(redis, test.node.timing), 1)):
         await until_async(lambda: _count(registry, 1))
         for leading in (True, False, True):
-            test.node.presence.lead(leading=leading)
+            test.node.status.lead(leading=leading)
             await until_async(lambda wanted=leading: _leads(registry, wanted))  # type: ignore[misc]
 
 
 async def test_trouble_with_the_database_is_written_at_once(redis: Redis, registry: Registry) -> None:
-    test = TestNode(Timing(presence_every_s=LONG_S, redis_timeout_s=10))
-    async with running(presence_loop(test.node, registry, Skipped(redis, test.node.timing), 1)):
+    test = TestNode(Timing(heartbeat_every_s=LONG_S, redis_timeout_s=10))
+    async with running(heartbeat_loop(test.node, registry, InvalidMonitors(redis, test.node.timing), 1)):
         await until_async(lambda: _count(registry, 1))
         test.node.failed(Unavailable("database", "no answer within 2 s"))
         await until_async(lambda: _in_trouble(registry))
@@ -185,7 +185,7 @@ async def test_trouble_with_the_database_is_written_at_once(redis: Redis, regist
 
 async def _in_trouble(registry: Registry) -> bool:
     (info,) = await registry.nodes()
-    return info.database_away == "no answer within 2 s"
+    return info.database_problem == "no answer within 2 s"
 
 
 async def _leads(registry: Registry, wanted: bool) -> bool:
@@ -194,38 +194,38 @@ async def _leads(registry: Registry, wanted: bool) -> bool:
 
 
 async def test_a_record_tells_what_the_node_has_done_and_what_is_wrong(redis: Redis, registry: Registry) -> None:
-    test = TestNode(Timing(presence_every_s=0.02, redis_timeout_s=10))
+    test = TestNode(Timing(heartbeat_every_s=0.02, redis_timeout_s=10))
     node = test.node
     node.tally.count([Outcome.ENQUEUED, Outcome.ENQUEUED, Outcome.REFRESHED, Outcome.HEALED_ARCHIVED])
     node.tally.count([Outcome.RUNNING, Outcome.LOST, Outcome.RELEASED, Outcome.DROPPED])
     node.tally.late([5] * 99 + [70])
-    node.database.failed(Unavailable("database", "no answer within 2 s"))
-    node.presence.swept = Swept(seen=3, added=1, moved=0, removed=2, relisted=1, aside=0, seconds=0.25)
-    async with running(presence_loop(node, registry, Skipped(redis, node.timing), 1)):
+    node.database_outage.failed(Unavailable("database", "no answer within 2 s"))
+    node.status.swept = Swept(seen=3, added=1, moved=0, removed=2, relisted=1, aside=0, seconds=0.25)
+    async with running(heartbeat_loop(node, registry, InvalidMonitors(redis, node.timing), 1)):
         await until_async(lambda: _count(registry, 1))
         (info,) = await registry.nodes()
         assert (info.checks, info.lateness_p50_ms, info.lateness_p99_ms) == (4, 5, 5)
-        assert info.database_away == "no answer within 2 s"
-        assert info.swept == msgspec.to_builtins(node.presence.swept)
+        assert info.database_problem == "no answer within 2 s"
+        assert info.swept == msgspec.to_builtins(node.status.swept)
         assert info.swept
         assert info.swept["removed"] == 2
-        node.database.worked()
+        node.database_outage.recovered()
         await until_async(lambda: _works(registry))
 
 
 async def _works(registry: Registry) -> bool:
     (info,) = await registry.nodes()
-    return info.database_away is None
+    return info.database_problem is None
 
 
 async def test_a_node_whose_redis_was_away_is_listed_again(own_redis_server: EmbeddedRedis) -> None:
-    test = TestNode(Timing(presence_every_s=0.05, redis_timeout_s=5))
+    test = TestNode(Timing(heartbeat_every_s=0.05, redis_timeout_s=5))
     async with connected(own_redis_server.port) as client:
         registry = Registry(client, test.node.timing)
-        async with running(presence_loop(test.node, registry, Skipped(client, test.node.timing), 1)):
+        async with running(heartbeat_loop(test.node, registry, InvalidMonitors(client, test.node.timing), 1)):
             await until_async(lambda: _count(registry, 1))
             own_redis_server.kill()
-            await until(lambda: test.node.redis.ongoing)
+            await until(lambda: test.node.redis_outage.ongoing)
             own_redis_server.restart()
             await until_async(lambda: _count(registry, 1))
     assert len(test.logged("redis unavailable, retrying")) == 1
@@ -234,7 +234,7 @@ async def test_a_node_whose_redis_was_away_is_listed_again(own_redis_server: Emb
 async def test_a_node_counts_as_healthy_while_its_database_answers_and_says_so_at_once(
     redis: Redis, registry: Registry
 ) -> None:
-    test = TestNode(Timing(presence_every_s=LONG_S, redis_timeout_s=10))
+    test = TestNode(Timing(heartbeat_every_s=LONG_S, redis_timeout_s=10))
 
     async def healthy() -> bool:
         return await redis.zscore(HEALTHY, test.node.id) is not None
@@ -242,11 +242,11 @@ async def test_a_node_counts_as_healthy_while_its_database_answers_and_says_so_a
     async def unhealthy() -> bool:
         return not await healthy()
 
-    async with running(presence_loop(test.node, registry, Skipped(redis, test.node.timing), 1)) as (loop,):
+    async with running(heartbeat_loop(test.node, registry, InvalidMonitors(redis, test.node.timing), 1)) as (loop,):
         await until_async(healthy)
-        test.node.database.failed(Unavailable("database", "no answer within 2 s"))
+        test.node.database_outage.failed(Unavailable("database", "no answer within 2 s"))
         await until_async(unhealthy)
-        test.node.database.worked()
+        test.node.database_outage.recovered()
         await until_async(healthy)
         test.stop.set()
         await loop

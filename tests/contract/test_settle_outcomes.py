@@ -360,7 +360,7 @@ async def test_beyond_the_rationed_searches_a_monitor_is_put_off(redis: Redis) -
     now = await standing(redis, late)
     assert (now.task, now.places) == (before.task, before.places)
     assert now.due_ms is not None
-    assert before_ms <= now.due_ms - timing.deferral_ms <= after_ms
+    assert before_ms <= now.due_ms - timing.postpone_ms <= after_ms
     assert await settle(redis, enqueue(late)) == (Outcome.HEALED_MALFORMED,)
     assert_fresh(await standing(redis, late), late)
 

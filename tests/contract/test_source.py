@@ -59,7 +59,7 @@ class Watched:
 
     async def until_back(self) -> None:
         async with asyncio.timeout(20):
-            while self.source.away:
+            while self.source.serving_from_cache:
                 await asyncio.sleep(0.01)
 
 
@@ -103,7 +103,7 @@ async def test_a_stopped_database_is_answered_for_until_it_is_back(
     assert answer.found.keys() == {known["id"], push["id"], never_read["id"]}
     assert len(node.logged(AWAY)) == 1
     (back,) = node.logged(BACK)
-    assert back["checks_from_copy"] == 3
+    assert back["checks_from_cache"] == 3
     assert node.totals().from_cache == 3
 
 
@@ -220,7 +220,7 @@ async def test_ids_that_no_database_is_asked_for_say_nothing_of_it(own_db: Postg
         for _ in range(50):
             assert (await node.read(nonsense)).deferred == {nonsense: NOT_KNOWN}
             await asyncio.sleep(0.01)
-        assert node.source.away
+        assert node.source.serving_from_cache
         assert node.logged(BACK) == []
 
 
@@ -256,7 +256,7 @@ async def test_a_breaker_that_no_batch_has_opened_is_closed_by_the_probe(own_db:
     async with watched(own_db) as node:
         own_db.server.stop()
         node.source.distrust()
-        assert node.source.away
+        assert node.source.serving_from_cache
         node.source.distrust()
         own_db.server.restart()
         await node.until_back()
@@ -292,8 +292,8 @@ async def test_without_a_copy_every_monitor_is_put_off_and_the_breaker_works_ali
         await node.until_back()
         assert (await node.read(row["id"])).found
     (back,) = node.logged(BACK)
-    assert back["checks_from_copy"] == 0
-    assert node.totals().oldest_copy_s is None
+    assert back["checks_from_cache"] == 0
+    assert node.totals().cache_age_s is None
 
 
 async def test_what_the_leader_can_read_closes_no_breaker(postgres_db: PostgresDatabase) -> None:
@@ -305,7 +305,7 @@ async def test_what_the_leader_can_read_closes_no_breaker(postgres_db: PostgresD
             assert (await node.read(id_)).from_cache
             for _ in range(3):
                 assert (await node.catalog.active(None, 1_000)).monitors
-                node.source._node.database.worked("sweep")
+                node.source._node.database_outage.recovered("sweep")
                 assert (await node.read(id_)).from_cache
         await node.until_back()
     assert len(node.logged(AWAY)) == len(node.logged(BACK)) == 1
@@ -317,7 +317,7 @@ async def test_a_batch_whose_time_is_over_says_nothing_of_the_database(postgres_
     async with watched(postgres_db) as node:
         await node.read(id_)
         assert (await node.source.read([MonitorId(id_)], time.monotonic() - 1)).found.keys() == {id_}
-        assert not node.source.away
+        assert not node.source.serving_from_cache
     assert node.logged(AWAY) == []
 
 
@@ -325,6 +325,6 @@ async def test_the_end_of_the_process_ends_the_probe(own_db: PostgresDatabase) -
     async with watched(own_db) as node:
         own_db.server.stop()
         await node.read(new_id())
-        assert node.source.away
+        assert node.source.serving_from_cache
         node.stop.set()
     assert node.logged(BACK) == []

@@ -69,14 +69,14 @@ async def test_a_sweep_brings_in_every_active_monitor_at_its_slot(redis: Redis, 
     await any_db.insert("monitors", *rows, *(monitor_row(active=False) for _ in range(3)))
     before_ms = await redis_now_ms(redis)
     async with leader(redis, any_db, replace(CALM, sweep_page=page)) as led:
-        swept = await led.sweeper._sweep(led.term)
+        swept = await led.sweeper.sweep_once(led.term)
         after_ms = await redis_now_ms(redis)
         assert (swept.seen, swept.added, swept.moved, swept.removed, swept.aside) == (7, 7, 0, 0, 0)
         for row in rows:
             own = cadence(row["id"], row["interval"])
             slots = {own.slot_from(at_ms) for at_ms in range(before_ms, after_ms + 1)}
             assert await score(redis, DUE, row["id"]) in slots
-        again = await led.sweeper._sweep(led.term)
+        again = await led.sweeper.sweep_once(led.term)
     assert await scheduled(redis) == {row["id"] for row in rows}
     assert (again.seen, again.added, again.moved, again.removed) == (7, 0, 0, 0)
 
@@ -84,7 +84,7 @@ async def test_a_sweep_brings_in_every_active_monitor_at_its_slot(redis: Redis, 
 async def test_a_sweep_reads_in_pages(redis: Redis, empty_sqlite_db: SqliteDatabase) -> None:
     await empty_sqlite_db.insert("monitors", *(monitor_row() for _ in range(295)))
     async with leader(redis, empty_sqlite_db, replace(CALM, sweep_page=10)) as led:
-        await led.sweeper._sweep(led.term)
+        await led.sweeper.sweep_once(led.term)
         assert led.catalog.readings["active"] == 30
         # ZSCAN gives about as many as it is asked for, never all of a large set.
         assert led.catalog.most_ids < 100
@@ -95,7 +95,7 @@ async def test_a_monitor_created_since_the_last_sweep_is_due_at_once(redis: Redi
     old, new = monitor_row(interval=86_400), monitor_row(interval=86_400, created_at=now)
     await any_db.insert("monitors", old, new)
     async with leader(redis, any_db) as led:
-        await led.sweeper._sweep(led.term)
+        await led.sweeper.sweep_once(led.term)
         assert await score(redis, DUE, new["id"]) <= await redis_now_ms(redis) + 1
         assert await score(redis, DUE, old["id"]) == cadence(old["id"], 86_400).slot_from(
             int(await score(redis, DUE, old["id"]))
@@ -103,7 +103,7 @@ async def test_a_monitor_created_since_the_last_sweep_is_due_at_once(redis: Redi
         # Swept when it was new, and taken out by somebody since: it comes back at its slot.
         await redis.zrem(DUE, new["id"])
         led.sweeper._new_from = now + timedelta(seconds=1)
-        await led.sweeper._sweep(led.term)
+        await led.sweeper.sweep_once(led.term)
         due_ms = int(await score(redis, DUE, new["id"]))
         assert due_ms == cadence(new["id"], 86_400).slot_from(due_ms)
 
@@ -115,7 +115,7 @@ async def test_a_sweep_leaves_what_is_claimed_overdue_or_on_its_way(redis: Redis
     await redis.zadd(LEASE, {claimed["id"]: now_ms + 4000})
     await redis.zadd(DUE, {overdue["id"]: now_ms - 10**6, waiting["id"]: now_ms + 45_000, far["id"]: now_ms + 10**6})
     async with leader(redis, any_db) as led:
-        swept = await led.sweeper._sweep(led.term)
+        swept = await led.sweeper.sweep_once(led.term)
     assert (swept.seen, swept.added, swept.moved, swept.removed) == (4, 0, 1, 0)
     assert await redis.zscore(LEASE, claimed["id"]) == now_ms + 4000
     assert await redis.zscore(DUE, overdue["id"]) == now_ms - 10**6
@@ -130,7 +130,7 @@ async def test_a_sweep_takes_the_slots_that_the_setting_says(
     await empty_sqlite_db.insert("monitors", *(monitor_row(interval=3600) for _ in range(20)))
     async with leader(redis, empty_sqlite_db) as led:
         led.sync._node = replace(led.test.node, spacing=SpacingChoice(mode, led.test.node.log))
-        await led.sweeper._sweep(led.term)
+        await led.sweeper.sweep_once(led.term)
     for id_ in await scheduled(redis):
         own = cadence(MonitorId(id_), 3600, Spacing(mode.value))
         assert (int(await score(redis, DUE, id_)) - own.phase_ms) % own.period_ms == 0
@@ -145,7 +145,7 @@ async def test_a_row_of_nonsense_leaves_the_schedule_and_harms_no_other(
     await redis.zadd(DUE, {row["id"]: FAR_MS for row in bad})
     async with leader(redis, empty_sqlite_db, replace(CALM, sweep_page=2)) as led:
         for number in range(3):
-            swept = await led.sweeper._sweep(led.term)
+            swept = await led.sweeper.sweep_once(led.term)
             assert (swept.seen, swept.aside, swept.removed) == (3, 3, 0 if number else 3)
         told = [line["reasons"] for line in led.test.logged(ASIDE)]
     assert await scheduled(redis) == {row["id"] for row in good}
@@ -166,7 +166,7 @@ async def test_a_sweep_takes_out_what_the_database_does_not_know(redis: Redis, a
         await put_pending(redis, id_)
     await put_pending(redis, MonitorId(active["id"]))
     async with leader(redis, any_db, replace(CALM, sweep_page=page)) as led:
-        swept = await led.sweeper._sweep(led.term)
+        swept = await led.sweeper.sweep_once(led.term)
     assert (swept.seen, swept.added, swept.removed) == (2, 1, 13)
     assert await scheduled(redis) == {active["id"], claimed["id"]}
     assert await redis.zscore(LEASE, claimed["id"]) == FAR_MS
@@ -186,7 +186,7 @@ async def test_ids_of_nonsense_leave_the_schedule_and_harm_no_other(
     await redis.zadd(DUE, {**dict.fromkeys(nonsense[:4], FAR_MS), good["id"]: await redis_now_ms(redis) + 5000})
     await redis.zadd(LEASE, dict.fromkeys(nonsense[4:], FAR_MS))
     async with connected(redis_server.port) as client, leader(client, any_sql_db) as led:
-        swept = await led.sweeper._sweep(led.term)
+        swept = await led.sweeper.sweep_once(led.term)
     assert swept.removed == len(nonsense)
     assert await scheduled(redis) == {good["id"]}
 
@@ -204,10 +204,10 @@ async def test_nothing_is_removed_on_a_page_that_failed(redis: Redis, any_sql_db
 
             led.catalog.before = lose
             with pytest.raises(Unavailable):
-                await led.sweeper._sweep(led.term)
+                await led.sweeper.sweep_once(led.term)
         assert await scheduled(redis) >= unknown.keys()
         await any_sql_db.execute("ALTER TABLE monitors_elsewhere RENAME TO monitors")
-        swept = await led.sweeper._sweep(led.term)
+        swept = await led.sweeper.sweep_once(led.term)
     assert swept.removed == 30
     assert len(await scheduled(redis)) == 3
 
@@ -215,12 +215,12 @@ async def test_nothing_is_removed_on_a_page_that_failed(redis: Redis, any_sql_db
 async def test_a_sweep_whose_database_is_away_changes_nothing(redis: Redis, any_sql_db: Database) -> None:
     await any_sql_db.insert("monitors", *(monitor_row() for _ in range(3)))
     async with leader(redis, any_sql_db) as led:
-        await led.sweeper._sweep(led.term)
+        await led.sweeper.sweep_once(led.term)
         await redis.zadd(DUE, {new_id(): FAR_MS})
         before = await redis.zrange(DUE, 0, -1, withscores=True)
         async with monitors_away(any_sql_db):
             with pytest.raises(Unavailable):
-                await led.sweeper._sweep(led.term)
+                await led.sweeper.sweep_once(led.term)
         assert await redis.zrange(DUE, 0, -1, withscores=True) == before
 
 
@@ -236,7 +236,7 @@ async def test_what_was_read_before_a_page_failed_stays(redis: Redis, empty_sqli
 
         led.catalog.before = lose
         with pytest.raises(Unavailable):
-            await led.sweeper._sweep(led.term)
+            await led.sweeper.sweep_once(led.term)
     assert await scheduled(redis) == {stray, *(numbered_id(n) for n in range(1, 5))}
 
 
@@ -251,7 +251,7 @@ async def test_a_monitor_deleted_in_the_middle_of_a_sweep_does_not_come_back(red
 
         # Read, then deleted, then scheduled: the other half of the sweep finds it.
         led.catalog.after = delete
-        await led.sweeper._sweep(led.term)
+        await led.sweeper.sweep_once(led.term)
     assert await scheduled(redis) == {row["id"] for row in rows[1:]}
 
 
@@ -271,7 +271,7 @@ async def test_a_sweep_stops_at_its_next_page_when_the_term_is_over(
                 led.term.ended.set()
 
         led.catalog.after = end
-        await led.sweeper._sweep(led.term)
+        await led.sweeper.sweep_once(led.term)
         assert led.catalog.readings == {"active": 2}
     assert await scheduled(redis) == {stray, *(numbered_id(n) for n in range(1, 5))}
 
@@ -288,14 +288,14 @@ async def test_a_sweep_of_a_node_that_leads_no_longer_writes_nothing(
 
         led.catalog.after = freeze
         with pytest.raises(NotLeading):
-            await led.sweeper._sweep(led.term)
+            await led.sweeper.sweep_once(led.term)
         assert await scheduled(redis) == {numbered_id(1), numbered_id(2)}
         before = await redis.zrange(DUE, 0, -1, withscores=True)
         ids = [MonitorId(numbered_id(1)), MonitorId(new_id())]
         for write in (
-            lambda: led.sync.those(led.term, ids, as_it_comes),
-            lambda: led.sync.unread(led.term, ids),
-            lambda: led.sync.inactive(led.term, ids),
+            lambda: led.sync.reconcile(led.term, ids, as_it_comes),
+            lambda: led.sync.remove_unverified(led.term, ids),
+            lambda: led.sync.remove_inactive(led.term, ids),
         ):
             with pytest.raises(NotLeading):
                 await write()
@@ -312,7 +312,7 @@ async def test_the_duty_sweeps_at_once_and_whenever_it_is_asked_to(redis: Redis,
         figures = [line[name] for name in ("seen", "added", "moved", "removed", "relisted", "aside")]
         assert figures == [1, 1, 0, 0, 0, 0]
         assert line["seconds"] >= 0
-        swept = led.test.node.presence.swept
+        swept = led.test.node.status.swept
         assert swept is not None
         await redis.delete(DUE)
         led.sweep_wanted.ring()
@@ -344,7 +344,7 @@ async def test_a_long_sweep_tells_how_far_it_is(
     monkeypatch.setattr(sweep_module, "_TELL_EVERY_S", 0)
     await empty_sqlite_db.insert("monitors", *(monitor_row() for _ in range(4)))
     async with leader(redis, empty_sqlite_db, replace(CALM, sweep_page=2)) as led:
-        await led.sweeper._sweep(led.term)
+        await led.sweeper.sweep_once(led.term)
         seen = [line["seen"] for line in led.test.logged("sweep goes on")]
     assert seen[:2] == [2, 4]
 
@@ -353,14 +353,14 @@ async def test_a_long_sweep_tells_how_far_it_is(
 
 
 async def look(led: Leader) -> None:
-    await led.changes._look_on(led.term)
+    await led.changes.poll_once(led.term)
 
 
 async def test_what_an_event_lost_is_found_by_its_time(redis: Redis, any_db: Database) -> None:
     deactivated, shorter, untouched = (monitor_row(interval=86_400) for _ in range(3))
     await any_db.insert("monitors", deactivated, shorter, untouched)
     async with leader(redis, any_db) as led:
-        await led.sweeper._sweep(led.term)
+        await led.sweeper.sweep_once(led.term)
         await put_pending(redis, MonitorId(deactivated["id"]))
         stays_ms = await score(redis, DUE, untouched["id"])
         await redis.zadd(DUE, {shorter["id"]: await redis_now_ms(redis) + 80_000_000})
@@ -380,7 +380,7 @@ async def test_what_was_changed_while_looks_failed_is_found_after(redis: Redis, 
     fresh, deactivated = monitor_row(updated_at=now_utc()), monitor_row()
     await any_db.insert("monitors", fresh, deactivated)
     async with leader(redis, any_db, replace(CALM, changes_overlap_s=0.1)) as led:
-        await led.sweeper._sweep(led.term)
+        await led.sweeper.sweep_once(led.term)
         await look(led)
         changed = now_utc()
         await any_db.update("monitors", deactivated["id"], active=False, updated_at=changed)
@@ -431,7 +431,7 @@ async def test_a_clock_of_the_database_s_that_is_behind_or_ahead_loses_no_change
     row = monitor_row(created_at=by_its_clock(), updated_at=by_its_clock())
     await any_db.insert("monitors", row)
     async with leader(redis, any_db) as led:
-        await led.sweeper._sweep(led.term)
+        await led.sweeper.sweep_once(led.term)
         await look(led)
         await any_db.update("monitors", row["id"], active=False, updated_at=by_its_clock())
         await look(led)
@@ -442,7 +442,7 @@ async def test_a_database_long_untouched_is_no_reason_to_read_it_all_again(redis
     old, new = monitor_row(), monitor_row()
     await any_db.insert("monitors", old, new)
     async with leader(redis, any_db) as led:
-        await led.sweeper._sweep(led.term)
+        await led.sweeper.sweep_once(led.term)
         await any_db.update("monitors", new["id"], updated_at=now_utc())
         await look(led)
         # From here on the clocks are known to agree: the old one is not read again.
@@ -522,7 +522,7 @@ async def test_a_changed_interval_takes_its_own_slots_from_half_a_period_on(redi
     row = monitor_row(interval=3600)
     await any_db.insert("monitors", row)
     async with leader(redis, any_db) as led, listening(led):
-        await led.sweeper._sweep(led.term)
+        await led.sweeper.sweep_once(led.term)
         await redis.zadd(DUE, {row["id"]: cadence(row["id"], 3600).slot_from(await redis_now_ms(redis) + 5000) + 1})
         await any_db.update("monitors", row["id"], interval=7000, updated_at=now_utc())
         before_ms = await redis_now_ms(redis)
@@ -536,7 +536,7 @@ async def test_another_edit_changes_nothing_in_the_schedule(redis: Redis, any_db
     row = monitor_row(interval=3600)
     await any_db.insert("monitors", row)
     async with leader(redis, any_db) as led, listening(led):
-        await led.sweeper._sweep(led.term)
+        await led.sweeper.sweep_once(led.term)
         due_ms = cadence(row["id"], 3600).slot_from(await redis_now_ms(redis) + 5000)
         await redis.zadd(DUE, {row["id"]: due_ms})
         await any_db.update("monitors", row["id"], name="Another", updated_at=now_utc())
@@ -597,7 +597,7 @@ async def test_the_database_counts_and_not_what_events_say(redis: Redis, any_db:
 
 async def test_a_monitor_whose_row_comes_after_its_event_is_found(redis: Redis, any_db: Database) -> None:
     row = monitor_row(interval=86_400)
-    async with leader(redis, any_db, replace(CALM, look_again_s=(0.1, 0.2))) as led:
+    async with leader(redis, any_db, replace(CALM, reread_after_s=(0.1, 0.2))) as led:
 
         async def commit(name: str, number: int) -> None:
             if (name, number) == ("active_of", 1):
@@ -620,7 +620,7 @@ async def test_a_monitor_whose_row_goes_after_its_event_leaves(
     row = monitor_row()
     await any_db.insert("monitors", row)
     await redis.zadd(DUE, {row["id"]: FAR_MS})
-    async with leader(redis, any_db, replace(CALM, look_again_s=(0.1, 0.2))) as led:
+    async with leader(redis, any_db, replace(CALM, reread_after_s=(0.1, 0.2))) as led:
 
         async def commit(name: str, number: int) -> None:
             if (name, number) == ("active_of", look_number):
@@ -640,7 +640,7 @@ async def test_an_edit_revokes_a_claim_once_and_again_only_when_the_row_came_lat
     await any_db.insert("monitors", row)
     await redis.zadd(DUE, {row["id"]: 1})
     looks: list[float | None] = []
-    async with leader(redis, any_db, replace(CALM, look_again_s=(0.05, 0.1, 0.15))) as led:
+    async with leader(redis, any_db, replace(CALM, reread_after_s=(0.05, 0.1, 0.15))) as led:
         await led.schedule.claim(1)
 
         async def before(name: str, number: int) -> None:
@@ -667,7 +667,7 @@ async def test_an_edit_revokes_a_claim_once_and_again_only_when_the_row_came_lat
 async def test_events_out_of_order_end_in_the_state_of_the_database(redis: Redis, any_db: Database) -> None:
     back, gone = monitor_row(), monitor_row()
     await any_db.insert("monitors", back)
-    async with leader(redis, any_db, replace(CALM, look_again_s=(0.05,))) as led, listening(led):
+    async with leader(redis, any_db, replace(CALM, reread_after_s=(0.05,))) as led, listening(led):
         for _ in range(3):
             await publish(redis, UPDATED, back["id"], active=False)
             await publish(redis, CREATED, gone["id"], active=True)
@@ -770,7 +770,7 @@ async def test_what_an_event_says_is_gone_goes_though_the_database_is_away(redis
     deleted, deactivated, edited, other = (monitor_row() for _ in range(4))
     await any_sql_db.insert("monitors", deleted, deactivated, edited, other)
     async with leader(redis, any_sql_db) as led, listening(led):
-        await led.sweeper._sweep(led.term)
+        await led.sweeper.sweep_once(led.term)
         await put_pending(redis, MonitorId(deleted["id"]))
         async with monitors_away(any_sql_db):
             await publish(redis, UPDATED, edited["id"], active=True)
@@ -793,7 +793,7 @@ async def test_what_an_event_says_is_gone_goes_while_readings_hang_and_no_readin
     deleted, other = monitor_row(), monitor_row()
     await any_db.insert("monitors", deleted, other)
     async with leader(redis, any_db) as led, listening(led):
-        await led.sweeper._sweep(led.term)
+        await led.sweeper.sweep_once(led.term)
         hangs, answers = asyncio.Event(), asyncio.Event()
 
         async def hang(_name: str, _number: int) -> None:
@@ -801,7 +801,7 @@ async def test_what_an_event_says_is_gone_goes_while_readings_hang_and_no_readin
             await answers.wait()
 
         led.catalog.after = hang
-        sweep = asyncio.create_task(led.sweeper._sweep(led.term))
+        sweep = asyncio.create_task(led.sweeper.sweep_once(led.term))
         await hangs.wait()
         await publish(redis, DELETED, deleted["id"])
         await until_async(lambda: holds(redis, deleted["id"], False))
@@ -817,7 +817,7 @@ async def test_events_that_came_while_the_database_was_away_are_acted_on_when_it
     created, deleted = monitor_row(interval=86_400), monitor_row()
     await any_sql_db.insert("monitors", deleted)
     async with leader(redis, any_sql_db) as led, listening(led):
-        await led.sweeper._sweep(led.term)
+        await led.sweeper.sweep_once(led.term)
         async with monitors_away(any_sql_db):
             await publish(redis, CREATED, created["id"], active=True)
             await led.test.until_logged("database unavailable, retrying")
@@ -843,7 +843,7 @@ async def test_every_recorded_event_in_its_order(
     rows: dict[str, bool] = {}
     steps = run["steps"]
     assert isinstance(steps, list)
-    async with leader(redis, empty_sqlite_db, replace(CALM, look_again_s=(0.05, 0.1))) as led, listening(led):
+    async with leader(redis, empty_sqlite_db, replace(CALM, reread_after_s=(0.05, 0.1))) as led, listening(led):
         for step in steps:
             if commit == "before":
                 await committed(empty_sqlite_db, step, rows)

@@ -114,12 +114,12 @@ async def test_an_event_is_acted_on_while_a_whole_table_is_read(redis: Redis, an
     await any_db.insert("monitors", row)
     async with leader(redis, any_db) as led:
         held = Held(led, held_up)
-        reading = led.sweeper._sweep(led.term) if held_up == "active" else led.changes._look_on(led.term)
+        reading = led.sweeper.sweep_once(led.term) if held_up == "active" else led.changes.poll_once(led.term)
         task = asyncio.create_task(reading)
         await held.read.wait()
         created = monitor_row()
         await any_db.insert("monitors", created)
-        await led.sync.those(led.term, [MonitorId(created["id"])], edited)
+        await led.sync.reconcile(led.term, [MonitorId(created["id"])], edited)
         assert created["id"] in await scheduled(redis)
         assert not task.done()
         held.let_go.set()
@@ -137,11 +137,11 @@ async def test_a_monitor_that_goes_while_it_is_read_does_not_come_back(
     await any_db.insert("monitors", goes, stays)
     async with leader(redis, any_db) as led:
         held = Held(led, "active" if through == "a page" else "active_of")
-        reading = led.sweeper._sweep(led.term) if through == "a page" else led.changes._look_on(led.term)
+        reading = led.sweeper.sweep_once(led.term) if through == "a page" else led.changes.poll_once(led.term)
         task = asyncio.create_task(reading)
         await held.read.wait()
         await any_db.update("monitors", goes["id"], active=False)
-        await led.sync.those(led.term, [MonitorId(goes["id"])], edited)
+        await led.sync.reconcile(led.term, [MonitorId(goes["id"])], edited)
         held.let_go.set()
         # Of a sweep the other half would find it: that half is not needed.
         led.catalog.after = _end_after_pages(led)
@@ -163,10 +163,10 @@ async def test_a_monitor_that_comes_while_it_is_found_gone_stays(redis: Redis, a
     await redis.zadd(DUE, {row["id"]: FAR_MS})
     async with leader(redis, any_db) as led:
         held = Held(led, "active_of")
-        task = asyncio.create_task(led.sync.inactive(led.term, [MonitorId(row["id"])]))
+        task = asyncio.create_task(led.sync.remove_inactive(led.term, [MonitorId(row["id"])]))
         await held.read.wait()
         await any_db.update("monitors", row["id"], active=True)
-        await led.sync.those(led.term, [MonitorId(row["id"])], edited)
+        await led.sync.reconcile(led.term, [MonitorId(row["id"])], edited)
         held.let_go.set()
         assert await task == 0
     assert await scheduled(redis) == {row["id"]}
@@ -180,11 +180,11 @@ async def test_more_than_memory_is_meant_for_is_read_again(
     await empty_sqlite_db.insert("monitors", *rows)
     async with leader(redis, empty_sqlite_db) as led:
         held = Held(led, "active")
-        task = asyncio.create_task(led.sync.page(led.term, None, edited))
+        task = asyncio.create_task(led.sync.schedule_page(led.term, None, edited))
         await held.read.wait()
         for row in rows[:3]:
             await empty_sqlite_db.delete("monitors", row["id"])
-        await led.sync.those(led.term, [MonitorId(row["id"]) for row in rows[:3]], edited)
+        await led.sync.reconcile(led.term, [MonitorId(row["id"]) for row in rows[:3]], edited)
         held.let_go.set()
         await task
     assert await scheduled(redis) == {row["id"] for row in rows[3:]}
@@ -240,7 +240,7 @@ async def test_a_new_term_starts_a_sweep_over(redis: Redis, empty_sqlite_db: Sql
     async with leader(redis, empty_sqlite_db, replace(CALM, sweep_page=2)) as led:
         Failing(led, "active", range(3, 4), 0)
         with pytest.raises(Unavailable):
-            await led.sweeper._sweep(led.term)
+            await led.sweeper.sweep_once(led.term)
         async with led.elected(sweep=led.sweeper.duty):
             line = await led.test.until_logged("sweep finished")
     assert line["seen"] == 6
@@ -254,10 +254,10 @@ async def test_a_poll_that_failed_goes_on_at_its_page(redis: Redis, any_db: Data
         failing = Failing(led, "changed", range(2, 4), 0)
         for _ in range(2):
             with pytest.raises(Unavailable):
-                await led.changes._look_on(led.term)
+                await led.changes.poll_once(led.term)
             assert led.changes._poll is not None
             since.append(led.changes._poll.since)
-        await led.changes._look_on(led.term)
+        await led.changes.poll_once(led.term)
     assert len(failing.began_s) == 3 + 2
     assert since[0] == since[1]
     assert len(await scheduled(redis)) == 5
@@ -280,12 +280,12 @@ async def test_a_poll_that_failed_in_an_outage_is_made_again_soon_after_its_end(
     """However long its share of the time would have it rest: until then the outage is not over."""
     unavailable = Unavailable("database", "as in the test")
     async with leader(redis, empty_sqlite_db, replace(CALM, changes_every_s=0.01, share=100_000)) as led:
-        led.test.node.database.failed(unavailable, "checks")
+        led.test.node.database_outage.failed(unavailable, "checks")
         failing = Failing(led, "changed", range(1, 2), 0.1)
         async with led.elected(changes=led.changes.duty):
             while not failing.began_s:
                 await asyncio.sleep(0.01)
-            led.test.node.database.worked("checks")
+            led.test.node.database_outage.recovered("checks")
             await led.test.until_logged("database available again")
 
 

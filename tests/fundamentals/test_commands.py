@@ -26,7 +26,7 @@ from peekaping_producer.asynq.message import task_id
 from peekaping_producer.asynq.server_state_pb2 import ServerInfo
 from peekaping_producer.clock import from_unix_ms, rfc3339
 from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
-from peekaping_producer.fleet.invalid_monitors import Skipped
+from peekaping_producer.fleet.invalid_monitors import InvalidMonitors
 from peekaping_producer.fleet.registry import NodeInfo, Registry
 from peekaping_producer.leader.sweep import Swept
 from peekaping_producer.model.cadence import Spacing, cadence
@@ -60,9 +60,9 @@ NODE = NodeInfo(
     checks=12_345,
     lateness_p50_ms=3,
     lateness_p99_ms=70,
-    database_away=None,
-    checks_from_copy=0,
-    oldest_copy_s=0,
+    database_problem=None,
+    checks_from_cache=0,
+    cache_age_s=0,
     swept=None,
 )
 
@@ -210,7 +210,7 @@ async def test_status_of_a_running_fleet_counts_as_overdue_what_is_so_for_ten_se
 async def test_status_shows_the_fleet_the_schedule_and_the_queue(shell: Shell, redis: Redis) -> None:
     registry = Registry(redis, Timing())
     await registry.register(NODE)
-    await registry.register(replace(NODE, id="host-2-nb1", leader=False, database_away="no answer within 2 s"))
+    await registry.register(replace(NODE, id="host-2-nb1", leader=False, database_problem="no answer within 2 s"))
     await redis.set(LEADER, NODE.id)
     now_ms = await redis_now_ms(redis)
     overdue, later = MonitorId(new_id()), MonitorId(new_id())
@@ -815,7 +815,7 @@ async def test_the_docs_show_and_describe_every_field(
     await empty_sqlite_db.insert("monitors", a_monitor())
     await redis.zadd(DUE, {MONITOR: await redis_now_ms(redis) - 3_600_000})
     await put_pending(redis, MONITOR)
-    await Skipped(redis, Timing()).note({new_id(): "interval is 0 s: must be at least 1 s"})
+    await InvalidMonitors(redis, Timing()).note({new_id(): "interval is 0 s: must be at least 1 s"})
     for arguments, code in ((("status",), 1), (("explain", MONITOR), 0), (("run-now", "Shop"), 0)):
         real = json.loads(await shell.told(*arguments, "--json", code=code))
         same_keys(shown[arguments[0]], real, arguments[0])

@@ -146,7 +146,7 @@ async def test_an_outage_lasts_until_claims_work_and_says_what_to_do(
         lines = reminders(producer)
         assert all(line["level"] == "warning" and advice in line["reason"] for line in lines), lines
         assert all(
-            after["away_s"] - before["away_s"] >= QUICK.remind_every_s - 0.1 for before, after in pairwise(lines)
+            after["outage_s"] - before["outage_s"] >= QUICK.remind_every_s - 0.1 for before, after in pairwise(lines)
         )
         assert not producer.logged(BACK), "although other commands get answers"
         await done(redis, *allow)
@@ -156,7 +156,7 @@ async def test_an_outage_lasts_until_claims_work_and_says_what_to_do(
 
 def reminders(producer: InProcess) -> list[dict[str, Any]]:
     """Return the lines of an outage that goes on which are not about a new reason."""
-    return [line for line in producer.logged(STILL) if "away_s" in line]
+    return [line for line in producer.logged(STILL) if "outage_s" in line]
 
 
 async def is_reminded(producer: InProcess, times: int) -> bool:

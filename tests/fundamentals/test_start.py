@@ -196,7 +196,7 @@ async def test_what_it_waits_for_is_said_again(
         reminder = await producer.until_logged("database still unavailable", 2)
     assert "absent.sqlite" in reminder["reason"]
     assert reminder["level"] == "warning"
-    assert reminder["away_s"] >= 0.1
+    assert reminder["outage_s"] >= 0.1
     own_redis_server.kill()
     async with producing(with_redis(absent, own_redis_server), REMINDING) as producer:
         assert (await producer.until_logged("redis still unavailable"))["level"] == "warning"

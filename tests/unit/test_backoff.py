@@ -64,10 +64,10 @@ def test_an_outage_is_told_when_it_begins_and_when_it_ends() -> None:
     watched.fail("refused")
     watched.now_s += 12.34
     watched.fail("refused")
-    watched.outage.worked()
+    watched.outage.recovered()
     assert watched.lines() == [
         {"level": "warning", "event": "database unavailable, retrying", "reason": "refused"},
-        {"level": "warning", "event": "database available again", "away_s": 12.3, "checks_from_copy": 0},
+        {"level": "warning", "event": "database available again", "outage_s": 12.3, "checks_from_cache": 0},
     ]
 
 
@@ -79,8 +79,8 @@ def test_a_new_reason_is_told_and_does_not_start_the_outage_again() -> None:
     watched.now_s += 5
     for reason in ("loading", "refused", "loading"):
         watched.fail(reason)
-    watched.outage.worked()
-    assert [(line["event"], line.get("reason"), line.get("away_s")) for line in watched.lines()] == [
+    watched.outage.recovered()
+    assert [(line["event"], line.get("reason"), line.get("outage_s")) for line in watched.lines()] == [
         ("redis unavailable, retrying", "refused", None),
         ("redis still unavailable", "loading", None),
         ("redis available again", None, 10.0),
@@ -98,14 +98,14 @@ def test_an_outage_that_goes_on_is_logged_again_with_its_duration() -> None:
         watched.now_s += 300
         watched.outage.remind(300)
     again = {"level": "warning", "event": "redis still unavailable", "reason": "refused"}
-    assert watched.lines()[1:] == [again | {"away_s": 599.0}, again | {"away_s": 899.0}]
+    assert watched.lines()[1:] == [again | {"outage_s": 599.0}, again | {"outage_s": 899.0}]
 
 
 def test_an_attempt_from_before_the_end_of_an_outage_begins_no_other() -> None:
     watched = Watched("redis")
     watched.fail("refused")
     watched.now_s += 5
-    watched.outage.worked()
+    watched.outage.recovered()
     watched.outage.failed(Unavailable("redis", "no answer within 2 s", began_s=watched.now_s - 1))
     assert not watched.outage.ongoing
     watched.outage.failed(Unavailable("redis", "no answer within 2 s", began_s=watched.now_s + 1))
@@ -126,13 +126,13 @@ def test_an_outage_lasts_until_all_who_found_it_away_are_answered() -> None:
     watched = Watched()
     watched.fail("locked", "checks")
     for _ in range(3):
-        watched.outage.worked("sweep")
+        watched.outage.recovered("sweep")
     watched.fail("locked", "changes")
-    watched.outage.worked("checks")
+    watched.outage.recovered("checks")
     watched.fail("locked", "changes")
-    watched.outage.worked("checks")
+    watched.outage.recovered("checks")
     assert watched.outage.ongoing
-    watched.outage.worked("changes")
+    watched.outage.recovered("changes")
     assert [line["event"] for line in watched.lines()] == [AWAY, "database available again"]
 
 
@@ -153,7 +153,7 @@ async def test_a_recovery_ends_the_waits_of_others() -> None:
         for _ in range(2):
             waits.create_task(watched.outage.recovery_within(1_000))
         await asyncio.sleep(0)
-        watched.outage.worked("checks")
+        watched.outage.recovered("checks")
 
 
 def test_checks_from_the_copy_are_told_at_the_end_of_their_outage() -> None:
@@ -161,12 +161,12 @@ def test_checks_from_the_copy_are_told_at_the_end_of_their_outage() -> None:
     for counts in ((200, 7), ()):
         watched.fail("refused")
         for count in counts:
-            watched.outage.served_from_copy(count, 1.0)
-        watched.outage.worked()
-        watched.outage.served_from_copy(1, 1.0)
+            watched.outage.served_from_cache(count, 1.0)
+        watched.outage.recovered()
+        watched.outage.served_from_cache(1, 1.0)
         assert watched.outage.from_cache == (0, 0)
     ends = [line for line in watched.lines() if line["event"] == "database available again"]
-    assert [line["checks_from_copy"] for line in ends] == [207, 0]
+    assert [line["checks_from_cache"] for line in ends] == [207, 0]
 
 
 def test_a_reason_that_is_new_each_time_is_not_told_for_ever() -> None:
@@ -182,7 +182,7 @@ def test_the_same_reason_is_told_again_in_the_next_outage() -> None:
     watched = Watched()
     for _ in range(2):
         watched.fail("refused")
-        watched.outage.worked()
+        watched.outage.recovered()
     assert [line["event"] for line in watched.lines()].count("database unavailable, retrying") == 2
 
 
@@ -194,7 +194,7 @@ def test_a_failure_without_a_reason_is_told_too() -> None:
 
 def test_success_without_an_outage_says_nothing() -> None:
     watched = Watched()
-    watched.outage.worked()
+    watched.outage.recovered()
     assert watched.lines() == []
 
 
@@ -205,6 +205,6 @@ def test_it_is_ongoing_from_the_first_failure_to_the_first_success(start_s: floa
     ongoing = [watched.outage.ongoing]
     watched.fail("refused")
     ongoing.append(watched.outage.ongoing)
-    watched.outage.worked()
+    watched.outage.recovered()
     ongoing.append(watched.outage.ongoing)
     assert ongoing == [False, True, False]

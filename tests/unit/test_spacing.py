@@ -27,7 +27,7 @@ ALONE = "no Go producer runs beside us any more: checks are spread again"
 def test_what_each_setting_means(mode: ScheduleMode, go_seen: bool, spacing: Spacing) -> None:
     assert spacing_for(mode, go_seen=go_seen) is spacing
     choice = TestNode(mode=mode).node.spacing
-    choice.heard(go_seen=go_seen)
+    choice.update(go_seen=go_seen)
     assert choice.now is spacing
 
 
@@ -39,7 +39,7 @@ def test_a_node_begins_as_if_it_were_alone() -> None:
 def test_auto_follows_and_tells_each_change_once() -> None:
     test = TestNode(mode=ScheduleMode.AUTO)
     for go_seen in (False, False, True, True, True, False, False, True):
-        test.node.spacing.heard(go_seen=go_seen)
+        test.node.spacing.update(go_seen=go_seen)
         assert test.node.spacing.now is (Spacing.ALIGNED if go_seen else Spacing.SPREAD)
     assert [line["event"] for line in test.lines] == [BESIDE, ALONE, BESIDE]
     assert {line["level"] for line in test.lines} == {"info"}
@@ -49,7 +49,7 @@ def test_auto_follows_and_tells_each_change_once() -> None:
 def test_a_fixed_setting_has_nothing_to_tell(mode: ScheduleMode) -> None:
     test = TestNode(mode=mode)
     for go_seen in (True, False, True):
-        test.node.spacing.heard(go_seen=go_seen)
+        test.node.spacing.update(go_seen=go_seen)
     assert test.lines == []
 
 

@@ -25,7 +25,7 @@ from peekaping_producer.commands.status_values import (
 )
 from peekaping_producer.config.settings import RedisSettings, ScheduleMode
 from peekaping_producer.errors import Unavailable
-from peekaping_producer.fleet.invalid_monitors import MOST_SKIPPED, Skipped
+from peekaping_producer.fleet.invalid_monitors import MOST_LISTED, InvalidMonitors
 from peekaping_producer.fleet.registry import Registry, SeenNode
 from peekaping_producer.model.ids import is_go_node
 from peekaping_producer.model.monitor import MonitorId
@@ -53,7 +53,7 @@ async def read_status(redis: Redis, timing: Timing, names: Names | None = None) 
     running = is_running(seen, place)
     late = await schedule.late(place.now_ms, OVERDUE_AFTER_MS if running else 0, MOST_OVERDUE)
     runs = await schedule.next_runs(NEXT_RUNS)
-    invalid = await Skipped(redis, timing).all()
+    invalid = await InvalidMonitors(redis, timing).all()
     listed = dict(sorted(invalid.items())[:MOST_INVALID])
     known = await names.of([run.id for run in runs] + [run.id for run in late.first] + [*listed]) if names else {}
     nodes = _nodes(seen, place.leader, place.now_ms)
@@ -115,9 +115,9 @@ def _node(node: SeenNode, leader: str | None, now_ms: int) -> NodeStatus:
         checks=info.checks,
         lateness_p50_ms=info.lateness_p50_ms,
         lateness_p99_ms=info.lateness_p99_ms,
-        database_problem=info.database_away and printable_name(info.database_away),
-        checks_from_cache=info.checks_from_copy,
-        cache_age_s=info.oldest_copy_s,
+        database_problem=info.database_problem and printable_name(info.database_problem),
+        checks_from_cache=info.checks_from_cache,
+        cache_age_s=info.cache_age_s,
         last_sweep=info.swept and {"invalid" if field == "aside" else field: info.swept[field] for field in info.swept},
     )
 
@@ -154,7 +154,7 @@ def _database_trouble(node: NodeStatus) -> str:
 def _invalid_trouble(number: int) -> list[str]:
     if not number:
         return []
-    more = " or more" if number >= MOST_SKIPPED else ""
+    more = " or more" if number >= MOST_LISTED else ""
     return [f"{number:,}{more} {'monitor is' if number == 1 else 'monitors are'} skipped as invalid and not checked"]
 
 

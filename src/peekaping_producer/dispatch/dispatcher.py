@@ -62,7 +62,7 @@ class Dispatcher:
                     return
                 started_s = time.monotonic()
                 planned = await self._plan(claim)
-                full = len(claim.claimed) == self._timing.batch and not self._source.away
+                full = len(claim.claimed) == self._timing.batch and not self._source.serving_from_cache
                 self._in_flight.batch_read(full=full)
             await self._settle(claim, planned.orders, started_s)
             if planned.go_slots:
@@ -85,7 +85,7 @@ class Dispatcher:
                 continue
             self._note_claims_work()
             self._backoff.reset()
-            self._node.spacing.heard(go_seen=claim.go_seen)
+            self._node.spacing.update(go_seen=claim.go_seen)
             self._plan_next_claim(claim)
             if claim.step:
                 self._clock_stepped(claim.step, claim)
@@ -95,9 +95,9 @@ class Dispatcher:
 
     def _note_claims_work(self) -> None:
         """End an outage; but not while settles fail, as where memory suffices for the one and not for the other."""
-        self._node.redis.worked(CLAIMS)
+        self._node.redis_outage.recovered(CLAIMS)
         if time.monotonic() >= self._settles_failed_until_s:
-            self._node.redis.worked(SETTLES)
+            self._node.redis_outage.recovered(SETTLES)
 
     def _note_settle_failed(self, error: Unavailable) -> None:
         """Note a failure that counts until a settle works, or until there was none for two leases."""
@@ -129,7 +129,7 @@ class Dispatcher:
         self._next_claim_s = claim.answered_at_s
         self._node.log.warning("redis clock stepped", by_s=round(step.by_ms / 1000, 1))
         self._node.sweep_wanted.ring()
-        self._node.presence.changed.ring()
+        self._node.status.changed.ring()
 
     async def _note_step(self) -> None:
         if self._unnoted_step:
@@ -143,7 +143,7 @@ class Dispatcher:
         planned = plan(claim, reading, self._server_zone, self._node.spacing.now, release_ms=self._timing.release_ms)
         if planned.go_slots and not claim.go_seen:
             # Seen for the first time: this batch's own next slots lie beside the Go node's already.
-            self._node.spacing.heard(go_seen=True)
+            self._node.spacing.update(go_seen=True)
             planned = plan(
                 claim, reading, self._server_zone, self._node.spacing.now, release_ms=self._timing.release_ms
             )
@@ -151,7 +151,7 @@ class Dispatcher:
         for id_, error in planned.faults.items():
             self._node.faults.note(_FAULT, error, monitor=id_)
         self._aside.tell(planned.invalid)
-        self._node.presence.skipped(planned.invalid)
+        self._node.status.note_invalid(planned.invalid)
         self._broken_maintenances.tell(planned.broken_maintenances)
         self._node.tally.add("aside", len(planned.invalid))
         self._node.tally.add("gone", planned.gone)
@@ -190,7 +190,7 @@ class Dispatcher:
             self._node.tally.add("unsettled", len(orders))
             return
         if not settlement.failures:
-            self._node.redis.worked(SETTLES)
+            self._node.redis_outage.recovered(SETTLES)
         self._node.tally.count(settlement.outcomes)
         self._node.tally.late(_lateness(claim, settlement))
         if settlement.failures:

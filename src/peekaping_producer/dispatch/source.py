@@ -43,19 +43,19 @@ class Source:
         self._backoff = Backoff(node.timing.retry_first_s, node.timing.probe_cap_s)
 
     @property
-    def away(self) -> bool:
+    def serving_from_cache(self) -> bool:
         """Tell whether batches are answered from the cache."""
         return self.unavailable_since_s is not None
 
     def distrust(self) -> None:
         """Open the breaker: a leader could not read, and no batch need have failed yet."""
-        if not self.away:
+        if not self.serving_from_cache:
             self._open(Unavailable("database", "no read of the leader succeeds"), self._newest_batch)
 
     async def read(self, ids: Sequence[MonitorId], until_s: float) -> Reading:
         """Return what is known of these monitors, by this host's monotonic instant `until_s`."""
         began_s = time.monotonic()
-        if self.away:
+        if self.serving_from_cache:
             if any(map(is_monitor_id, ids)):
                 self._newest_batch = ids
         elif began_s < until_s:  # else it is this process that stood still
@@ -63,30 +63,30 @@ class Source:
                 reading = await self._answer(partial(self._catalog.read, ids), until_s - began_s)
             except Unavailable as error:
                 # One that began before the breaker closed, or opened, says nothing of now.
-                if began_s >= self._back_since_s and not self.away:
+                if began_s >= self._back_since_s and not self.serving_from_cache:
                     self._open(error, ids)
             else:
                 self.cache.keep(ids, reading, began_s)
                 # Where all are invalid, the database may not even have been asked.
-                if not self.away and len(reading.invalid) < len(ids):
+                if not self.serving_from_cache and len(reading.invalid) < len(ids):
                     self._backoff.reset()
-                    self._node.database.answered()
+                    self._node.database_outage.answered()
                 return reading
         return self._from_cache(ids)
 
     def _from_cache(self, ids: Sequence[MonitorId]) -> Reading:
         now_s = time.monotonic()
         reading = self.cache.read(ids, self.unavailable_since_s or now_s, now_s)
-        self._node.database.served_from_copy(len(reading.found), reading.age_s)
+        self._node.database_outage.served_from_cache(len(reading.found), reading.age_s)
         self._node.tally.from_cache(len(reading.found), reading.age_s)
         return reading
 
     async def probe_loop(self) -> None:
         """Probe a database that is unavailable until it answers, until it is time to stop."""
         while not self._node.stop:
-            if not self.away:
+            if not self.serving_from_cache:
                 await self._opened.within(_IDLE_S)
-            elif not await self._node.stop.within(self._backoff.next_delay_s()) and self.away:
+            elif not await self._node.stop.within(self._backoff.next_delay_s()) and self.serving_from_cache:
                 await self._probe()
 
     async def _probe(self) -> None:
@@ -127,6 +127,6 @@ class Source:
 
     def _close(self) -> None:
         self.unavailable_since_s, self._back_since_s = None, time.monotonic()
-        self._node.database.worked(_CHECKS)
+        self._node.database_outage.recovered(_CHECKS)
         # What the cache could not serve is overdue, and is claimed at once.
         self._node.due_sooner.ring()

@@ -9,11 +9,11 @@ from peekaping_producer.redisdb.client import answered
 from peekaping_producer.redisdb.keys import INVALID
 from peekaping_producer.timing import Timing
 
-MOST_SKIPPED = 1_000
+MOST_LISTED = 1_000
 """So many are kept: where there are more, one mistake made them all."""
 
 
-class Skipped:
+class InvalidMonitors:
     """The list. Every method raises Unavailable when Redis does not do it in time."""
 
     def __init__(self, redis: Redis, timing: Timing) -> None:
@@ -26,7 +26,7 @@ class Skipped:
         if not reasons:
             return
         async with answered(self._timeout_s):
-            room = max(0, MOST_SKIPPED - await cast("Any", self._redis.hlen(INVALID)))
+            room = max(0, MOST_LISTED - await cast("Any", self._redis.hlen(INVALID)))
             fields = {_bytes(id_): reason.encode(errors="replace") for id_, reason in list(reasons.items())[:room]}
             if fields:
                 await cast("Any", self._redis.hset(INVALID, mapping=cast("Any", fields)))

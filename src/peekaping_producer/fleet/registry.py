@@ -25,11 +25,11 @@ class NodeInfo(Struct, frozen=True):
     lateness_p50_ms: int | None
     """How long after their slots tasks were in the queue, in the last minute or less; None when there was no task."""
     lateness_p99_ms: int | None
-    database_away: str | None
+    database_problem: str | None
     """Why the database does not answer; None while it does."""
-    checks_from_copy: int
+    checks_from_cache: int
     """Checks built from what was read before the database went away, since it did."""
-    oldest_copy_s: float
+    cache_age_s: float
     """How old the oldest of that was."""
     swept: dict[str, Any] | None
     """The result of its last sweep as leader."""
@@ -54,7 +54,7 @@ class Registry:
         self._redis = redis
         self._timing = timing
         self._alive_ms = timing.alive_ms
-        self._gone_ms = int(timing.gone_shown_s * 1000)
+        self._gone_ms = int(timing.gone_kept_s * 1000)
         self._register = load_script(redis, __package__, "register")
 
     async def register(self, info: NodeInfo) -> None:
@@ -67,7 +67,7 @@ class Registry:
                     msgspec.json.encode(info),
                     self._alive_ms,
                     self._gone_ms,
-                    "" if info.database_away else "healthy",
+                    "" if info.database_problem else "healthy",
                 ),
             )
 

@@ -15,7 +15,7 @@ async def signals_loop(node: Node, redis: Redis, vacant: Bell) -> None:
     bells = {b"vacant": vacant, b"due": node.due_sooner, b"clock": node.sweep_wanted, b"vanished": node.sweep_wanted}
 
     def ring(_channel: str, data: bytes) -> None:
-        if data == b"vanished" and node.presence.leading:
+        if data == b"vanished" and node.status.leading:
             node.loss.is_suspected("claimed monitors are gone from it")
         if data in bells:
             bells[data].ring()

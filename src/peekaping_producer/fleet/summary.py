@@ -19,8 +19,8 @@ async def write_summary(node: Node, schedule: Schedule) -> None:
         "lateness_p50_ms": totals.lateness_p50_ms,
         "lateness_p99_ms": totals.lateness_p99_ms,
     }
-    if totals.oldest_copy_s is not None:
-        figures |= {"checks_from_copy": totals.from_cache, "oldest_copy_s": round(totals.oldest_copy_s, 1)}
+    if totals.cache_age_s is not None:
+        figures |= {"checks_from_cache": totals.from_cache, "cache_age_s": round(totals.cache_age_s, 1)}
     try:
         overview = await schedule.overview()
     except Unavailable as error:

@@ -38,24 +38,24 @@ class ChangeReader:
         self._term: Term | None = None
         self._poll: _Poll | None = None
         """The one that is under way: a page that failed is read again, and none before it."""
-        self._looked = now_utc()
+        self._polled = now_utc()
         """When the last poll began that saw all: one that fails, or takes long, leaves the more to the next."""
 
     async def duty(self, term: Term) -> None:
         """Poll until the term is over; the sweep that it begins with sees all before."""
         if term is not self._term:
-            self._term, self._looked, self._poll = term, now_utc(), None
-        database, every_s = self._node.database, self._timing.changes_every_s
+            self._term, self._polled, self._poll = term, now_utc(), None
+        database, every_s = self._node.database_outage, self._timing.changes_every_s
         await term.ended.within(every_s)
         while not term.is_over:
             began_s, recoveries, failed = time.monotonic(), database.recoveries, False
             try:
-                await self._look_on(term)
+                await self.poll_once(term)
             except Unavailable as error:
                 self._node.failed(error, self.name)
                 failed = True
             else:
-                database.worked(self.name)
+                database.recovered(self.name)
             # The same after a failure: it has cost the database as much.
             more_s = self._timing.share * (time.monotonic() - began_s) - every_s
             await term.ended.within(every_s)
@@ -65,7 +65,7 @@ class ChangeReader:
                 # Where somebody has found it available since, it failed because of the outage.
                 await database.recovery_within(more_s)
 
-    async def _look_on(self, term: Term) -> None:
+    async def poll_once(self, term: Term) -> None:
         """Poll, from where the last poll failed if it did; raises Unavailable for a page that was not read."""
         if self._poll is None:
             now = now_utc()
@@ -76,9 +76,9 @@ class ChangeReader:
             return Arrival(at_once=bool(monitor.created_at and monitor.created_at >= poll.since))
 
         while not term.is_over:
-            poll.after = await self._sync.changed(term, poll.since, poll.after, arrival)
+            poll.after = await self._sync.reconcile_changed(term, poll.since, poll.after, arrival)
             if poll.after is None:
-                self._poll, self._looked = None, poll.began
+                self._poll, self._polled = None, poll.began
                 return
 
     def _since(self, now: datetime) -> datetime:
@@ -87,5 +87,5 @@ class ChangeReader:
             behind = max(now - newest, timedelta())
             self._behind = behind if self._behind is None else min(self._behind, behind)
         return (
-            min(now, self._looked) - (self._behind or timedelta()) - timedelta(seconds=self._timing.changes_overlap_s)
+            min(now, self._polled) - (self._behind or timedelta()) - timedelta(seconds=self._timing.changes_overlap_s)
         )

@@ -46,7 +46,7 @@ class Election:
         while not self._node.stop:
             wait_s = self._timing.election_every_s
             try:
-                term = await self._terms.take(healthy=not self._node.database.ongoing)
+                term = await self._terms.take(healthy=not self._node.database_outage.ongoing)
             except Unavailable as error:
                 self._node.failed(error)
             else:
@@ -65,7 +65,7 @@ class Election:
 
     async def _lead(self, term: Term) -> None:
         self._leader = term.node_id
-        self._node.presence.lead(leading=True)
+        self._node.status.lead(leading=True)
         self._node.log.info("leadership taken", node=term.node_id)
         if term.lost:
             self._node.loss.is_certain(term.lost)
@@ -81,7 +81,7 @@ class Election:
             raise
         finally:
             term.ended.set()
-            self._node.presence.lead(leading=False)
+            self._node.status.lead(leading=False)
             self._node.loss.forget()
         if lost == _UNREADABLE:
             self._node.log.warning("leadership resigned", reason=lost)
@@ -120,7 +120,7 @@ class Election:
 
     async def _handed_over(self) -> bool:
         """Resign where this node has read nothing for too long and another one can; return whether it has."""
-        if self._node.database.unanswered_s < self._timing.unreadable_s:
+        if self._node.database_outage.unanswered_s < self._timing.resign_after_s:
             return False
         try:
             resigned = await self._terms.resign(to_healthy=True)
@@ -141,7 +141,7 @@ class Election:
                     await duty(term)
 
         await kept_running(self._node, name, in_term, term.ended)
-        self._node.database.needed_no_more(name)
+        self._node.database_outage.needed_no_more(name)
 
     async def _resign(self) -> None:
         try:

@@ -143,7 +143,7 @@ class EventReader:
         self._redis = redis
         self._sync = sync
         self._sweep_wanted = sweep_wanted
-        self._looks = _Looks(self._timing.look_again_s)
+        self._looks = _Looks(self._timing.reread_after_s)
         self._acted_on = Paced(node.log.debug, "events acted on", node.timing.often_logged_every_s)
         self._not_understood = Paced(
             node.log.warning, "event can't be understood, dropped", node.timing.often_logged_every_s
@@ -192,7 +192,7 @@ class EventReader:
             waiting = (id_ for id_, heard_s in self._gone_s.items() if heard_s <= long_ago_s)
             unread = list(islice(waiting, self._timing.sweep_page))
             if unread:
-                await self._sync.unread(term, unread)
+                await self._sync.remove_unverified(term, unread)
                 self._no_longer_wait(unread, long_ago_s)
             else:
                 wait_s = min(self._gone_s.values(), default=math.inf) - long_ago_s
@@ -221,8 +221,8 @@ class EventReader:
             return Arrival(at_once=True, edited=stage == 0 or monitor.updated_at != seen[monitor.id])
 
         began_s = time.monotonic()
-        synced = await self._sync.those(term, list(seen), arrival)
-        self._node.database.worked(self.name)
+        synced = await self._sync.reconcile(term, list(seen), arrival)
+        self._node.database_outage.recovered(self.name)
         self._no_longer_wait(seen, began_s)
         self._looks.looked(stage, looks, synced.active)
         self._acted_on.add({"monitors": len(looks), **synced.counts})

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.clock import now_utc
 from peekaping_producer.dispatch.plan import invalid_among
-from peekaping_producer.fleet.invalid_monitors import Skipped
+from peekaping_producer.fleet.invalid_monitors import InvalidMonitors
 from peekaping_producer.leader.term import Term
 from peekaping_producer.model.ids import is_monitor_id
 from peekaping_producer.model.monitor import MonitorId
@@ -16,24 +16,24 @@ _RARELY = 3
 """So many times longer an empty list is left alone."""
 
 
-class SkippedWatch:
+class InvalidWatch:
     """Reads the listed monitors again: a node that finds one invalid need not be the one that finds it fixed."""
 
     name = "skipped"
 
-    def __init__(self, node: Node, skipped: Skipped, catalog: Catalog, server_zone: ZoneInfo) -> None:
+    def __init__(self, node: Node, invalid: InvalidMonitors, catalog: Catalog, server_zone: ZoneInfo) -> None:
         """Take the list and the catalogue, and the time zone of maintenances, whose fault it may be."""
         self._server_zone = server_zone
         self._node = node
-        self._skipped = skipped
+        self._invalid = invalid
         self._catalog = catalog
 
     async def duty(self, term: Term) -> None:
         """Check the list until the term is over."""
         while not term.is_over:
             asked = await self.check()
-            self._node.database.worked(self.name, asked=asked)
-            rest_s = self._node.timing.skipped_every_s
+            self._node.database_outage.recovered(self.name, asked=asked)
+            rest_s = self._node.timing.invalid_every_s
             await term.ended.within(rest_s if asked else rest_s * _RARELY)
 
     async def check(self) -> bool:
@@ -41,15 +41,15 @@ class SkippedWatch:
 
         Returns whether the database was asked.
         """
-        listed = await self._skipped.all()
+        listed = await self._invalid.all()
         ids = [MonitorId(id_) for id_ in listed if is_monitor_id(id_)]
         reasons: dict[str, str] = {}
         size = self._node.timing.batch
         for start in range(0, len(ids), size):
             reasons |= await self._still_invalid(ids[start : start + size])
-        reasons |= self._strays(listed)
-        await self._skipped.forget(id_ for id_ in listed if id_ not in reasons)
-        await self._skipped.note({id_: reason for id_, reason in reasons.items() if listed[id_] != reason})
+        reasons |= self._without_valid_id(listed)
+        await self._invalid.forget(id_ for id_ in listed if id_ not in reasons)
+        await self._invalid.note({id_: reason for id_, reason in reasons.items() if listed[id_] != reason})
         return bool(ids)
 
     async def _still_invalid(self, ids: Sequence[MonitorId]) -> dict[str, str]:
@@ -59,9 +59,9 @@ class SkippedWatch:
         now_ms = int(now_utc().timestamp() * 1000)
         return invalid_among(reading, now_ms, self._server_zone) | page.invalid
 
-    def _strays(self, listed: Mapping[str, str]) -> dict[str, str]:
+    def _without_valid_id(self, listed: Mapping[str, str]) -> dict[str, str]:
         """Return those whose id is none: only a sweep sees their rows. All of them until one has ended."""
-        seen = self._node.presence.strays
+        seen = self._node.status.invalid_ids
         return {
             id_: reason for id_, reason in listed.items() if not is_monitor_id(id_) and (seen is None or id_ in seen)
         }

@@ -66,25 +66,25 @@ class Sweeper:
         while not term.is_over:
             progress = self._under_way()
             try:
-                swept = await self._sweep(term)
+                swept = await self.sweep_once(term)
             except Unavailable as error:
                 self._node.failed(error, self.name)
                 await self._rest(term, progress)
                 continue
-            self._node.database.worked(self.name)
+            self._node.database_outage.recovered(self.name)
             self._tell(swept)
             await self._wanted.within(max(self._timing.sweep_every_s, self._timing.share * swept.seconds))
 
     def _begin(self, term: Term) -> None:
         if term is not self._term:
             self._term, self._progress = term, None
-            self._node.presence.strays = None
+            self._node.status.invalid_ids = None
 
     def _under_way(self) -> "_Progress":
         self._progress = self._progress or _Progress(self._node, self._new_from)
         return self._progress
 
-    async def _sweep(self, term: Term) -> Swept:
+    async def sweep_once(self, term: Term) -> Swept:
         """Sweep, from where the last one failed if it did; raises Unavailable for a page that was not read."""
         self._begin(term)
         progress = self._under_way()
@@ -113,18 +113,18 @@ class Sweeper:
             """Make a new one due at once: nobody waits a period to see a new monitor work."""
             return Arrival(at_once=bool(monitor.created_at and monitor.created_at >= progress.new_from))
 
-        presence = self._node.presence
+        status = self._node.status
         while not term.is_over:
             with progress.timed():
-                page, counts = await self._sync.page(term, progress.after, arrival)
+                page, counts = await self._sync.schedule_page(term, progress.after, arrival)
             progress.add(seen=len(page.monitors), aside=len(page.invalid), **counts)
             self._node.loss.swept(progress.began_s, progress.counts["added"])
-            progress.strays |= {id_ for id_ in page.invalid if not is_monitor_id(id_)}
-            if presence.strays is not None:
-                presence.strays |= progress.strays
+            progress.invalid_ids |= {id_ for id_ in page.invalid if not is_monitor_id(id_)}
+            if status.invalid_ids is not None:
+                status.invalid_ids |= progress.invalid_ids
             progress.after = page.next_after
             if page.next_after is None:
-                presence.strays = progress.strays
+                status.invalid_ids = progress.invalid_ids
                 progress.all_in = True
                 self._node.loss.sweep_ended(progress.began_s, progress.counts["seen"])
                 term.expect(sum(progress.counts[placement] for placement in PLACEMENTS))
@@ -134,7 +134,7 @@ class Sweeper:
         while not term.is_over:
             with progress.timed():
                 ids, cursor = await self._schedule.members(progress.cursor, self._timing.sweep_page)
-                removed = await self._sync.inactive(term, ids) if ids else 0
+                removed = await self._sync.remove_inactive(term, ids) if ids else 0
                 relisted = await self._schedule.relist(term.node_id, ids) if ids else 0
             progress.add(removed=removed, relisted=relisted)
             progress.cursor = cursor
@@ -150,10 +150,10 @@ class Sweeper:
         backoff, cost_s = progress.backoff, progress.last_s
         await term.ended.within(min(cost_s, self._timing.sweep_every_s))
         longest_s = min(self._timing.share * cost_s, self._timing.sweep_every_s)
-        await self._node.database.recovery_within(max(backoff.next_delay_s(), longest_s - cost_s))
+        await self._node.database_outage.recovery_within(max(backoff.next_delay_s(), longest_s - cost_s))
 
     def _tell(self, swept: Swept) -> None:
-        self._node.presence.swept = swept
+        self._node.status.swept = swept
         figures = {field: getattr(swept, field) for field in swept.__struct_fields__}
         if swept.added or swept.moved or swept.removed or swept.relisted:
             self._node.log.info("sweep finished", **figures)
@@ -180,7 +180,7 @@ class _Progress:
         self.all_in = False
         """Every active monitor is in the schedule; what is not active goes out of it now."""
         self.cursor: Cursor | None = None
-        self.strays: set[str] = set()
+        self.invalid_ids: set[str] = set()
         self.counts: Counter[str] = Counter()
         self.seconds = 0.0
         """What its pages took, the failed ones too."""

@@ -72,12 +72,12 @@ class Sync:
     Its methods raise Unavailable when something was not read or written, and NotLeading when the term is over.
     """
 
-    def __init__(self, node: Node, schedule: Schedule, catalog: Catalog, copy: LastKnown) -> None:
+    def __init__(self, node: Node, schedule: Schedule, catalog: Catalog, cache: LastKnown) -> None:
         """Take the stores, and the copy by which this node checks while the database is away."""
         self._node = node
         self._schedule = schedule
         self._catalog = catalog
-        self._copy = copy
+        self._cache = cache
         self._one_at_a_time = asyncio.Lock()
         self._writing = asyncio.Lock()
         self._readings: set[_ActedOn] = set()
@@ -85,16 +85,16 @@ class Sync:
         self.newest_change: datetime | None = None
         """The newest `updated_at` that was seen of any monitor."""
 
-    async def page(self, term: Term, after: MonitorId | None, arrival: ArrivalOf) -> tuple[Page, Counter[str]]:
+    async def schedule_page(self, term: Term, after: MonitorId | None, arrival: ArrivalOf) -> tuple[Page, Counter[str]]:
         """Schedule the active monitors of the page behind `after`."""
         with self._reading() as acted_on:
             page = await self._catalog.active(after, self._node.timing.sweep_page)
             counts, overtaken = await self._placed(term, page, acted_on, arrival)
         if overtaken:
-            counts.update((await self.those(term, overtaken, arrival)).counts)
+            counts.update((await self.reconcile(term, overtaken, arrival)).counts)
         return page, counts
 
-    async def those(self, term: Term, ids: Sequence[MonitorId], arrival: ArrivalOf) -> Synced:
+    async def reconcile(self, term: Term, ids: Sequence[MonitorId], arrival: ArrivalOf) -> Synced:
         """Schedule those of these monitors that are active, and remove all others; waits for no read of a table."""
         active: dict[MonitorId, Schedulable] = {}
         counts: Counter[str] = Counter(removed=0)
@@ -112,7 +112,7 @@ class Sync:
                 ids = [*overtaken, *also_overtaken]
         return Synced(active, counts)
 
-    async def inactive(self, term: Term, ids: Sequence[MonitorId]) -> int:
+    async def remove_inactive(self, term: Term, ids: Sequence[MonitorId]) -> int:
         """Remove those of these members of the schedule that are not active; return how many."""
         with self._reading() as acted_on:
             page = await self._catalog.active_of(ids)
@@ -120,12 +120,14 @@ class Sync:
             removed, _ = await self._removed(term, page, ids, acted_on)
         return removed
 
-    async def unread(self, term: Term, ids: Sequence[MonitorId]) -> int:
+    async def remove_unverified(self, term: Term, ids: Sequence[MonitorId]) -> int:
         """Remove monitors whose events say that they are gone, beside readings that hang; those bring none back."""
         async with self._writing:
             return await self._remove(term, ids)
 
-    async def changed(self, term: Term, since: datetime, after: Place | None, arrival: ArrivalOf) -> Place | None:
+    async def reconcile_changed(
+        self, term: Term, since: datetime, after: Place | None, arrival: ArrivalOf
+    ) -> Place | None:
         """Act on a page of the monitors that were changed at or after `since`; return where the next page begins."""
         changes = await self._catalog.changed(since, after, self._node.timing.sweep_page)
         if changes.ids:
@@ -138,7 +140,7 @@ class Sync:
             page = await self._catalog.active_of(ids)
             _, overtaken = await self._placed(term, page, acted_on, arrival)
             _, also_overtaken = await self._removed(term, page, ids, acted_on)
-        await self.those(term, [*overtaken, *also_overtaken], arrival)
+        await self.reconcile(term, [*overtaken, *also_overtaken], arrival)
 
     @contextmanager
     def _reading(self) -> Iterator[_ActedOn]:
@@ -155,7 +157,7 @@ class Sync:
     ) -> tuple[Counter[str], list[MonitorId]]:
         """Schedule what a page holds; return the placements, and those left alone because they were overtaken."""
         self._aside.tell(page.invalid)
-        self._node.presence.skipped(page.invalid)
+        self._node.status.note_invalid(page.invalid)
         self._note(max((monitor.updated_at for monitor in page.monitors if monitor.updated_at), default=None))
         async with self._writing:
             entries = [self._entry(one, arrival(one)) for one in page.monitors if one.id not in acted_on]
@@ -185,7 +187,7 @@ class Sync:
 
     def _entry(self, monitor: Schedulable, arrival: Arrival) -> Entry:
         own = cadence(monitor.id, monitor.interval, self._node.spacing.now)
-        known_s = self._copy.interval_s(monitor.id) if arrival.edited else None
+        known_s = self._cache.interval_s(monitor.id) if arrival.edited else None
         return Entry(
             monitor.id,
             own,
@@ -201,5 +203,5 @@ class Sync:
         # An id that is none may be no text at all, and then nothing can be written of it.
         drops = [Drop(id_, stale_task(id_) if is_monitor_id(id_) else b"") for id_ in ids]
         self._note_acted_on(ids, own)
-        self._copy.forget(ids, time.monotonic())
+        self._cache.forget(ids, time.monotonic())
         return await self._schedule.remove(term.node_id, drops)

@@ -33,4 +33,4 @@ async def kept_running(node: Node, name: str, loop: Callable[[], Awaitable[None]
         if time.monotonic() - began_s > node.timing.retry_cap_s:
             backoff.reset()
         async with stop.cutting_short():
-            await node.database.recovery_within(backoff.next_delay_s())
+            await node.database_outage.recovery_within(backoff.next_delay_s())

@@ -20,13 +20,13 @@ from peekaping_producer.observe.tally import Tally
 from peekaping_producer.redisdb.replies import CANNOT_SERVE, DAMAGED, REFUSALS
 from peekaping_producer.timing import Timing
 
-_MOST_SKIPPED = 1_000
+_MOST_NOTED = 1_000
 
 CLAIMS, SETTLES = "claims", "settles"
 """For whom Redis is unavailable: its outage ends when these work again, whatever else gets an answer."""
 
 
-class Presence:
+class NodeStatus:
     """What a node's loops have to say of it to other nodes and to people; each sets what is its own."""
 
     def __init__(self, changed: Bell) -> None:
@@ -36,16 +36,16 @@ class Presence:
         self.leading = False
         self.swept: Struct | None = None
         """The result of this node's last sweep."""
-        self.strays: set[str] | None = None
+        self.invalid_ids: set[str] | None = None
         """Active monitors whose id is none, as this term's sweeps have seen them; None before the first has ended."""
         self._invalid: dict[str, str] = {}
 
-    def skipped(self, reasons: Mapping[str, str]) -> None:
+    def note_invalid(self, reasons: Mapping[str, str]) -> None:
         """Note monitors that were skipped as invalid: id → reason."""
-        room = _MOST_SKIPPED - len(self._invalid)
+        room = _MOST_NOTED - len(self._invalid)
         self._invalid.update(islice(reasons.items(), max(0, room)))
 
-    def take_skipped(self) -> dict[str, str]:
+    def take_invalid(self) -> dict[str, str]:
         """Return the monitors that were skipped as invalid since the last call."""
         taken, self._invalid = self._invalid, {}
         return taken
@@ -71,11 +71,11 @@ class Node(Struct, frozen=True):
     log: Logger
     tally: Tally
     faults: Faults
-    redis: Outage
-    database: Outage
+    redis_outage: Outage
+    database_outage: Outage
     loss: ScheduleLoss
     spacing: SpacingChoice
-    presence: Presence
+    status: NodeStatus
     timing: Timing
 
     def failed(self, error: Unavailable, needed_by: str = "") -> None:
@@ -84,16 +84,16 @@ class Node(Struct, frozen=True):
         A Redis outage lasts until claims work again, so what Redis refuses to others while they do is none.
         """
         if error.system == "database":
-            self.database.failed(error, needed_by)
+            self.database_outage.failed(error, needed_by)
             return
         if error.code in DAMAGED:
             self.keys_damaged.ring()
         if needed_by in {CLAIMS, SETTLES}:
-            self.redis.failed(error, needed_by)
+            self.redis_outage.failed(error, needed_by)
         elif error.code in REFUSALS - CANNOT_SERVE:
-            self.redis.refused(error, self.timing.remind_every_s)
+            self.redis_outage.refused(error, self.timing.remind_every_s)
         else:
-            self.redis.failed(error, CLAIMS)
+            self.redis_outage.failed(error, CLAIMS)
 
 
 def new_node_id() -> str:
@@ -107,10 +107,10 @@ def make_node(
     """Return a node that nothing is known against yet."""
     id_ = id_ or new_node_id()
     log = log.bind(node=id_)
-    presence = Presence(stop.bell())
-    database = Outage("database", log)
+    status = NodeStatus(stop.bell())
+    database_outage = Outage("database", log)
     # Other nodes go by it: they claim first, and one of them may have to lead.
-    database.on_change(presence.changed.ring)
+    database_outage.on_change(status.changed.ring)
     return Node(
         id=id_,
         stop=stop,
@@ -120,10 +120,10 @@ def make_node(
         log=log,
         tally=Tally(),
         faults=Faults(log.error),
-        redis=Outage("redis", log),
-        database=database,
+        redis_outage=Outage("redis", log),
+        database_outage=database_outage,
         loss=ScheduleLoss(log),
         spacing=SpacingChoice(mode, log),
-        presence=presence,
+        status=status,
         timing=timing,
     )

@@ -36,8 +36,8 @@ class Outage:
         """How often somebody for whom the system was unavailable has been answered."""
         self._reason: str | None = None
         self._reasons_told: set[str] = set()
-        self._from_copy = 0
-        self._oldest_copy_s = 0.0
+        self._from_cache = 0
+        self._cache_age_s = 0.0
         self._answered_s = -math.inf
         self._failing_since_s = math.inf
 
@@ -54,7 +54,7 @@ class Outage:
     @property
     def from_cache(self) -> tuple[int, float]:
         """How many checks of this outage went on with what was known before, and how old the oldest of it was (s)."""
-        return self._from_copy, self._oldest_copy_s
+        return self._from_cache, self._cache_age_s
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call this whenever an outage begins or ends."""
@@ -93,8 +93,8 @@ class Outage:
         now_s = self._clock()
         if self._away_for and now_s - self._reminded_s >= every_s:
             self._reminded_s = now_s
-            away_s = round(now_s - self._since_s, 1)
-            self._log.warning(f"{self._system} still unavailable", reason=self._reason, away_s=away_s)
+            outage_s = round(now_s - self._since_s, 1)
+            self._log.warning(f"{self._system} still unavailable", reason=self._reason, outage_s=outage_s)
 
     def answered(self) -> None:
         """Note that the system has answered somebody, whether it is unavailable for others or not."""
@@ -105,13 +105,13 @@ class Outage:
         """For how long nobody has got an answer, counted from the beginning of the attempt that failed first."""
         return self._clock() - max(self._answered_s, self._failing_since_s) if self.ongoing else 0.0
 
-    def served_from_copy(self, checks: int, oldest_s: float) -> None:
+    def served_from_cache(self, checks: int, oldest_s: float) -> None:
         """Count checks that went on with what was known before, the oldest of it so many seconds old."""
         if self.ongoing and checks:
-            self._from_copy += checks
-            self._oldest_copy_s = max(self._oldest_copy_s, oldest_s)
+            self._from_cache += checks
+            self._cache_age_s = max(self._cache_age_s, oldest_s)
 
-    def worked(self, needed_by: str = "", *, asked: bool = True) -> None:
+    def recovered(self, needed_by: str = "", *, asked: bool = True) -> None:
         """Note a success of one who needs the system; a line is written when it ends an outage.
 
         Not `asked` is one who had nothing to ask for this time: that says nothing of the system.
@@ -143,12 +143,12 @@ class Outage:
         return not self._away_for
 
     def _end(self, told: str) -> None:
-        figures: dict[str, object] = {"away_s": round(self._clock() - self._since_s, 1)}
+        figures: dict[str, object] = {"outage_s": round(self._clock() - self._since_s, 1)}
         if self._system == "database":
-            figures["checks_from_copy"] = self._from_copy
+            figures["checks_from_cache"] = self._from_cache
         self._log.warning(told, **figures)
         self._ended_s = self._clock()
         self._reason = None
-        self._from_copy, self._oldest_copy_s = 0, 0.0
+        self._from_cache, self._cache_age_s = 0, 0.0
         self._reasons_told.clear()
         self._on_change()

@@ -24,5 +24,5 @@ async def until_ready(check: Callable[[], Awaitable[None]], outage: Outage, node
             await node.stop.within(backoff.next_delay_s())
         else:
             if not node.stop:
-                outage.worked()
+                outage.recovered()
             return

@@ -23,7 +23,7 @@ class RedisWatch:
         self._schedule = schedule
         self._named: set[str] = set()
         self._changed: Bell = node.stop.bell()
-        node.redis.on_change(self._changed.ring)
+        node.redis_outage.on_change(self._changed.ring)
 
     async def connections_loop(self) -> None:
         """Drop connections that may lead to a server that is no longer in charge, until it is time to stop.
@@ -33,13 +33,13 @@ class RedisWatch:
         """
         while not self._node.stop:
             if await self._changed.within(_IDLE_S):
-                await drop_connections(self._redis, subscriptions=not self._node.redis.ongoing)
+                await drop_connections(self._redis, subscriptions=not self._node.redis_outage.ongoing)
 
     async def reminder_loop(self) -> None:
         """Log outages that go on again every five minutes, until it is time to stop."""
         every_s = self._node.timing.remind_every_s
         while not await self._node.stop.within(min(_IDLE_S, every_s / 4)):
-            for outage in (self._node.redis, self._node.database):
+            for outage in (self._node.redis_outage, self._node.database_outage):
                 outage.remind(every_s)
 
     async def keys_loop(self) -> None:
@@ -48,7 +48,7 @@ class RedisWatch:
         What was in them comes back by a sweep: the leader sees the schedule shrink, or its term ends.
         """
         while not self._node.stop:
-            if await self._node.keys_damaged.within(self._node.timing.keys_every_s) or self._node.presence.leading:
+            if await self._node.keys_damaged.within(self._node.timing.keys_every_s) or self._node.status.leading:
                 try:
                     self._name(await self._schedule.repair())
                 except Unavailable as error:

@@ -21,7 +21,7 @@ class SpacingChoice:
         """The spacing of every slot that is chosen from now on."""
         return spacing_for(self._mode, go_seen=self._go_seen)
 
-    def heard(self, *, go_seen: bool) -> None:
+    def update(self, *, go_seen: bool) -> None:
         """Take in what the last claim said of the mark that nodes leave; a change is told once."""
         if go_seen == self._go_seen:
             return

@@ -17,7 +17,7 @@ class Totals(Struct, frozen=True):
     lateness_p99_ms: int | None
     from_cache: int
     """Checks built from the copy, the database being away."""
-    oldest_copy_s: float | None
+    cache_age_s: float | None
     """How old the oldest copy was that one was built from."""
 
 
@@ -30,7 +30,7 @@ class Tally:
         self._lateness: Counter[int] = Counter()
         self._lateness_before: Counter[int] = Counter()
         self._from_cache = 0
-        self._oldest_copy_s = 0.0
+        self._cache_age_s = 0.0
         self.ever: Counter[str] = Counter()
         """All that was counted since the start."""
 
@@ -54,7 +54,7 @@ class Tally:
         """Note checks built from the copy, and how old the oldest of it was."""
         if checks:
             self._from_cache += checks
-            self._oldest_copy_s = max(self._oldest_copy_s, oldest_s)
+            self._cache_age_s = max(self._cache_age_s, oldest_s)
 
     @property
     def lateness_ms(self) -> tuple[int | None, int | None]:
@@ -65,12 +65,12 @@ class Tally:
     def take(self) -> Totals:
         """Return what was collected and begin anew."""
         checks, lateness, copies = self._checks, self._lateness, self._from_cache
-        oldest_copy_s = self._oldest_copy_s if copies else None
+        cache_age_s = self._cache_age_s if copies else None
         # Plain text: an outcome's repr is no reading for people.
         by_name = {str(name): count for name, count in sorted(checks.items())}
         self._checks, self._lateness, self._lateness_before = Counter(), Counter(), lateness
-        self._from_cache, self._oldest_copy_s = 0, 0.0
-        return Totals(by_name, percentile(lateness, 0.5), percentile(lateness, 0.99), copies, oldest_copy_s)
+        self._from_cache, self._cache_age_s = 0, 0.0
+        return Totals(by_name, percentile(lateness, 0.5), percentile(lateness, 0.99), copies, cache_age_s)
 
 
 def percentile(counts: Counter[int], share: float) -> int | None:

@@ -1,9 +1,9 @@
 -- Settle: end the claims of one batch. Each id alone: still mine → its order is carried out, else nothing changes.
 -- KEYS  as in task.lua, then 1 counter of monitors that left  2 tombstones ZSET
--- ARGV  1 token  2 queue's name  3 prefix of task ids  4 prefix of groups  5 deferral_ms  6 channel of signals
+-- ARGV  1 token  2 queue's name  3 prefix of task ids  4 prefix of groups  5 postpone_ms  6 channel of signals
 --       then five for each id: order, id, and by order
 --         enqueue  period_ms  phase_ms  message     the task is put in place, the next slot into due
---         copied   likewise                         the same, but a drop where a tombstone stands: its row was read earlier
+--         cached   likewise                         the same, but a drop where a tombstone stands: its row was read earlier
 --         release  delay_ms   ""        ""          back into due after the delay, no task
 --         drop     ""         ""        message     out of the schedule; a pending task goes, or becomes this stale one
 -- Returns now_ms, then one outcome's name for each id; `failed:` and the reason where the id's own step raised.
@@ -25,9 +25,9 @@ local function settle(order, id, first, second, message, key)
 
   local task = ARGV[3] .. id
   local outcome, due_ms
-  if order == 'copied' and redis.call('ZSCORE', KEYS[#KEYS], id) then
+  if order == 'cached' and redis.call('ZSCORE', KEYS[#KEYS], id) then
     outcome = 'dropped'
-  elseif order == 'enqueue' or order == 'copied' then
+  elseif order == 'enqueue' or order == 'cached' then
     local period_ms, phase_ms = tonumber(first), tonumber(second)
     local earliest = now_ms + math.floor(period_ms / 2)
     due_ms = earliest + (phase_ms - earliest) % period_ms

@@ -194,7 +194,7 @@ class Schedule:
             asynq.QUEUE,
             _TASK_ID_PREFIX,
             asynq.GROUP,
-            self._timing.deferral_ms,
+            self._timing.postpone_ms,
             SIGNALS,
         ]
         for order in orders:
@@ -378,7 +378,7 @@ def _led(reply: object) -> object:
 def _order_args(order: Order) -> tuple[str, MonitorId, int | str, int | str, bytes]:
     if isinstance(order, Enqueue):
         return (
-            "copied" if order.from_cache else "enqueue",
+            "cached" if order.from_cache else "enqueue",
             order.id,
             order.cadence.period_ms,
             order.cadence.phase_ms,
