@@ -80,7 +80,7 @@ async def test_a_monitor_that_can_not_be_planned_is_skipped_and_the_others_go_on
     assert line["exception"].endswith("RuntimeError: broken zone")
     (reasons,) = [line["reasons"] for line in producer.lines if "reasons" in line]
     assert "unforeseen RuntimeError at test_unforeseen.py" in reasons[culprit]
-    assert [line for line in producer.logged("summary") if line["checks"].get("aside", 0) >= 2]
+    assert [line for line in producer.logged("summary") if line["checks"].get("invalid", 0) >= 2]
     assert not producer.logged(FAILED)
     assert await redis.zcard(LEASE) == 0
 
@@ -193,7 +193,7 @@ def _unavailable(*_arguments: object, **_options: object) -> NoReturn:
 
 BROKEN: dict[str, tuple[tuple[object, str, object], ...]] = {
     "cache": ((LastKnown, "size_bytes", property(_raise)),),
-    "changes": ((ChangeReader, "_look_on", _raise),),
+    "changes": ((ChangeReader, "poll_once", _raise),),
     "connections": ((redis_watch, "drop_connections", _raise),),
     "events": ((events, "islice", _raise),),
     "keys": ((Schedule, "repair", _raise),),

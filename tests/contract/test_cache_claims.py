@@ -7,11 +7,12 @@ from uuid import UUID
 import pytest
 from redis.asyncio import Redis
 
-from peekaping_producer.catalog.last_known import MB, NOT_KNOWN, PUSH, LastKnown
+from peekaping_producer.catalog.last_known import MB, LastKnown
 from peekaping_producer.catalog.reading import Reading
 from peekaping_producer.dispatch.cache_claims import CacheClaims
 from peekaping_producer.dispatch.cache_watch import cache_loop
 from peekaping_producer.model.monitor import Monitor, MonitorId, Snapshot
+from peekaping_producer.observe.outcomes import Outcome
 from peekaping_producer.redisdb.keys import DUE, HEALTHY, LEASE
 from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.timing import Timing
@@ -60,7 +61,10 @@ async def test_of_a_herd_exactly_what_the_cache_holds_is_claimed_and_all_else_st
     assert sorted(await node.claimed(10)) == sorted(known)
     assert await redis.zcard(DUE) == len(ids) - len(known)
     assert set(await redis.zrange(LEASE, 0, -1)) == {id_.encode() for id_ in known}
-    assert dict(node.test.node.tally.ever) == {NOT_KNOWN: len(ids) - len(known) - 1, PUSH: 1}
+    assert dict(node.test.node.tally.total) == {
+        Outcome.DEFERRED_NOT_CACHED: len(ids) - len(known) - 1,
+        Outcome.DEFERRED_PUSH: 1,
+    }
     back = await Schedule(redis, TIMING).claim(10)
     assert [one.due_ms for one in back.claimed] == [1_000] * 10
 
@@ -87,10 +91,10 @@ async def test_what_comes_back_behind_its_place_is_found_again(redis: Redis) -> 
     await redis.zadd(DUE, {id_: 1_000 + n for n, id_ in enumerate(ids)})
     node = CutOff(redis, QUICK, *map(snapshot, ids[::2]))
     assert len(await node.claimed(5)) == 15
-    counted = dict(node.test.node.tally.ever)
+    counted = dict(node.test.node.tally.total)
     await redis.zadd(DUE, {ids[0]: 1_000, ids[4]: 1_004})
     assert set(await node.claimed(8)) == {ids[0], ids[4]}
-    assert dict(node.test.node.tally.ever) == counted
+    assert dict(node.test.node.tally.total) == counted
 
 
 async def test_a_clock_that_goes_back_hides_nothing(redis: Redis) -> None:

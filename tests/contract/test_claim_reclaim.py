@@ -12,8 +12,9 @@ from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.model.cadence import cadence
 from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.observe.outcomes import Outcome
 from peekaping_producer.redisdb.keys import CLAIMS, DUE, LEASE
-from peekaping_producer.schedule.orders import Drop, Enqueue, Outcome, Overview, Release
+from peekaping_producer.schedule.orders import Drop, Enqueue, Overview, Release
 from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.timing import Timing
 from support.asynq_states import fresh_message, score

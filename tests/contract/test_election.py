@@ -14,6 +14,7 @@ from peekaping_producer.leader.election import Election
 from peekaping_producer.leader.term import Term, Terms
 from peekaping_producer.node.guard import FAILED as RESTARTED
 from peekaping_producer.node.stop import Bell
+from peekaping_producer.observe.outcomes import Outcome
 from peekaping_producer.redisdb.keys import GO_SEEN, LEADER
 from peekaping_producer.timing import Timing
 from support.nodes import LONG_S, TestNode, connected, running, until_async
@@ -129,7 +130,7 @@ async def test_a_duty_that_fails_is_started_again_and_ends_neither_the_others_no
     (line,) = test.logged(RESTARTED)
     assert line["loop"] == "failing"
     assert "a bug" in line["exception"]
-    assert test.node.tally.ever["loop_failed"] == 3
+    assert test.node.tally.total[Outcome.LOOP_FAILED] == 3
     assert len(test.logged(TAKEN)) == 1
     assert not test.logged(LOST)
 

@@ -17,8 +17,9 @@ from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.model.cadence import cadence
 from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.observe.outcomes import PLACED, Outcome
 from peekaping_producer.redisdb.keys import CLAIMS, DUE, GO_SEEN, LEADER, LEASE, SIGNALS, STEP
-from peekaping_producer.schedule.orders import PLACED, Claim, Claimed, Drop, Enqueue, Entry, Order, Outcome, Release
+from peekaping_producer.schedule.orders import Claim, Claimed, Drop, Enqueue, Entry, Order, Release
 from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.timing import Timing
 from support.asynq_states import Standing, fresh_message, put_active, put_in_set, put_pending, score, standing

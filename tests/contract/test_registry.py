@@ -12,8 +12,8 @@ from peekaping_producer.fleet.heartbeat import heartbeat_loop
 from peekaping_producer.fleet.invalid_monitors import InvalidMonitors
 from peekaping_producer.fleet.registry import NodeInfo, Registry
 from peekaping_producer.leader.sweep import Swept
+from peekaping_producer.observe.outcomes import Outcome
 from peekaping_producer.redisdb.keys import HEALTHY, NODE, NODES
-from peekaping_producer.schedule.orders import Outcome
 from peekaping_producer.timing import Timing
 from support.nodes import LONG_S, TestNode, connected, running, until_async
 from support.producer import until
@@ -136,6 +136,12 @@ async def test_a_record_of_a_newer_version_is_read_as_far_as_it_is_known(redis: 
     assert await registry.nodes() == [replace(INFO, swept=None)]
 
 
+async def test_a_record_without_some_fields_is_read_with_their_defaults(redis: Redis, registry: Registry) -> None:
+    await redis.zadd(NODES, {INFO.id: 10**13})
+    await redis.set(NODE + INFO.id, msgspec.json.encode({"id": INFO.id, "leader": True}))
+    assert await registry.nodes() == [NodeInfo(INFO.id, leader=True)]
+
+
 async def test_a_registry_without_redis_is_unavailable(own_redis_server: EmbeddedRedis) -> None:
     async with connected(own_redis_server.port) as client:
         registry = Registry(client, Timing(redis_timeout_s=0.3))
@@ -200,7 +206,7 @@ async def test_a_record_tells_what_the_node_has_done_and_what_is_wrong(redis: Re
     node.tally.count([Outcome.RUNNING, Outcome.LOST, Outcome.RELEASED, Outcome.DROPPED])
     node.tally.late([5] * 99 + [70])
     node.database_outage.failed(Unavailable("database", "no answer within 2 s"))
-    node.status.swept = Swept(seen=3, added=1, moved=0, removed=2, relisted=1, aside=0, seconds=0.25)
+    node.status.swept = Swept(seen=3, added=1, moved=0, removed=2, relisted=1, invalid=0, seconds=0.25)
     async with running(heartbeat_loop(node, registry, InvalidMonitors(redis, node.timing), 1)):
         await until_async(lambda: _count(registry, 1))
         (info,) = await registry.nodes()

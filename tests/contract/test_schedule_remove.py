@@ -15,8 +15,9 @@ from peekaping_producer.demo.redis_server import EmbeddedRedis
 from peekaping_producer.errors import NotLeading
 from peekaping_producer.model.cadence import ALIGNED_PHASE_MS, Cadence, Spacing, cadence
 from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.observe.outcomes import Outcome
 from peekaping_producer.redisdb.keys import DUE, GO_SEEN, LEADER, LEASE, REMOVED, SIGNALS
-from peekaping_producer.schedule.orders import Claim, Claimed, Cursor, Drop, Enqueue, Entry, Outcome, Release
+from peekaping_producer.schedule.orders import Claim, Claimed, Cursor, Drop, Enqueue, Entry, Release
 from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.timing import Timing
 from support.asynq_states import (

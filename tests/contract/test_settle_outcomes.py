@@ -15,8 +15,9 @@ from peekaping_producer.asynq.payload import stale_task
 from peekaping_producer.asynq.queue import queue_state
 from peekaping_producer.model.cadence import Spacing, cadence
 from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.observe.outcomes import Outcome
 from peekaping_producer.redisdb.keys import DUE, LEASE
-from peekaping_producer.schedule.orders import Claim, Drop, Enqueue, Order, Outcome, Release
+from peekaping_producer.schedule.orders import Claim, Drop, Enqueue, Order, Release
 from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.timing import Timing
 from support.asynq_peer import AsynqPeer
@@ -90,7 +91,7 @@ async def settle(redis: Redis, *orders: Order) -> Sequence[Outcome]:
     assert settlement.failures == {}
     assert not await redis.exists(LEASE)
     for order, outcome in zip(orders, settlement.outcomes, strict=True):
-        if isinstance(order, Enqueue) and outcome is not Outcome.DEFERRED:
+        if isinstance(order, Enqueue) and outcome is not Outcome.POSTPONED:
             slots = {order.cadence.next_slot(at_ms) for at_ms in range(before_ms, after_ms + 1)}
             assert await score(redis, DUE, order.id) in slots
             assert await redis.smembers(keys.QUEUES) == {b"healthcheck"}
@@ -352,11 +353,11 @@ async def test_beyond_the_rationed_searches_a_monitor_is_put_off(redis: Redis) -
     before = await standing(redis, late)
 
     before_ms = await redis_now_ms(redis)
-    *healed, deferred, unharmed = await settle(redis, *map(enqueue, ids))
+    *healed, postponed, unharmed = await settle(redis, *map(enqueue, ids))
     after_ms = await redis_now_ms(redis)
 
     assert healed == [Outcome.HEALED_MALFORMED] * LONG_SEARCHES
-    assert (deferred, unharmed) == (Outcome.DEFERRED, Outcome.ENQUEUED)
+    assert (postponed, unharmed) == (Outcome.POSTPONED, Outcome.ENQUEUED)
     now = await standing(redis, late)
     assert (now.task, now.places) == (before.task, before.places)
     assert now.due_ms is not None

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from peekaping_producer.catalog.catalog import Catalog
-from peekaping_producer.catalog.last_known import MB, NOT_KNOWN, PUSH, LastKnown
+from peekaping_producer.catalog.last_known import MB, LastKnown
 from peekaping_producer.catalog.reading import Reading
 from peekaping_producer.config.settings import LogLevel, Mode
 from peekaping_producer.dispatch.source import Source
@@ -19,6 +19,7 @@ from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.node.node import make_node
 from peekaping_producer.node.stop import Stop
 from peekaping_producer.observe.log import make_logger
+from peekaping_producer.observe.outcomes import Outcome
 from peekaping_producer.observe.tally import Totals
 from peekaping_producer.timing import Timing
 from support.catalogues import locked_out, opened, sync_engine
@@ -92,7 +93,7 @@ async def test_a_stopped_database_is_answered_for_until_it_is_back(
             answer = await node.read(known["id"], push["id"], never_read["id"])
             assert answer.from_cache
             assert answer.found == {known["id"]: fresh.found[known["id"]]}
-            assert answer.deferred == {push["id"]: PUSH, never_read["id"]: NOT_KNOWN}
+            assert answer.deferred == {push["id"]: Outcome.DEFERRED_PUSH, never_read["id"]: Outcome.DEFERRED_NOT_CACHED}
         own_server_db.server.restart()
         await own_server_db.update("monitors", known["id"], name="Edited meanwhile")
         await node.until_back()
@@ -104,7 +105,7 @@ async def test_a_stopped_database_is_answered_for_until_it_is_back(
     assert len(node.logged(AWAY)) == 1
     (back,) = node.logged(BACK)
     assert back["checks_from_cache"] == 3
-    assert node.totals().from_cache == 3
+    assert node.totals().checks == {"from_cache": 3}
 
 
 async def test_a_frozen_database_is_waited_for_once(own_server_db: PostgresDatabase | MongoDatabase) -> None:
@@ -218,7 +219,7 @@ async def test_ids_that_no_database_is_asked_for_say_nothing_of_it(own_db: Postg
         own_db.server.stop()
         await node.read(row["id"])
         for _ in range(50):
-            assert (await node.read(nonsense)).deferred == {nonsense: NOT_KNOWN}
+            assert (await node.read(nonsense)).deferred == {nonsense: Outcome.DEFERRED_NOT_CACHED}
             await asyncio.sleep(0.01)
         assert node.source.serving_from_cache
         assert node.logged(BACK) == []
@@ -231,7 +232,7 @@ async def test_a_removed_monitor_is_put_off_not_checked(own_db: PostgresDatabase
         await node.read(row["id"])
         node.copy.forget([MonitorId(row["id"])], time.monotonic())
         own_db.server.stop()
-        assert (await node.read(row["id"])).deferred == {row["id"]: NOT_KNOWN}
+        assert (await node.read(row["id"])).deferred == {row["id"]: Outcome.DEFERRED_NOT_CACHED}
 
 
 async def test_reads_under_way_when_the_first_one_fails_are_answered_at_once(own_db: PostgresDatabase) -> None:
@@ -287,7 +288,7 @@ async def test_without_a_copy_every_monitor_is_put_off_and_the_breaker_works_ali
         await node.read(row["id"])
         own_db.server.stop()
         for _ in range(3):
-            assert (await node.read(row["id"])).deferred == {row["id"]: NOT_KNOWN}
+            assert (await node.read(row["id"])).deferred == {row["id"]: Outcome.DEFERRED_NOT_CACHED}
         own_db.server.restart()
         await node.until_back()
         assert (await node.read(row["id"])).found

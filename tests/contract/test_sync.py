@@ -25,8 +25,9 @@ from peekaping_producer.leader.sync import Arrival
 from peekaping_producer.model.cadence import Spacing, cadence
 from peekaping_producer.model.monitor import MonitorId, Schedulable
 from peekaping_producer.node.slot_spacing import SpacingChoice
+from peekaping_producer.observe.outcomes import Outcome
 from peekaping_producer.redisdb.keys import DUE, LEADER, LEASE, REMOVED
-from peekaping_producer.schedule.orders import Enqueue, Outcome
+from peekaping_producer.schedule.orders import Enqueue
 from support.asynq_states import Standing, fresh_message, put_pending, score, standing
 from support.databases import Database, SqliteDatabase, monitor_row, new_id, numbered_id
 from support.leader_duties import CALM, Leader, leader
@@ -71,7 +72,7 @@ async def test_a_sweep_brings_in_every_active_monitor_at_its_slot(redis: Redis, 
     async with leader(redis, any_db, replace(CALM, sweep_page=page)) as led:
         swept = await led.sweeper.sweep_once(led.term)
         after_ms = await redis_now_ms(redis)
-        assert (swept.seen, swept.added, swept.moved, swept.removed, swept.aside) == (7, 7, 0, 0, 0)
+        assert (swept.seen, swept.added, swept.moved, swept.removed, swept.invalid) == (7, 7, 0, 0, 0)
         for row in rows:
             own = cadence(row["id"], row["interval"])
             slots = {own.slot_from(at_ms) for at_ms in range(before_ms, after_ms + 1)}
@@ -146,7 +147,7 @@ async def test_a_row_of_nonsense_leaves_the_schedule_and_harms_no_other(
     async with leader(redis, empty_sqlite_db, replace(CALM, sweep_page=2)) as led:
         for number in range(3):
             swept = await led.sweeper.sweep_once(led.term)
-            assert (swept.seen, swept.aside, swept.removed) == (3, 3, 0 if number else 3)
+            assert (swept.seen, swept.invalid, swept.removed) == (3, 3, 0 if number else 3)
         told = [line["reasons"] for line in led.test.logged(ASIDE)]
     assert await scheduled(redis) == {row["id"] for row in good}
     assert sorted(id_ for reasons in told for id_ in reasons) == sorted(row["id"] for row in bad), "each once"
@@ -309,7 +310,7 @@ async def test_the_duty_sweeps_at_once_and_whenever_it_is_asked_to(redis: Redis,
     await any_db.insert("monitors", monitor_row())
     async with leader(redis, any_db) as led, led.elected(sweep=led.sweeper.duty):
         line = await led.test.until_logged(SWEPT)
-        figures = [line[name] for name in ("seen", "added", "moved", "removed", "relisted", "aside")]
+        figures = [line[name] for name in ("seen", "added", "moved", "removed", "relisted", "invalid")]
         assert figures == [1, 1, 0, 0, 0, 0]
         assert line["seconds"] >= 0
         swept = led.test.node.status.swept

@@ -809,7 +809,7 @@ async def test_the_docs_show_and_describe_every_field(
     text = DOCS.read_text(encoding="utf-8")
     shown = {name: json.loads(block) for name, block in re.findall(r"```json (\S+)\n(.*?)```", text, re.DOTALL)}
     described = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`\n]+)`", text))))
-    swept = Swept(seen=1, added=0, moved=0, removed=0, relisted=0, aside=1, seconds=0.1)
+    swept = Swept(seen=1, added=0, moved=0, removed=0, relisted=0, invalid=1, seconds=0.1)
     await Registry(redis, Timing()).register(replace(NODE, swept=msgspec.to_builtins(swept)))
     await redis.set(LEADER, NODE.id)
     await empty_sqlite_db.insert("monitors", a_monitor())

@@ -12,6 +12,7 @@ from peekaping_producer.errors import System, Unavailable
 from peekaping_producer.node.backoff import Backoff
 from peekaping_producer.node.outage import Outage
 from peekaping_producer.observe.log import make_logger
+from peekaping_producer.observe.tally import Tally
 
 AWAY = "database unavailable, retrying"
 
@@ -23,7 +24,8 @@ class Watched:
         self.now_s = 1000.0
         self._stream = io.StringIO()
         log = make_logger(Mode.PROD, LogLevel.DEBUG, "svc", self._stream)
-        self.outage = Outage(system, log, clock=lambda: self.now_s)
+        self.tally = Tally()
+        self.outage = Outage(system, log, self.tally, clock=lambda: self.now_s)
         self._system: System = system
 
     def fail(self, reason: str, needed_by: str = "") -> None:
@@ -156,14 +158,14 @@ async def test_a_recovery_ends_the_waits_of_others() -> None:
         watched.outage.recovered("checks")
 
 
-def test_checks_from_the_copy_are_told_at_the_end_of_their_outage() -> None:
+def test_checks_from_the_cache_are_logged_at_the_end_of_their_outage() -> None:
     watched = Watched()
     for counts in ((200, 7), ()):
         watched.fail("refused")
         for count in counts:
-            watched.outage.served_from_cache(count, 1.0)
+            watched.tally.add_from_cache(count, 1.0)
         watched.outage.recovered()
-        watched.outage.served_from_cache(1, 1.0)
+        watched.tally.add_from_cache(1, 1.0)
         assert watched.outage.from_cache == (0, 0)
     ends = [line for line in watched.lines() if line["event"] == "database available again"]
     assert [line["checks_from_cache"] for line in ends] == [207, 0]

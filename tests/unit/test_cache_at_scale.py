@@ -3,10 +3,11 @@
 import pytest
 from msgspec.structs import replace
 
-from peekaping_producer.catalog.last_known import NOT_KNOWN, LastKnown
+from peekaping_producer.catalog.last_known import LastKnown
 from peekaping_producer.catalog.reading import Reading
 from peekaping_producer.model.cadence import Spacing, cadence
 from peekaping_producer.model.monitor import Monitor, MonitorId, Snapshot
+from peekaping_producer.observe.outcomes import Outcome
 
 MONITORS, PERIOD_S = 1_000_000, 60
 EXAMPLE = Monitor(MonitorId(""), "", "http", PERIOD_S, 16, 2, 20, 0, True, "", None)
@@ -36,4 +37,4 @@ def test_with_room_for_a_fifth_a_fifth_of_the_checks_goes_on_each_second() -> No
     shares = [sum(cache.refusal(id_, away_s) is None for id_ in ids) / len(ids) for ids in due]
     assert all(abs(share - len(cache) / MONITORS) < 0.02 for share in shares), shares
     unknown = next(id_ for id_ in due[0] if cache.refusal(id_, away_s))
-    assert cache.refusal(unknown, away_s) == NOT_KNOWN
+    assert cache.refusal(unknown, away_s) == Outcome.DEFERRED_NOT_CACHED

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from peekaping_producer.catalog.last_known import MB, NOT_KNOWN, PUSH, RECENT_PERIODS, RECENT_S, LastKnown
+from peekaping_producer.catalog.last_known import MB, RECENT_PERIODS, RECENT_S, LastKnown
 from peekaping_producer.catalog.reading import Reading
 from peekaping_producer.model.monitor import Heartbeat, Maintenance, Monitor, MonitorId, Proxy, Snapshot
+from peekaping_producer.observe.outcomes import Outcome
 
 NOW_S = 1_000_000.0
 MAINTENANCE = Maintenance("m", True, "cron", None, None, None, None, 2, "0 2 * * *", "Europe/Berlin", 60)
@@ -107,14 +108,14 @@ def test_a_text_that_cannot_be_kept_harms_nobody_else() -> None:
 
 def test_a_monitor_never_read_is_put_off() -> None:
     id_ = new_id()
-    assert kept().read([id_], NOW_S, NOW_S).deferred == {id_: NOT_KNOWN}
+    assert kept().read([id_], NOW_S, NOW_S).deferred == {id_: Outcome.DEFERRED_NOT_CACHED}
 
 
 def test_a_push_monitor_is_put_off_whatever_was_known() -> None:
     push = snapshot(type="push")
     beat = Heartbeat("h", push.monitor.id, 1, "", 0, 0, 0, 0, False, datetime.now(UTC), None, False)
     answer = kept(replace(push, last_heartbeat=beat)).read([push.monitor.id], NOW_S, NOW_S)
-    assert (answer.found, answer.deferred) == ({}, {push.monitor.id: PUSH})
+    assert (answer.found, answer.deferred) == ({}, {push.monitor.id: Outcome.DEFERRED_PUSH})
 
 
 @pytest.mark.parametrize(("interval_s", "within_s"), [(1, RECENT_S), (60, RECENT_S), (3600, RECENT_PERIODS * 3600)])
@@ -158,7 +159,7 @@ def test_one_that_becomes_a_push_monitor_is_one() -> None:
     one = snapshot()
     copy = kept(one)
     copy.keep([one.monitor.id], reading(snapshot(one.monitor.id, type="push")), NOW_S + 1)
-    assert copy.read([one.monitor.id], NOW_S, NOW_S).deferred == {one.monitor.id: PUSH}
+    assert copy.read([one.monitor.id], NOW_S, NOW_S).deferred == {one.monitor.id: Outcome.DEFERRED_PUSH}
 
 
 def test_the_newest_reading_counts() -> None:
@@ -192,7 +193,7 @@ def test_what_was_forgotten_takes_no_memory_for_ever() -> None:
 def test_no_memory_for_it_means_none() -> None:
     one = snapshot()
     copy = kept(one, most_bytes=0)
-    assert copy.read([one.monitor.id], NOW_S, NOW_S).deferred == {one.monitor.id: NOT_KNOWN}
+    assert copy.read([one.monitor.id], NOW_S, NOW_S).deferred == {one.monitor.id: Outcome.DEFERRED_NOT_CACHED}
     assert len(copy) == 0
 
 
@@ -275,6 +276,7 @@ import gc, sys, tracemalloc, uuid
 import psutil
 from msgspec.structs import replace
 from peekaping_producer.catalog.last_known import MB, LastKnown
+from peekaping_producer.observe.outcomes import Outcome
 from peekaping_producer.catalog.reading import Reading
 from peekaping_producer.model.monitor import Maintenance, Monitor, MonitorId, Proxy, Snapshot
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peekaping_producer.observe.outcomes import Outcome
 from peekaping_producer.observe.tally import Tally, percentile
-from peekaping_producer.schedule.orders import Outcome
 
 
 def test_nothing_was_counted() -> None:
@@ -21,18 +21,18 @@ def test_nothing_was_counted() -> None:
 def test_outcomes_are_counted_by_name() -> None:
     tally = Tally()
     tally.count([Outcome.ENQUEUED, Outcome.LOST, Outcome.ENQUEUED])
-    tally.add("aside", 3)
-    tally.add("enqueued", 1)
-    tally.add("gone", 0)
-    assert tally.take().checks == {"enqueued": 3, "lost": 1, "aside": 3}
+    tally.add(Outcome.INVALID, 3)
+    tally.add(Outcome.ENQUEUED)
+    tally.add(Outcome.GONE, 0)
+    assert tally.take().checks == {"enqueued": 3, "lost": 1, "invalid": 3}
 
 
 def test_taking_begins_anew() -> None:
     tally = Tally()
-    tally.count(["enqueued"])
+    tally.count([Outcome.ENQUEUED])
     tally.late([5])
     first = tally.take()
-    tally.count(["lost"])
+    tally.count([Outcome.LOST])
     assert first.checks == {"enqueued": 1}
     assert tally.take().checks == {"lost": 1}
     assert tally.take().lateness_p50_ms is None
@@ -87,3 +87,18 @@ def test_memory_does_not_grow_with_the_number_of_checks() -> None:
 
 def test_percentile_of_nothing() -> None:
     assert percentile(Counter(), 0.5) is None
+
+
+def test_a_span_counts_what_happens_between_its_beginning_and_its_end() -> None:
+    tally = Tally()
+    tally.add_from_cache(1, 9.0)
+    span = tally.begin_span()
+    tally.add_from_cache(2, 3.0)
+    tally.add_from_cache(0, 7.0)
+    tally.take()
+    tally.count([Outcome.ENQUEUED])
+    tally.end_span(span)
+    tally.add_from_cache(4, 5.0)
+    assert (span.outcomes, span.cache_age_s) == ({Outcome.FROM_CACHE: 2, Outcome.ENQUEUED: 1}, 3.0)
+    assert tally.total == {Outcome.FROM_CACHE: 7, Outcome.ENQUEUED: 1}
+    assert tally.take().cache_age_s == 5.0

@@ -12,16 +12,14 @@ from msgspec.structs import astuple
 
 from peekaping_producer.catalog.reading import Reading
 from peekaping_producer.model.monitor import Maintenance, Monitor, MonitorId, Proxy, Snapshot
+from peekaping_producer.observe.outcomes import Outcome
 
 RECENT_PERIODS = 5
 RECENT_S = 300.0
 """An entry counts as recent when it was read within so many periods of its monitor, or within this."""
 MB = 1 << 20
-NOT_KNOWN = "database_unavailable"
-"""Why a monitor without a recent entry is deferred."""
-PUSH = "put_off_push"
-"""Why a push monitor is: its verdict needs the newest heartbeat, which no cache has."""
 
+_NOT_CACHED, _PUSH = Outcome.DEFERRED_NOT_CACHED, Outcome.DEFERRED_PUSH
 _OBJECTS_BYTES = 33 + 49 + 16
 """What an entry's bytes and its id take beside their characters: two headers, and the rounding of the allocator."""
 _ID_BYTES = 49 + 36 + 11
@@ -143,19 +141,19 @@ class LastKnown:
         """Tell whether a monitor was removed at `at_s` or later: a reading that began then is older than that."""
         return self._forgotten_s.get(id_, -math.inf) >= at_s
 
-    def refusal(self, id_: MonitorId, since_s: float) -> str | None:
+    def refusal(self, id_: MonitorId, since_s: float) -> Outcome | None:
         """Return why a monitor can't be served while the database is unavailable since `since_s`; None if it can."""
         entry = self._entries.get(id_)
         if not entry:
-            return NOT_KNOWN if entry is None else PUSH
+            return _NOT_CACHED if entry is None else _PUSH
         read_s, interval = _header_of(entry)
         age_s = since_s - read_s
-        return None if age_s <= RECENT_S or age_s <= RECENT_PERIODS * interval else NOT_KNOWN
+        return None if age_s <= RECENT_S or age_s <= RECENT_PERIODS * interval else _NOT_CACHED
 
     def read(self, ids: Sequence[MonitorId], since_s: float, now_s: float) -> Reading:
         """Answer for a database that is unavailable since `since_s`: by what was read shortly before, or a reason."""
         found: dict[MonitorId, Snapshot] = {}
-        deferred: dict[MonitorId, str] = {}
+        deferred: dict[MonitorId, Outcome] = {}
         oldest_s = now_s
         entries, refusal_of = self._entries, self.refusal
         for id_ in ids:

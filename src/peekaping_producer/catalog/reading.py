@@ -7,6 +7,7 @@ from typing import TypeGuard
 from msgspec import Struct
 
 from peekaping_producer.model.monitor import MonitorId, Schedulable, Snapshot
+from peekaping_producer.observe.outcomes import Outcome
 
 MOST_NAMED = 100
 """Monitors of one name that are read: more than a person chooses from."""
@@ -19,7 +20,7 @@ class Reading(Struct, frozen=True):
     """Active or not."""
     invalid: dict[MonitorId, str]
     """Rows that are nonsense, each with the reason; never a secret in it."""
-    deferred: dict[MonitorId, str] = {}
+    deferred: dict[MonitorId, Outcome] = {}
     """Of which nothing is known now, each with the reason; a database that answers leaves this empty."""
     from_cache: bool = False
     """The database is away, and this is what was read before."""

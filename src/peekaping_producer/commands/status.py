@@ -118,7 +118,7 @@ def _node(node: SeenNode, leader: str | None, now_ms: int) -> NodeStatus:
         database_problem=info.database_problem and printable_name(info.database_problem),
         checks_from_cache=info.checks_from_cache,
         cache_age_s=info.cache_age_s,
-        last_sweep=info.swept and {"invalid" if field == "aside" else field: info.swept[field] for field in info.swept},
+        last_sweep=info.swept,
     )
 
 

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from peekaping_producer.catalog.last_known import LastKnown
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.node.node import Node
+from peekaping_producer.observe.outcomes import Outcome
 from peekaping_producer.schedule.orders import Claim, Claimed, Peeked
 from peekaping_producer.schedule.redis_clock import Step
 from peekaping_producer.schedule.store import Schedule
@@ -95,9 +96,9 @@ class CacheClaims:
         self._step = self._step or page.step
         return page
 
-    def _sorted_out(self, page: Peeked) -> list[str]:
+    def _sorted_out(self, page: Peeked) -> list[Outcome]:
         """Note which monitors of a page the cache can serve; return why it can't serve each of the others."""
-        refusals: list[str] = []
+        refusals: list[Outcome] = []
         ready, refusal_of, since_s = self._ready, self._cache.refusal, self._since_s
         for one in page.due:
             refusal = refusal_of(one.id, since_s)

@@ -16,8 +16,9 @@ from peekaping_producer.node.backoff import Backoff
 from peekaping_producer.node.node import CLAIMS, SETTLES, Node
 from peekaping_producer.observe.faults import described
 from peekaping_producer.observe.notices import Notices
+from peekaping_producer.observe.outcomes import PLACED, Outcome
 from peekaping_producer.observe.paced import Paced
-from peekaping_producer.schedule.orders import PLACED, Claim, Order, Settlement
+from peekaping_producer.schedule.orders import Claim, Order, Settlement
 from peekaping_producer.schedule.redis_clock import Step
 from peekaping_producer.schedule.store import Schedule
 
@@ -153,8 +154,8 @@ class Dispatcher:
         self._aside.tell(planned.invalid)
         self._node.status.note_invalid(planned.invalid)
         self._broken_maintenances.tell(planned.broken_maintenances)
-        self._node.tally.add("aside", len(planned.invalid))
-        self._node.tally.add("gone", planned.gone)
+        self._node.tally.add(Outcome.INVALID, len(planned.invalid))
+        self._node.tally.add(Outcome.GONE, planned.gone)
         return planned
 
     async def _read(self, ids: Sequence[MonitorId], until_s: float) -> Reading:
@@ -187,7 +188,7 @@ class Dispatcher:
         try:
             settlement = await self._schedule.settle(claim, orders, self._note_settle_failed)
         except Unavailable:  # noted by then
-            self._node.tally.add("unsettled", len(orders))
+            self._node.tally.add(Outcome.UNSETTLED, len(orders))
             return
         if not settlement.failures:
             self._node.redis_outage.recovered(SETTLES)

@@ -2,6 +2,7 @@
 
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.node.node import Node
+from peekaping_producer.observe.outcomes import Outcome
 from peekaping_producer.observe.paced import Paced
 from peekaping_producer.schedule.store import Schedule
 
@@ -19,5 +20,5 @@ async def reclaim_loop(node: Node, schedule: Schedule) -> None:
             continue
         if reclaimed:
             node.due_sooner.ring()
-            node.tally.add("reclaimed", reclaimed)
+            node.tally.add(Outcome.RECLAIMED, reclaimed)
             ended.add({"count": reclaimed})

@@ -77,8 +77,7 @@ class Source:
     def _from_cache(self, ids: Sequence[MonitorId]) -> Reading:
         now_s = time.monotonic()
         reading = self.cache.read(ids, self.unavailable_since_s or now_s, now_s)
-        self._node.database_outage.served_from_cache(len(reading.found), reading.age_s)
-        self._node.tally.from_cache(len(reading.found), reading.age_s)
+        self._node.tally.add_from_cache(len(reading.found), reading.age_s)
         return reading
 
     async def probe_loop(self) -> None:

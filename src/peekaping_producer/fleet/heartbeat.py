@@ -8,7 +8,7 @@ from peekaping_producer.errors import Unavailable
 from peekaping_producer.fleet.invalid_monitors import InvalidMonitors
 from peekaping_producer.fleet.registry import NodeInfo, Registry
 from peekaping_producer.node.node import Node
-from peekaping_producer.schedule.orders import PLACED
+from peekaping_producer.observe.outcomes import PLACED
 
 
 async def heartbeat_loop(node: Node, registry: Registry, invalid: InvalidMonitors, concurrency: int) -> None:
@@ -48,7 +48,7 @@ def _info(node: Node, started: str, concurrency: int) -> NodeInfo:
         started=started,
         leader=node.status.leading,
         concurrency=concurrency,
-        checks=sum(node.tally.ever[outcome] for outcome in PLACED),
+        checks=sum(node.tally.total[outcome] for outcome in PLACED),
         lateness_p50_ms=lateness_p50_ms,
         lateness_p99_ms=lateness_p99_ms,
         database_problem=node.database_outage.reason,

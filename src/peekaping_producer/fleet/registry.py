@@ -12,26 +12,26 @@ from peekaping_producer.timing import Timing
 
 
 class NodeInfo(Struct, frozen=True):
-    """One node's record."""
+    """One node's record. A field that the record lacks, as one written by another version may, has its default."""
 
     id: str
-    version: str
-    started: str
+    version: str = ""
+    started: str = ""
     """RFC 3339, UTC."""
-    leader: bool
-    concurrency: int
-    checks: int
-    """Tasks it has put in place since its start."""
-    lateness_p50_ms: int | None
-    """How long after their slots tasks were in the queue, in the last minute or less; None when there was no task."""
-    lateness_p99_ms: int | None
-    database_problem: str | None
-    """Why the database does not answer; None while it does."""
-    checks_from_cache: int
-    """Checks built from what was read before the database went away, since it did."""
-    cache_age_s: float
-    """How old the oldest of that was."""
-    swept: dict[str, Any] | None
+    leader: bool = False
+    concurrency: int = 0
+    checks: int = 0
+    """Tasks that it has put into the queue since it started."""
+    lateness_p50_ms: int | None = None
+    """How long after their slots tasks were in the queue, in the last minute or less; None if there was no task."""
+    lateness_p99_ms: int | None = None
+    database_problem: str | None = None
+    """Why the database is unavailable; None while it is available."""
+    checks_from_cache: int = 0
+    """Checks built from the cache since the database became unavailable."""
+    cache_age_s: float = 0.0
+    """The age of the oldest cache entry that one of them was built from."""
+    swept: dict[str, Any] | None = None
     """The result of its last sweep as leader."""
 
 

@@ -17,6 +17,7 @@ from peekaping_producer.model.ids import is_monitor_id
 from peekaping_producer.model.monitor import MonitorId, Schedulable
 from peekaping_producer.node.node import Node
 from peekaping_producer.node.stop import Bell
+from peekaping_producer.observe.outcomes import Outcome
 from peekaping_producer.observe.paced import Paced
 from peekaping_producer.redisdb.keys import PREFIX
 from peekaping_producer.redisdb.subscription import listen
@@ -165,11 +166,11 @@ class EventReader:
         try:
             event = read_event(channel, data)
         except CorruptRecord as error:
-            self._node.tally.add("event_dropped", 1)
+            self._node.tally.add(Outcome.EVENT_DROPPED)
             self._not_understood.add({"count": 1}, channel=channel, reason=error.reason)
             return
         except Exception as error:  # noqa: BLE001 - one message must not end the subscription
-            self._node.tally.add("event_dropped", 1)
+            self._node.tally.add(Outcome.EVENT_DROPPED)
             self._node.faults.note("unforeseen exception, event dropped", error, channel=channel)
             return
         if event is None:

@@ -37,7 +37,7 @@ class Swept(Struct, frozen=True):
     removed: int
     relisted: int
     """Tasks that had fallen out of a long queue."""
-    aside: int
+    invalid: int
     seconds: float
 
 
@@ -104,7 +104,7 @@ class Sweeper:
             moved=counts["moved"],
             removed=counts["removed"],
             relisted=counts["relisted"],
-            aside=counts["aside"],
+            invalid=counts["invalid"],
             seconds=round(progress.seconds, 3),
         )
 
@@ -117,7 +117,7 @@ class Sweeper:
         while not term.is_over:
             with progress.timed():
                 page, counts = await self._sync.schedule_page(term, progress.after, arrival)
-            progress.add(seen=len(page.monitors), aside=len(page.invalid), **counts)
+            progress.add(seen=len(page.monitors), invalid=len(page.invalid), **counts)
             self._node.loss.swept(progress.began_s, progress.counts["added"])
             progress.invalid_ids |= {id_ for id_ in page.invalid if not is_monitor_id(id_)}
             if status.invalid_ids is not None:

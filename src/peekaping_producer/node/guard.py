@@ -7,6 +7,7 @@ from peekaping_producer.errors import NotLeading, Unavailable
 from peekaping_producer.node.backoff import Backoff
 from peekaping_producer.node.node import Node
 from peekaping_producer.node.stop import Stop
+from peekaping_producer.observe.outcomes import Outcome
 
 FAILED = "a loop failed, restarting"
 
@@ -28,7 +29,7 @@ async def kept_running(node: Node, name: str, loop: Callable[[], Awaitable[None]
         except Unavailable as error:
             node.failed(error, name)
         except Exception as error:  # noqa: BLE001 - whatever it is: it must not end the others, nor the checks
-            node.tally.add("loop_failed", 1)
+            node.tally.add(Outcome.LOOP_FAILED)
             node.faults.note(FAILED, error, loop=name)
         if time.monotonic() - began_s > node.timing.retry_cap_s:
             backoff.reset()

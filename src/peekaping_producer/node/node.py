@@ -108,7 +108,8 @@ def make_node(
     id_ = id_ or new_node_id()
     log = log.bind(node=id_)
     status = NodeStatus(stop.bell())
-    database_outage = Outage("database", log)
+    tally = Tally()
+    database_outage = Outage("database", log, tally)
     # Other nodes go by it: they claim first, and one of them may have to lead.
     database_outage.on_change(status.changed.ring)
     return Node(
@@ -118,9 +119,9 @@ def make_node(
         sweep_wanted=stop.bell(),
         keys_damaged=stop.bell(),
         log=log,
-        tally=Tally(),
+        tally=tally,
         faults=Faults(log.error),
-        redis_outage=Outage("redis", log),
+        redis_outage=Outage("redis", log, tally),
         database_outage=database_outage,
         loss=ScheduleLoss(log),
         spacing=SpacingChoice(mode, log),

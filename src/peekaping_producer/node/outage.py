@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 from peekaping_producer.errors import System, Unavailable
 from peekaping_producer.observe.log import Logger
+from peekaping_producer.observe.outcomes import Outcome
+from peekaping_producer.observe.tally import Counts, Tally
 
 _MOST_REASONS = 20
 """Reasons told in one outage: an error's text may hold something that is new each time."""
@@ -20,7 +22,7 @@ class Outage:
     table does, is one outage and not many.
     """
 
-    def __init__(self, system: System, log: Logger, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, system: System, log: Logger, tally: Tally, clock: Callable[[], float] = time.monotonic) -> None:
         """Begin in the state of a system that works."""
         self._system = system
         self._log = log
@@ -36,8 +38,8 @@ class Outage:
         """How often somebody for whom the system was unavailable has been answered."""
         self._reason: str | None = None
         self._reasons_told: set[str] = set()
-        self._from_cache = 0
-        self._cache_age_s = 0.0
+        self._tally = tally
+        self._counts = Counts()
         self._answered_s = -math.inf
         self._failing_since_s = math.inf
 
@@ -54,7 +56,7 @@ class Outage:
     @property
     def from_cache(self) -> tuple[int, float]:
         """How many checks of this outage went on with what was known before, and how old the oldest of it was (s)."""
-        return self._from_cache, self._cache_age_s
+        return self._counts.outcomes[Outcome.FROM_CACHE], self._counts.cache_age_s
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call this whenever an outage begins or ends."""
@@ -71,6 +73,7 @@ class Outage:
         self._away_for.add(needed_by)
         if begins:
             self._since_s = self._reminded_s = self._clock()
+            self._counts = self._tally.begin_span()
             self._failing_since_s = min(error.began_s, self._since_s)
             self._log.warning(f"{self._system} unavailable, retrying", reason=error.reason)
             self._on_change()
@@ -104,12 +107,6 @@ class Outage:
     def unanswered_s(self) -> float:
         """For how long nobody has got an answer, counted from the beginning of the attempt that failed first."""
         return self._clock() - max(self._answered_s, self._failing_since_s) if self.ongoing else 0.0
-
-    def served_from_cache(self, checks: int, oldest_s: float) -> None:
-        """Count checks that went on with what was known before, the oldest of it so many seconds old."""
-        if self.ongoing and checks:
-            self._from_cache += checks
-            self._cache_age_s = max(self._cache_age_s, oldest_s)
 
     def recovered(self, needed_by: str = "", *, asked: bool = True) -> None:
         """Note a success of one who needs the system; a line is written when it ends an outage.
@@ -145,10 +142,11 @@ class Outage:
     def _end(self, told: str) -> None:
         figures: dict[str, object] = {"outage_s": round(self._clock() - self._since_s, 1)}
         if self._system == "database":
-            figures["checks_from_cache"] = self._from_cache
+            figures["checks_from_cache"] = self.from_cache[0]
         self._log.warning(told, **figures)
         self._ended_s = self._clock()
         self._reason = None
-        self._from_cache, self._cache_age_s = 0, 0.0
+        self._tally.end_span(self._counts)
+        self._counts = Counts()
         self._reasons_told.clear()
         self._on_change()

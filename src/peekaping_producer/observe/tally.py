@@ -1,4 +1,4 @@
-"""What happened to the checks since the last summary, counted by outcome; and how late they were."""
+"""What happened to the checks, counted by outcome, and how late they were."""
 
 import math
 from collections import Counter
@@ -6,71 +6,99 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
+from peekaping_producer.observe.outcomes import Outcome
+
 
 class Totals(Struct, frozen=True):
-    """The figures of one span of time."""
+    """What was counted between two summaries."""
 
     checks: dict[str, int]
-    """How many, by outcome or by the reason why none happened."""
+    """How many, by the value of their outcome."""
     lateness_p50_ms: int | None
-    """None when there was no check."""
+    """None if there was no check."""
     lateness_p99_ms: int | None
-    from_cache: int
-    """Checks built from the copy, the database being away."""
     cache_age_s: float | None
-    """How old the oldest copy was that one was built from."""
+    """The age of the oldest cache entry that a check was built from; None if there was none."""
 
 
-class Tally:
-    """Collects counts between two summaries, in memory that does not grow with them."""
+class Counts:
+    """What was counted over one span of time."""
 
     def __init__(self) -> None:
         """Begin with nothing."""
-        self._checks: Counter[str] = Counter()
+        self.outcomes: Counter[Outcome] = Counter()
+        self.cache_age_s = 0.0
+        """The age of the oldest cache entry that a check was built from."""
+
+
+class Tally:
+    """Counts outcomes, in memory that does not grow with them. Each is counted once, for all who read the counts."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._total = Counts()
+        self._since_summary = Counts()
+        self._spans = [self._total, self._since_summary]
         self._lateness: Counter[int] = Counter()
         self._lateness_before: Counter[int] = Counter()
-        self._from_cache = 0
-        self._cache_age_s = 0.0
-        self.ever: Counter[str] = Counter()
-        """All that was counted since the start."""
 
-    def count(self, outcomes: Iterable[str]) -> None:
+    @property
+    def total(self) -> Counter[Outcome]:
+        """All that was counted since the start."""
+        return self._total.outcomes
+
+    def begin_span(self) -> Counts:
+        """Return counts of what happens from now on, until `end_span`."""
+        span = Counts()
+        self._spans.append(span)
+        return span
+
+    def end_span(self, span: Counts) -> None:
+        """Count no more in a span."""
+        self._spans.remove(span)
+
+    def count(self, outcomes: Iterable[Outcome]) -> None:
         """Count each of these."""
         counted = Counter(outcomes)
-        self._checks.update(counted)
-        self.ever.update(counted)
+        for span in self._spans:
+            span.outcomes.update(counted)
 
-    def add(self, outcome: str, times: int) -> None:
+    def add(self, outcome: Outcome, times: int = 1) -> None:
         """Count one outcome several times."""
         if times:
-            self._checks[outcome] += times
-            self.ever[outcome] += times
+            for span in self._spans:
+                span.outcomes[outcome] += times
+
+    def add_from_cache(self, checks: int, oldest_s: float) -> None:
+        """Count checks that were built from the cache, the oldest of its entries so many seconds old."""
+        self.add(Outcome.FROM_CACHE, checks)
+        if checks:
+            for span in self._spans:
+                span.cache_age_s = max(span.cache_age_s, oldest_s)
 
     def late(self, lateness_ms: Iterable[float]) -> None:
         """Note how long after their slots tasks were in the queue."""
         self._lateness.update(map(_bucket, lateness_ms))
 
-    def from_cache(self, checks: int, oldest_s: float) -> None:
-        """Note checks built from the copy, and how old the oldest of it was."""
-        if checks:
-            self._from_cache += checks
-            self._cache_age_s = max(self._cache_age_s, oldest_s)
-
     @property
     def lateness_ms(self) -> tuple[int | None, int | None]:
-        """The p50 and p99 of this span, and of the one before while this one is empty."""
+        """The p50 and p99 since the last summary; while there is no check, those of the span before it."""
         lateness = self._lateness or self._lateness_before
         return percentile(lateness, 0.5), percentile(lateness, 0.99)
 
     def take(self) -> Totals:
-        """Return what was collected and begin anew."""
-        checks, lateness, copies = self._checks, self._lateness, self._from_cache
-        cache_age_s = self._cache_age_s if copies else None
-        # Plain text: an outcome's repr is no reading for people.
-        by_name = {str(name): count for name, count in sorted(checks.items())}
-        self._checks, self._lateness, self._lateness_before = Counter(), Counter(), lateness
-        self._from_cache, self._cache_age_s = 0, 0.0
-        return Totals(by_name, percentile(lateness, 0.5), percentile(lateness, 0.99), copies, cache_age_s)
+        """Return what was counted since the last call."""
+        taken, self._since_summary = self._since_summary, Counts()
+        self._spans.remove(taken)
+        self._spans.append(self._since_summary)
+        lateness, self._lateness, self._lateness_before = self._lateness, Counter(), self._lateness
+        return Totals(
+            # Plain text, which every log renderer shows as the value.
+            {str(outcome): count for outcome, count in sorted(taken.outcomes.items())},
+            percentile(lateness, 0.5),
+            percentile(lateness, 0.99),
+            taken.cache_age_s if taken.outcomes[Outcome.FROM_CACHE] else None,
+        )
 
 
 def percentile(counts: Counter[int], share: float) -> int | None:

@@ -1,12 +1,12 @@
 """The values of the schedule: claims, orders, their outcomes, and what a reader may ask for."""
 
-from enum import StrEnum
 from typing import Literal, get_args
 
 from msgspec import Struct
 
 from peekaping_producer.model.cadence import Cadence
 from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.observe.outcomes import Outcome
 from peekaping_producer.schedule.redis_clock import Step
 
 
@@ -80,42 +80,6 @@ class Drop(Struct, frozen=True):
 
 
 Order = Enqueue | Release | Drop
-
-
-class Outcome(StrEnum):
-    """How one order of a settle ended."""
-
-    ENQUEUED = "enqueued"
-    REFRESHED = "refreshed"
-    """The earlier task still waited: it keeps its turn and bears the new message."""
-    RUNNING = "running"
-    """The earlier check still runs, and is left alone."""
-    HEALED_ORPHANED = "healed_orphaned"
-    """The worker that ran the earlier one is dead."""
-    HEALED_ARCHIVED = "healed_archived"
-    HEALED_COMPLETED = "healed_completed"
-    HEALED_RETRY = "healed_retry"
-    HEALED_SCHEDULED = "healed_scheduled"
-    HEALED_AGGREGATING = "healed_aggregating"
-    HEALED_UNLISTED = "healed_unlisted"
-    """The earlier one said it waited, but stood in no list."""
-    HEALED_MALFORMED = "healed_malformed"
-    RELEASED = "released"
-    DROPPED = "dropped"
-    DEFERRED = "deferred"
-    """The earlier one must be searched for in a very long list, which is rationed: due again in a second."""
-    LOST = "lost"
-    """The claim was no longer ours: it ended, or the monitor was removed. Nothing was changed."""
-    UNKNOWN = "unknown"
-    """A reply was lost, and a second try found the claim gone: settled by the first, or by nobody."""
-    FAILED = "failed"
-    """Redis refused this one's step; the claim ends by itself."""
-
-
-PLACED = frozenset(
-    {Outcome.ENQUEUED, Outcome.REFRESHED} | {outcome for outcome in Outcome if outcome.startswith("healed_")}
-)
-"""The outcomes after which a fresh task waits for a worker."""
 
 
 class Settlement(Struct, frozen=True):

@@ -36,7 +36,7 @@ local function settle(order, id, first, second, message, key)
       queue_is_known = true
     end
     outcome = place(key, task, message, ARGV[4])
-    if outcome == 'deferred' then due_ms = as_score(now_ms + ARGV[5]) end
+    if outcome == 'postponed' then due_ms = as_score(now_ms + ARGV[5]) end
   elseif order == 'release' then
     outcome, due_ms = 'released', as_score(now_ms + first)
   else

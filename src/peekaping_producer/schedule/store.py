@@ -13,6 +13,7 @@ from peekaping_producer.asynq.message import task_id
 from peekaping_producer.clock import monotonic_s
 from peekaping_producer.errors import NotLeading, Unavailable
 from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.observe.outcomes import Outcome
 from peekaping_producer.redisdb.client import answered, load_script
 from peekaping_producer.redisdb.keys import (
     CLAIMS,
@@ -38,7 +39,6 @@ from peekaping_producer.schedule.orders import (
     Entry,
     Late,
     Order,
-    Outcome,
     Overview,
     Peeked,
     Place,

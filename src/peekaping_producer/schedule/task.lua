@@ -93,7 +93,7 @@ local function place(key, task, message, group_prefix)
     if still_runs(task) then return 'running' end
     state = 'orphaned'
   elseif state == 'malformed' then
-    if not remove_from_pending(task) then return 'deferred' end
+    if not remove_from_pending(task) then return 'postponed' end
   end
   remove_elsewhere(key, task, state, group_prefix)
   enqueue(key, task, message)

@@ -1,0 +1,75 @@
+"""Everything that is counted: what became of each claimed monitor, and what went wrong besides.
+
+A new outcome is one member here and one call of the tally where it happens. The summary shows every member that was
+counted, by its value.
+"""
+
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """One thing that is counted. The docstrings say what it means for an operator."""
+
+    # What settle.lua returns for each order.
+    ENQUEUED = "enqueued"
+    """A task was put into the queue."""
+    REFRESHED = "refreshed"
+    """The earlier task still waits: it keeps its place, and its payload was updated. Many: the workers are too slow."""
+    RUNNING = "running"
+    """The earlier check still runs, and was left alone."""
+    HEALED_ORPHANED = "healed_orphaned"
+    """The worker that ran the earlier task is dead; the task was replaced."""
+    HEALED_ARCHIVED = "healed_archived"
+    """The earlier task was archived, and blocked its monitor; it was replaced."""
+    HEALED_COMPLETED = "healed_completed"
+    """Likewise: the earlier task was kept as completed."""
+    HEALED_RETRY = "healed_retry"
+    """Likewise: the earlier task was scheduled for a retry."""
+    HEALED_SCHEDULED = "healed_scheduled"
+    """Likewise: the earlier task was scheduled for later."""
+    HEALED_AGGREGATING = "healed_aggregating"
+    """Likewise: the earlier task was in a group."""
+    HEALED_UNLISTED = "healed_unlisted"
+    """The earlier task was marked as pending but was in no list, so no worker could take it; it was replaced."""
+    HEALED_MALFORMED = "healed_malformed"
+    """The earlier task was damaged; it was replaced."""
+    RELEASED = "released"
+    """Claimed just before the database became unavailable, and not in the cache: due again after a short delay."""
+    DROPPED = "dropped"
+    """Taken out of the schedule: deleted, inactive, or skipped as invalid."""
+    POSTPONED = "postponed"
+    """The earlier task must be searched for in a very long list, which is rationed: due again in a second."""
+    LOST = "lost"
+    """The claim had expired, or the monitor was removed meanwhile. Nothing was changed; another node checks it."""
+    UNKNOWN = "unknown"
+    """Redis' reply was lost, and a second try found the claim gone: settled by the first try, or expired."""
+    FAILED = "failed"
+    """Redis refused to settle this monitor. The claim expires, and the monitor is due again."""
+
+    # What a node found before it settled.
+    INVALID = "invalid"
+    """Skipped as invalid; the log and `status` name the monitor and the reason."""
+    GONE = "gone"
+    """Deleted or inactive by the time of its check."""
+    DEFERRED_NOT_CACHED = "deferred_not_cached"
+    """The database is unavailable, and this node's cache does not have the monitor: it stays due."""
+    DEFERRED_PUSH = "deferred_push"
+    """The database is unavailable, and a push monitor cannot be served from the cache: it stays due."""
+    FROM_CACHE = "from_cache"
+    """The database is unavailable: the check was built from the cache. It is also counted by how it was settled."""
+
+    # What went wrong besides.
+    RECLAIMED = "reclaimed"
+    """A claim expired: its node died, or could not reach Redis. The monitor is due again."""
+    UNSETTLED = "unsettled"
+    """Redis did not answer until the claim expired: due again."""
+    EVENT_DROPPED = "event_dropped"
+    """A message on Peekaping's event channels could not be understood; the log says why."""
+    LOOP_FAILED = "loop_failed"
+    """A part of the producer failed and was restarted; the log has the traceback. Please report it."""
+
+
+PLACED = frozenset(
+    {Outcome.ENQUEUED, Outcome.REFRESHED} | {outcome for outcome in Outcome if outcome.startswith("healed_")}
+)
+"""The outcomes after which a fresh task waits for a worker."""
