@@ -1,4 +1,4 @@
--- The tables of Peekaping 0.0.46 that a check touches, as its SQLite migrations leave them (docs/protocol.md, section 4).
+-- The tables of Peekaping 0.0.46 that a check needs, for SQLite and Postgres (docs/protocol.md, section 4).
 CREATE TABLE proxies (
     id UUID PRIMARY KEY,
     protocol VARCHAR(10) NOT NULL,
