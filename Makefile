@@ -1,45 +1,69 @@
-# Needs only Python 3.11 or newer and make; everything else goes into .venv.
-PYTHON ?= python3
+# Needs only Python 3.11 or newer and make; everything else goes into .venv, and into the cache of uv or pip.
 BIN := .venv/bin
 STAMP := .venv/.synced
 TESTS ?= tests
 JOBS ?= 4
+PYTEST = -m pytest -n $(JOBS) --maxschedchunk=1
+
+# An installed uv of 0.8 or newer makes .venv by itself. Without one, Python's own venv and pip fetch it into .venv.
+UV = $(or $(shell uv --version 2>/dev/null | awk '{ split($$2, v, "."); if (v[1] > 0 || v[2] >= 8) print "uv" }'),$(BIN)/uv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types layers check proto bench clean
+.PHONY: help setup demo quick test coverage lint format types layers check proto bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@echo
+	@echo 'Variables:'
+	@echo '  TESTS=path        which tests `test` and `coverage` run; $(TESTS) unless given'
+	@echo '  JOBS=n            how many processes run tests; $(JOBS) unless given, 0 for none beside pytest'
+	@echo '  ARGS="..."        passed on by `demo` (--break), `bench` (--quick), `quick`, `test` and `coverage` (pytest: -k word)'
+	@echo '  PYTHON=program    the Python that `setup` makes .venv with'
 
-setup: $(STAMP) ## Make the environment in .venv
+setup: $(STAMP) ## Make the environment in .venv, with an installed uv or one fetched by pip
 
 $(STAMP): pyproject.toml uv.lock
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.8"
-	$(BIN)/uv sync --quiet --locked --inexact --all-extras
+	@test "$(UV)" = uv || test -x $(BIN)/uv || $(MAKE) --no-print-directory $(BIN)/uv
+	$(UV) sync --quiet --locked --inexact --all-extras $(PYTHON:%=--python %)
 	touch $(STAMP)
+
+$(BIN)/uv:
+	@$(or $(PYTHON),python3) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo '$(or $(PYTHON),python3) cannot make a virtual environment: it has no venv or no ensurepip.' >&2; \
+		echo 'Debian, Ubuntu: apt-get install python3-venv. Or install uv: https://docs.astral.sh/uv/' >&2; exit 1; }
+	$(or $(PYTHON),python3) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.8'
 
 demo: $(STAMP) ## Show it at work with real checks (ARGS=--break: kill and flush parts of it meanwhile)
 	$(BIN)/peekaping-producer demo $(ARGS)
 
-test: $(STAMP) ## Run the tests against real servers that they start themselves (TESTS=path for some)
-	$(BIN)/python -m pytest -n $(JOBS) --maxschedchunk=1 $(TESTS)
+quick: $(STAMP) ## Run the tests that need no installed server, for the edit-run loop (under 40 s)
+	$(BIN)/python $(PYTEST) tests/unit tests/vectors $(ARGS)
 
-lint: $(STAMP) ## Check style and format
+test: $(STAMP) ## Run all tests, against real servers that they start themselves (TESTS=path for some)
+	$(BIN)/python $(PYTEST) $(TESTS) $(ARGS)
+
+coverage: $(STAMP) ## Run all tests, and fail if they cover less than 97 % of lines and branches (slower than test)
+	rm -f .coverage .coverage.*
+	$(BIN)/coverage run $(PYTEST) $(TESTS) $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+lint: $(STAMP) ## Check style and format: ruff
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
-format: $(STAMP) ## Mend style and format
+format: $(STAMP) ## Fix style and format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-types: $(STAMP) ## Check types
+types: $(STAMP) ## Check types: mypy
 	$(BIN)/mypy
 
-layers: $(STAMP) ## Check that imports go one way only
+layers: $(STAMP) ## Check that imports go one way only: import-linter
 	$(BIN)/lint-imports --no-cache
 
-check: lint types layers test ## All of the above
+check: lint types layers coverage ## What CI runs: lint, types, layers, and all tests with their coverage
 
 proto: $(STAMP) ## Generate the code of asynq's messages from their .proto
 	$(BIN)/python -m grpc_tools.protoc -Isrc --python_out=src --pyi_out=src src/peekaping_producer/asynq/*.proto
@@ -48,4 +72,4 @@ bench: $(STAMP) ## Measure speed beside the limits (ARGS=--quick for a short one
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## Remove the environment and all caches
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -25,6 +26,8 @@ Line = dict[str, Any]
 WITHIN_S = 20.0
 """A start of Python takes a second where the tests have the machine to themselves, and more beside others."""
 _LINE_MAX_BYTES = 1 << 20
+_COVERAGE = ("COVERAGE_PROCESS_CONFIG",)
+"""The variables by which coverage measures the processes of a measured one."""
 
 GRACEFUL = ["Shutdown signal received, stopping producer...", "Producer stopped gracefully"]
 
@@ -125,8 +128,9 @@ def command(*arguments: str) -> list[str]:
 
 
 def environment(**variables: object) -> dict[str, str]:
-    """Return a whole environment: quiet defaults and these variables, nothing inherited."""
-    return {"MODE": "prod", "REDIS_HOST": "127.0.0.1"} | {name: str(value) for name, value in variables.items()}
+    """Return a whole environment: quiet defaults and these variables; nothing is inherited but what coverage needs."""
+    measured = {name: os.environ[name] for name in _COVERAGE if name in os.environ}
+    return {"MODE": "prod", "REDIS_HOST": "127.0.0.1"} | measured | {k: str(value) for k, value in variables.items()}
 
 
 @asynccontextmanager
