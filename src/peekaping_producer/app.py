@@ -35,6 +35,7 @@ from peekaping_producer.observe.log import Logger
 from peekaping_producer.redisdb.client import open_redis
 from peekaping_producer.schedule.requirements import check_redis, check_rights
 from peekaping_producer.schedule.store import Schedule
+from peekaping_producer.schedule.view import ScheduleView
 from peekaping_producer.timing import Timing
 
 
@@ -70,7 +71,8 @@ async def produce(
 
 async def _run_loops(settings: Settings, node: Node, redis: Redis, catalog: Catalog, connections: int) -> None:
     """Do all that a node does until it is time to stop."""
-    schedule, cache = Schedule(redis, node.timing), LastKnown(settings.producer_cache_mb * MB)
+    schedule, view = Schedule(redis, node.timing), ScheduleView(redis, node.timing.redis_timeout_s)
+    cache = LastKnown(settings.producer_cache_mb * MB)
     source = Source(node, catalog, cache)
     dispatcher = Dispatcher(node, schedule, source, connections=connections, server_zone=settings.tz)
     watch = RedisWatch(node, redis, schedule)
@@ -87,15 +89,15 @@ async def _run_loops(settings: Settings, node: Node, redis: Redis, catalog: Cata
         keep("election", election.loop)
         keep("heartbeat", lambda: heartbeat_loop(node, registry, invalid, concurrency))
         keep("reclaim", lambda: reclaim_loop(node, schedule))
-        keep("summary", lambda: summary_loop(node, schedule))
+        keep("summary", lambda: summary_loop(node, view))
         keep("probe", source.probe_loop)
-        keep("cache", lambda: cache_loop(node, schedule, cache, settings.producer_cache_mb))
+        keep("cache", lambda: cache_loop(node, view, cache, settings.producer_cache_mb))
         keep("connections", watch.connections_loop)
         keep("keys", watch.keys_loop)
         keep("reminders", watch.reminder_loop)
         for _ in range(concurrency):
             keep("dispatch", dispatcher.worker)
-    await write_summary(node, schedule)
+    await write_summary(node, view)
 
 
 def _duties(node: Node, redis: Redis, schedule: Schedule, sync: Sync, invalid_watch: InvalidWatch) -> dict[str, Duty]:

@@ -15,6 +15,7 @@ from peekaping_producer.model.monitor import Monitor, MonitorId, Snapshot
 from peekaping_producer.observe.outcomes import Outcome
 from peekaping_producer.redisdb.keys import DUE, HEALTHY, LEASE
 from peekaping_producer.schedule.store import Schedule
+from peekaping_producer.schedule.view import ScheduleView
 from peekaping_producer.timing import Timing
 from support.nodes import TestNode, running
 from support.redis_time import redis_now_ms, until_ms
@@ -142,7 +143,7 @@ async def test_a_cache_that_is_too_small_is_warned_of_once_with_the_megabytes_th
     timing = Timing(redis_timeout_s=10, cache_watch_s=0.05)
     test, cache = TestNode(timing), LastKnown(MB)
     keep(cache, *map(snapshot, ids))
-    async with running(cache_loop(test.node, Schedule(redis, timing), cache, 1)):
+    async with running(cache_loop(test.node, ScheduleView(redis, 10), cache, 1)):
         line = await test.until_logged("cache too small for all monitors, raise PRODUCER_CACHE_MB")
         await asyncio.sleep(0.3)
     assert len(test.lines) == 1

@@ -14,8 +14,9 @@ from peekaping_producer.model.cadence import cadence
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.observe.outcomes import Outcome
 from peekaping_producer.redisdb.keys import CLAIMS, DUE, LEASE
-from peekaping_producer.schedule.orders import Drop, Enqueue, Overview, Release
+from peekaping_producer.schedule.orders import Drop, Enqueue, Release
 from peekaping_producer.schedule.store import Schedule
+from peekaping_producer.schedule.view import Overview, ScheduleView
 from peekaping_producer.timing import Timing
 from support.asynq_states import fresh_message, score
 from support.redis_time import redis_now_ms, until_ms
@@ -178,15 +179,15 @@ async def test_reclaim_is_bounded_and_takes_the_oldest_first(redis: Redis) -> No
 
 
 async def test_the_overview_counts_and_finds_the_longest_overdue(redis: Redis) -> None:
-    schedule = Schedule(redis, Timing())
-    assert await schedule.overview() == Overview(0, 0, None)
+    view = ScheduleView(redis, 10)
+    assert await view.overview() == Overview(0, 0, None)
     now_ms = await redis_now_ms(redis)
     ids = monitors(3)
     await redis.zadd(DUE, {ids[0]: now_ms + 60_000})
     await redis.zadd(LEASE, {ids[1]: now_ms + 5000})
-    assert await schedule.overview() == Overview(1, 1, 0)
+    assert await view.overview() == Overview(1, 1, 0)
     await redis.zadd(DUE, {ids[2]: now_ms - 4000})
-    seen = await schedule.overview()
+    seen = await view.overview()
     assert (seen.due, seen.leased) == (2, 1)
     assert seen.oldest_due_ms is not None
     assert 4000 <= seen.oldest_due_ms <= await redis_now_ms(redis) - now_ms + 4000

@@ -305,7 +305,7 @@ async def test_an_order_that_makes_no_sense_fails_alone(redis: Redis) -> None:
     await make_due(redis, first, broken, last)
     claim = await schedule.claim(3)
     await schedule.settle(claim, [])
-    args: list[str | bytes | int] = [claim.token, "healthcheck", "healthcheck:", keys.GROUP, 1000, SIGNALS]
+    args: list[str | bytes | int] = [1000, "healthcheck:", claim.token, "healthcheck", keys.GROUP, 1000, SIGNALS]
     for id_ in (first, broken, last):
         args += ["enqueue", id_, "none" if id_ == broken else 60_000, 7, fresh_message(id_)]
     fixed = (

@@ -18,7 +18,8 @@ from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.observe.outcomes import Outcome
 from peekaping_producer.redisdb.keys import DUE, GO_SEEN, LEADER, LEASE, REMOVED, SIGNALS
 from peekaping_producer.schedule.orders import Claim, Claimed, Cursor, Drop, Enqueue, Entry, Release
-from peekaping_producer.schedule.store import Schedule
+from peekaping_producer.schedule.store import SHORT_LIST, Schedule
+from peekaping_producer.schedule.view import ScheduleView
 from peekaping_producer.timing import Timing
 from support.asynq_states import (
     EARLIER_NS,
@@ -39,7 +40,6 @@ from support.redis_time import redis_now_ms
 
 MONITOR = MonitorId("11111111-1111-4111-8111-111111111111")
 GRID = cadence(MONITOR, 60)
-SHORT_LIST = 1000
 
 
 def monitors(count: int) -> list[MonitorId]:
@@ -461,7 +461,7 @@ async def test_no_instant_of_ours_is_a_go_node_s_mark(redis: Redis, schedule: Sc
                 group.create_task(one_by_one(schedule, ids[:100]))
                 group.create_task(run_one_by_one(schedule, ids[100:200]))
                 group.create_task(release_one_by_one(redis, schedule, ids[200:]))
-            seen |= {run.due_ms for run in await schedule.next_runs(1000)}
+            seen |= {run.due_ms for run in await ScheduleView(redis, 10).next_runs(1000)}
             assert not [score_ms for score_ms in seen if score_ms % 1000 == 0]
 
 
@@ -594,30 +594,32 @@ async def all_members(schedule: Schedule, count: int) -> list[MonitorId]:
 
 
 async def test_where_a_monitor_stands(redis: Redis, schedule: Schedule) -> None:
+    view = ScheduleView(redis, 10)
     await redis.delete(LEADER)
     before_ms = await redis_now_ms(redis)
-    place = await schedule.place_of(MONITOR)
+    place = await view.place_of(MONITOR)
     assert before_ms <= place.now_ms <= await redis_now_ms(redis)
     assert (place.due_ms, place.lease_ms, place.leader, place.go_seen) == (None, None, None, False)
 
     await redis.zadd(DUE, {MONITOR: 5})
     await redis.set(LEADER, "host-4711")
     await schedule.note_go_node()
-    place = await schedule.place_of(MONITOR)
+    place = await view.place_of(MONITOR)
     assert (place.due_ms, place.lease_ms, place.leader, place.go_seen) == (5, None, "host-4711", True)
 
     claim = await schedule.claim(1)
-    place = await schedule.place_of(MONITOR)
+    place = await view.place_of(MONITOR)
     assert (place.due_ms, place.lease_ms) == (None, float(claim.token))
 
 
-async def test_what_runs_next(redis: Redis, schedule: Schedule) -> None:
+async def test_what_runs_next(redis: Redis) -> None:
+    view = ScheduleView(redis, 10)
     ids = monitors(5)
     await redis.zadd(DUE, {id_: 100 - n for n, id_ in enumerate(ids)})
-    assert await schedule.next_runs(2) == [Claimed(ids[4], 96), Claimed(ids[3], 97)]
-    assert len(await schedule.next_runs(10)) == 5
+    assert await view.next_runs(2) == [Claimed(ids[4], 96), Claimed(ids[3], 97)]
+    assert len(await view.next_runs(10)) == 5
     await redis.delete(DUE)
-    assert await schedule.next_runs(2) == []
+    assert await view.next_runs(2) == []
 
 
 async def test_a_claim_tells_whether_a_go_node_was_noticed(redis: Redis, schedule: Schedule) -> None:

@@ -18,7 +18,7 @@ from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.observe.outcomes import Outcome
 from peekaping_producer.redisdb.keys import DUE, LEASE
 from peekaping_producer.schedule.orders import Claim, Drop, Enqueue, Order, Release
-from peekaping_producer.schedule.store import Schedule
+from peekaping_producer.schedule.store import SHORT_LIST, Schedule
 from peekaping_producer.timing import Timing
 from support.asynq_peer import AsynqPeer
 from support.asynq_states import (
@@ -47,7 +47,6 @@ from support.redis_time import redis_now_ms, until_ms
 
 MONITOR = MonitorId("11111111-1111-4111-8111-111111111111")
 INTERVAL_S = 60
-SHORT_LIST = 1000
 """A pending list up to here is searched."""
 LONG_SEARCHES = 5
 """So many searches of a longer one in a call."""

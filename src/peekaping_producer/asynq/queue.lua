@@ -1,4 +1,4 @@
--- Queue: what is in the workers' queue, who takes from it, and which task has waited longest. It changes nothing.
+-- Queue: what is in the workers' queue, how many servers take from it, and which task has waited longest. Changes nothing.
 -- KEYS  1 paused STRING  2 pending LIST  3 active LIST  4 scheduled  5 retry  6 archived  7 completed ZSETs  8 servers ZSET
 -- ARGV  1 prefix of task keys  2 limit, servers
 -- Beyond these it reads the records that KEYS[8] names, and the hash of the oldest pending task.
@@ -11,7 +11,7 @@ local oldest = redis.call('LINDEX', KEYS[2], -1)
 local fields = oldest and redis.pcall('HMGET', ARGV[1] .. oldest, 'pending_since', 'msg')
 reply[#reply + 1] = fields and not fields.err and fields
 
--- The scores are by the workers' clocks; their records expire by Redis' own.
+-- The scores are written by the workers' clocks; their records expire by Redis' clock.
 local records = {}
 for _, server in ipairs(redis.call('ZREVRANGE', KEYS[8], 0, ARGV[2] - 1)) do
   local record = redis.pcall('GET', server)

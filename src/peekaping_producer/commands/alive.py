@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from peekaping_producer.fleet.registry import SeenNode
-from peekaping_producer.schedule.orders import Place
+from peekaping_producer.schedule.view import Place
 
 NOT_RUNNING = "no producer is running: no monitor is checked"
 LEADERLESS = "no node leads: new monitors are not scheduled, deleted ones not removed"

@@ -15,7 +15,7 @@ from peekaping_producer.model.ids import is_go_node
 from peekaping_producer.model.maintenance import under_maintenance
 from peekaping_producer.model.monitor import Snapshot
 from peekaping_producer.node.slot_spacing import spacing_for
-from peekaping_producer.schedule.orders import Place
+from peekaping_producer.schedule.view import Place
 
 _SLOTS = 3
 

@@ -14,8 +14,7 @@ from peekaping_producer.config.settings import Settings
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.fleet.registry import Registry
 from peekaping_producer.model.monitor import MonitorId, Snapshot
-from peekaping_producer.schedule.orders import Place
-from peekaping_producer.schedule.store import Schedule
+from peekaping_producer.schedule.view import Place, ScheduleView
 from peekaping_producer.timing import Timing
 
 
@@ -108,7 +107,7 @@ async def _read(settings: Settings, timing: Timing, argument: str) -> tuple[Mean
 
 async def _look_up(redis: Redis, timing: Timing, meant: Meant, reading: Reading | Unavailable | None) -> Findings:
     id_ = meant.monitor_id or MonitorId("")
-    place = await Schedule(redis, timing).place_of(id_)
+    place = await ScheduleView(redis, timing.redis_timeout_s).place_of(id_)
     return Findings(
         meant,
         reading,

@@ -14,6 +14,7 @@ from peekaping_producer.config.settings import Settings
 from peekaping_producer.fleet.registry import Registry
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.schedule.store import Schedule
+from peekaping_producer.schedule.view import ScheduleView
 from peekaping_producer.timing import Timing
 
 
@@ -69,7 +70,8 @@ async def _run_now(settings: Settings, arguments: Sequence[str]) -> RunNow:
         wanted = [one.monitor_id for one in distinct if one.monitor_id and one.monitor_id not in refused]
         schedule = Schedule(redis, timing)
         due = dict(zip(wanted, await schedule.run_now(wanted), strict=True)) if wanted else {}
-        running = is_running(await Registry(redis, timing).seen(), await schedule.place_of(MonitorId("")))
+        place = await ScheduleView(redis, timing.redis_timeout_s).place_of(MonitorId(""))
+        running = is_running(await Registry(redis, timing).seen(), place)
     return RunNow(running, [_wanted(one, refused, due) for one in distinct])
 
 

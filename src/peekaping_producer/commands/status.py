@@ -30,8 +30,7 @@ from peekaping_producer.fleet.registry import Registry, SeenNode
 from peekaping_producer.model.ids import is_go_node
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.node.slot_spacing import spacing_for
-from peekaping_producer.schedule.orders import Late
-from peekaping_producer.schedule.store import Schedule
+from peekaping_producer.schedule.view import Late, ScheduleView
 from peekaping_producer.timing import Timing
 
 NEXT_RUNS = 10
@@ -45,7 +44,7 @@ _WATCH_EVERY_S = 1.0
 
 async def read_status(redis: Redis, timing: Timing, names: Names | None = None) -> Status:
     """Gather it, with names where they are known. Raises Unavailable when Redis does not answer in time."""
-    schedule = Schedule(redis, timing)
+    schedule = ScheduleView(redis, timing.redis_timeout_s)
     place = await schedule.place_of(MonitorId(""))
     overview = await schedule.overview()
     queue = await queue_state(redis, timing.redis_timeout_s)

@@ -3,20 +3,20 @@
 from peekaping_producer.catalog.last_known import MB, LastKnown
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.node.node import Node
-from peekaping_producer.schedule.store import Schedule
+from peekaping_producer.schedule.view import ScheduleView
 
 _FILLING = 4
 """A cache that is filled to less than one part in so many holds all, as far as can be told: Redis is not asked."""
 
 
-async def cache_loop(node: Node, schedule: Schedule, cache: LastKnown, most_mb: int) -> None:
+async def cache_loop(node: Node, view: ScheduleView, cache: LastKnown, most_mb: int) -> None:
     """Tell the cache how many monitors there are while it fills up; warn once that it is too small."""
     monitors, warned = 0, False
     while not await node.stop.within(node.timing.cache_watch_s):
         if cache.size_bytes * _FILLING < most_mb * MB:
             continue
         try:
-            overview = await schedule.overview()
+            overview = await view.overview()
         except Unavailable as error:
             node.failed(error)
             continue

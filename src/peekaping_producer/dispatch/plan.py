@@ -7,15 +7,13 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 from msgspec.structs import replace
 
-from peekaping_producer.asynq.payload import build_task, stale_task
+from peekaping_producer.asynq.payload import build_task
 from peekaping_producer.catalog.reading import Reading
 from peekaping_producer.clock import from_unix_ms, rfc3339
 from peekaping_producer.model.cadence import Spacing, cadence
-from peekaping_producer.model.ids import is_monitor_id
 from peekaping_producer.model.maintenance import under_maintenance
-from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.observe.faults import described
-from peekaping_producer.schedule.orders import Claim, Claimed, Drop, Enqueue, Order, Release
+from peekaping_producer.schedule.orders import Claim, Claimed, Enqueue, Order, Release, drop
 
 
 class Plan(Struct, frozen=True):
@@ -48,7 +46,7 @@ def plan(claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacing
         try:
             plans.append(_plan(replace(claim, claimed=(claimed,)), reading, server_zone, spacing, release_ms))
         except Exception as error:  # noqa: BLE001 - likewise
-            plans.append(Plan([_drop(claimed.id)], {str(claimed.id): described(error)}, {}, 0, 0, {claimed.id: error}))
+            plans.append(Plan([drop(claimed.id)], {str(claimed.id): described(error)}, {}, 0, 0, {claimed.id: error}))
     return _joined(plans)
 
 
@@ -74,7 +72,7 @@ def _plan(claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacin
         snapshot = reading.found.get(claimed.id)
         if snapshot is None or not snapshot.monitor.active:
             gone += claimed.id not in reading.invalid
-            orders.append(_drop(claimed.id))
+            orders.append(drop(claimed.id))
             continue
         in_maintenance = False
         if snapshot.maintenances:
@@ -91,11 +89,6 @@ def _plan(claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacin
         else {}
     )
     return Plan(orders, invalid, broken, gone, go_slots)
-
-
-def _drop(id_: MonitorId) -> Drop:
-    # An id that is none may be no text at all, and then nothing can be written of it.
-    return Drop(id_, stale_task(id_) if is_monitor_id(id_) else b"")
 
 
 def _joined(plans: Sequence[Plan]) -> Plan:

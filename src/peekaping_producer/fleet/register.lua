@@ -1,9 +1,7 @@
--- Register: say that a node is alive and whether its database answers, and forget those that have been gone for long.
+-- Register: write that a node is alive and whether its database is available, and forget nodes that died long ago.
 -- KEYS  1 nodes ZSET  2 the node's STRING  3 nodes with a healthy database, ZSET
--- ARGV  1 node id  2 its record, JSON  3 alive_ms, how long it counts as alive  4 gone_ms, how long it is shown as gone
+-- ARGV  1 node id  2 its record, JSON  3 alive_ms, how long it counts as alive  4 gone_ms, how long it is then shown as gone
 --       5 "healthy", or "" while its database is unavailable
-local time = redis.call('TIME')
-local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3] + ARGV[4])
 redis.call('ZADD', KEYS[1], now_ms + ARGV[3], ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now_ms - ARGV[4])

@@ -55,7 +55,7 @@ class Registry:
         self._timing = timing
         self._alive_ms = timing.alive_ms
         self._gone_ms = int(timing.gone_kept_s * 1000)
-        self._register = load_script(redis, __package__, "register")
+        self._register = load_script(redis, __package__, "time", "register")
 
     async def register(self, info: NodeInfo) -> None:
         """Write a node's record. It counts as alive for three times the interval of writing, then it is gone."""

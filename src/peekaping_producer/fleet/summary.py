@@ -2,16 +2,16 @@
 
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.node.node import Node
-from peekaping_producer.schedule.store import Schedule
+from peekaping_producer.schedule.view import ScheduleView
 
 
-async def summary_loop(node: Node, schedule: Schedule) -> None:
+async def summary_loop(node: Node, view: ScheduleView) -> None:
     """Write a summary every minute until it is time to stop."""
     while not await node.stop.within(node.timing.summary_every_s):
-        await write_summary(node, schedule)
+        await write_summary(node, view)
 
 
-async def write_summary(node: Node, schedule: Schedule) -> None:
+async def write_summary(node: Node, view: ScheduleView) -> None:
     """Write the summary of all that was counted since the last one."""
     totals = node.tally.take()
     figures: dict[str, object] = {
@@ -22,7 +22,7 @@ async def write_summary(node: Node, schedule: Schedule) -> None:
     if totals.cache_age_s is not None:
         figures["cache_age_s"] = round(totals.cache_age_s, 1)
     try:
-        overview = await schedule.overview()
+        overview = await view.overview()
     except Unavailable as error:
         figures["schedule"] = f"unknown, {error}"
     else:

@@ -9,17 +9,15 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from peekaping_producer.asynq.payload import stale_task
 from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.catalog.last_known import LastKnown
 from peekaping_producer.catalog.reading import Page, Place
 from peekaping_producer.leader.term import Term
 from peekaping_producer.model.cadence import cadence
-from peekaping_producer.model.ids import is_monitor_id
 from peekaping_producer.model.monitor import MonitorId, Schedulable
 from peekaping_producer.node.node import Node
 from peekaping_producer.observe.notices import Notices
-from peekaping_producer.schedule.orders import Drop, Entry
+from peekaping_producer.schedule.orders import Entry, drop
 from peekaping_producer.schedule.store import Schedule
 
 _MOST_ACTED_ON = 100_000
@@ -200,8 +198,6 @@ class Sync:
         """Remove monitors, with nothing else being written."""
         if not ids:
             return 0
-        # An id that is none may be no text at all, and then nothing can be written of it.
-        drops = [Drop(id_, stale_task(id_) if is_monitor_id(id_) else b"") for id_ in ids]
         self._note_acted_on(ids, own)
         self._cache.forget(ids, time.monotonic())
-        return await self._schedule.remove(term.node_id, drops)
+        return await self._schedule.remove(term.node_id, [drop(id_) for id_ in ids])

@@ -3,12 +3,14 @@
 --       6 nodes with a healthy database, ZSET  7 counter of monitors that left
 -- ARGV  1 node id  2 term_ms  3 the new term's token  4 longest_ms that another's term may last  5 go_seen_ms
 --       6 "unhealthy" while this node's database is unavailable, or ""
--- Returns {"", 0, the epoch before, monitors in the schedule, generation, monitors that left so far} when the term is ours;
--- {"", 1, the epoch} when it is free and is left to a node with a healthy database; else {node id of the one that leads, ms
--- until its term ends, the epoch}; the epoch is "" where there is none.
--- A generation is Redis' time, Unix ms, and more than the last: an epoch lower than one seen before says that Redis lost
--- data, also when it was flushed in between.
--- A Go node's id ends in digits, ours do not: seen here, it leaves its mark for all nodes.
+-- Returns one of
+--   {"", 0, the previous epoch, monitors in the schedule, generation, monitors that left so far}: the term is ours
+--   {"", 1, the epoch}: nobody leads, and the term is left to a node with a healthy database
+--   {the leader's node id, ms until its term expires, the epoch}
+-- An epoch is "" if there is none.
+-- A generation is Redis' time, Unix ms, and more than the last one: an epoch lower than one seen before shows that Redis lost
+-- data, even if it was flushed in between.
+-- A Go node that leads leaves no mark of its own, so it is left here, for all nodes to see.
 local holder = redis.call('GET', KEYS[1])
 local epoch = redis.call('GET', KEYS[2]) or ''
 if not holder or holder == ARGV[1] then
@@ -21,11 +23,11 @@ if not holder or holder == ARGV[1] then
   redis.call('SET', KEYS[2], string.format('%d:%s:0', generation, ARGV[3]))
   return {'', 0, epoch, redis.call('ZCARD', KEYS[4]) + redis.call('ZCARD', KEYS[5]), generation, left_so_far(KEYS[7])}
 end
-if string.find(holder, '%-%d+$') then redis.call('SET', KEYS[3], 1, 'PX', ARGV[5]) end
+if is_go_node(holder) then redis.call('SET', KEYS[3], 1, 'PX', ARGV[5]) end
 local left_ms = redis.call('PTTL', KEYS[1])
 local longest_ms = tonumber(ARGV[4])
 if left_ms < 0 or left_ms > longest_ms then
-  -- without an end, or after a step back of Redis' clock, nobody would lead when its holder is dead
+  -- without an expiry, or after a step back of Redis' clock, a dead holder would keep others from leading
   left_ms = longest_ms
   redis.call('PEXPIRE', KEYS[1], left_ms)
 end

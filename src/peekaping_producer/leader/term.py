@@ -92,7 +92,7 @@ class Terms:
         self._node_id = node_id
         self._timing = timing
         self._extend = load_script(redis, __package__, "left", "extend")
-        self._take = load_script(redis, __package__, "time", "healthy", "left", "take")
+        self._take = load_script(redis, __package__, "time", "healthy", "go_node", "left", "take")
         self._resign = load_script(redis, __package__, "time", "healthy", "resign")
         self._seen: tuple[int, int] | None = None
         """Generation and number of the newest epoch that this node has seen in Redis."""

@@ -25,6 +25,6 @@ def is_monitor_id(text: str) -> bool:
 def is_go_node(node_id: str) -> bool:
     """Return whether a node's id is a Go producer's: it ends in a hyphen and digits, ours never do.
 
-    `schedule/claim.lua` and `leader/take.lua` apply the same rule.
+    `redisdb/go_node.lua` applies the same rule.
     """
     return _GO_NODE.search(node_id) is not None

@@ -17,7 +17,7 @@ from peekaping_producer.redisdb.replies import code_of, reason_with_advice
 _MOST_CONNECTIONS = 256
 """More than the loops of a node can use at once, with the highest PRODUCER_CONCURRENCY; they are opened on demand."""
 
-_SHARED_SCRIPTS = frozenset({"time", "healthy"})
+_SHARED_SCRIPTS = frozenset({"time", "healthy", "go_node"})
 
 
 def open_redis(settings: RedisSettings, timeout_s: float) -> Redis:
@@ -51,12 +51,17 @@ def answered(timeout_s: float) -> AbstractAsyncContextManager[None]:
 
 
 def load_script(redis: Redis, package: str, *names: str) -> AsyncScript:
-    """Return the script of these files of a package, run by EVALSHA and loaded when Redis does not know it.
+    """Return the script that these files of a package make, in this order; some are shared by all packages.
 
-    `time` and `healthy` are shared by all packages.
+    It is run by EVALSHA, and loaded if Redis does not know it.
     """
     texts = [files(__package__ if name in _SHARED_SCRIPTS else package) / f"{name}.lua" for name in names]
     return redis.register_script("\n".join(text.read_text("utf-8") for text in texts))
+
+
+def text_of(part: bytes) -> str:
+    """Return a part of a reply as text. An id that is not valid UTF-8 goes back to Redis as it came."""
+    return part.decode("utf-8", "surrogateescape")
 
 
 def _reason(error: Exception) -> str | None:

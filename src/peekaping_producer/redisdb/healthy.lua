@@ -1,4 +1,4 @@
--- Whether a live node other than this one has a healthy database, by their ZSET. Put behind time.lua.
+-- Returns whether a live node other than this one has a healthy database, by the ZSET of such nodes. Prepended after time.lua.
 local function others_healthy(key, own_id)
   for _, id in ipairs(redis.call('ZRANGE', key, '(' .. now_ms, '+inf', 'BYSCORE', 'LIMIT', 0, 2)) do
     if id ~= own_id then return true end

@@ -1,7 +1,7 @@
--- Claim ids: move those of these ids that are still due into the lease, as claim.lua does with what is due first.
--- KEYS  as in claim.lua
--- ARGV  1 lease_ms  2 ids, a space between them: one argument costs a tenth of 200
--- Returns {now_ms, token, 1 while the mark is there or a Go node leads, then the ids that were not claimed}, all as text.
+-- Claim ids: move those of these monitors that are still due into the lease, as claim.lua does with the longest overdue.
+-- KEYS  as in claim.lua, 1 to 5
+-- ARGV  1 lease_ms  2 ids, separated by spaces: one argument costs a tenth of 200
+-- Returns {now_ms, token, "1" beside a Go producer or "", then the ids that were not claimed}, all as text.
 -- Keeps invariant 2, in the same way.
 
 local wanted = {}
@@ -22,8 +22,4 @@ if #ids > 0 then
   redis.call('ZREM', KEYS[1], unpack(ids))
   redis.call('ZADD', KEYS[2], unpack(leases))
 end
-
--- a Go node's id ends in digits
-local leader = redis.call('GET', KEYS[5])
-local beside_go = redis.call('EXISTS', KEYS[4]) == 1 or leader and string.find(leader, '%-%d+$')
-return {string.format('%d', now_ms), #ids > 0 and token or '', beside_go and '1' or '', unpack(others)}
+return {string.format('%d', now_ms), #ids > 0 and token or '', beside_go(KEYS[4], KEYS[5]), unpack(others)}

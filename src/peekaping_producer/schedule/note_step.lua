@@ -1,11 +1,11 @@
--- Note a step: for all nodes to see, once, however many of them notice it.
+-- Note a step of the clock for all nodes, once, however many of them notice it.
 -- KEYS  1 step HASH  2 leader STRING  3 mark of a Go producer  4 tombstones ZSET  5 nodes ZSET
 --       6 nodes with a healthy database, ZSET
--- ARGV  1 at_ms, the last instant this node had seen before the step, by the clock as it is now  2 by_ms, negative when back
---       3 open_ms, how long it is treated at most  4 channel of signals  5 longest_term_ms  6 go_seen_ms  7 alive_ms of a node
---       8 limit, members of a set
--- Returns 1, or 0 when another node has noted it already.
--- After a step back, what ends by itself would last longer by as much: it is given its longest time from now on.
+-- ARGV  1 at_ms, the last instant this node saw before the step, by the clock as it is now  2 by_ms, negative if back
+--       3 open_ms, how long the step counts at most  4 channel of signals  5 longest_term_ms  6 go_seen_ms
+--       7 alive_ms of a node  8 limit, members of a set
+-- Returns 1, or 0 if another node has noted it already.
+-- After a step back, whatever expires would last longer by as much: it is given its longest time from now on.
 local noted = redis.pcall('HMGET', KEYS[1], 'noted_ms', 'by_ms')
 if noted[1] then
   local noted_ms, same_way = tonumber(noted[1]), (tonumber(noted[2]) > 0) == (tonumber(ARGV[2]) > 0)

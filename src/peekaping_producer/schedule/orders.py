@@ -1,24 +1,26 @@
-"""The values of the schedule: claims, orders, their outcomes, and what a reader may ask for."""
+"""The values of the schedule: claims, orders and what became of them, and entries that a leader brings in."""
 
 from typing import Literal, get_args
 
 from msgspec import Struct
 
+from peekaping_producer.asynq.payload import stale_task
 from peekaping_producer.model.cadence import Cadence
+from peekaping_producer.model.ids import is_monitor_id
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.observe.outcomes import Outcome
 from peekaping_producer.schedule.redis_clock import Step
 
 
 class Claimed(Struct, frozen=True):
-    """One claimed monitor, and the instant it was due at (Unix ms)."""
+    """One claimed monitor, and when it was due (Unix ms)."""
 
     id: MonitorId
     due_ms: float
 
 
 class Claim(Struct, frozen=True):
-    """What one claim took: a batch under one fencing token. Empty when nothing was due."""
+    """What one claim took: a batch under one fencing token. Empty if nothing was due."""
 
     now_ms: int
     """Redis' clock at the claim, Unix ms."""
@@ -26,23 +28,23 @@ class Claim(Struct, frozen=True):
     next_due_ms: float | None
     """When the next monitor is due, of those not claimed."""
     go_seen: bool
-    """Whether a Go producer has been noticed of late, by any node."""
+    """Whether any node has noticed a Go producer recently."""
     claimed: tuple[Claimed, ...]
     answered_at_s: float
-    """This host's monotonic clock at the reply: from here on the lease runs out."""
+    """This host's monotonic clock at the reply, from which the lease counts."""
     step: Step | None = None
-    """A step of Redis' clock since the last claim of this node."""
+    """A step of Redis' clock since this node's last claim."""
     behind_ms: int = 0
-    """After a step forward of so much: what was due longer ago than this was due by the clock as it was before."""
+    """The size of a step forward that still counts: what is overdue by more was due by the clock as it was before."""
 
     def lateness_ms(self, claimed: Claimed, at_ms: float) -> float:
-        """Return how long after its due time an instant is, a step of the clock between the two left out."""
+        """Return how long after its due time an instant is, without a step of the clock between the two."""
         late_ms = at_ms - claimed.due_ms
         return late_ms - self.behind_ms if late_ms >= self.behind_ms else late_ms
 
 
 class Peeked(Struct, frozen=True):
-    """A page of what is due, as it was read without claiming it."""
+    """A page of what is due, read without claiming it."""
 
     now_ms: int
     next_due_ms: float | None
@@ -52,28 +54,28 @@ class Peeked(Struct, frozen=True):
     answered_at_s: float
     step: Step | None
     behind_ms: int
-    """As of a claim."""
+    """As in a claim."""
 
 
 class Enqueue(Struct, frozen=True):
-    """Order: put the check's task in place and the monitor's next slot into due."""
+    """Order: put the check's task into the queue, and the monitor's next slot into due."""
 
     id: MonitorId
     cadence: Cadence
     message: bytes
     from_cache: bool = False
-    """Its row was read earlier: no task if the monitor has been removed since."""
+    """Its row was read earlier: no task if the monitor has been removed since (invariant 12)."""
 
 
 class Release(Struct, frozen=True):
-    """Order: no check now; due again after `delay_ms`."""
+    """Order: no check now, due again after `delay_ms`."""
 
     id: MonitorId
     delay_ms: int
 
 
 class Drop(Struct, frozen=True):
-    """Order: out of the schedule, with its pending task (`stale_message` takes its place in a very long list)."""
+    """Order: take it out of the schedule, with its pending task, or with `stale_message` in it if the list is long."""
 
     id: MonitorId
     stale_message: bytes
@@ -82,27 +84,33 @@ class Drop(Struct, frozen=True):
 Order = Enqueue | Release | Drop
 
 
+def drop(id_: MonitorId) -> Drop:
+    """Return the order that takes a monitor out of the schedule."""
+    # An invalid id may not be valid UTF-8, so no message can be built.
+    return Drop(id_, stale_task(id_) if is_monitor_id(id_) else b"")
+
+
 class Settlement(Struct, frozen=True):
     """The outcomes of one settle, in the order of its orders."""
 
     now_ms: int
-    """Redis' clock at the settle, Unix ms: from here on what was placed is in the queue."""
+    """Redis' clock at the settle, Unix ms: when its tasks were put into the queue."""
     outcomes: tuple[Outcome, ...]
     failures: dict[MonitorId, str]
-    """Redis' reason for each FAILED one."""
+    """Redis' reason for each that FAILED."""
 
 
 class Entry(Struct, frozen=True):
-    """A monitor that belongs into the schedule."""
+    """A monitor that belongs in the schedule."""
 
     id: MonitorId
     cadence: Cadence
     at_once: bool = False
-    """Due at once where it is in neither set, instead of at its next slot."""
+    """Due at once if it is in neither set, instead of at its next slot."""
     edited: bool = False
-    """A person has changed its row: a claim that may have read it before is revoked."""
+    """A person has changed its row: a claim that may have read the row before that is revoked."""
     period_changed: bool = False
-    """Its period too, as is known: its due time may be a slot of the old grid and of the new."""
+    """Its period is known to have changed: a slot of the old grid may be one of the new grid, too."""
 
 
 Placement = Literal["added", "moved", "revoked", "kept"]
@@ -113,44 +121,11 @@ Cursor = tuple[str, int]
 """A place in the schedule: a set's key, and Redis' cursor in it."""
 
 
-class Overview(Struct, frozen=True):
-    """The schedule at a glance."""
-
-    due: int
-    """Monitors waiting for their slot, or overdue."""
-    leased: int
-    oldest_due_ms: int | None
-    """How long the longest overdue monitor has been due; 0 when none is overdue, None when none is scheduled."""
-
-
-class Late(Struct, frozen=True):
-    """The monitors that are overdue: due and not claimed, or claimed by a node that died."""
-
-    count: int
-    """Of those overdue for longer than was asked for."""
-    oldest_ms: float | None
-    """When the longest overdue one was due, Unix ms; None when none is overdue."""
-    first: list[Claimed]
-    """The first of those that are counted."""
-
-
-class Place(Struct, frozen=True):
-    """Where one monitor stands in the schedule, and who leads."""
-
-    now_ms: int
-    due_ms: float | None
-    lease_ms: float | None
-    """When the claim on it ends; None where nobody has claimed it."""
-    leader: str | None
-    go_seen: bool
-    """Whether a Go producer has been noticed of late."""
-
-
 class WrongKey(Struct, frozen=True):
-    """A key that held another type than it should."""
+    """A key that held the wrong type."""
 
     key: str
     found: str
-    """The type it held, as TYPE calls it."""
+    """The type it held, in the words of TYPE."""
     renamed_to: str
-    """Empty where it is asynq's, and so not ours to rename."""
+    """Empty if it is asynq's, which is not ours to rename."""

@@ -1,8 +1,8 @@
--- Peek: read a page of what is due, behind a place in the order of due. Changes nothing.
+-- Peek: read a page of what is due, starting behind a place in the order of due. Changes nothing.
 -- KEYS  1 due ZSET  2 nodes with a healthy database, ZSET  3 mark of a Go producer  4 leader STRING  5 step HASH
 -- ARGV  1 limit, ids  2 horizon_ms, as in claim.lua  3 node id  4 yield_ms
 --       5 the place: a score, "" for the beginning  6 the id with this score
--- Returns {now_ms, next_due_ms or "", 1 while the mark is there or a Go node leads, by_ms of an open step forward or "",
+-- Returns {now_ms, next_due_ms or "", "1" beside a Go producer or "", by_ms of an open step forward or "",
 -- id, due_ms, id, due_ms, …}, all as text; next_due_ms is when this node may claim what comes behind the page.
 -- While another node has a healthy database, what has been due for less than yield_ms is left to it.
 -- A place later than now means that the clock went back: the page begins at the beginning.
@@ -10,10 +10,9 @@
 local limit = tonumber(ARGV[1])
 local yield_ms = others_healthy(KEYS[2], ARGV[3]) and tonumber(ARGV[4]) or 0
 local until_ms = (ARGV[2] == '' and now_ms or math.min(now_ms, ARGV[2])) - yield_ms
-local step_at_ms, by_ms = open_step(KEYS[5])
-if step_at_ms and (by_ms < 0 or now_ms - by_ms >= step_at_ms) then step_at_ms, by_ms = nil, nil end
+local step_at_ms, by_ms = open_step_forward(KEYS[5])
 
--- whether a comes after b in the order of a ZSET, byte by byte
+-- returns whether a sorts after b in a ZSET: byte by byte
 local function after(a, b)
   for i = 1, math.min(#a, #b) do
     local x, y = string.byte(a, i), string.byte(b, i)
@@ -22,7 +21,7 @@ local function after(a, b)
   return #a > #b
 end
 
--- the rank of the first member behind a place; many may share its score, and are searched by halves
+-- returns the rank of the first member behind a place; many may share its score, so this is a binary search
 local function rank_behind(score, place)
   local first = redis.call('ZCOUNT', KEYS[1], '-inf', '(' .. score)
   local last = redis.call('ZCOUNT', KEYS[1], '-inf', score)
@@ -35,7 +34,7 @@ local function rank_behind(score, place)
 end
 
 local page = {}
--- adds members from a rank on, up to a score and the limit; returns the score of the next one
+-- adds members to the page, from a rank on, up to a score and the limit; returns the score of the next one
 local function add(rank, to_ms)
   local room = limit - #page / 2
   local found = redis.call('ZRANGE', KEYS[1], rank, rank + room, 'WITHSCORES')
@@ -60,9 +59,6 @@ else
   next_ms = add(first, until_ms)
 end
 
--- a Go node's id ends in digits
-local leader = redis.call('GET', KEYS[4])
-local beside_go = redis.call('EXISTS', KEYS[3]) == 1 or leader and string.find(leader, '%-%d+$')
 local next_due = next_ms and string.format('%.17g', next_ms + yield_ms) or ''
 local stepped = by_ms and string.format('%d', by_ms) or ''
-return {string.format('%d', now_ms), next_due, beside_go and '1' or '', stepped, unpack(page)}
+return {string.format('%d', now_ms), next_due, beside_go(KEYS[3], KEYS[4]), stepped, unpack(page)}

@@ -1,12 +1,12 @@
-"""Redis' clock as one node sees it, held beside this host's own, which nobody steps."""
+"""Redis' clock as one node sees it, compared with this host's own, which nobody steps."""
 
 from msgspec import Struct
 
 STEP_MS = 1_000
-"""Where the clocks have diverged by more than this since the last claim, Redis' was stepped."""
+"""If the clocks have diverged by more than this since the last claim, Redis' was stepped."""
 
 _ALLOWANCE_MS = 50
-"""A request takes so long to be run; what is due beyond that is claimed by the next."""
+"""The time a request may take to be run; what is due later than that is left to the next claim."""
 
 
 class Step(Struct, frozen=True):
@@ -15,14 +15,14 @@ class Step(Struct, frozen=True):
     at_ms: int
     """The last instant seen before it, by the clock as it is now, Unix ms."""
     by_ms: int
-    """How far it went, negative when back."""
+    """How far it went, negative if back."""
 
 
 class RedisClock:
-    """Compares two clocks from claim to claim.
+    """Compares the two clocks from claim to claim (invariant 8).
 
-    A script ran at some instant between request and reply. What is concluded holds wherever in between that was, so
-    neither a slow network nor a process that stood still is taken for a step.
+    A script ran at some instant between request and reply. The conclusions hold whichever instant it was, so neither a
+    slow network nor a suspended process is taken for a step.
     """
 
     def __init__(self) -> None:
@@ -30,14 +30,14 @@ class RedisClock:
         self._seen: tuple[int, float, float] | None = None
 
     def horizon_ms(self, sent_s: float) -> int | None:
-        """Return up to which instant a claim sent now may go, unless Redis' clock was stepped; None at first."""
+        """Return the latest instant that a claim sent now may reach if Redis' clock was not stepped; None at first."""
         if self._seen is None:
             return None
         seen_ms, seen_sent_s, _ = self._seen
         return seen_ms + int((sent_s - seen_sent_s) * 1000) + _ALLOWANCE_MS
 
     def see(self, now_ms: int, sent_s: float, answered_s: float) -> Step | None:
-        """Take in what a claim's script saw, and when it was asked and answered; return a step since the last one."""
+        """Note what a claim's script saw, and when it was sent and answered; return a step since the last claim."""
         before, self._seen = self._seen, (now_ms, sent_s, answered_s)
         if before is None:
             return None

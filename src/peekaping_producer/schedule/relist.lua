@@ -1,18 +1,17 @@
--- Relist: put tasks that say they wait, but stand in no list, back into it. The leader's alone, and only while the list is
--- too long for settle to look.
+-- Relist: put tasks that are marked as pending but are in no list back into it. For the leader only, and only while the list
+-- is too long for settle to search.
 -- KEYS  1 leader STRING  2 pending LIST, then one task HASH for each id
--- ARGV  1 node id  2 a list up to here is settle's to search  3 margin_ns, by which clocks may differ
---       4 searches of the list, at most  5 list entries that all of them may pass, at most; then task ids
--- Returns how many; nothing at all when the node does not lead.
--- Keeps invariants 4 and 9. The list is in the order of `pending_since`, so what is older than its oldest is not in it
--- unless Redis' clock was stepped. So each such task is searched for first; what the ration leaves out waits for the next
--- sweep.
+-- ARGV  1 node id  2 short_list, as in task.lua  3 margin_ns, by which clocks may differ
+--       4 searches of the list, at most  5 list entries that all searches may pass, at most; then task ids
+-- Returns how many; nothing at all if the node does not lead.
+-- Keeps invariants 4 and 9. The list is in the order of `pending_since`, so a task older than its oldest is not in it
+-- unless Redis' clock was stepped. So each such task is searched for first; what exceeds the limits waits for the next sweep.
 local OLDEST = 100
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return false end
 local length = redis.call('LLEN', KEYS[2])
 if length <= tonumber(ARGV[2]) then return 0 end
 
--- Where the list ends stand the oldest; a task that was put back, by us or by a worker, says nothing of the others.
+-- The oldest are at the end of the list. One task that was put back, by us or by a worker, says nothing about the others.
 local prefix = string.sub(KEYS[3], 1, #KEYS[3] - #ARGV[6])
 local seen, oldest_ns = {}, nil
 for _, task in ipairs(redis.call('LRANGE', KEYS[2], -OLDEST, -1)) do

@@ -1,7 +1,7 @@
--- Repair: rename keys of ours that hold another type than they should, and name keys of asynq's that do.
+-- Repair: rename keys of ours that hold the wrong type, and report keys of asynq's that do.
 -- KEYS  ours and asynq's
 -- ARGV  1 how many of them are ours, then a type for each key; `number` is a string that holds an integer
--- Returns {key, found type, new key or "" where the key is asynq's} for each that is wrong, all in one list.
+-- Returns {key, found type, new key or "" if the key is asynq's} for each wrong key, all in one list.
 local function type_of(key, wanted)
   local found = redis.call('TYPE', key).ok
   if wanted ~= 'number' or found ~= 'string' then return found end

@@ -1,7 +1,7 @@
--- Run now: make active monitors due at once; their grids stay, for the next slot is chosen when they are settled.
+-- Run now: make active monitors due at once. Their grids stay: the next slot is chosen when they are settled.
 -- KEYS  1 due ZSET  2 lease ZSET
 -- ARGV  1 channel of signals, then ids
--- Returns for each id: 1 when it is due now, 0 when a node has claimed it this very moment and it is left alone.
+-- Returns for each id: 1 if it is due now, 0 if a node has claimed it and it was left alone.
 local outcomes, any = {}, false
 for i = 2, #ARGV do
   local mine = not redis.call('ZSCORE', KEYS[2], ARGV[i])

@@ -1,19 +1,19 @@
--- Schedule: bring active monitors into the schedule, and leave alone what is right already. The leader's alone.
+-- Schedule: bring active monitors into the schedule, and leave alone what is right already. For the leader only.
 -- KEYS  1 due ZSET  2 lease ZSET  3 leader STRING  4 tombstones ZSET  5 step HASH
--- ARGV  1 node id  2 channel of signals  3 soon_ms, what is due within that is told to all nodes
---       then five for each id: id, period_ms, phase_ms, "now" (due at once where it is in neither set) or "",
---       "edited" (its row was changed by a person), "period" (its period too, as is known) or ""
--- Returns one of added, moved, revoked, kept for each id; nothing at all when the node does not lead.
--- Keeps invariants 5 (claimed and overdue ones stay, unless the claim may have read the row before its edit; one due on
--- another grid, or later than 1.5 periods from now, moves to its first slot ≥ now + period / 2) and 9 (fence). What a step of
--- Redis' clock made overdue, or due far ahead, moves to about where it would have been due without the step.
+-- ARGV  1 node id  2 channel of signals  3 soon_ms: all nodes are woken for what is due within that
+--       then five for each id: id, period_ms, phase_ms, "now" (due at once if it is in neither set) or "",
+--       "edited" (a person changed its row), "period" (and is known to have changed its period) or ""
+-- Returns one of added, moved, revoked, kept for each id; nothing at all if the node does not lead.
+-- Keeps invariants 5 (claimed and overdue monitors are left alone, unless the claim may have read the row before its edit; one
+-- that is due on another grid, or later than 1.5 periods from now, moves to its first slot ≥ now + period / 2) and 9 (the check
+-- of the leader). What a step of Redis' clock made overdue, or due far ahead, moves to about where it would be due without it.
 if redis.call('GET', KEYS[3]) ~= ARGV[1] then return false end
 
 local function slot_from(at_ms, period_ms, phase_ms)
   return at_ms + (phase_ms - at_ms) % period_ms
 end
 
--- a Go node's slots lie 1 ms before our aligned ones
+-- a Go node's slots are 1 ms before our aligned ones
 local function on_grid(due_ms, period_ms, phase_ms)
   local off_ms = (due_ms - phase_ms) % period_ms
   return off_ms == 0 or off_ms == period_ms - 1
@@ -26,7 +26,7 @@ local function misplaced(due_ms, period_ms)
   return due_ms > now_ms - by_ms and due_ms <= step_at_ms
 end
 
--- the slot nearest to an instant; where it is past, the instant itself, or many at once would be claimed now
+-- returns the slot nearest to an instant. If that is past, the instant itself: otherwise many would be claimed now, at once
 local function replaced(due_ms, half_ms, period_ms, phase_ms)
   local slot_ms = slot_from(math.ceil(math.min(due_ms, now_ms + period_ms * 1.5) - half_ms), period_ms, phase_ms)
   return slot_ms >= now_ms and slot_ms or as_score(math.max(now_ms, due_ms))
@@ -39,7 +39,7 @@ for i = 4, #ARGV, 5 do
   local outcome, to_ms = 'kept', nil
   local due_ms = tonumber(redis.call('ZSCORE', KEYS[1], id) or nil)
   if due_ms then
-    -- beside a Go node one may stand in both sets
+    -- beside a Go node a monitor may be in both sets
     if edited then redis.call('ZREM', KEYS[2], id) end
     local regrid = edited and not on_grid(due_ms, period_ms, phase_ms)
       or ARGV[i + 4] == 'period' and due_ms < now_ms + half_ms

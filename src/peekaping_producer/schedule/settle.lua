@@ -1,17 +1,19 @@
--- Settle: end the claims of one batch. Each id alone: still mine → its order is carried out, else nothing changes.
+-- Settle: end the claims of one batch. Each id by itself: if the claim is still ours its order is carried out, else nothing
+-- changes.
 -- KEYS  as in task.lua, then 1 counter of monitors that left  2 tombstones ZSET
--- ARGV  1 token  2 queue's name  3 prefix of task ids  4 prefix of groups  5 postpone_ms  6 channel of signals
+-- ARGV  as in task.lua, then 3 token  4 queue's name  5 prefix of groups  6 postpone_ms  7 channel of signals
 --       then five for each id: order, id, and by order
 --         enqueue  period_ms  phase_ms  message     the task is put in place, the next slot into due
---         cached   likewise                         the same, but a drop where a tombstone stands: its row was read earlier
+--         cached   likewise                         the same, but a drop if there is a tombstone: its row was read earlier
 --         release  delay_ms   ""        ""          back into due after the delay, no task
---         drop     ""         ""        message     out of the schedule; a pending task goes, or becomes this stale one
--- Returns now_ms, then one outcome's name for each id; `failed:` and the reason where the id's own step raised.
--- Keeps invariants 1 (next slot ≥ now + period / 2, by this script's clock), 2 (fencing) and 4 (task.lua).
-local token = tonumber(ARGV[1])
+--         drop     ""         ""        message     out of the schedule; a pending task is removed, or gets this stale message
+-- Returns now_ms, then one outcome for each id (observe/outcomes.py); `failed:` and the reason if its step raised an error.
+-- Keeps invariants 1 (next slot ≥ now + period / 2, by this script's clock), 2 (the check of the token), 4 (task.lua), 7 (pcall)
+-- and 12 (tombstones).
+local token = tonumber(ARGV[3])
 local outcomes = {}
 local queue_is_known = false
--- in neither set, and nobody removed it: the leader shall see whether more is gone
+-- in neither set, though nobody removed it: the leader sweeps, to see whether more is missing
 local vanished = false
 local left = 0
 
@@ -23,20 +25,20 @@ local function settle(order, id, first, second, message, key)
     return 'lost'
   end
 
-  local task = ARGV[3] .. id
+  local task = TASK_PREFIX .. id
   local outcome, due_ms
-  if order == 'cached' and redis.call('ZSCORE', KEYS[#KEYS], id) then
+  if order == 'cached' and redis.call('ZSCORE', KEYS[#KEYS], id) then  -- invariant 12
     outcome = 'dropped'
   elseif order == 'enqueue' or order == 'cached' then
     local period_ms, phase_ms = tonumber(first), tonumber(second)
     local earliest = now_ms + math.floor(period_ms / 2)
     due_ms = earliest + (phase_ms - earliest) % period_ms
     if not queue_is_known then
-      redis.call('SADD', KEYS[3], ARGV[2])
+      redis.call('SADD', KEYS[3], ARGV[4])
       queue_is_known = true
     end
-    outcome = place(key, task, message, ARGV[4])
-    if outcome == 'postponed' then due_ms = as_score(now_ms + ARGV[5]) end
+    outcome = place(key, task, message, ARGV[5])
+    if outcome == 'postponed' then due_ms = as_score(now_ms + ARGV[6]) end
   elseif order == 'release' then
     outcome, due_ms = 'released', as_score(now_ms + first)
   else
@@ -50,8 +52,9 @@ local function settle(order, id, first, second, message, key)
   return outcome
 end
 
-for i = 7, #ARGV, 5 do
+for i = 8, #ARGV, 5 do
   local n = #outcomes + 1
+  -- invariant 7: an error affects only this monitor
   local ok, outcome = pcall(settle, ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], KEYS[FIRST_TASK + n - 1])
   if not ok then
     outcome = 'failed:' .. (type(outcome) == 'table' and outcome.err or tostring(outcome))
@@ -59,7 +62,7 @@ for i = 7, #ARGV, 5 do
   outcomes[n] = outcome
 end
 
--- the orders are carried out: a counter that holds something else is for repair.lua
+-- pcall: the orders are carried out, and repair.lua handles a counter of the wrong type
 if left > 0 then redis.pcall('INCRBY', KEYS[#KEYS - 1], left) end
-if vanished then redis.call('PUBLISH', ARGV[6], 'vanished') end
+if vanished then redis.call('PUBLISH', ARGV[7], 'vanished') end
 return {now_ms, unpack(outcomes)}

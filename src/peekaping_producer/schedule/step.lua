@@ -1,6 +1,6 @@
--- The last step of Redis' clock that a node has noticed. Put before every script that treats what is due by it.
--- Returns at_ms, by_ms: what was due before at_ms was scheduled by the clock as it was, which by_ms turns into today's
--- time; nothing while there is no step, once the leader has swept after it, or when it is too long ago.
+-- Returns at_ms and by_ms of the last step of Redis' clock that a node has noticed. Prepended to every script that handles
+-- what is due differently because of it. What was due before at_ms was scheduled by the clock as it was; adding by_ms
+-- converts it to today's time. Returns nothing if there is no step, if the leader has swept since, or if it is too old.
 local function open_step(key)
   local step = redis.pcall('HMGET', key, 'at_ms', 'by_ms', 'noted_ms', 'until_ms', 'swept')
   local at_ms, by_ms = tonumber(step[1] or nil), tonumber(step[2] or nil)
@@ -9,4 +9,10 @@ local function open_step(key)
   -- noted in the future: the clock went back since, and nobody could notice
   if now_ms < noted_ms or now_ms >= until_ms then return nil end
   return at_ms, by_ms
+end
+
+-- Returns the same, but only for a step forward, and only while monitors are overdue because of it.
+local function open_step_forward(key)
+  local at_ms, by_ms = open_step(key)
+  if at_ms and by_ms >= 0 and now_ms - by_ms < at_ms then return at_ms, by_ms end
 end

@@ -1,7 +1,6 @@
-"""The schedule: typed wrappers around the scripts, each of which is one decision made by Redis' clock."""
+"""The schedule in Redis: typed wrappers around the scripts, each of which is one decision made by Redis' clock."""
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Sequence
 from typing import cast
@@ -13,8 +12,7 @@ from peekaping_producer.asynq.message import task_id
 from peekaping_producer.clock import monotonic_s
 from peekaping_producer.errors import NotLeading, Unavailable
 from peekaping_producer.model.monitor import MonitorId
-from peekaping_producer.observe.outcomes import Outcome
-from peekaping_producer.redisdb.client import answered, load_script
+from peekaping_producer.redisdb.client import answered, load_script, text_of
 from peekaping_producer.redisdb.keys import (
     CLAIMS,
     DUE,
@@ -29,25 +27,21 @@ from peekaping_producer.redisdb.keys import (
     SIGNALS,
     STEP,
 )
-from peekaping_producer.redisdb.replies import REFUSALS, code_of, reason_with_advice
+from peekaping_producer.redisdb.replies import code_of, reason_with_advice
 from peekaping_producer.schedule.orders import (
     Claim,
     Claimed,
     Cursor,
     Drop,
-    Enqueue,
     Entry,
-    Late,
     Order,
-    Overview,
     Peeked,
-    Place,
     Placement,
-    Release,
     Settlement,
     WrongKey,
 )
 from peekaping_producer.schedule.redis_clock import RedisClock, Step
+from peekaping_producer.schedule.settling import Settling, arguments_of
 from peekaping_producer.timing import Timing
 
 _TASK_KEYS = (
@@ -66,9 +60,9 @@ _TASK_KEYS = (
 _TASK_ID_PREFIX = task_id(MonitorId(""))
 _TASK_KEY_PREFIX = asynq.TASK + _TASK_ID_PREFIX
 SHORT_LIST = 1_000
-"""A pending list up to here is searched by settle whenever that helps (task.lua)."""
+"""A pending list up to this length is searched whenever that helps."""
 LONGEST_TERM_MS = 10_000
-"""How long another's leadership can last without an extension: a Go node's."""
+"""How long another node's leadership can last without an extension: a Go node's."""
 _MOST_BROUGHT_BACK = 10_000
 _CLOCKS_DIFFER_NS = 60_000_000_000
 _RELIST_SEARCHES = 5
@@ -77,16 +71,16 @@ _RELIST_ENTRIES = 1_000_000
 
 
 class Schedule:
-    """The schedule in Redis. Every method raises Unavailable when Redis does not do it in time."""
+    """The schedule in Redis. Every method raises Unavailable if Redis does not answer in time."""
 
     def __init__(self, redis: Redis, timing: Timing) -> None:
         """Take the client; scripts are loaded by the first call that needs them."""
         self._redis = redis
         self._timing = timing
-        self._claim = load_script(redis, __package__, "time", "writable", "step", "claim")
+        self._claim = load_script(redis, __package__, "time", "writable", "step", "go_node", "claim")
         self._settle = load_script(redis, __package__, "time", "writable", "task", "settle")
-        self._peek = load_script(redis, __package__, "time", "step", "healthy", "peek")
-        self._claim_ids = load_script(redis, __package__, "time", "writable", "claim_ids")
+        self._peek = load_script(redis, __package__, "time", "step", "healthy", "go_node", "peek")
+        self._claim_ids = load_script(redis, __package__, "time", "writable", "go_node", "claim_ids")
         self._reclaim = load_script(redis, __package__, "time", "reclaim")
         self._schedule = load_script(redis, __package__, "time", "step", "schedule")
         self._remove = load_script(redis, __package__, "time", "task", "remove")
@@ -97,8 +91,10 @@ class Schedule:
         self._end_step = load_script(redis, __package__, "end_step")
         self._clock = RedisClock()
 
+    # What every node does.
+
     async def claim(self, limit: int) -> Claim:
-        """Claim at most `limit` due monitors. Never sent twice: a lost reply's batch comes back by reclaim."""
+        """Claim at most `limit` due monitors. Never sent twice: the batch of a lost reply expires (invariant 3)."""
         timing = self._timing
         sent_s = monotonic_s()
         horizon_ms = self._clock.horizon_ms(sent_s)
@@ -107,7 +103,7 @@ class Schedule:
                 keys=(DUE, LEASE, CLAIMS, GO_SEEN, LEADER, STEP),
                 args=(limit, timing.lease_ms, "" if horizon_ms is None else horizon_ms),
             )
-        now_ms, token, next_due_ms, go_seen, by_ms, *pairs = (_text(part) for part in cast("list[bytes]", reply))
+        now_ms, token, next_due_ms, go_seen, by_ms, *pairs = (text_of(part) for part in cast("list[bytes]", reply))
         return Claim(
             int(now_ms),
             token,
@@ -133,7 +129,7 @@ class Schedule:
                 keys=(DUE, HEALTHY, GO_SEEN, LEADER, STEP),
                 args=(limit, "" if horizon_ms is None else horizon_ms, node_id, timing.yield_ms, *place),
             )
-        now_ms, next_due_ms, go_seen, by_ms, *pairs = (_text(part) for part in cast("list[bytes]", reply))
+        now_ms, next_due_ms, go_seen, by_ms, *pairs = (text_of(part) for part in cast("list[bytes]", reply))
         return Peeked(
             int(now_ms),
             float(next_due_ms) if next_due_ms else None,
@@ -145,16 +141,16 @@ class Schedule:
         )
 
     async def claim_these(self, wanted: Sequence[Claimed]) -> Claim:
-        """Claim those of these monitors that are still due. Never sent twice, as `claim`.
+        """Claim those of these monitors that are still due. Like `claim`, never sent twice.
 
-        Their ids are a database's, with no space in them.
+        The ids are valid, so they contain no space.
         """
         timing = self._timing
         async with answered(timing.redis_timeout_s):
             reply = await self._claim_ids(
                 keys=(DUE, LEASE, CLAIMS, GO_SEEN, LEADER), args=(timing.lease_ms, " ".join([one.id for one in wanted]))
             )
-        now_ms, token, go_seen, *others = (_text(part) for part in cast("list[bytes]", reply))
+        now_ms, token, go_seen, *others = (text_of(part) for part in cast("list[bytes]", reply))
         refused = set(others)
         claimed = tuple([one for one in wanted if one.id not in refused] if refused else wanted)
         return Claim(int(now_ms), token, None, go_seen == "1", claimed, time.monotonic())
@@ -164,45 +160,46 @@ class Schedule:
     ) -> Settlement:
         """Carry out one order for each claimed monitor that is still ours.
 
-        What got no reply, or was refused for a reason that is not the monitor's own, is tried again until the lease
-        has ended; then `lost` says no more than `unknown`. `on_failure` is called with each try's error.
+        An order that got no reply, or was refused for a reason that is not its monitor's own, is tried again until the
+        lease expires; after a retry, a `lost` claim counts as `unknown`. `on_failure` is called with each try's error.
         """
         lease_ends_s = claim.answered_at_s + self._timing.lease_ms / 1000
-        settled = _Settled(orders)
+        settling = Settling(orders)
         while True:
             try:
                 async with answered(self._timing.redis_timeout_s):
-                    reply = await self._settle_once(claim, settled.unsettled)
-                settled.take(reply)
-                if not settled.unsettled:
-                    return settled.settlement()
-                error = Unavailable("redis", reason_with_advice(settled.reason), code_of(settled.reason))
+                    reply = await self._settle_once(claim, settling.unsettled)
+                settling.take(reply)
+                if not settling.unsettled:
+                    return settling.settlement()
+                error = Unavailable("redis", reason_with_advice(settling.reason), code_of(settling.reason))
             except Unavailable as no_reply:
                 error = no_reply
-            settled.asked_again = True
+            settling.retried = True
             on_failure(error)
             if time.monotonic() + self._timing.retry_first_s > lease_ends_s:
-                if not settled.answered:
+                if not settling.answered:
                     raise error
-                return settled.settlement()
+                return settling.settlement()
             await asyncio.sleep(self._timing.retry_first_s)
 
     async def _settle_once(self, claim: Claim, orders: Sequence[Order]) -> Sequence[int | bytes]:
         keys = (*_TASK_KEYS, *(_TASK_KEY_PREFIX + order.id for order in orders), LEFT, REMOVED)
         args: list[str | int | bytes] = [
+            SHORT_LIST,
+            _TASK_ID_PREFIX,
             claim.token,
             asynq.QUEUE,
-            _TASK_ID_PREFIX,
             asynq.GROUP,
             self._timing.postpone_ms,
             SIGNALS,
         ]
         for order in orders:
-            args += _order_args(order)
+            args += arguments_of(order)
         return cast("Sequence[int | bytes]", await self._settle(keys=keys, args=args))
 
     async def reclaim(self) -> int:
-        """Put claims that have ended back into due; return how many, bounded by the timing's limit a kind."""
+        """Put expired claims back into due; return how many, at most the timing's limit of each kind."""
         timing = self._timing
         async with answered(timing.redis_timeout_s):
             reply = await self._reclaim(
@@ -210,10 +207,43 @@ class Schedule:
             )
         return cast("int", reply)
 
-    async def schedule(self, node_id: str, entries: Sequence[Entry]) -> list[Placement]:
-        """Bring monitors into the schedule, in the name of the node that leads; what is right already stays.
+    async def repair(self) -> list[WrongKey]:
+        """Rename keys of ours that hold the wrong type; return them, and those of asynq's that do."""
+        keys = (*OUR_TYPES, *asynq.TYPES)
+        types = (*OUR_TYPES.values(), *asynq.TYPES.values())
+        async with answered(self._timing.redis_timeout_s):
+            reply = cast("list[bytes]", await self._repair(keys=keys, args=(len(OUR_TYPES), *types)))
+        parts = [text_of(part) for part in reply]
+        return [WrongKey(*found) for found in zip(parts[::3], parts[1::3], parts[2::3], strict=True)]
 
-        Raises NotLeading, and changes nothing, when another node leads.
+    async def note_go_node(self) -> None:
+        """Leave the mark that a Go producer runs beside us, for all nodes to see."""
+        async with answered(self._timing.redis_timeout_s):
+            await self._redis.set(GO_SEEN, 1, px=self._timing.go_seen_ms)
+
+    async def note_step(self, step: Step) -> bool:
+        """Note a step of Redis' clock for all nodes, and wake the leader; return False if another node has done so."""
+        timing = self._timing
+        limits = (LONGEST_TERM_MS, timing.go_seen_ms, timing.alive_ms, _MOST_BROUGHT_BACK)
+        async with answered(timing.redis_timeout_s):
+            reply = await self._note_step(
+                keys=(STEP, LEADER, GO_SEEN, REMOVED, NODES, HEALTHY),
+                args=(step.at_ms, step.by_ms, timing.step_open_ms, SIGNALS, *limits),
+            )
+        return bool(reply)
+
+    async def run_now(self, ids: Sequence[MonitorId]) -> list[bool]:
+        """Make active monitors due at once; False for one that is claimed at this moment."""
+        async with answered(self._timing.redis_timeout_s):
+            reply = await self._run_now(keys=(DUE, LEASE), args=(SIGNALS, *ids))
+        return [bool(part) for part in cast("list[int]", reply)]
+
+    # What a leader does (invariant 9).
+
+    async def schedule(self, node_id: str, entries: Sequence[Entry]) -> list[Placement]:
+        """Bring monitors into the schedule, and leave alone what is right already.
+
+        Raises NotLeading, and changes nothing, if this node does not lead.
         """
         args: list[str | int] = [node_id, SIGNALS, int(self._timing.claim_wait_s * 1000)]
         for entry in entries:
@@ -221,15 +251,15 @@ class Schedule:
             args += ("now" if entry.at_once else "", _edit(entry))
         async with answered(self._timing.redis_timeout_s):
             reply = await self._schedule(keys=(DUE, LEASE, LEADER, REMOVED, STEP), args=args)
-        return [cast("Placement", _text(part)) for part in cast("list[bytes]", _led(reply))]
+        return [cast("Placement", text_of(part)) for part in cast("list[bytes]", _led(reply))]
 
     async def remove(self, node_id: str, drops: Sequence[Drop]) -> int:
-        """Take monitors out of the schedule, whoever claims them now; return how many were in it.
+        """Take monitors out of the schedule, even if they are claimed; return how many were in it.
 
-        Raises NotLeading, and changes nothing, when another node leads.
+        Raises NotLeading, and changes nothing, if this node does not lead.
         """
         keys = (*_TASK_KEYS, *(_TASK_KEY_PREFIX + drop.id for drop in drops), LEFT, LEADER, REMOVED)
-        args: list[str | int | bytes] = [node_id, _TASK_ID_PREFIX, self._timing.tombstone_ms]
+        args: list[str | int | bytes] = [SHORT_LIST, _TASK_ID_PREFIX, node_id, self._timing.tombstone_ms]
         for drop in drops:
             args += (drop.id, drop.stale_message)
         async with answered(self._timing.redis_timeout_s):
@@ -237,10 +267,10 @@ class Schedule:
         return cast("int", _led(reply))
 
     async def relist(self, node_id: str, ids: Sequence[MonitorId]) -> int:
-        """Put back into a long pending list tasks of these monitors that are missing in it; return how many.
+        """Put tasks of these monitors that are missing in a long pending list back into it; return how many.
 
-        A few at a time, since each is searched for. Raises NotLeading, and changes nothing, when another node leads;
-        while the list is short there is nothing to do, whoever leads.
+        A few at a time, since each is searched for. Raises NotLeading, and changes nothing, if this node does not lead;
+        while the list is short there is nothing to do, whichever node leads.
         """
         async with answered(self._timing.redis_timeout_s):
             if await self._redis.llen(asynq.PENDING) <= SHORT_LIST:
@@ -254,112 +284,30 @@ class Schedule:
     async def members(self, cursor: Cursor | None, count: int) -> tuple[list[MonitorId], Cursor | None]:
         """Return about `count` ids of the schedule, and where to go on; None at the end.
 
-        Each id that is there from the first page to the last is in one of them, some in two.
+        Each id that is there from the first page to the last is in at least one of them.
         """
         key, position = cursor or (DUE, 0)
         async with answered(self._timing.redis_timeout_s):
             position, pairs = await self._redis.zscan(key, position, count=count)
-        ids = [MonitorId(_text(cast("bytes", id_))) for id_, _ in pairs]
+        ids = [MonitorId(text_of(cast("bytes", id_))) for id_, _ in pairs]
         if position:
             return ids, (key, position)
         return ids, (LEASE, 0) if key == DUE else None
 
-    async def repair(self) -> list[WrongKey]:
-        """Rename keys of ours that hold another type than they should; return these, and those of asynq's that do."""
-        keys = (*OUR_TYPES, *asynq.TYPES)
-        types = (*OUR_TYPES.values(), *asynq.TYPES.values())
-        async with answered(self._timing.redis_timeout_s):
-            reply = cast("list[bytes]", await self._repair(keys=keys, args=(len(OUR_TYPES), *types)))
-        parts = [_text(part) for part in reply]
-        return [WrongKey(*found) for found in zip(parts[::3], parts[1::3], parts[2::3], strict=True)]
-
-    async def note_go_node(self) -> None:
-        """Leave the mark that a Go producer runs beside us, for all nodes to see."""
-        async with answered(self._timing.redis_timeout_s):
-            await self._redis.set(GO_SEEN, 1, px=self._timing.go_seen_ms)
-
-    async def note_step(self, step: Step) -> bool:
-        """Let all nodes know of a step of Redis' clock, and the leader sweep; False where another node has done so."""
-        timing = self._timing
-        limits = (LONGEST_TERM_MS, timing.go_seen_ms, timing.alive_ms, _MOST_BROUGHT_BACK)
-        async with answered(timing.redis_timeout_s):
-            reply = await self._note_step(
-                keys=(STEP, LEADER, GO_SEEN, REMOVED, NODES, HEALTHY),
-                args=(step.at_ms, step.by_ms, timing.step_open_ms, SIGNALS, *limits),
-            )
-        return bool(reply)
-
     async def step_noted_ms(self) -> int | None:
-        """Return when the last step of Redis' clock was noted; None where there is none, or it is long ago."""
+        """Return when the last step of Redis' clock was noted; None if there is none, or it is too old to count."""
         async with answered(self._timing.redis_timeout_s):
             noted_ms = await self._redis.hget(STEP, "noted_ms")
         return None if noted_ms is None else int(noted_ms)
 
     async def end_step(self, node_id: str, noted_ms: int) -> None:
-        """Note that a sweep has been made since that step. Raises NotLeading when another node leads."""
+        """Note that a sweep has been made since that step. Raises NotLeading if this node does not lead."""
         async with answered(self._timing.redis_timeout_s):
             _led(await self._end_step(keys=(LEADER, STEP), args=(node_id, noted_ms)))
 
-    async def run_now(self, ids: Sequence[MonitorId]) -> list[bool]:
-        """Make active monitors due at once; False for one that is claimed this very moment, and so is due already."""
-        async with answered(self._timing.redis_timeout_s):
-            reply = await self._run_now(keys=(DUE, LEASE), args=(SIGNALS, *ids))
-        return [bool(part) for part in cast("list[int]", reply)]
-
-    async def place_of(self, id_: MonitorId) -> Place:
-        """Tell where a monitor stands in the schedule."""
-        async with answered(self._timing.redis_timeout_s), self._redis.pipeline(transaction=False) as pipe:
-            pipe.time()
-            pipe.zscore(DUE, id_)
-            pipe.zscore(LEASE, id_)
-            pipe.get(LEADER)
-            pipe.exists(GO_SEEN)
-            (seconds, micros), due_ms, lease_ms, leader, go_seen = await pipe.execute()
-        return Place(
-            now_ms=seconds * 1000 + micros // 1000,
-            due_ms=due_ms,
-            lease_ms=lease_ms,
-            leader=None if leader is None else _text(leader),
-            go_seen=bool(go_seen),
-        )
-
-    async def next_runs(self, count: int) -> list[Claimed]:
-        """Return the monitors that are due next, the first one first."""
-        async with answered(self._timing.redis_timeout_s):
-            pairs = await self._redis.zrange(DUE, 0, count - 1, withscores=True)
-        return [Claimed(MonitorId(_text(id_)), due_ms) for id_, due_ms in cast("list[tuple[bytes, float]]", pairs)]
-
-    async def late(self, now_ms: int, for_ms: int, limit: int) -> Late:
-        """Find the monitors that have been overdue for more than `for_ms`, and at most `limit` of the first.
-
-        A claimed one counts from the end of its claim.
-        """
-        async with answered(self._timing.redis_timeout_s), self._redis.pipeline(transaction=False) as pipe:
-            for key in (DUE, LEASE):
-                pipe.zcount(key, "-inf", f"({now_ms - for_ms}")
-                pipe.zrangebyscore(key, "-inf", f"({now_ms}", 0, limit, withscores=True)
-            due, due_pairs, leased, lease_pairs = await pipe.execute()
-        pairs = cast("list[tuple[bytes, float]]", sorted((*due_pairs, *lease_pairs), key=lambda pair: pair[1]))
-        first = [Claimed(MonitorId(_text(id_)), ms) for id_, ms in pairs[:limit] if ms < now_ms - for_ms]
-        return Late(due + leased, pairs[0][1] if pairs else None, first)
-
-    async def overview(self) -> Overview:
-        """Count the schedule and find its longest overdue monitor."""
-        async with answered(self._timing.redis_timeout_s), self._redis.pipeline(transaction=False) as pipe:
-            pipe.zcard(DUE)
-            pipe.zcard(LEASE)
-            pipe.zrange(DUE, 0, 0, withscores=True)
-            pipe.time()
-            due, leased, first, (seconds, micros) = await pipe.execute()
-        now_ms = seconds * 1000 + micros // 1000
-        overdue_ms = now_ms - first[0][1] if first else None
-        if overdue_ms is not None and not math.isfinite(overdue_ms):  # garbage in due
-            overdue_ms = 0
-        return Overview(due, leased, None if overdue_ms is None else max(0, int(overdue_ms)))
-
 
 def _with_due_times(pairs: Sequence[str]) -> tuple[Claimed, ...]:
-    """Return the monitors of a reply that has each id with its due time behind it."""
+    """Return the monitors of a reply in which each id is followed by its due time."""
     return tuple([Claimed(MonitorId(id_), float(due_ms)) for id_, due_ms in zip(pairs[::2], pairs[1::2], strict=True)])
 
 
@@ -373,68 +321,3 @@ def _led(reply: object) -> object:
     if reply is None:
         raise NotLeading
     return reply
-
-
-def _order_args(order: Order) -> tuple[str, MonitorId, int | str, int | str, bytes]:
-    if isinstance(order, Enqueue):
-        return (
-            "cached" if order.from_cache else "enqueue",
-            order.id,
-            order.cadence.period_ms,
-            order.cadence.phase_ms,
-            order.message,
-        )
-    if isinstance(order, Release):
-        return "release", order.id, order.delay_ms, "", b""
-    return "drop", order.id, "", "", order.stale_message
-
-
-class _Settled:
-    """What became of the orders of one settle, over all its tries."""
-
-    def __init__(self, orders: Sequence[Order]) -> None:
-        self.asked_again = False
-        self.reason = ""
-        """Why Redis refused what is unsettled."""
-        self._orders = orders
-        self._now_ms = 0
-        self._outcomes: list[Outcome | None] = [None] * len(orders)
-        self._failures: dict[MonitorId, str] = {}
-        self._unsettled = list(range(len(orders)))
-
-    @property
-    def unsettled(self) -> list[Order]:
-        """The orders that got no reply yet, or were refused for a reason that is not theirs."""
-        return [self._orders[place] for place in self._unsettled]
-
-    @property
-    def answered(self) -> bool:
-        """Tell whether there was a reply at all."""
-        return None not in self._outcomes
-
-    def take(self, reply: Sequence[int | bytes]) -> None:
-        """Take in the reply of one try, an outcome for each unsettled order."""
-        self._now_ms = cast("int", reply[0])
-        asked, self._unsettled = self._unsettled, []
-        for place, part in zip(asked, cast("Sequence[bytes]", reply[1:]), strict=True):
-            name, _, reason = _text(part).partition(":")
-            outcome, id_ = _OUTCOMES[name], self._orders[place].id
-            self._failures.pop(id_, None)
-            if outcome is Outcome.FAILED:
-                self._failures[id_] = reason_with_advice(reason)
-                if code_of(reason) in REFUSALS:
-                    self._unsettled.append(place)
-                    self.reason = reason
-            elif outcome is Outcome.LOST and self.asked_again:
-                outcome = Outcome.UNKNOWN
-            self._outcomes[place] = outcome
-
-    def settlement(self) -> Settlement:
-        return Settlement(self._now_ms, tuple(outcome for outcome in self._outcomes if outcome), self._failures)
-
-
-_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
-
-
-def _text(part: bytes) -> str:
-    return part.decode("utf-8", "surrogateescape")

@@ -1,12 +1,13 @@
--- What stands at a monitor's task id, and how it is replaced or taken away. Put before settle.lua and remove.lua.
+-- The task of a monitor: what state it is in, and how it is replaced or removed. Prepended to settle.lua and remove.lua.
 -- KEYS  1 due ZSET  2 lease ZSET  3 asynq queues SET  4 pending LIST  5 active LIST  6 asynq lease ZSET
 --       7 scheduled  8 retry  9 archived  10 completed ZSETs  11 asynq workers ZSET  12… one task HASH for each id
+-- ARGV  1 short_list: a pending list up to this length is searched whenever that helps  2 prefix of task ids
 -- Beyond these it reads the workers' hashes that KEYS[11] names, and a group that a task names.
--- Keeps invariant 4: whatever became of an earlier task, the next one gets its place, or the earlier one still runs.
+-- Keeps invariant 4: whatever became of the earlier task, the next one takes its place, or the earlier one still runs.
 local FIRST_TASK = 12
-local SHORT_LIST = 1000       -- a pending list up to here is searched whenever that helps
+local SHORT_LIST, TASK_PREFIX = tonumber(ARGV[1]), ARGV[2]
 local MAX_WORKERS = 1000
-local ORPHAN_AFTER_S = 2      -- asynq's leases are by the workers' clocks: some grace
+local ORPHAN_AFTER_S = 2      -- a margin: asynq's leases are written by the workers' clocks
 local STATES = {
   pending = true, active = true, scheduled = true, retry = true, archived = true, completed = true, aggregating = true,
 }
@@ -21,7 +22,7 @@ local function pending_is_short()
   return redis.call('LLEN', KEYS[4]) <= SHORT_LIST
 end
 
--- nil, a state of asynq's, or 'malformed'
+-- returns nil, a state of asynq's, or 'malformed'
 local function found_at(key)
   if redis.call('EXISTS', key) == 0 then return nil end
   local state = redis.pcall('HGET', key, 'state')
@@ -30,7 +31,7 @@ local function found_at(key)
   return state
 end
 
--- A worker's hash expires by this Redis' clock; its score in asynq:workers was written by the worker's own.
+-- A worker's hash expires by this Redis' clock; its score in asynq:workers was written by the worker's own clock.
 local function live_workers()
   local live = {}
   for _, worker in ipairs(redis.call('ZRANGE', KEYS[11], 0, MAX_WORKERS - 1, 'REV')) do
@@ -58,7 +59,7 @@ local function enqueue(key, task, message)
   redis.call('LPUSH', KEYS[4], task)
 end
 
--- false when a search of a long list must wait for another call
+-- returns false if the search of a long list must wait for another call
 local function remove_from_pending(task)
   if not pending_is_short() then
     if long_searches_left == 0 then return false end
@@ -77,7 +78,7 @@ local function remove_elsewhere(key, task, state, group_prefix)
   redis.call('DEL', key)
 end
 
--- Put a new message in place. Returns the outcome's name.
+-- Puts a new message in place. Returns the outcome.
 local function place(key, task, message, group_prefix)
   local state = found_at(key)
   if not state then
@@ -100,7 +101,7 @@ local function place(key, task, message, group_prefix)
   return 'healed_' .. state
 end
 
--- Take a pending task back; one in any other state is not ours to touch.
+-- Takes a pending task back; one in any other state is not ours to touch.
 local function withdraw(key, task, stale_message)
   if found_at(key) ~= 'pending' then return end
   if pending_is_short() then

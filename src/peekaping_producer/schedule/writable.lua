@@ -1,5 +1,3 @@
--- A write that changes nothing, on the lease ZSET: a server that could only do half of what follows refuses it first.
--- Put before scripts whose KEYS[2] is the lease. So a replica, a full memory, a failed save or a wrong type is an error
--- of the whole call, and a claim that has nothing to do does not pass for one that works.
+-- A write that changes nothing, on the lease ZSET. Prepended to scripts whose KEYS[2] is the lease: a replica, a full memory, a
+-- failed save or a wrong type then fails the whole call before its first real write, even if a claim finds nothing due.
 redis.call('ZADD', KEYS[2], 'XX', 'GT', '-inf', '')
-
