@@ -79,9 +79,9 @@ def measure(database: Database, write: Callable[[str], None], rows: int) -> None
         while time.monotonic() < began_s + WATCHED_S:
             took_s.append(_event(redis, write))
             time.sleep(EVENT_EVERY_S)
-        unavailable = _lines(producer.log, "database unavailable, retrying")
+        unavailable = _lines(producer.log, "database unavailable")
         print(f"{database.kind}, {rows:,} monitors:")
-        for swept in _lines(producer.log, "sweep finished")[:1] or _lines(producer.log, "sweep goes on")[-1:]:
+        for swept in _lines(producer.log, "sweep finished")[:1] or _lines(producer.log, "sweep in progress")[-1:]:
             print(f"  first sweep: {swept['event']}, {swept.get('seconds', '?')} s, {swept.get('seen', 0):,} seen")
         print(f"  {len(took_s)} events: median {statistics.median(took_s):.3f} s, slowest {max(took_s):.3f} s")
         print(f"  database found unavailable {len(unavailable)} times {[line['reason'] for line in unavailable[:3]]}")

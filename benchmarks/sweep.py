@@ -13,7 +13,7 @@ from benchmarks.producer import running_producer, wait_until
 from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
 from peekaping_producer.redisdb.keys import DUE
 
-NOTHING_TO_CHANGE = "sweep finished, nothing to change"
+NOTHING_TO_CHANGE = "sweep changed nothing"
 
 
 class SweepCost(Struct, frozen=True):

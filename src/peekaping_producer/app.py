@@ -31,6 +31,7 @@ from peekaping_producer.node.node import Node, make_node
 from peekaping_producer.node.readiness import until_ready
 from peekaping_producer.node.redis_watch import RedisWatch
 from peekaping_producer.node.stop import Stop
+from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.observe.log import Logger
 from peekaping_producer.redisdb.client import open_redis
 from peekaping_producer.schedule.requirements import check_redis, check_rights
@@ -47,8 +48,8 @@ async def produce(
     Raises ConfigurationError for what only a person can mend.
     """
     node = make_node(log, timing, Stop() if stop is None else stop, settings.producer_schedule, node_id)
-    node.log.info("producer starting", version=__version__)
-    node.log.info("settings", **shown(settings))
+    node.log.info(LogEvent.PRODUCER_STARTING, version=__version__)
+    node.log.info(LogEvent.SETTINGS_LOADED, **shown(settings))
     connections = 1 if settings.db_type is DbType.SQLITE else settings.producer_concurrency
     catalog = open_catalog(
         settings,
@@ -66,7 +67,7 @@ async def produce(
     finally:
         await catalog.close()
         await redis.aclose()
-    node.log.info("Producer stopped gracefully")
+    node.log.info(LogEvent.PRODUCER_STOPPED)
 
 
 async def _run_loops(settings: Settings, node: Node, redis: Redis, catalog: Catalog, connections: int) -> None:
@@ -83,7 +84,7 @@ async def _run_loops(settings: Settings, node: Node, redis: Redis, catalog: Cata
     async with asyncio.TaskGroup() as loops:
 
         def keep(name: str, loop: Callable[[], Awaitable[None]]) -> None:
-            loops.create_task(kept_running(node, name, loop), name=name)
+            loops.create_task(kept_running(node, name, loop, node.stop, LogEvent.LOOP_FAILED), name=name)
 
         keep("signals", lambda: signals_loop(node, redis, vacant))
         keep("election", election.loop)

@@ -13,6 +13,7 @@ from peekaping_producer.errors import ConfigurationError
 from peekaping_producer.node.node import new_node_id
 from peekaping_producer.node.process_signals import hand_over_signals
 from peekaping_producer.node.stop import Stop
+from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.observe.log import Logger, logging_to, make_logger
 from peekaping_producer.timing import Timing
 
@@ -33,7 +34,7 @@ def launch() -> int:
         # Python has no standard output when the process was started with it closed.
         with logging_to(sys.stdout, settings.mode, settings.log_level, settings.service_name, node_id) as log:
             for unknown in unknown_variables():
-                log.warning("unknown variable ignored", variable=unknown.name, did_you_mean=unknown.nearest)
+                log.warning(LogEvent.UNKNOWN_VARIABLE, variable=unknown.name, did_you_mean=unknown.nearest)
             with asyncio.Runner() as runner:
                 runner.get_loop()  # may fail, and a coroutine made before would warn that nobody awaits it
                 runner.run(_until_signalled(settings, log, node_id))
@@ -41,7 +42,7 @@ def launch() -> int:
         _say(mode, service_name, node_id, error.problems)
         return EXIT_CONFIGURATION
     except Exception as error:  # noqa: BLE001 - the last resort
-        _say(mode, service_name, node_id, [f"ended by an unforeseen {type(error).__name__}: {error}"], error)
+        _say(mode, service_name, node_id, [f"ended by an unexpected {type(error).__name__}: {error}"], error)
         return EXIT_UNFORESEEN
     return 0
 
@@ -52,7 +53,7 @@ async def _until_signalled(settings: Settings, log: Logger, node_id: str) -> Non
 
     def ask(number: signal.Signals) -> None:
         if not stop:
-            log.info("Shutdown signal received, stopping producer...", signal=number.name)
+            log.info(LogEvent.SHUTDOWN_REQUESTED, signal=number.name)
             stop.set()
 
     def on_signal(number: signal.Signals) -> None:
@@ -66,7 +67,7 @@ async def _until_signalled(settings: Settings, log: Logger, node_id: str) -> Non
 
 def _log_unraisable(log: Logger, ignored: "sys.UnraisableHookArgs") -> None:
     """Write what Python would write as plain text: an exception where there is nobody to raise it to."""
-    log.error("exception ignored by Python", where=repr(ignored.object), exc_info=ignored.exc_value)
+    log.error(LogEvent.EXCEPTION_IGNORED, where=repr(ignored.object), exc_info=ignored.exc_value)
 
 
 def _say(mode: Mode, service_name: str, node_id: str, problems: Sequence[str], error: Exception | None = None) -> None:
@@ -76,7 +77,7 @@ def _say(mode: Mode, service_name: str, node_id: str, problems: Sequence[str], e
     if mode is Mode.PROD:
         log = make_logger(mode, LogLevel.ERROR, service_name, sys.stderr, node_id)
         for problem in problems:
-            log.error("producer can not run", problem=problem, exc_info=error)
+            log.error(LogEvent.PRODUCER_FAILED, problem=problem, exc_info=error)
         return
     if error:
         sys.excepthook(type(error), error, error.__traceback__)

@@ -61,7 +61,7 @@ async def test_a_node_without_its_database_leaves_the_checks_to_one_that_has_it(
                 ended_ms = now_ms()
                 assert await trouble(redis) == 1
                 proxy.flow()
-                await cut_off.until_logged("database available again")
+                await cut_off.until_logged("database recovered")
                 await healthy.stop()
                 back_ms = now_ms()
                 await until_holds(lambda: ran_since(tasks, ids, back_ms), "the node is back")

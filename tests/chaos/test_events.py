@@ -31,8 +31,8 @@ from support.producer import InProcess, producing, until
 from support.redis_time import redis_now_ms, until_ms
 
 EVENTS_ALONE = Timing(claim_wait_s=0.05, sweep_every_s=600, changes_every_s=600, reread_after_s=(0.3, 1.0))
-ACTED, DROPPED = "events acted on", "event can't be understood, dropped"
-SWEPT, NOTHING_SWEPT = "sweep finished", "sweep finished, nothing to change"
+ACTED, DROPPED = "events handled", "events dropped as invalid"
+SWEPT, NOTHING_SWEPT = "sweep finished", "sweep changed nothing"
 LONG_S = 3600
 """An interval in which nothing comes by itself."""
 

@@ -20,7 +20,7 @@ from support.ledger import Death, until_holds
 from support.moving_redis import MovingRedis, moving_redis
 from support.producer import Producer, started
 
-AWAY, BACK = "redis unavailable, retrying", "redis available again"
+AWAY, BACK = "redis unavailable", "redis recovered"
 WITHIN_MS = 5_000
 """What is promised: within it every node enqueues checks again."""
 SAID_WITHIN_MS = 1_000

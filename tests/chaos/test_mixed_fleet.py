@@ -27,8 +27,8 @@ from support.ledger import Ledger, until_holds, working
 from support.producer import InProcess, producing
 from support.redis_time import redis_now_ms
 
-ALIGNED = "a Go producer runs beside us: checks are aligned to multiples of their intervals"
-SPREAD = "no Go producer runs beside us any more: checks are spread again"
+ALIGNED = "go producer detected"
+SPREAD = "go producer gone"
 OURS = Timing(go_seen_ms=4_000, sweep_every_s=2.0, reread_after_s=(0.5, 1.5))
 """A Go node is remembered for longer than the longest interval here, by which it is noticed."""
 GO = GoTiming(lease_ms=1_000, reclaim_every_s=0.25, term_ms=3_000, campaign_every_s=0.5, look_every_s=0.1)

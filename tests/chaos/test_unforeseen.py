@@ -26,7 +26,6 @@ from peekaping_producer.leader.invalid_watch import InvalidWatch
 from peekaping_producer.leader.sweep import Sweeper
 from peekaping_producer.model.monitor import Proxy
 from peekaping_producer.node import redis_watch
-from peekaping_producer.node.guard import FAILED
 from peekaping_producer.node.outage import Outage
 from peekaping_producer.redisdb.client import load_script
 from peekaping_producer.redisdb.keys import DUE, LEADER, LEASE
@@ -35,9 +34,10 @@ from peekaping_producer.timing import Timing
 from support.databases import SqliteDatabase, link_row, maintenance_row, monitor_row
 from support.lying_redis import lying_redis
 from support.nodes import until_async
-from support.producer import producing, until
+from support.producer import InProcess, Line, producing, until
 
-SKIPPED = "unforeseen exception, monitor skipped as invalid"
+FAILURES = ("loop failed, restarting", "leader task failed, restarting")
+SKIPPED = "monitor skipped on error"
 
 
 class _BrokenZone(ZoneInfo):
@@ -79,9 +79,9 @@ async def test_a_monitor_that_can_not_be_planned_is_skipped_and_the_others_go_on
     assert line["level"] == "error"
     assert line["exception"].endswith("RuntimeError: broken zone")
     (reasons,) = [line["reasons"] for line in producer.lines if "reasons" in line]
-    assert "unforeseen RuntimeError at test_unforeseen.py" in reasons[culprit]
+    assert "unexpected RuntimeError at test_unforeseen.py" in reasons[culprit]
     assert [line for line in producer.logged("summary") if line["checks"].get("invalid", 0) >= 2]
-    assert not producer.logged(FAILED)
+    assert not _failures(producer)
     assert await redis.zcard(LEASE) == 0
 
 
@@ -104,7 +104,7 @@ def test_a_row_that_can_not_be_converted_is_invalid_and_the_others_are_read() ->
     first, second, third = catalog_rows.values(kind, [(id_, "http", "host", 1, 0, None, None) for id_ in "abc"])
     assert (cast("Proxy", first).id, cast("Proxy", third).id) == ("a", "c")
     assert isinstance(second, CorruptRecord)
-    assert second.reason.startswith("proxy's unforeseen LookupError at test_unforeseen.py")
+    assert second.reason.startswith("proxy's unexpected LookupError at test_unforeseen.py")
 
 
 # --- loops
@@ -162,7 +162,7 @@ async def test_a_loop_that_fails_is_started_again_and_keeps_no_other_from_its_wo
             lying.lie(about, lie)
             await redis.client_kill_filter(_type="pubsub")
             await until(
-                lambda: any(line["loop"] == loop for line in producer.logged(FAILED)), lambda: str(producer.lines[-5:])
+                lambda: any(line["loop"] == loop for line in _failures(producer)), lambda: str(producer.lines[-5:])
             )
             lies_before = lying.lies
             await until(lambda: lying.lies >= lies_before + 10)
@@ -171,10 +171,14 @@ async def test_a_loop_that_fails_is_started_again_and_keeps_no_other_from_its_wo
             await redis.delete(keys.PENDING, *[key async for key in redis.scan_iter(f"{keys.TASK}*")])
             await until_async(lambda: _has_tasks(redis, 5))
             await until_async(lambda: _is_led(redis))
-    lines = producer.logged(FAILED)
+    lines = _failures(producer)
     assert {line["loop"] for line in lines} <= {loop, "signals", "listen", "skipped"}
     assert len(lines) == len({(line["loop"], line["exception"]) for line in lines}), "each kind once"
     assert len(lines) <= 3
+
+
+def _failures(producer: InProcess) -> list[Line]:
+    return [line for event in FAILURES for line in producer.logged(event)]
 
 
 _raised: Counter[str] = Counter()
@@ -229,11 +233,11 @@ async def test_a_loop_whose_own_code_fails_is_started_again_and_keeps_no_other_f
                     await until(lambda times=times: _raised[loop] >= times, lambda: str(producer.lines[-5:]))  # type: ignore[misc]
             finally:
                 await redis.config_set("maxmemory", 0)
-        await until(lambda: any(line["loop"] == loop for line in producer.logged(FAILED)))
+        await until(lambda: any(line["loop"] == loop for line in _failures(producer)))
         await redis.delete(keys.PENDING, *[key async for key in redis.scan_iter(f"{keys.TASK}*")])
         await until_async(lambda: _has_tasks(redis, 5))
         await until_async(lambda: _is_led(redis))
-    lines = producer.logged(FAILED)
+    lines = _failures(producer)
     assert {line["loop"] for line in lines} <= {loop, "events", "removal"}
     assert all(line["exception"].endswith("LookupError: no one thought of this") for line in lines)
     assert len(lines) == len({line["loop"] for line in lines}), "each kind once"

@@ -31,7 +31,7 @@ from support.nodes import LONG_S, TestNode, a_term, connected, running
 from support.redis_time import redis_now_ms
 
 MONITOR = MonitorId("11111111-1111-4111-8111-111111111111")
-TROUBLE, OVER = "queue trouble", "queue trouble over"
+TROUBLE, OVER = "queue trouble started", "queue trouble ended"
 WITHIN_S = 10.0
 
 

@@ -115,7 +115,7 @@ async def test_who_can_not_be_planned_stays_on_the_list(
     await invalid.note({row["id"]: "unforeseen"})
     async with opened(empty_sqlite_db) as catalog:
         await InvalidWatch(TestNode(TIMING).node, invalid, catalog, BrokenZone("UTC")).check()
-        assert (await invalid.all())[row["id"]].startswith("unforeseen RuntimeError")
+        assert (await invalid.all())[row["id"]].startswith("unexpected RuntimeError")
         await InvalidWatch(TestNode(TIMING).node, invalid, catalog, UTC).check()
     assert await invalid.count() == 0
 

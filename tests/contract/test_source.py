@@ -34,8 +34,8 @@ from support.databases import (
 )
 
 DEADLINE_S = 1.0
-AWAY = "database unavailable, retrying"
-BACK = "database available again"
+AWAY = "database unavailable"
+BACK = "database recovered"
 
 
 class Watched:

@@ -270,7 +270,7 @@ async def test_polls_that_fail_are_as_far_apart_as_those_that_succeed(
     async with leader(redis, empty_sqlite_db, replace(CALM, changes_every_s=0.01, share=share)) as led:
         failing = Failing(led, "changed", range(1, 4), cost_s)
         async with led.elected(changes=led.changes.duty):
-            await led.test.until_logged("database available again")
+            await led.test.until_logged("database recovered")
     assert min(failing.pauses_s[:3]) >= cost_s * share
 
 
@@ -286,7 +286,7 @@ async def test_a_poll_that_failed_in_an_outage_is_made_again_soon_after_its_end(
             while not failing.began_s:
                 await asyncio.sleep(0.01)
             led.test.node.database_outage.recovered("checks")
-            await led.test.until_logged("database available again")
+            await led.test.until_logged("database recovered")
 
 
 async def test_a_page_that_fails_again_and_again_is_not_read_without_a_pause(

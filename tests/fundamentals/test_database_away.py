@@ -34,8 +34,8 @@ from support.ledger import Ledger, until_holds, working
 from support.producer import Producer, started
 from support.server_process import ServerProcess
 
-AWAY = "database unavailable, retrying"
-BACK = "database available again"
+AWAY = "database unavailable"
+BACK = "database recovered"
 SUMMARY = "summary"
 BACK_WITHIN_MS = 10_000
 """Changes count again so soon after the end of an outage."""

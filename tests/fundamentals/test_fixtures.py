@@ -165,7 +165,7 @@ async def test_a_monitor_that_must_get_none_gets_none(
     for id_ in others:
         assert not await redis.exists(keys.TASK + task_id(MonitorId(id_)))
     lines = [json.loads(line) for line in log.getvalue().splitlines()]
-    assert "Producer stopped gracefully" in {line["event"] for line in lines}
+    assert "producer stopped" in {line["event"] for line in lines}
     assert {line["level"] for line in lines} <= {"debug", "info", "warning"}
 
 

@@ -136,7 +136,7 @@ async def test_a_log_that_nobody_reads_stops_no_check_and_costs_no_leadership(
             assert await redis.get(LEADER) == leader
             # Nothing is lost that the queue can hold.
             events = [line["event"] for line in await _read_until(reading, "batches settled")]
-            assert events[:3] == ["producer starting", "settings", "leadership taken"]
+            assert events[:3] == ["producer starting", "settings loaded", "leadership taken"]
 
             claims = await _claims(redis)
             await until_async(lambda: _has_claimed(redis, claims + 5))

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 
 from peekaping_producer.config.settings import LogLevel, Mode
 from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.observe.log import make_logger
 from peekaping_producer.observe.paced import Paced
 from peekaping_producer.redisdb.keys import CLAIMS, DUE
@@ -63,7 +64,7 @@ async def test_the_effective_settings_are_logged_without_secrets(
 ) -> None:
     variables = addressed(empty_sqlite_db, redis_server.port)
     async with started(tmp_path, **variables, TZ="Europe/Berlin") as producer:
-        line = await producer.until_logged("settings")
+        line = await producer.until_logged("settings loaded")
         await producer.until_logged("leadership taken")
     assert line | {name: str(value) for name, value in variables.items()} == line | {
         "DB_TYPE": "sqlite",
@@ -81,8 +82,8 @@ async def test_secrets_in_the_settings_are_masked(tmp_path: Path) -> None:
     variables: dict[str, Any] = dict.fromkeys(("DB_USER", "DB_NAME"), "x") | dict.fromkeys(("DB_PORT", "REDIS_PORT"), 1)
     variables |= {"DB_TYPE": "postgres", "DB_HOST": HOST, "DB_PASS": "hush", "REDIS_PASSWORD": "hush"}
     async with started(tmp_path, **variables) as producer:
-        line = await producer.until_logged("settings")
-        await producer.until_logged("redis unavailable, retrying")
+        line = await producer.until_logged("settings loaded")
+        await producer.until_logged("redis unavailable")
     assert (line["DB_PASS"], line["REDIS_PASSWORD"]) == ("***", "***")
     assert "hush" not in json.dumps(producer.lines)
 
@@ -96,7 +97,7 @@ def test_in_prod_wrong_settings_are_json_lines_too(tmp_path: Path, mode: str) ->
     assert len(lines) >= 3
     assert all(line.keys() >= HEAD for line in lines)
     assert {line["svc"] for line in lines} == {"mine"}
-    assert {(line["level"], line["event"]) for line in lines} == {("error", "producer can not run")}
+    assert {(line["level"], line["event"]) for line in lines} == {("error", "producer failed")}
     assert [line for line in lines if line["problem"].startswith("REDIS_PORT")]
 
 
@@ -109,8 +110,8 @@ def test_in_prod_an_unforeseen_end_is_a_json_line_and_code_1(tmp_path: Path) -> 
     # More may follow of Python's own, as of the event loop that was half made.
     line, *others = [json.loads(line) for line in ended.err.splitlines()]
     assert all(one.keys() >= HEAD for one in (line, *others))
-    assert all(one["event"] == "exception ignored by Python" for one in others)
-    assert line["problem"].startswith("ended by an unforeseen OSError")
+    assert all(one["event"] == "exception ignored" for one in others)
+    assert line["problem"].startswith("ended by an unexpected OSError")
     assert line["exception"].startswith("Traceback")
 
 
@@ -121,7 +122,7 @@ def test_elsewhere_an_unforeseen_end_is_a_traceback_and_a_line(tmp_path: Path) -
     )  # fmt: skip
     assert ended.code == 1
     assert ended.err.startswith("Traceback")
-    assert "\npeekaping-producer: ended by an unforeseen OSError" in ended.err
+    assert "\npeekaping-producer: ended by an unexpected OSError" in ended.err
 
 
 def test_a_warning_of_a_library_is_a_line_like_all_others() -> None:
@@ -135,17 +136,19 @@ def test_a_warning_of_a_library_is_a_line_like_all_others() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     line = json.loads(done.stdout)
     assert (line["level"], line["logger"], line["node"], done.stderr) == ("warning", "py.warnings", "a-node", "")
-    assert "old" in line["event"]
+    assert "old" in line["message"]
 
 
 async def test_what_happens_often_is_a_line_a_second_that_adds_it_up() -> None:
     test = TestNode()
-    paced = Paced(test.node.log.debug, "often", 0.2)
+    paced = Paced(test.node.log.debug, LogEvent.EVENTS_HANDLED, 0.2)
     for number in range(1000):
         paced.add({"count": 1, "even": number % 2 == 0}, newest=number)
-    assert [(line["count"], line["newest"]) for line in test.logged("often")] == [(1, 0)]
-    await until(lambda: len(test.logged("often")) >= 2)
-    assert [(line["count"], line["even"], line["newest"]) for line in test.logged("often")[1:]] == [(999, 499, 999)]
+    assert [(line["count"], line["newest"]) for line in test.logged("events handled")] == [(1, 0)]
+    await until(lambda: len(test.logged("events handled")) >= 2)
+    assert [(line["count"], line["even"], line["newest"]) for line in test.logged("events handled")[1:]] == [
+        (999, 499, 999)
+    ]
 
 
 async def test_debug_writes_few_lines_whatever_the_load(

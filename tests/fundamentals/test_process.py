@@ -33,12 +33,12 @@ from support.producer import (
     until,
 )
 
-REDIS_AWAY = "redis unavailable, retrying"
-REDIS_BACK = "redis available again"
-DATABASE_AWAY = "database unavailable, retrying"
+REDIS_AWAY = "redis unavailable"
+REDIS_BACK = "redis recovered"
+DATABASE_AWAY = "database unavailable"
 SWEPT = "sweep finished"
-NOTHING_SWEPT = "sweep finished, nothing to change"
-NO_MONITOR = "no active monitor found: nothing to check until one is created or activated"
+NOTHING_SWEPT = "sweep changed nothing"
+NO_MONITOR = "no active monitor found"
 
 
 def addressed(database: SqliteDatabase, server: EmbeddedRedis, **others: Any) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from support.ledger import until_holds
 from support.nodes import connected
 from support.producer import InProcess, producing
 
-AWAY, STILL, BACK = "redis unavailable, retrying", "redis still unavailable", "redis available again"
-LOST, REBUILT, RENAMED = "schedule lost", "schedule rebuilt", "key of the wrong type renamed"
+AWAY, STILL, BACK = "redis unavailable", "redis still unavailable", "redis recovered"
+LOST, REBUILT, RENAMED = "schedule lost", "schedule rebuilt", "redis key of wrong type renamed"
 QUICK = Timing(election_every_s=0.1, keys_every_s=0.2, remind_every_s=0.2, retry_first_s=0.02, redis_retry_cap_s=0.1)
 WRONG: dict[str, tuple[str, ...]] = {
     "string": ("SET", "no such type"),
@@ -104,7 +104,7 @@ async def test_a_key_of_asynq_s_with_another_type_is_named_and_left_alone(
     async with connected(own_redis_server.port) as redis:
         await redis.set(asynq.PENDING, "no list")
         async with producing(settings, QUICK) as producer:
-            line = await producer.until_logged("key of asynq's has the wrong type, rename it by hand")
+            line = await producer.until_logged("asynq key of wrong type found")
             assert (line["level"], line["key"], line["found"]) == ("error", asynq.PENDING, "string")
             away = await producer.until_logged(AWAY)
             assert "must be renamed by hand" in away["reason"]

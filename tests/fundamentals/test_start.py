@@ -21,8 +21,8 @@ from support.databases import Database, MongoDatabase, SqliteDatabase, monitor_r
 from support.fleet import addressed
 from support.producer import WITHIN_S, producing, run_to_the_end, started
 
-DATABASE_AWAY, DATABASE_BACK = "database unavailable, retrying", "database available again"
-REDIS_AWAY, REDIS_BACK = "redis unavailable, retrying", "redis available again"
+DATABASE_AWAY, DATABASE_BACK = "database unavailable", "database recovered"
+REDIS_AWAY, REDIS_BACK = "redis unavailable", "redis recovered"
 SWEPT = "sweep finished"
 QUICK = Timing(claim_wait_s=0.05, election_every_s=0.05, retry_first_s=0.02, retry_cap_s=0.05)
 REMINDING = Timing(retry_first_s=0.01, retry_cap_s=0.02, start_remind_every_s=0.1)

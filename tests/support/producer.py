@@ -29,7 +29,7 @@ _LINE_MAX_BYTES = 1 << 20
 _COVERAGE = ("COVERAGE_PROCESS_CONFIG",)
 """The variables by which coverage measures the processes of a measured one."""
 
-GRACEFUL = ["Shutdown signal received, stopping producer...", "Producer stopped gracefully"]
+GRACEFUL = ["shutdown requested", "producer stopped"]
 
 
 class Ended:

@@ -14,7 +14,7 @@ from peekaping_producer.node.outage import Outage
 from peekaping_producer.observe.log import make_logger
 from peekaping_producer.observe.tally import Tally
 
-AWAY = "database unavailable, retrying"
+AWAY = "database unavailable"
 
 
 class Watched:
@@ -68,8 +68,8 @@ def test_an_outage_is_told_when_it_begins_and_when_it_ends() -> None:
     watched.fail("refused")
     watched.outage.recovered()
     assert watched.lines() == [
-        {"level": "warning", "event": "database unavailable, retrying", "reason": "refused"},
-        {"level": "warning", "event": "database available again", "outage_s": 12.3, "checks_from_cache": 0},
+        {"level": "warning", "event": "database unavailable", "reason": "refused"},
+        {"level": "warning", "event": "database recovered", "outage_s": 12.3, "checks_from_cache": 0},
     ]
 
 
@@ -83,9 +83,9 @@ def test_a_new_reason_is_told_and_does_not_start_the_outage_again() -> None:
         watched.fail(reason)
     watched.outage.recovered()
     assert [(line["event"], line.get("reason"), line.get("outage_s")) for line in watched.lines()] == [
-        ("redis unavailable, retrying", "refused", None),
+        ("redis unavailable", "refused", None),
         ("redis still unavailable", "loading", None),
-        ("redis available again", None, 10.0),
+        ("redis recovered", None, 10.0),
     ]
 
 
@@ -121,7 +121,7 @@ def test_one_refused_command_is_no_outage_and_is_logged_once_in_a_while() -> Non
     assert not watched.outage.ongoing
     watched.now_s += 300
     watched.outage.refused(Unavailable("redis", "no right"), 300)
-    assert watched.lines() == [{"level": "warning", "event": "redis refuses a command", "reason": "no right"}] * 2
+    assert watched.lines() == [{"level": "warning", "event": "redis command refused", "reason": "no right"}] * 2
 
 
 def test_an_outage_lasts_until_all_who_found_it_away_are_answered() -> None:
@@ -135,7 +135,7 @@ def test_an_outage_lasts_until_all_who_found_it_away_are_answered() -> None:
     watched.outage.recovered("checks")
     assert watched.outage.ongoing
     watched.outage.recovered("changes")
-    assert [line["event"] for line in watched.lines()] == [AWAY, "database available again"]
+    assert [line["event"] for line in watched.lines()] == [AWAY, "database recovered"]
 
 
 def test_one_who_asks_no_more_ends_an_outage_and_says_nothing_else_of_the_system() -> None:
@@ -144,7 +144,7 @@ def test_one_who_asks_no_more_ends_an_outage_and_says_nothing_else_of_the_system
     watched.outage.needed_no_more("sweep")
     watched.outage.needed_no_more("sweep")
     assert not watched.outage.ongoing
-    assert [line["event"] for line in watched.lines()] == [AWAY, "database asked no more"]
+    assert [line["event"] for line in watched.lines()] == [AWAY, "database no longer in use"]
 
 
 async def test_a_recovery_ends_the_waits_of_others() -> None:
@@ -167,7 +167,7 @@ def test_checks_from_the_cache_are_logged_at_the_end_of_their_outage() -> None:
         watched.outage.recovered()
         watched.tally.add_from_cache(1, 1.0)
         assert watched.outage.from_cache == (0, 0)
-    ends = [line for line in watched.lines() if line["event"] == "database available again"]
+    ends = [line for line in watched.lines() if line["event"] == "database recovered"]
     assert [line["checks_from_cache"] for line in ends] == [207, 0]
 
 
@@ -185,7 +185,7 @@ def test_the_same_reason_is_told_again_in_the_next_outage() -> None:
     for _ in range(2):
         watched.fail("refused")
         watched.outage.recovered()
-    assert [line["event"] for line in watched.lines()].count("database unavailable, retrying") == 2
+    assert [line["event"] for line in watched.lines()].count("database unavailable") == 2
 
 
 def test_a_failure_without_a_reason_is_told_too() -> None:

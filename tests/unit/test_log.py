@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import msgspec
 import pytest
 from pydantic import SecretStr
 
@@ -31,24 +30,6 @@ class Terminal(io.StringIO):
         return True
 
 
-class Hostile:
-    """A value that can't even be shown."""
-
-    def __repr__(self) -> str:
-        raise RuntimeError("no")
-
-    __str__ = __repr__
-
-
-class HostileStruct(msgspec.Struct):
-    """Like it, though its fields could be written."""
-
-    field: int = 1
-
-    def __repr__(self) -> str:
-        raise RuntimeError("no")
-
-
 def _loop() -> dict[str, Any]:
     loop: dict[str, Any] = {}
     loop["loop"] = loop
@@ -56,10 +37,6 @@ def _loop() -> dict[str, Any]:
 
 
 ODD: dict[str, Callable[[], object]] = {
-    "hostile": Hostile,
-    "hostile-inside": lambda: [{"a": Hostile()}],
-    "hostile-struct": HostileStruct,
-    "hostile-class": lambda: Hostile,
     "huge-int": lambda: 2**70,
     "nan": lambda: float("nan"),
     "infinity": lambda: -float("inf"),
@@ -367,15 +344,16 @@ def _captured() -> Iterator[Captured]:
 
 
 def test_library_warnings_become_lines_of_ours() -> None:
+    fields = ("level", "event", "message", "logger", "svc")
     with _captured() as captured:
         logging.getLogger("sqlalchemy.pool").warning("lost %s of %d", "one", 3)
         logging.getLogger("asyncio").error("slow")
         logging.getLogger("uvicorn").info("not this one")
         logging.getLogger("uvicorn").critical("down")
-    assert [(line["level"], line["event"], line["logger"], line["svc"]) for line in captured.lines()] == [
-        ("warning", "lost one of 3", "sqlalchemy.pool", "svc"),
-        ("error", "slow", "asyncio", "svc"),
-        ("error", "down", "uvicorn", "svc"),
+    assert [tuple(line[field] for field in fields) for line in captured.lines()] == [
+        ("warning", "library warning", "lost one of 3", "sqlalchemy.pool", "svc"),
+        ("error", "library error", "slow", "asyncio", "svc"),
+        ("error", "library error", "down", "uvicorn", "svc"),
     ]
 
 
@@ -396,11 +374,10 @@ def test_a_level_of_a_librarys_own_is_rounded_down(level: int, name: str) -> Non
     assert [line["level"] for line in captured.lines()] == [name]
 
 
-@pytest.mark.parametrize(("message", "event"), [("%d", "%d"), (Hostile(), "<Hostile>")], ids=["text", "hostile"])
-def test_a_library_message_that_can_not_be_formatted_is_a_line_all_the_same(message: object, event: str) -> None:
+def test_a_library_message_whose_arguments_do_not_fit_is_logged_without_them() -> None:
     with _captured() as captured:
-        logging.getLogger("theirs").warning(message, "not a number")
-    assert [line["event"] for line in captured.lines()] == [event]
+        logging.getLogger("theirs").warning("%d", "not a number")
+    assert [line["message"] for line in captured.lines()] == ["%d"]
 
 
 def _inside_capture(library: logging.Logger) -> None:

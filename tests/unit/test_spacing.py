@@ -9,8 +9,8 @@ from peekaping_producer.node.slot_spacing import spacing_for
 from support.databases import numbered_id
 from support.nodes import TestNode
 
-BESIDE = "a Go producer runs beside us: checks are aligned to multiples of their intervals"
-ALONE = "no Go producer runs beside us any more: checks are spread again"
+BESIDE = "go producer detected"
+ALONE = "go producer gone"
 
 
 @pytest.mark.parametrize(

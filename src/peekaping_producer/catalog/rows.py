@@ -11,6 +11,7 @@ from msgspec.json import Encoder
 from peekaping_producer.catalog.invalid import kind_of, shown, why_invalid
 from peekaping_producer.errors import CorruptRecord
 from peekaping_producer.model.monitor import Heartbeat, Maintenance, Monitor, Proxy, Schedulable
+from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.observe.faults import Faults, described
 
 Row = Sequence[Any]
@@ -53,7 +54,7 @@ def _value(kind: Kind[T], row: Row) -> T | CorruptRecord:
     except ValidationError as error:
         return CorruptRecord(f"{kind.where}{error}")
     except Exception as error:  # noqa: BLE001 - one row must not fail the others, whatever it is
-        _faults.note("unforeseen exception, row skipped as invalid", error)
+        _faults.note(LogEvent.ROW_FAILED, error)
         return CorruptRecord(f"{kind.where}{described(error)}")
 
 

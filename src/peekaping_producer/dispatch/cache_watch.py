@@ -3,6 +3,7 @@
 from peekaping_producer.catalog.last_known import MB, LastKnown
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.node.node import Node
+from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.schedule.view import ScheduleView
 
 _FILLING = 4
@@ -26,7 +27,7 @@ async def cache_loop(node: Node, view: ScheduleView, cache: LastKnown, most_mb: 
         if cache.too_small and not warned and monitors == counted_before:
             warned = True
             node.log.warning(
-                "cache too small for all monitors, raise PRODUCER_CACHE_MB",
+                LogEvent.CACHE_TOO_SMALL,
                 cache_mb=most_mb,
                 needed_mb=cache.needed_mb(monitors),
                 monitors=monitors,

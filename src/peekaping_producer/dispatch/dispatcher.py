@@ -14,6 +14,7 @@ from peekaping_producer.errors import Unavailable
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.node.backoff import Backoff
 from peekaping_producer.node.node import CLAIMS, SETTLES, Node
+from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.observe.faults import described
 from peekaping_producer.observe.notices import Notices
 from peekaping_producer.observe.outcomes import PLACED, Outcome
@@ -21,8 +22,6 @@ from peekaping_producer.observe.paced import Paced
 from peekaping_producer.schedule.orders import Claim, Order, Settlement
 from peekaping_producer.schedule.redis_clock import Step
 from peekaping_producer.schedule.store import Schedule
-
-_FAULT = "unforeseen exception, monitor skipped as invalid"
 
 
 class Dispatcher:
@@ -48,10 +47,10 @@ class Dispatcher:
         self._settles_failed_until_s = 0.0
         self._next_claim_s = self._earliest_claim_s = 0.0
         self._unnoted_step: Step | None = None
-        self._aside = Notices(node.log, "monitors set aside")
-        self._settled = Paced(node.log.debug, "batches settled", node.timing.often_logged_every_s)
-        self._unsettled = Paced(node.log.error, "monitors could not be settled", node.timing.often_logged_every_s)
-        self._broken_maintenances = Notices(node.log, "maintenances that can't be judged, taken as not in their window")
+        self._aside = Notices(node.log, LogEvent.MONITORS_INVALID)
+        self._settled = Paced(node.log.debug, LogEvent.BATCHES_SETTLED, node.timing.often_logged_every_s)
+        self._unsettled = Paced(node.log.error, LogEvent.MONITORS_NOT_SETTLED, node.timing.often_logged_every_s)
+        self._broken_maintenances = Notices(node.log, LogEvent.MAINTENANCES_INVALID)
 
     async def worker(self) -> None:
         """Handle batch after batch until it is time to stop; a batch once claimed is settled."""
@@ -128,7 +127,7 @@ class Dispatcher:
         """Have the step noted before the next claim, which would take all that it made overdue."""
         self._unnoted_step = step
         self._next_claim_s = claim.answered_at_s
-        self._node.log.warning("redis clock stepped", by_s=round(step.by_ms / 1000, 1))
+        self._node.log.warning(LogEvent.REDIS_CLOCK_STEPPED, by_s=round(step.by_ms / 1000, 1))
         self._node.sweep_wanted.ring()
         self._node.status.changed.ring()
 
@@ -150,10 +149,10 @@ class Dispatcher:
             )
         self._node.tally.count(reading.deferred.values())
         for id_, error in planned.faults.items():
-            self._node.faults.note(_FAULT, error, monitor=id_)
-        self._aside.tell(planned.invalid)
+            self._node.faults.note(LogEvent.MONITOR_FAILED, error, monitor=id_)
+        self._aside.report(planned.invalid)
         self._node.status.note_invalid(planned.invalid)
-        self._broken_maintenances.tell(planned.broken_maintenances)
+        self._broken_maintenances.report(planned.broken_maintenances)
         self._node.tally.add(Outcome.INVALID, len(planned.invalid))
         self._node.tally.add(Outcome.GONE, planned.gone)
         return planned
@@ -163,13 +162,13 @@ class Dispatcher:
         try:
             return await self._source.read(ids, until_s)
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not fail the same batch again and again
-            self._node.faults.note("a batch could not be read, reading its monitors one at a time", error)
+            self._node.faults.note(LogEvent.BATCH_FAILED, error)
         whole = Reading({}, {}, {}, from_cache=True)
         for id_ in ids:
             try:
                 reading = await self._source.read([id_], until_s)
             except Exception as error:  # noqa: BLE001 - likewise
-                self._node.faults.note(_FAULT, error, monitor=id_)
+                self._node.faults.note(LogEvent.MONITOR_FAILED, error, monitor=id_)
                 whole.invalid[id_] = described(error)
             else:
                 whole.found.update(reading.found)

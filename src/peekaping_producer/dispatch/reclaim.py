@@ -2,6 +2,7 @@
 
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.node.node import Node
+from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.observe.outcomes import Outcome
 from peekaping_producer.observe.paced import Paced
 from peekaping_producer.schedule.store import Schedule
@@ -10,7 +11,7 @@ from peekaping_producer.schedule.store import Schedule
 async def reclaim_loop(node: Node, schedule: Schedule) -> None:
     """Reclaim every second until it is time to stop, and at once again while there is more than one call takes."""
     timing = node.timing
-    reclaimed, ended = 0, Paced(node.log.warning, "claims ended unsettled, due again", node.timing.often_logged_every_s)
+    reclaimed, ended = 0, Paced(node.log.warning, LogEvent.CLAIMS_EXPIRED, node.timing.often_logged_every_s)
     while not await node.stop.within(0 if reclaimed >= timing.reclaim_limit else timing.reclaim_every_s):
         try:
             reclaimed = await schedule.reclaim()

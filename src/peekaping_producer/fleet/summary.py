@@ -2,6 +2,7 @@
 
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.node.node import Node
+from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.schedule.view import ScheduleView
 
 
@@ -27,4 +28,4 @@ async def write_summary(node: Node, view: ScheduleView) -> None:
         figures["schedule"] = f"unknown, {error}"
     else:
         figures |= {"monitors_scheduled": overview.due + overview.leased, "oldest_due_ms": overview.oldest_due_ms}
-    node.log.info("summary", **figures)
+    node.log.info(LogEvent.SUMMARY, **figures)

@@ -9,6 +9,7 @@ from peekaping_producer.leader.term import Extension, Other, Term, Terms
 from peekaping_producer.node.guard import kept_running
 from peekaping_producer.node.node import Node
 from peekaping_producer.node.stop import Bell
+from peekaping_producer.observe.events import LogEvent
 
 Duty = Callable[[Term], Awaitable[None]]
 """What a leader does until its term is over. May raise Unavailable, and is started again; NotLeading ends it."""
@@ -61,12 +62,12 @@ class Election:
     def _follow(self, other: Other) -> None:
         if other.node_id != self._leader:
             self._leader = other.node_id
-            self._node.log.info("another node leads", leader=other.node_id)
+            self._node.log.info(LogEvent.ANOTHER_NODE_LEADS, leader=other.node_id)
 
     async def _lead(self, term: Term) -> None:
         self._leader = term.node_id
         self._node.status.lead(leading=True)
-        self._node.log.info("leadership taken", node=term.node_id)
+        self._node.log.info(LogEvent.LEADERSHIP_TAKEN)
         if term.lost:
             self._node.loss.is_certain(term.lost)
         try:
@@ -84,9 +85,9 @@ class Election:
             self._node.status.lead(leading=False)
             self._node.loss.forget()
         if lost == _UNREADABLE:
-            self._node.log.warning("leadership resigned", reason=lost)
+            self._node.log.warning(LogEvent.LEADERSHIP_RESIGNED, reason=lost)
         elif lost:
-            self._node.log.warning("leadership lost", reason=lost)
+            self._node.log.warning(LogEvent.LEADERSHIP_LOST, reason=lost)
         else:
             await self._resign()
 
@@ -140,13 +141,13 @@ class Election:
                 if not term.is_over:
                     await duty(term)
 
-        await kept_running(self._node, name, in_term, term.ended)
+        await kept_running(self._node, name, in_term, term.ended, LogEvent.LEADER_TASK_FAILED)
         self._node.database_outage.needed_no_more(name)
 
     async def _resign(self) -> None:
         try:
             await self._terms.resign()
         except Unavailable as error:
-            self._node.log.warning("leadership not handed on, it ends by itself", reason=error.reason)
+            self._node.log.warning(LogEvent.RESIGNATION_FAILED, reason=error.reason)
         else:
-            self._node.log.info("leadership resigned")
+            self._node.log.info(LogEvent.LEADERSHIP_RESIGNED)

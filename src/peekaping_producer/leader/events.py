@@ -17,6 +17,7 @@ from peekaping_producer.model.ids import is_monitor_id
 from peekaping_producer.model.monitor import MonitorId, Schedulable
 from peekaping_producer.node.node import Node
 from peekaping_producer.node.stop import Bell
+from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.observe.outcomes import Outcome
 from peekaping_producer.observe.paced import Paced
 from peekaping_producer.redisdb.keys import PREFIX
@@ -145,10 +146,8 @@ class EventReader:
         self._sync = sync
         self._sweep_wanted = sweep_wanted
         self._looks = _Looks(self._timing.reread_after_s)
-        self._acted_on = Paced(node.log.debug, "events acted on", node.timing.often_logged_every_s)
-        self._not_understood = Paced(
-            node.log.warning, "event can't be understood, dropped", node.timing.often_logged_every_s
-        )
+        self._acted_on = Paced(node.log.debug, LogEvent.EVENTS_HANDLED, node.timing.often_logged_every_s)
+        self._not_understood = Paced(node.log.warning, LogEvent.EVENTS_INVALID, node.timing.often_logged_every_s)
         self._came = node.stop.bell()
         self._gone_s: dict[MonitorId, float] = {}
         """Since when monitors that an event says are gone wait to be read, or to be removed unread."""
@@ -171,7 +170,7 @@ class EventReader:
             return
         except Exception as error:  # noqa: BLE001 - one message must not end the subscription
             self._node.tally.add(Outcome.EVENT_DROPPED)
-            self._node.faults.note("unforeseen exception, event dropped", error, channel=channel)
+            self._node.faults.note(LogEvent.EVENT_FAILED, error, channel=channel)
             return
         if event is None:
             return

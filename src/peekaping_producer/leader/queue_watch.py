@@ -5,6 +5,7 @@ from redis.asyncio import Redis
 from peekaping_producer.asynq.queue import QueueState, complaints, queue_state
 from peekaping_producer.leader.term import Term
 from peekaping_producer.node.node import Node
+from peekaping_producer.observe.events import LogEvent
 
 
 class QueueWatch:
@@ -27,9 +28,11 @@ class QueueWatch:
         """Warn of what was seen twice in a row: a worker may just be starting anew."""
         now = set(complaints(state))
         for complaint in sorted((now & self._before) - self._told):
-            self._node.log.warning("queue trouble", what=complaint, pending=state.pending, workers=state.workers)
+            self._node.log.warning(LogEvent.QUEUE_TROUBLE, what=complaint, pending=state.pending, workers=state.workers)
             self._told.add(complaint)
         for complaint in sorted(self._told - now):
-            self._node.log.info("queue trouble over", what=complaint, pending=state.pending, workers=state.workers)
+            self._node.log.info(
+                LogEvent.QUEUE_TROUBLE_OVER, what=complaint, pending=state.pending, workers=state.workers
+            )
             self._told.remove(complaint)
         self._before = now

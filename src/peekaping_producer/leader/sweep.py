@@ -17,6 +17,7 @@ from peekaping_producer.model.monitor import MonitorId, Schedulable
 from peekaping_producer.node.backoff import Backoff
 from peekaping_producer.node.node import Node
 from peekaping_producer.node.stop import Bell
+from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.schedule.orders import PLACEMENTS, Cursor
 from peekaping_producer.schedule.store import Schedule
 
@@ -156,12 +157,12 @@ class Sweeper:
         self._node.status.swept = swept
         figures = {field: getattr(swept, field) for field in swept.__struct_fields__}
         if swept.added or swept.moved or swept.removed or swept.relisted:
-            self._node.log.info("sweep finished", **figures)
+            self._node.log.info(LogEvent.SWEEP_FINISHED, **figures)
         else:
-            self._node.log.debug("sweep finished, nothing to change", **figures)
+            self._node.log.debug(LogEvent.SWEEP_CHANGED_NOTHING, **figures)
         empty = swept.seen == 0
         if empty and not self._empty_told:
-            self._node.log.warning("no active monitor found: nothing to check until one is created or activated")
+            self._node.log.warning(LogEvent.NO_ACTIVE_MONITOR)
         self._empty_told = empty
 
 
@@ -205,4 +206,4 @@ class _Progress:
         self.counts.update(counts)
         if time.monotonic() >= self._tell_again_s:
             self._tell_again_s += _TELL_EVERY_S
-            self._node.log.info("sweep goes on", **self.counts)
+            self._node.log.info(LogEvent.SWEEP_IN_PROGRESS, **self.counts)

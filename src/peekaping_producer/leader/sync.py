@@ -16,6 +16,7 @@ from peekaping_producer.leader.term import Term
 from peekaping_producer.model.cadence import cadence
 from peekaping_producer.model.monitor import MonitorId, Schedulable
 from peekaping_producer.node.node import Node
+from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.observe.notices import Notices
 from peekaping_producer.schedule.orders import Entry, drop
 from peekaping_producer.schedule.store import Schedule
@@ -79,7 +80,7 @@ class Sync:
         self._one_at_a_time = asyncio.Lock()
         self._writing = asyncio.Lock()
         self._readings: set[_ActedOn] = set()
-        self._aside = Notices(node.log, "monitors not scheduled")
+        self._aside = Notices(node.log, LogEvent.MONITORS_INVALID)
         self.newest_change: datetime | None = None
         """The newest `updated_at` that was seen of any monitor."""
 
@@ -154,7 +155,7 @@ class Sync:
         self, term: Term, page: Page, acted_on: _ActedOn, arrival: ArrivalOf
     ) -> tuple[Counter[str], list[MonitorId]]:
         """Schedule what a page holds; return the placements, and those left alone because they were overtaken."""
-        self._aside.tell(page.invalid)
+        self._aside.report(page.invalid)
         self._node.status.note_invalid(page.invalid)
         self._note(max((monitor.updated_at for monitor in page.monitors if monitor.updated_at), default=None))
         async with self._writing:

@@ -1,4 +1,4 @@
-"""What keeps a loop running: one that fails is started again, and stops neither the others nor the node."""
+"""Restarts a loop that fails, so that it stops neither the other loops nor the node."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -7,18 +7,18 @@ from peekaping_producer.errors import NotLeading, Unavailable
 from peekaping_producer.node.backoff import Backoff
 from peekaping_producer.node.node import Node
 from peekaping_producer.node.stop import Stop
+from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.observe.outcomes import Outcome
 
-FAILED = "a loop failed, restarting"
 
+async def kept_running(
+    node: Node, name: str, loop: Callable[[], Awaitable[None]], stop: Stop, failed: LogEvent
+) -> None:
+    """Run a loop until it is time to stop; if it ends earlier, run it again after a growing delay.
 
-async def kept_running(node: Node, name: str, loop: Callable[[], Awaitable[None]], stop: Stop | None = None) -> None:
-    """Run a loop until it is time to stop, and again after a growing delay whenever it ends before.
-
-    An unforeseen exception is logged with its traceback once for each kind, and counted. Whoever no longer leads has
-    nothing more to do.
+    An unexpected exception is counted, and logged as `failed`, with its traceback, once for each kind. NotLeading ends
+    the loop.
     """
-    stop = node.stop if stop is None else stop
     backoff = Backoff(node.timing.retry_first_s, node.timing.retry_cap_s)
     while not stop:
         began_s = time.monotonic()
@@ -30,7 +30,7 @@ async def kept_running(node: Node, name: str, loop: Callable[[], Awaitable[None]
             node.failed(error, name)
         except Exception as error:  # noqa: BLE001 - whatever it is: it must not end the others, nor the checks
             node.tally.add(Outcome.LOOP_FAILED)
-            node.faults.note(FAILED, error, loop=name)
+            node.faults.note(failed, error, loop=name)
         if time.monotonic() - began_s > node.timing.retry_cap_s:
             backoff.reset()
         async with stop.cutting_short():

@@ -6,13 +6,30 @@ import math
 import time
 from collections.abc import Callable
 
+from msgspec import Struct
+
 from peekaping_producer.errors import System, Unavailable
+from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.observe.log import Logger
 from peekaping_producer.observe.outcomes import Outcome
 from peekaping_producer.observe.tally import Counts, Tally
 
 _MOST_REASONS = 20
 """Reasons told in one outage: an error's text may hold something that is new each time."""
+
+
+class _Events(Struct, frozen=True):
+    unavailable: LogEvent
+    still_unavailable: LogEvent
+    recovered: LogEvent
+
+
+_EVENTS: dict[System, _Events] = {
+    "redis": _Events(LogEvent.REDIS_UNAVAILABLE, LogEvent.REDIS_STILL_UNAVAILABLE, LogEvent.REDIS_RECOVERED),
+    "database": _Events(
+        LogEvent.DATABASE_UNAVAILABLE, LogEvent.DATABASE_STILL_UNAVAILABLE, LogEvent.DATABASE_RECOVERED
+    ),
+}
 
 
 class Outage:
@@ -25,6 +42,7 @@ class Outage:
     def __init__(self, system: System, log: Logger, tally: Tally, clock: Callable[[], float] = time.monotonic) -> None:
         """Begin in the state of a system that works."""
         self._system = system
+        self._events = _EVENTS[system]
         self._log = log
         self._clock = clock
         self._since_s = 0.0
@@ -75,10 +93,10 @@ class Outage:
             self._since_s = self._reminded_s = self._clock()
             self._counts = self._tally.begin_span()
             self._failing_since_s = min(error.began_s, self._since_s)
-            self._log.warning(f"{self._system} unavailable, retrying", reason=error.reason)
+            self._log.warning(self._events.unavailable, reason=error.reason)
             self._on_change()
         elif error.reason not in self._reasons_told and len(self._reasons_told) < _MOST_REASONS:
-            self._log.info(f"{self._system} still unavailable", reason=error.reason)
+            self._log.info(self._events.still_unavailable, reason=error.reason)
         if len(self._reasons_told) < _MOST_REASONS:
             self._reasons_told.add(error.reason)
         self._reason = error.reason
@@ -89,7 +107,7 @@ class Outage:
         self._refusals_s = {reason: at_s for reason, at_s in self._refusals_s.items() if now_s - at_s < remind_after_s}
         if error.reason not in self._refusals_s and len(self._refusals_s) < _MOST_REASONS:
             self._refusals_s[error.reason] = now_s
-            self._log.warning(f"{self._system} refuses a command", reason=error.reason)
+            self._log.warning(LogEvent.REDIS_COMMAND_REFUSED, reason=error.reason)
 
     def remind(self, every_s: float) -> None:
         """Log again that the system is unavailable, and for how long, where that was last logged so long ago."""
@@ -97,7 +115,7 @@ class Outage:
         if self._away_for and now_s - self._reminded_s >= every_s:
             self._reminded_s = now_s
             outage_s = round(now_s - self._since_s, 1)
-            self._log.warning(f"{self._system} still unavailable", reason=self._reason, outage_s=outage_s)
+            self._log.warning(self._events.still_unavailable, reason=self._reason, outage_s=outage_s)
 
     def answered(self) -> None:
         """Note that the system has answered somebody, whether it is unavailable for others or not."""
@@ -116,12 +134,12 @@ class Outage:
         if asked:
             self.answered()
         if self._recovers(needed_by):
-            self._end(f"{self._system} available again")
+            self._end(self._events.recovered)
 
     def needed_no_more(self, needed_by: str) -> None:
         """Forget one who found the system away; where that was the last, it says so and not that the system works."""
         if self._recovers(needed_by):
-            self._end(f"{self._system} asked no more")
+            self._end(LogEvent.DATABASE_NOT_IN_USE)
 
     async def recovery_within(self, seconds: float) -> None:
         """Wait at most `seconds` for the system to answer one of those for whom it is away."""
@@ -139,11 +157,11 @@ class Outage:
         self._recovery = asyncio.Event()
         return not self._away_for
 
-    def _end(self, told: str) -> None:
+    def _end(self, event: LogEvent) -> None:
         figures: dict[str, object] = {"outage_s": round(self._clock() - self._since_s, 1)}
         if self._system == "database":
             figures["checks_from_cache"] = self.from_cache[0]
-        self._log.warning(told, **figures)
+        self._log.warning(event, **figures)
         self._ended_s = self._clock()
         self._reason = None
         self._tally.end_span(self._counts)

@@ -5,6 +5,7 @@ from redis.asyncio import Redis
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.node.node import Node
 from peekaping_producer.node.stop import Bell
+from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.redisdb.pool import drop_connections
 from peekaping_producer.schedule.orders import WrongKey
 from peekaping_producer.schedule.store import Schedule
@@ -60,7 +61,7 @@ class RedisWatch:
         log = self._node.log
         for one in wrong:
             if one.renamed_to:
-                log.error("key of the wrong type renamed", key=one.key, found=one.found, renamed_to=one.renamed_to)
+                log.error(LogEvent.REDIS_KEY_RENAMED, key=one.key, found=one.found, renamed_to=one.renamed_to)
             elif one.key not in self._named:
-                log.error("key of asynq's has the wrong type, rename it by hand", key=one.key, found=one.found)
+                log.error(LogEvent.ASYNQ_KEY_UNUSABLE, key=one.key, found=one.found)
         self._named = {one.key for one in wrong}

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.observe.log import Logger
 
 
@@ -49,7 +50,7 @@ class ScheduleLoss:
             return
         if loss.logged:
             seconds = round(self._clock() - loss.since_s, 1)
-            self._log.info("schedule rebuilt", monitors=monitors, seconds=seconds)
+            self._log.info(LogEvent.SCHEDULE_REBUILT, monitors=monitors, seconds=seconds)
         self._loss = None
 
     def forget(self) -> None:
@@ -58,5 +59,5 @@ class ScheduleLoss:
 
     def _warn(self, loss: _Loss) -> None:
         if not loss.logged:
-            self._log.warning("schedule lost", reason=loss.reason)
+            self._log.warning(LogEvent.SCHEDULE_LOST, reason=loss.reason)
             loss.logged = True

@@ -2,6 +2,7 @@
 
 from peekaping_producer.config.settings import ScheduleMode
 from peekaping_producer.model.cadence import Spacing
+from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.observe.log import Logger
 
 _FIXED = {ScheduleMode.SPREAD: Spacing.SPREAD, ScheduleMode.ALIGNED: Spacing.ALIGNED}
@@ -29,9 +30,9 @@ class SpacingChoice:
         if self._mode is not ScheduleMode.AUTO:
             return
         if go_seen:
-            self._log.info("a Go producer runs beside us: checks are aligned to multiples of their intervals")
+            self._log.info(LogEvent.GO_PRODUCER_DETECTED)
         else:
-            self._log.info("no Go producer runs beside us any more: checks are spread again")
+            self._log.info(LogEvent.GO_PRODUCER_GONE)
 
 
 def spacing_for(mode: ScheduleMode, *, go_seen: bool) -> Spacing:

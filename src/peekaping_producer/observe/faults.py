@@ -1,22 +1,24 @@
-"""Exceptions that nobody foresaw: each kind is logged once, with its traceback, however often it comes back."""
+"""Unexpected exceptions: each kind is logged once, with its traceback, however often it comes back."""
 
 import traceback
 from collections.abc import Callable
 
+from peekaping_producer.observe.events import LogEvent
+
 MOST_REMEMBERED = 1_000
-_LONGEST_SHOWN = 200
+_LONGEST_TEXT = 200
 
 
 class Faults:
     """Remembers which kinds were logged: the event, the loop, the exception's type, and the line that raised it."""
 
     def __init__(self, log_error: Callable[..., object]) -> None:
-        """Take what writes a line at level error."""
+        """Log with this function, which writes a line at level error."""
         self._log_error = log_error
         self._logged: set[tuple[str, ...]] = set()
 
-    def note(self, event: str, error: Exception, *, loop: str = "", **fields: object) -> None:
-        """Log an error with its traceback where its kind is new."""
+    def note(self, event: LogEvent, error: Exception, *, loop: str = "", **fields: object) -> None:
+        """Log an error with its traceback if its kind is new."""
         cause = _cause(error)
         kind = (event, loop, type(cause).__name__, _raised_at(cause))
         if kind in self._logged:
@@ -28,10 +30,10 @@ class Faults:
 
 
 def described(error: Exception) -> str:
-    """Return in one line what was raised and where, which leads to the traceback in the log."""
+    """Return in one line what was raised and where, to find its traceback in the log."""
     cause = _cause(error)
-    text = " ".join(str(cause).split())[:_LONGEST_SHOWN]
-    return f"unforeseen {type(cause).__name__} at {_raised_at(cause)}{': ' if text else ''}{text}"
+    text = " ".join(str(cause).split())[:_LONGEST_TEXT]
+    return f"unexpected {type(cause).__name__} at {_raised_at(cause)}{': ' if text else ''}{text}"
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -1,15 +1,14 @@
 """Log lines: events with constant names and fields, each with `time`, `level`, `event`, `svc` and `node`.
 
-No line ever raises: a value that can't be written is written in another way, and a line that nobody reads is dropped.
+No line raises, whatever its fields hold; a line that nobody reads is dropped.
 """
 
 import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Protocol, TextIO
 
 import structlog
@@ -17,10 +16,11 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 
 from peekaping_producer.clock import now_utc
 from peekaping_producer.config.settings import LogLevel, Mode
+from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.observe.log_writer import LogWriter
 
 Logger = FilteringBoundLogger
-"""What every part of the Producer logs to; handed down from `app`, never global."""
+"""What every part of the producer logs to; passed down from `launch`, never global."""
 
 _LEVELS = {
     LogLevel.DEBUG: logging.DEBUG,
@@ -31,24 +31,24 @@ _LEVELS = {
 _HEAD = ("time", "level", "event", "svc", "node")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 _NOT_IN_ONE_LINE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
-"""Controls, other line ends, and halves of characters, which UTF-8 has no form for."""
+"""Controls, other line ends, and lone surrogates, which UTF-8 cannot encode."""
 
 
 class Outlet(Protocol):
     """Where lines go."""
 
     def write(self, text: str, /) -> object:
-        """Take a line, with its end."""
+        """Accept a line, including its line end."""
 
     def flush(self) -> None:
-        """See that what was taken goes out."""
+        """Write what was accepted."""
 
     def isatty(self) -> bool:
-        """Tell whether people look at it directly."""
+        """Return whether it is a terminal."""
 
 
 def make_logger(mode: Mode, level: LogLevel, service_name: str, outlet: Outlet, node_id: str | None = None) -> Logger:
-    """Return a logger that writes to `outlet` in the form `mode` asks for."""
+    """Return a logger that writes to `outlet` in the format of `mode`."""
     logger: Logger = structlog.wrap_logger(
         _Lines(outlet),
         processors=[structlog.processors.add_log_level, _add_time, *_renderers(mode, outlet)],
@@ -64,13 +64,13 @@ def make_logger(mode: Mode, level: LogLevel, service_name: str, outlet: Outlet, 
 def logging_to(
     stream: TextIO | None, mode: Mode, level: LogLevel, service_name: str, node_id: str | None = None
 ) -> Iterator[Logger]:
-    """Give a logger whose lines a thread writes to `stream`; they are written at the end, if somebody reads them.
+    """Provide a logger whose lines a thread writes to `stream`, the last ones when the block ends.
 
-    The libraries' own warnings and errors become lines of it.
+    Warnings and errors of libraries become lines too.
     """
     writer = LogWriter(stream)
     log = make_logger(mode, level, service_name, writer, node_id)
-    writer.on_dropped = lambda count: log.warning("log lines dropped", count=count)
+    writer.on_dropped = lambda count: log.warning(LogEvent.LOG_LINES_DROPPED, count=count)
     try:
         with capture_stdlib_logging(log):
             yield log
@@ -80,11 +80,11 @@ def logging_to(
 
 @contextmanager
 def capture_stdlib_logging(logger: Logger) -> Iterator[None]:
-    """Write the libraries' own warnings and errors as lines of ours while inside."""
+    """Write warnings and errors of libraries as lines of `logger` while inside the block."""
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
     root.handlers[:] = [_ToStructlog(logger)]
-    # setLevel, not the attribute: only it forgets what loggers have cached.
+    # setLevel, not the attribute: only it clears the cache of the loggers.
     root.setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)
     try:
@@ -96,7 +96,7 @@ def capture_stdlib_logging(logger: Logger) -> Iterator[None]:
 
 
 class _Lines:
-    """Hands lines to an outlet, and drops those it does not take."""
+    """Writes lines to an outlet, and drops those that it refuses."""
 
     def __init__(self, outlet: Outlet) -> None:
         self._outlet = outlet
@@ -109,25 +109,33 @@ class _Lines:
                 self._outlet.write(f"{_NOT_ASCII.sub(_escaped, line)}\n")
             self._outlet.flush()
         except (OSError, ValueError):
-            pass  # there is nowhere left to say it
+            pass  # nowhere is left to report it
 
     debug = info = warning = warn = error = critical = exception = log = msg
 
 
 class _ToStructlog(logging.Handler):
-    """Hands records of the standard library's logging to our logger."""
+    """Passes records of the standard library's logging to our logger."""
 
     def __init__(self, logger: Logger) -> None:
         super().__init__(logging.WARNING)
         self._logger = logger
 
     def emit(self, record: logging.LogRecord) -> None:
-        try:
-            text = record.getMessage()
-        except Exception:  # noqa: BLE001 - arguments that don't fit the message are the library's fault, not ours
-            text = _described(record.msg)
-        write = self._logger.error if record.levelno >= logging.ERROR else self._logger.warning
-        write(text, logger=record.name, exc_info=record.exc_info)
+        fields: dict[str, object] = {"logger": record.name, "message": _message(record), "exc_info": record.exc_info}
+        if isinstance(record.msg, LogEvent):
+            self._logger.error(record.msg, exc_info=record.exc_info)
+        elif record.levelno >= logging.ERROR:
+            self._logger.error(LogEvent.LIBRARY_ERROR, **fields)
+        else:
+            self._logger.warning(LogEvent.LIBRARY_WARNING, **fields)
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # noqa: BLE001 - arguments that don't fit the message are the library's mistake
+        return str(record.msg)
 
 
 def _add_time(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -138,16 +146,16 @@ def _add_time(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDi
 
 def _renderers(mode: Mode, outlet: Outlet) -> list[Processor]:
     if mode is Mode.PROD:
-        return [structlog.processors.format_exc_info, _never_raising(_json)]
+        return [structlog.processors.format_exc_info, _json]
     colours = mode is Mode.DEV and _is_terminal(outlet) and not os.environ.get("NO_COLOR")
     console = structlog.dev.ConsoleRenderer(
         colors=colours, timestamp_key="time", exception_formatter=structlog.dev.plain_traceback
     )
 
-    def readable(event: EventDict) -> str:
-        return console(None, "", {key: _printable(value) for key, value in event.items()})
+    def readable(logger: WrappedLogger, method: str, event: EventDict) -> str:
+        return console(logger, method, {key: _printable(value) for key, value in event.items()})
 
-    return [_never_raising(readable)]
+    return [readable]
 
 
 def _is_terminal(outlet: Outlet) -> bool:
@@ -157,48 +165,21 @@ def _is_terminal(outlet: Outlet) -> bool:
         return False
 
 
-def _never_raising(render: Callable[[EventDict], str]) -> Processor:
-    """Return a renderer that writes the values `render` fails on in another way."""
-
-    def rendered(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
-        try:
-            return render(event)
-        except Exception:  # noqa: BLE001 - a value's own repr may raise anything
-            return render({str(_plain(key)): _plain(value) for key, value in event.items()})
-
-    return rendered
-
-
-def _json(event: EventDict) -> str:
-    line = _ENCODER.encode({key: event[key] for key in _HEAD if key in event} | dict(event))
+def _json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    fields = {key: event[key] for key in _HEAD if key in event} | dict(event)
+    try:
+        line = _ENCODER.encode(fields)
+    except (TypeError, ValueError, RecursionError):  # NaN, a key that is no text, a structure that contains itself
+        line = _ENCODER.encode({key: _simple(value) for key, value in fields.items()})
     return line if line.isascii() else _NOT_IN_ONE_LINE.sub(_escaped, line)
 
 
-def _without_form(value: object) -> str:
-    """Write what JSON has no form for as its repr, which may leave secrets out; its fields would not."""
-    return value.isoformat() if isinstance(value, datetime) else repr(value)
+def _simple(value: object) -> object:
+    return value if isinstance(value, str | int) else repr(value)
 
 
-_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_without_form)
-
-
-def _plain(value: object) -> object:
-    """Return the value if it can be written, else a text that can."""
-    try:
-        _ENCODER.encode(value)
-        repr(value)
-    except Exception:  # noqa: BLE001 - see above
-        return _described(value)
-    return value
-
-
-def _described(value: object) -> str:
-    if isinstance(value, str):
-        return value.encode(errors="backslashreplace").decode()
-    try:
-        return ascii(value)
-    except Exception:  # noqa: BLE001 - see above
-        return f"<{type(value).__name__}>"
+# A value that JSON has no type for is written as its repr: unlike its fields, that may leave secrets out.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=repr)
 
 
 def _printable(value: object) -> object:

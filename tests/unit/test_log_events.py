@@ -1,0 +1,108 @@
+"""Log events are constants, each is used, and docs/logs.md lists each once, as the code has it."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from msgspec import Struct
+from msgspec.structs import asdict
+
+from peekaping_producer import observe
+from peekaping_producer.node.outage import _EVENTS
+from peekaping_producer.observe.events import LogEvent
+
+PACKAGE = Path(observe.__file__).parents[1]
+MODULES = {str(path.relative_to(PACKAGE)): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
+DOCS = (PACKAGE.parents[1] / "docs" / "logs.md").read_text()
+LEVELS = ["debug", "info", "warning", "error"]
+LEVEL_OF = {"Notices": "warning", "note": "error", "kept_running": "error", "_end": "warning"}
+"""The level at which a function logs an event that it is given; that of `Paced` is given to it."""
+GIVEN = {
+    "observe/log.py",
+    "observe/notices.py",
+    "observe/paced.py",
+    "observe/faults.py",
+    "node/guard.py",
+    "node/outage.py",
+}
+"""Modules that log an event which they are given; its type is LogEvent."""
+
+
+class Logged(Struct, frozen=True):
+    """A place where an event is logged."""
+
+    place: str
+    event: ast.expr
+    level: str
+    fields: set[str]
+
+    @property
+    def constants(self) -> list[LogEvent]:
+        """The constants that it may be; none where it is no constant."""
+        if not isinstance(self.event, ast.Attribute):
+            return []
+        source, name = ast.unparse(self.event.value), self.event.attr
+        if source == "self._events":
+            return [asdict(events)[name] for events in _EVENTS.values()]
+        return [LogEvent[name]] if source == "LogEvent" else []
+
+
+def _logged() -> Iterator[Logged]:
+    for module, tree in MODULES.items():
+        for call in [node for node in ast.walk(tree) if isinstance(node, ast.Call)]:
+            receiver, _, name = ast.unparse(call.func).rpartition(".")
+            if name in LEVELS and re.search(r"log(ger)?$", receiver):
+                events, level = call.args[:1], name
+            elif name == "Paced" or name in LEVEL_OF:
+                events = [one for one in call.args if re.match(r"(LogEvent|self\._events)\.", ast.unparse(one))]
+                level = LEVEL_OF.get(name) or ast.unparse(call.args[0]).rpartition(".")[2]
+            else:
+                continue
+            fields = {keyword.arg for keyword in call.keywords if keyword.arg} - {"exc_info"}
+            for event in events:
+                yield Logged(f"{module}:{call.lineno}", event, level, fields)
+
+
+LOGGED = list(_logged())
+
+
+def _docstrings() -> dict[LogEvent, str]:
+    (enum,) = [node for node in MODULES["observe/events.py"].body if isinstance(node, ast.ClassDef)]
+    names = [ast.unparse(node).partition(" = ")[0] for node in enum.body if isinstance(node, ast.Assign)]
+    texts = [str(ast.literal_eval(node.value)) for node in enum.body[1:] if isinstance(node, ast.Expr)]
+    return {LogEvent[name]: " ".join(text.split()) for name, text in zip(names, texts, strict=True)}
+
+
+DOCSTRINGS = _docstrings()
+ROWS = re.findall(rf"^(\| `([^`]+)` \| (?:{'|'.join(LEVELS)})\b.*)$", DOCS, re.MULTILINE)
+
+
+def test_only_constants_are_logged() -> None:
+    assert len(LOGGED) > len(LogEvent)
+    assert [one.place for one in LOGGED if not one.constants and one.place.partition(":")[0] not in GIVEN] == []
+
+
+def test_every_event_is_logged() -> None:
+    assert set(LogEvent) - {event for one in LOGGED for event in one.constants} == set()
+
+
+@pytest.mark.parametrize("event", LogEvent)
+def test_an_event_is_a_subject_and_a_state_in_lower_case(event: LogEvent) -> None:
+    assert re.fullmatch(r"[a-z]+( [a-z]+)*(, [a-z ]+)?", event)
+
+
+def test_the_docs_list_each_event_once_and_no_other() -> None:
+    assert sorted(event for _, event in ROWS) == sorted(LogEvent)
+
+
+@pytest.mark.parametrize("event", LogEvent)
+def test_the_docs_say_of_an_event_what_the_code_says(event: LogEvent) -> None:
+    (row,) = [row for row, listed in ROWS if listed == event]
+    places = [one for one in LOGGED if event in one.constants]
+    levels = ", ".join(sorted({one.level for one in places}, key=LEVELS.index))
+    fields = row.split(" | ")[2]
+    meaning, _, action = DOCSTRINGS[event].removesuffix(" Nothing to do.").partition(" To do: ")
+    assert row == f"| `{event}` | {levels} | {fields} | {meaning} | {action.removesuffix('.') or 'nothing'} |"
+    assert set().union(*(one.fields for one in places)) <= set(re.findall(r"`(\w+)`", fields))
