@@ -1,4 +1,4 @@
-"""What a step of Redis' clock does to claims, the schedule and everything that expires."""
+"""What a step of Redis' clock does to claims, the schedule and everything that expires (invariant 8)."""
 
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The last known good copy: what it serves, what it forgets, and the memory it takes."""
+"""The cache of last known good monitors: what it serves and forgets, and the memory it takes (invariant 12)."""
 
 import subprocess
 import sys

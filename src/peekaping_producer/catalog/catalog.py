@@ -10,7 +10,10 @@ from peekaping_producer.model.monitor import MonitorId
 
 
 class Catalog(Protocol):
-    """Reads monitors and what belongs to them. Every read raises Unavailable when it did not succeed whole."""
+    """Reads monitors and what belongs to them.
+
+    Every read raises Unavailable unless it succeeded as a whole (invariant 6).
+    """
 
     async def check(self) -> None:
         """Make sure that the database answers and is Peekaping's.

@@ -1,4 +1,4 @@
-"""The cache of last known good monitors: what checks are built from while the database is unavailable."""
+"""The cache of last known good monitors: checks are built from it while the database is unavailable (invariant 12)."""
 
 import math
 import struct

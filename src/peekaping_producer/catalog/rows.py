@@ -1,4 +1,4 @@
-"""From rows to frozen values, strictly: what a worker could not read becomes a CorruptRecord here."""
+"""From rows to frozen values, strictly: a row that a worker could not read becomes a CorruptRecord (invariant 7)."""
 
 import logging
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""From what was claimed and what the database holds to one order for each monitor. Pure."""
+"""From what was claimed and what the database holds to one order for each monitor (invariant 7). Pure."""
 
 from collections.abc import Sequence
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Where a batch's monitors come from: the database, or while it is unavailable the cache."""
+"""Where a batch's monitors come from: the database or, while it is unavailable, the cache (invariant 6)."""
 
 import asyncio
 import time

@@ -63,7 +63,7 @@ class _ActedOn:
 
 
 class Sync:
-    """Reads monitors and acts on what it read, one page at a time: the later reading wins.
+    """Reads monitors and acts on what it read, one page at a time: the later read wins (invariant 10).
 
     Readings overlap, so that an event waits for no page. What was acted on while a reading was under way is read
     again.

@@ -1,6 +1,7 @@
 """A term of leadership: taken, extended and resigned in Redis, whose clock ends it there.
 
-Here the local monotonic clock only ever ends the trust in it earlier: the time counts from before the request was sent.
+This node stops trusting it earlier, by its monotonic clock: the time counts from before the request was sent
+(invariant 9).
 """
 
 import asyncio

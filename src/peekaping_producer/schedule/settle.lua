@@ -8,8 +8,8 @@
 --         release  delay_ms   ""        ""          back into due after the delay, no task
 --         drop     ""         ""        message     out of the schedule; a pending task is removed, or gets this stale message
 -- Returns now_ms, then one outcome for each id (observe/outcomes.py); `failed:` and the reason if its step raised an error.
--- Keeps invariants 1 (next slot ≥ now + period / 2, by this script's clock), 2 (the check of the token), 4 (task.lua), 7 (pcall)
--- and 12 (tombstones).
+-- Keeps invariants 1 (next slot ≥ now + period / 2, by this script's clock), 2 (the check of the token), 3 (an order ends its
+-- claim), 4 (task.lua), 7 (pcall) and 12 (tombstones).
 local token = tonumber(ARGV[3])
 local outcomes = {}
 local queue_is_known = false

@@ -1,0 +1,36 @@
+"""ARCHITECTURE.md names where each invariant is kept and shown: those files exist, and cite the invariant."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "src" / "peekaping_producer"
+TEXT = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+ROWS = re.findall(r"^\| (\d+) \| \*\*(.+?)\*\* \| (.+?) \| (.+?) \|$", TEXT, re.MULTILINE)
+
+
+def _files(cell: str) -> list[str]:
+    return re.findall(r"`(.+?)`", cell)
+
+
+def _cites(path: Path, number: str) -> bool:
+    """Return whether a file says `invariant N`, or lists N after `invariants`."""
+    lists = re.findall(r"[Ii]nvariants?((?:\W+(?:and\W+)?\d+(?: \([^)]*\))?)+)", path.read_text(encoding="utf-8"))
+    return any(number in re.findall(r"\d+", re.sub(r"\([^)]*\)", "", text)) for text in lists)
+
+
+def test_every_invariant_is_described() -> None:
+    described = re.findall(r"^(\d+)\. \*\*(.+?)\*\*", TEXT.partition("## Invariants")[2], re.MULTILINE)
+    assert [number for number, *_ in ROWS] == [number for number, _ in described] != []
+
+
+@pytest.mark.parametrize(("number", "kept_in"), [(row[0], file) for row in ROWS for file in _files(row[2])])
+def test_code_that_keeps_an_invariant_cites_it(number: str, kept_in: str) -> None:
+    assert _cites(PACKAGE / kept_in, number)
+
+
+@pytest.mark.parametrize(("number", "shown_by"), [(row[0], file) for row in ROWS for file in _files(row[3])])
+def test_a_test_that_shows_an_invariant_cites_it(number: str, shown_by: str) -> None:
+    assert _cites(ROOT / shown_by, number)
