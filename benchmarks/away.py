@@ -7,7 +7,7 @@ from redis import Redis
 from benchmarks.database import TYPES, Database
 from benchmarks.herd import await_settled, duration_s, empty_queue, make_due
 from benchmarks.producer import Producer, cost, running_producer, wait_until
-from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.redisdb.keys import DUE, LEASE
 
@@ -28,7 +28,7 @@ def measure_away(database: Database) -> AwayHerd:
     assert database.pid is not None
     ids = tuple(id_ for number, id_ in enumerate(database.ids) if TYPES[number % len(TYPES)] != "push")
     with (
-        EmbeddedRedis(tcp=True) as server,
+        RedisServer(tcp=True) as server,
         Redis(host=HOST, port=server.port) as redis,
         running_producer(database, server.port) as producer,
     ):

@@ -23,7 +23,7 @@ from benchmarks.database import TESTS, Database, settings_of
 from benchmarks.rows import RowsRead
 from peekaping_producer.asynq import keys as asynq
 from peekaping_producer.catalog.catalog import open_catalog
-from peekaping_producer.demo.redis_server import EmbeddedRedis
+from peekaping_producer.demo.redis_server import RedisServer
 from peekaping_producer.dispatch.plan import plan
 from peekaping_producer.model.cadence import Spacing
 from peekaping_producer.redisdb.keys import DUE, LEASE
@@ -60,7 +60,7 @@ def measure_rows(database: Database) -> RowsRead:
 
 def measure_settle(database: Database) -> SettleCeiling:
     """Claim all, encode every settle call as the producer would send it, then send them in one go."""
-    with EmbeddedRedis() as server, tempfile.TemporaryDirectory(prefix="bench-") as folder:
+    with RedisServer() as server, tempfile.TemporaryDirectory(prefix="bench-") as folder:
         commands = asyncio.run(_settle_commands(server.unix_socket, database))
         blast = _compile(Path(folder))
         if blast:

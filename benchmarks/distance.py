@@ -7,7 +7,7 @@ from redis import Redis
 from benchmarks.database import Database
 from benchmarks.herd import await_settled, duration_s, empty_queue, make_due
 from benchmarks.producer import running_producer, wait_until
-from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.redisdb.keys import DUE
 from support.delaying_proxy import delaying_proxy_aside
 
@@ -35,7 +35,7 @@ def measure_distant(database: Database, added_ms: int = ADDED_MS) -> list[Distan
 
 def _herd(database: Database, concurrency: int) -> DistantHerd:
     with (
-        EmbeddedRedis(tcp=True) as server,
+        RedisServer(tcp=True) as server,
         Redis(host=HOST, port=server.port) as redis,
         running_producer(database, server.port, concurrency) as producer,
     ):

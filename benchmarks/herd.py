@@ -13,7 +13,7 @@ from benchmarks.producer import cost, running_producer, wait_until
 from peekaping_producer.asynq import keys as asynq
 from peekaping_producer.asynq.message import task_id
 from peekaping_producer.asynq.task_message_pb2 import TaskMessage
-from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.redisdb.keys import CLAIMS, DUE, LEASE
 
@@ -42,7 +42,7 @@ class Herd(Struct, frozen=True):
 def measure_herd(database: Database, wrapper: Sequence[str] = ()) -> Herd:
     """Start a producer, let it schedule all, make all due, and watch until the last one is settled."""
     with (
-        EmbeddedRedis(tcp=True) as server,
+        RedisServer(tcp=True) as server,
         Redis(host=HOST, port=server.port, decode_responses=False) as redis,
         running_producer(database, server.port, wrapper=wrapper) as producer,
     ):

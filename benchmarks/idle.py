@@ -10,7 +10,7 @@ from redis import Redis
 
 from benchmarks.database import Database
 from benchmarks.producer import running_producer, wait_until
-from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.redisdb.keys import DUE
 
 
@@ -29,7 +29,7 @@ class Idle(Struct, frozen=True):
 def measure_idle(database: Database, concurrency: int, seconds: float) -> Idle:
     """Watch a producer whose monitors are due in days."""
     with (
-        EmbeddedRedis(tcp=True) as server,
+        RedisServer(tcp=True) as server,
         Redis(host=HOST, port=server.port) as redis,
         running_producer(database, server.port, concurrency) as producer,
     ):

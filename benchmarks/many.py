@@ -18,7 +18,7 @@ from redis import Redis
 
 from benchmarks.database import Database, connect_postgres, postgres_database, sqlite_database
 from benchmarks.producer import running_producer
-from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.leader.events import CREATED
 from peekaping_producer.redisdb.keys import DUE, LEASE
 
@@ -68,7 +68,7 @@ def measure(database: Database, write: Callable[[str], None], rows: int) -> None
     write((ON_SQLITE if database.kind == "sqlite" else ON_POSTGRES).replace("{rows}", str(rows)))
     write("PRAGMA wal_checkpoint(TRUNCATE)" if database.kind == "sqlite" else "VACUUM ANALYZE monitors")
     with (
-        EmbeddedRedis(tcp=True) as server,
+        RedisServer(tcp=True) as server,
         Redis(host=HOST, port=server.port) as redis,
         running_producer(database, server.port, LOG_LEVEL="debug") as producer,
     ):

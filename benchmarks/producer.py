@@ -15,7 +15,7 @@ import psutil
 from msgspec import Struct
 
 from benchmarks.database import Database
-from peekaping_producer.demo.redis_server import HOST, dying_with_us
+from peekaping_producer.demo.redis_server import HOST, killed_with_parent
 
 STOP_WITHIN_S = 15.0
 WAIT_AT_MOST_S = 60.0
@@ -87,7 +87,7 @@ def running_producer(
         log = Path(folder) / "producer.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                dying_with_us((*wrapper, *COMMAND)),
+                killed_with_parent((*wrapper, *COMMAND)),
                 env=environment(database, redis_port, concurrency) | variables,
                 cwd=folder,
                 stdout=out,

@@ -12,7 +12,7 @@ from redis import Redis
 from benchmarks.database import Database
 from benchmarks.herd import make_due
 from benchmarks.producer import running_producer, wait_until
-from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.redisdb.keys import CLAIMS
 
 SLOWEST_SHOWN = 8
@@ -37,7 +37,7 @@ def measure_startup(database: Database, times: int) -> Startup:
 
 
 def _first_claim_ms(database: Database) -> float:
-    with EmbeddedRedis(tcp=True) as server, Redis(host=HOST, port=server.port) as redis:
+    with RedisServer(tcp=True) as server, Redis(host=HOST, port=server.port) as redis:
         make_due(redis, database.ids[:1])
         started_s = time.monotonic()
         with running_producer(database, server.port):

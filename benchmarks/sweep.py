@@ -10,7 +10,7 @@ from redis import Redis
 
 from benchmarks.database import Database
 from benchmarks.producer import running_producer, wait_until
-from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.redisdb.keys import DUE
 
 NOTHING_TO_CHANGE = "sweep changed nothing"
@@ -32,7 +32,7 @@ class SweepCost(Struct, frozen=True):
 def measure_sweep(database: Database) -> SweepCost:
     """Let a producer schedule all, sweep again with nothing to change, and rebuild after a flush."""
     with (
-        EmbeddedRedis(tcp=True) as server,
+        RedisServer(tcp=True) as server,
         Redis(host=HOST, port=server.port) as redis,
         running_producer(database, server.port, LOG_LEVEL="debug") as producer,
     ):

@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from peekaping_producer.demo.clock import now_ms
-from peekaping_producer.demo.redis_server import EmbeddedRedis
+from peekaping_producer.demo.redis_server import RedisServer
 from peekaping_producer.fleet.registry import Registry
 from peekaping_producer.timing import Timing
 from support.consumer import Consumed, consuming
@@ -31,7 +31,7 @@ NEW_WITHIN_MS = 15_000
 async def test_a_node_without_its_database_leaves_the_checks_to_one_that_has_it(
     empty_postgres_db: PostgresDatabase,
     redis: Redis,
-    redis_server: EmbeddedRedis,
+    redis_server: RedisServer,
     tmp_path: Path,
     who: str,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.leader.events import CREATED
 from peekaping_producer.timing import Timing
 from support.databases import Database, Row, proxy_row
@@ -82,7 +82,7 @@ def _as_utc(naive: datetime) -> datetime:
 
 @asynccontextmanager
 async def replaying(
-    database: Database, redis: Redis, server: EmbeddedRedis, folder: Path
+    database: Database, redis: Redis, server: RedisServer, folder: Path
 ) -> AsyncIterator[tuple[Replay, InProcess, Ledger]]:
     settings = database.settings(redis_host=HOST, redis_port=server.port)
     async with producing(settings, EVENTS_ALONE) as node, working(server.port, folder) as ledger:
@@ -97,7 +97,7 @@ async def _listeners(redis: Redis) -> int:
 
 
 async def test_after_each_recorded_step_the_schedule_is_the_databases(
-    either_db: Database, redis: Redis, redis_server: EmbeddedRedis, tmp_path: Path
+    either_db: Database, redis: Redis, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     async with replaying(either_db, redis, redis_server, tmp_path) as (replay, node, ledger):
         for step in replay.steps:
@@ -112,7 +112,7 @@ async def test_after_each_recorded_step_the_schedule_is_the_databases(
 
 @pytest.mark.parametrize("until_step", [LAST_BEFORE_DELETES, None])
 async def test_all_recorded_steps_at_once_end_in_the_databases_state(
-    either_db: Database, redis: Redis, redis_server: EmbeddedRedis, tmp_path: Path, until_step: int | None
+    either_db: Database, redis: Redis, redis_server: RedisServer, tmp_path: Path, until_step: int | None
 ) -> None:
     async with replaying(either_db, redis, redis_server, tmp_path) as (replay, _node, _ledger):
         for step in replay.steps[:until_step]:

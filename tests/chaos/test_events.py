@@ -17,7 +17,7 @@ from peekaping_producer.asynq import keys
 from peekaping_producer.asynq.message import task_id
 from peekaping_producer.asynq.task_message_pb2 import TaskMessage
 from peekaping_producer.demo.clock import now_ms
-from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.leader.events import CREATED, DELETED, UPDATED
 from peekaping_producer.model.cadence import cadence
 from peekaping_producer.model.monitor import MonitorId
@@ -77,7 +77,7 @@ class Stage(Struct):
 
 @asynccontextmanager
 async def on_stage(
-    database: Database, redis: Redis, server: EmbeddedRedis, folder: Path, *rows: Row
+    database: Database, redis: Redis, server: RedisServer, folder: Path, *rows: Row
 ) -> AsyncIterator[Stage]:
     """Run one node over these monitors; it leads, listens, and its sweep is over."""
     if rows:
@@ -99,7 +99,7 @@ async def listeners(redis: Redis) -> int:
 
 
 async def test_a_created_one_is_checked_at_once_and_then_on_its_grid(
-    either_db: Database, redis: Redis, redis_server: EmbeddedRedis, tmp_path: Path
+    either_db: Database, redis: Redis, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     row = monitor_row(interval=LONG_S)
     async with on_stage(either_db, redis, redis_server, tmp_path) as stage, working(stage.port, tmp_path) as ledger:
@@ -113,7 +113,7 @@ async def test_a_created_one_is_checked_at_once_and_then_on_its_grid(
 
 
 async def test_an_event_that_comes_before_its_row_is_looked_at_again(
-    either_db: Database, redis: Redis, redis_server: EmbeddedRedis, tmp_path: Path
+    either_db: Database, redis: Redis, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     row = monitor_row(interval=LONG_S)
     async with on_stage(either_db, redis, redis_server, tmp_path) as stage, working(stage.port, tmp_path) as ledger:
@@ -128,7 +128,7 @@ async def test_an_event_that_comes_before_its_row_is_looked_at_again(
 
 
 async def test_one_that_is_activated_again_is_checked_at_once(
-    either_db: Database, redis: Redis, redis_server: EmbeddedRedis, tmp_path: Path
+    either_db: Database, redis: Redis, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     row = monitor_row(interval=LONG_S, active=False)
     async with (
@@ -204,7 +204,7 @@ async def test_an_edit_wins_over_a_claim_in_flight(sqlite_stage: Stage, redis: R
 
 @pytest.mark.parametrize("how", ["deactivated", "interval 0", "deleted"])
 async def test_one_that_has_gone_leaves_the_schedule_and_its_pending_task_goes_too(
-    either_db: Database, redis: Redis, redis_server: EmbeddedRedis, tmp_path: Path, how: str
+    either_db: Database, redis: Redis, redis_server: RedisServer, tmp_path: Path, how: str
 ) -> None:
     gone, stays = monitor_row(interval=LONG_S), monitor_row(interval=LONG_S)
     async with on_stage(either_db, redis, redis_server, tmp_path) as stage:
@@ -227,7 +227,7 @@ async def test_one_that_goes_while_it_is_claimed(sqlite_stage: Stage, redis: Red
 
 
 async def test_a_delete_that_is_told_before_its_commit(
-    either_db: Database, redis: Redis, redis_server: EmbeddedRedis, tmp_path: Path
+    either_db: Database, redis: Redis, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     row = monitor_row(interval=LONG_S)
     async with on_stage(either_db, redis, redis_server, tmp_path, row) as stage:
@@ -273,7 +273,7 @@ async def test_several_events_for_one_id_in_any_order_end_in_the_databases_state
 
 
 async def test_ids_in_upper_case_mean_the_same_monitor(
-    either_db: Database, redis: Redis, redis_server: EmbeddedRedis, tmp_path: Path
+    either_db: Database, redis: Redis, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     row = monitor_row(interval=LONG_S)
     async with on_stage(either_db, redis, redis_server, tmp_path) as stage:
@@ -323,7 +323,7 @@ async def test_a_null_payload_is_of_no_monitor(sqlite_stage: Stage, redis: Redis
 
 
 async def test_ten_thousand_events_at_once_are_read_in_batches(
-    either_db: Database, redis: Redis, redis_server: EmbeddedRedis, tmp_path: Path
+    either_db: Database, redis: Redis, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     rows = [monitor_row(interval=LONG_S, active=number % 2 == 0) for number in range(10_000)]
     async with on_stage(either_db, redis, redis_server, tmp_path) as stage:
@@ -370,7 +370,7 @@ async def until_tasks_wait(redis: Redis, *rows: Row) -> None:
 
 @pytest.fixture
 async def sqlite_stage(
-    empty_sqlite_db: SqliteDatabase, redis: Redis, redis_server: EmbeddedRedis, tmp_path: Path
+    empty_sqlite_db: SqliteDatabase, redis: Redis, redis_server: RedisServer, tmp_path: Path
 ) -> AsyncIterator[Stage]:
     """Run a node over an empty database."""
     async with on_stage(empty_sqlite_db, redis, redis_server, tmp_path) as stage:

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from peekaping_producer.asynq import keys
 from peekaping_producer.asynq.task_message_pb2 import TaskMessage
-from peekaping_producer.demo.redis_server import EmbeddedRedis
+from peekaping_producer.demo.redis_server import RedisServer
 from peekaping_producer.redisdb.keys import DUE, LEASE
 from support.databases import Database, SqliteDatabase, monitor_row, new_id
 from support.fleet import text
@@ -39,7 +39,7 @@ QUICK = GoTiming(
 
 
 @pytest.fixture
-async def go(empty_sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis) -> AsyncIterator[GoProducer]:
+async def go(empty_sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis) -> AsyncIterator[GoProducer]:
     """A node that does nothing by itself."""
     async with go_client(redis_server.port) as client:
         yield GoProducer(client, rows_at(place_of(empty_sqlite_db)), GoTiming(), "go-host-4711")
@@ -61,7 +61,7 @@ async def test_a_claim_takes_at_most_fifty_for_ten_seconds(go: GoProducer, redis
     assert await redis.zcard(DUE) == 70
 
 
-async def test_a_task_as_the_real_one_writes_it(either_db: Database, redis_server: EmbeddedRedis, redis: Redis) -> None:
+async def test_a_task_as_the_real_one_writes_it(either_db: Database, redis_server: RedisServer, redis: Redis) -> None:
     row = monitor_row(interval=45, timeout=16, name='Größe "1"')
     await either_db.insert("monitors", row)
     await redis.zadd(DUE, {row["id"]: 1})
@@ -251,7 +251,7 @@ async def test_an_event_it_does_not_understand_changes_nothing(go: GoProducer, r
 
 
 async def test_it_keeps_monitors_running_by_itself(
-    empty_sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path
+    empty_sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis, tmp_path: Path
 ) -> None:
     rows = [monitor_row(interval=1) for _ in range(60)]
     await empty_sqlite_db.insert("monitors", *rows)
@@ -266,7 +266,7 @@ async def test_it_keeps_monitors_running_by_itself(
 
 
 async def test_one_that_is_killed_leaves_its_term_and_its_claims_behind(
-    empty_sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis
+    empty_sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis
 ) -> None:
     await redis.zadd(DUE, {new_id(): 1})
     async with go_started(redis_server.port, empty_sqlite_db) as node:

@@ -14,7 +14,7 @@ import psutil
 from redis.asyncio import Redis
 
 from peekaping_producer.demo.clock import now_ms
-from peekaping_producer.demo.redis_server import EmbeddedRedis
+from peekaping_producer.demo.redis_server import RedisServer
 from peekaping_producer.redisdb.keys import LEASE
 from support.catalogues import locked_out
 from support.databases import PostgresDatabase, Row, SqliteDatabase, monitor_row
@@ -43,7 +43,7 @@ def took_office_once(node: Producer) -> bool:
 
 async def test_a_killed_leader_is_replaced_and_a_leaving_one_hands_over(
     empty_postgres_db: PostgresDatabase,
-    redis_server: EmbeddedRedis,
+    redis_server: RedisServer,
     redis: Redis,
     tmp_path: Path,
     record_property: Callable[[str, object], None],
@@ -78,7 +78,7 @@ async def test_a_killed_leader_is_replaced_and_a_leaving_one_hands_over(
 
 
 async def test_a_leader_that_was_frozen_beyond_its_term_no_longer_acts_as_one(
-    empty_postgres_db: PostgresDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path
+    empty_postgres_db: PostgresDatabase, redis_server: RedisServer, redis: Redis, tmp_path: Path
 ) -> None:
     short, long = monitors(60)
     deleted = monitor_row(interval=3)
@@ -119,7 +119,7 @@ async def some_claimed(redis: Redis) -> bool:
 
 
 async def test_a_leader_cut_off_from_redis_and_a_redis_that_answers_nobody(
-    empty_sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path
+    empty_sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis, tmp_path: Path
 ) -> None:
     short, long = monitors(60)
     new = monitor_row(interval=3, created_at=datetime.now().astimezone())
@@ -155,7 +155,7 @@ async def cut_off(redis: Redis, node: Producer) -> None:
 
 
 async def test_all_nodes_are_replaced_one_by_one_and_nobody_notices(
-    empty_postgres_db: PostgresDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path
+    empty_postgres_db: PostgresDatabase, redis_server: RedisServer, redis: Redis, tmp_path: Path
 ) -> None:
     short, long = monitors(400)
     await empty_postgres_db.insert("monitors", *short, *long)

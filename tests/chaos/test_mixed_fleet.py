@@ -14,7 +14,7 @@ from typing import cast
 import pytest
 from redis.asyncio import Redis
 
-from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.model.cadence import Spacing, cadence
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.redisdb.keys import DUE, LEASE
@@ -79,7 +79,7 @@ class Mixed:
 
 @pytest.mark.long
 async def test_a_go_node_comes_leads_and_goes_and_no_check_suffers(
-    empty_sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path
+    empty_sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis, tmp_path: Path
 ) -> None:
     rows = [monitor_row(interval=2 + number % 2) for number in range(60)]
     await empty_sqlite_db.insert("monitors", *rows)
@@ -137,7 +137,7 @@ async def led_by_go(redis: Redis) -> bool:
 
 @pytest.mark.parametrize("leader", ["ours", "go"])
 async def test_beside_a_go_node_everything_ends_in_the_databases_state(
-    empty_sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path, leader: str
+    empty_sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis, tmp_path: Path, leader: str
 ) -> None:
     stays, deleted, lost, deactivated = (monitor_row(interval=2) for _ in range(4))
     new = monitor_row(interval=2, created_at=datetime.now(UTC))
@@ -173,7 +173,7 @@ async def test_beside_a_go_node_everything_ends_in_the_databases_state(
 
 
 async def test_a_go_leader_that_is_killed_is_replaced_and_what_it_had_claimed_comes_back(
-    empty_postgres_db: PostgresDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path
+    empty_postgres_db: PostgresDatabase, redis_server: RedisServer, redis: Redis, tmp_path: Path
 ) -> None:
     row, gone = monitor_row(interval=2), new_id()
     await empty_postgres_db.insert("monitors", row)

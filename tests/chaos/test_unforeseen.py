@@ -16,7 +16,7 @@ from peekaping_producer import app as app_module
 from peekaping_producer.asynq import keys
 from peekaping_producer.catalog import rows as catalog_rows
 from peekaping_producer.catalog.last_known import LastKnown
-from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.dispatch.source import Source
 from peekaping_producer.errors import CorruptRecord, Unavailable
 from peekaping_producer.leader import events, queue_watch
@@ -48,7 +48,7 @@ class _BrokenZone(ZoneInfo):
 
 
 async def test_a_monitor_that_can_not_be_planned_is_skipped_and_the_others_go_on(
-    empty_sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis
+    empty_sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis
 ) -> None:
     """The culprit is always claimed first: it is the one longest overdue."""
     monitors = [monitor_row(interval=1) for _ in range(5)]
@@ -149,7 +149,7 @@ CASES: dict[str, tuple[str | tuple[str, ...], bytes]] = {
 
 @pytest.mark.parametrize("case", CASES)
 async def test_a_loop_that_fails_is_started_again_and_keeps_no_other_from_its_work(
-    empty_sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis, case: str
+    empty_sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis, case: str
 ) -> None:
     """Redis' replies are nothing that Redis ever sends, so that our own code raises what nobody foresaw."""
     (what, lie), loop = CASES[case], case.partition(", ")[2]
@@ -211,7 +211,7 @@ BROKEN: dict[str, tuple[tuple[object, str, object], ...]] = {
 
 @pytest.mark.parametrize("loop", BROKEN)
 async def test_a_loop_whose_own_code_fails_is_started_again_and_keeps_no_other_from_its_work(
-    empty_sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis, loop: str
+    empty_sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis, loop: str
 ) -> None:
     _raised.clear()
     await empty_sqlite_db.insert("monitors", *(monitor_row(interval=1) for _ in range(5)))

@@ -11,7 +11,7 @@ from typing import cast
 
 from redis.asyncio import Redis
 
-from peekaping_producer.demo.redis_server import EmbeddedRedis
+from peekaping_producer.demo.redis_server import RedisServer
 from peekaping_producer.model.cadence import ALIGNED_PHASE_MS
 from peekaping_producer.redisdb.keys import DUE
 from support.databases import Database, Row, SqliteDatabase, monitor_row
@@ -50,7 +50,7 @@ async def align(nodes: Fleet, redis: Redis, rows: Sequence[Row]) -> None:
 
 
 async def test_from_two_go_nodes_to_two_of_ours_nothing_is_missed_or_doubled(
-    empty_sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path
+    empty_sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis, tmp_path: Path
 ) -> None:
     rows = sixty()
     await empty_sqlite_db.insert("monitors", *rows)
@@ -86,7 +86,7 @@ async def go_back(ours: Fleet, stack: AsyncExitStack, redis: Redis, port: int, d
 
 
 async def test_back_to_go_nodes_no_check_is_missed_or_doubled_if_ours_are_aligned_first(
-    empty_sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path
+    empty_sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis, tmp_path: Path
 ) -> None:
     rows = sixty()
     await empty_sqlite_db.insert("monitors", *rows)
@@ -103,7 +103,7 @@ async def test_back_to_go_nodes_no_check_is_missed_or_doubled_if_ours_are_aligne
 
 
 async def test_back_to_go_nodes_from_spread_ones_some_checks_come_too_soon(
-    empty_sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path
+    empty_sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis, tmp_path: Path
 ) -> None:
     """Why docs/upgrade.md has the step before: a Go node moves a spread monitor to the next multiple at once."""
     rows = sixty()

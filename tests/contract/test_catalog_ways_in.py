@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from peekaping_producer.config.settings import Settings
-from peekaping_producer.demo.redis_server import EmbeddedRedis
+from peekaping_producer.demo.redis_server import RedisServer
 from peekaping_producer.errors import ConfigurationError, Unavailable
 from peekaping_producer.model.monitor import MonitorId
 from support.catalogues import all_pages, engine, in_order, opened
@@ -167,7 +167,7 @@ async def test_the_zone_of_the_mysql_server_does_not_matter(empty_mysql_db: MySq
 
 
 async def test_a_refused_login_ends_the_producer_in_one_line(
-    server_db: ServerDatabase, redis_server: EmbeddedRedis, tmp_path: Path
+    server_db: ServerDatabase, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     refused = {"DB_USER": await guest(server_db), "DB_PASS": "wr0ng-p4ss"}
 

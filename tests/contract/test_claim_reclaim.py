@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from redis.asyncio import Redis
 
-from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.model.cadence import cadence
 from peekaping_producer.model.monitor import MonitorId
@@ -29,7 +29,7 @@ def monitors(count: int) -> list[MonitorId]:
 
 
 @pytest.fixture
-async def any_bytes(redis: Redis, redis_server: EmbeddedRedis) -> AsyncIterator[Redis]:
+async def any_bytes(redis: Redis, redis_server: RedisServer) -> AsyncIterator[Redis]:
     """Connect as the Producer does: ids that are no text come back to Redis as they came from it."""
     async with Redis(host=HOST, port=redis_server.port, encoding_errors="surrogateescape") as client:
         yield client

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from msgspec.structs import replace
 from redis.asyncio import Redis
 
-from peekaping_producer.demo.redis_server import EmbeddedRedis
+from peekaping_producer.demo.redis_server import RedisServer
 from peekaping_producer.errors import NotLeading, Unavailable
 from peekaping_producer.fleet.signals import signals_loop
 from peekaping_producer.leader.election import Election
@@ -215,7 +215,7 @@ async def test_after_a_flush_the_duties_begin_anew_with_a_new_term(redis: Redis)
     assert "lost its data" in test.logged(LOST)[0]["reason"]
 
 
-async def test_a_leader_of_a_frozen_redis_ends_its_duties_by_its_own_clock(own_redis_server: EmbeddedRedis) -> None:
+async def test_a_leader_of_a_frozen_redis_ends_its_duties_by_its_own_clock(own_redis_server: RedisServer) -> None:
     timing = Timing(term_ms=1000, election_every_s=0.05, retry_first_s=0.02, retry_cap_s=0.1, redis_timeout_s=0.3)
     test, duty = TestNode(timing), Duty()
     async with connected(own_redis_server.port) as client, running(election(test, client, {"one": duty}).loop()):
@@ -235,7 +235,7 @@ async def test_a_leader_of_a_frozen_redis_ends_its_duties_by_its_own_clock(own_r
     assert not test.logged(RESIGNED)
 
 
-async def test_a_leader_that_redis_refuses_ends_its_duties_by_its_own_clock(own_redis_server: EmbeddedRedis) -> None:
+async def test_a_leader_that_redis_refuses_ends_its_duties_by_its_own_clock(own_redis_server: RedisServer) -> None:
     timing = Timing(term_ms=1000, election_every_s=0.05, retry_first_s=0.02, retry_cap_s=0.1, redis_timeout_s=5)
     test, duty = TestNode(timing), Duty()
     async with connected(own_redis_server.port) as client, running(election(test, client, {"one": duty}).loop()):
@@ -251,7 +251,7 @@ async def test_a_leader_that_redis_refuses_ends_its_duties_by_its_own_clock(own_
     assert not test.logged("redis recovered"), "that is for claims to say"
 
 
-async def test_a_short_outage_within_the_term_costs_no_leadership(own_redis_server: EmbeddedRedis) -> None:
+async def test_a_short_outage_within_the_term_costs_no_leadership(own_redis_server: RedisServer) -> None:
     timing = Timing(term_ms=60_000, election_every_s=0.05, retry_first_s=0.02, retry_cap_s=0.1, redis_timeout_s=0.2)
     test, duty = TestNode(timing), Duty()
     async with connected(own_redis_server.port) as client, running(election(test, client, {"one": duty}).loop()):
@@ -372,7 +372,7 @@ async def test_of_many_nodes_one_leads(redis: Redis) -> None:
     assert [len(duty.began) for duty in duties.values()] == [1] * 5
 
 
-async def test_redis_away_at_the_beginning_is_waited_for(own_redis_server: EmbeddedRedis) -> None:
+async def test_redis_away_at_the_beginning_is_waited_for(own_redis_server: RedisServer) -> None:
     timing = Timing(term_ms=10_000, election_every_s=0.05, retry_first_s=0.01, retry_cap_s=0.05, redis_timeout_s=5)
     test, duty = TestNode(timing), Duty()
     own_redis_server.kill()
@@ -384,7 +384,7 @@ async def test_redis_away_at_the_beginning_is_waited_for(own_redis_server: Embed
     assert not test.logged("redis recovered"), "that is for claims to say"
 
 
-async def test_a_resignation_that_does_not_reach_redis_is_told(own_redis_server: EmbeddedRedis) -> None:
+async def test_a_resignation_that_does_not_reach_redis_is_told(own_redis_server: RedisServer) -> None:
     timing = Timing(term_ms=60_000, election_every_s=LONG_S, redis_timeout_s=0.3)
     test, duty = TestNode(timing), Duty()
     async with connected(own_redis_server.port) as client, asyncio.TaskGroup() as group:

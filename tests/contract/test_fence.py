@@ -13,7 +13,7 @@ from redis.backoff import NoBackoff
 
 from peekaping_producer.asynq import keys
 from peekaping_producer.asynq.payload import stale_task
-from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.model.cadence import cadence
 from peekaping_producer.model.monitor import MonitorId
@@ -201,7 +201,7 @@ QUICK = Timing(redis_timeout_s=0.7, retry_first_s=0.01)
 
 @pytest.mark.parametrize("loss", ["reply", "connection"])
 async def test_a_settle_whose_reply_is_lost_is_asked_for_again_and_unknown(
-    redis: Redis, redis_server: EmbeddedRedis, loss: Loss
+    redis: Redis, redis_server: RedisServer, loss: Loss
 ) -> None:
     await load_scripts(redis, QUICK)
     await make_due(redis, MONITOR)
@@ -214,7 +214,7 @@ async def test_a_settle_whose_reply_is_lost_is_asked_for_again_and_unknown(
     await assert_one_task(redis)
 
 
-async def test_a_settle_that_never_arrived_is_done_by_the_second_try(redis: Redis, redis_server: EmbeddedRedis) -> None:
+async def test_a_settle_that_never_arrived_is_done_by_the_second_try(redis: Redis, redis_server: RedisServer) -> None:
     await load_scripts(redis, QUICK)
     await make_due(redis, MONITOR)
     async with tcp_proxy(redis_server.port) as proxy, behind(proxy, QUICK) as schedule:
@@ -225,7 +225,7 @@ async def test_a_settle_that_never_arrived_is_done_by_the_second_try(redis: Redi
     await assert_one_task(redis)
 
 
-async def test_a_settle_is_given_up_when_its_lease_has_ended(redis: Redis, redis_server: EmbeddedRedis) -> None:
+async def test_a_settle_is_given_up_when_its_lease_has_ended(redis: Redis, redis_server: RedisServer) -> None:
     timing = Timing(lease_ms=100, redis_timeout_s=0.05, retry_first_s=0.01)
     direct = await load_scripts(redis, timing)
     await make_due(redis, MONITOR)
@@ -244,7 +244,7 @@ async def test_a_settle_is_given_up_when_its_lease_has_ended(redis: Redis, redis
 
 @pytest.mark.parametrize("loss", ["reply", "connection"])
 async def test_a_claim_whose_reply_is_lost_is_not_sent_again_and_comes_back_with_its_lease(
-    redis: Redis, redis_server: EmbeddedRedis, loss: Loss
+    redis: Redis, redis_server: RedisServer, loss: Loss
 ) -> None:
     timing = Timing(lease_ms=300, redis_timeout_s=0.7)
     direct = await load_scripts(redis, timing)
@@ -341,7 +341,7 @@ async def test_a_pending_list_of_another_type_fails_the_batch_and_loses_nobody(r
         await assert_one_task(redis, id_)
 
 
-async def test_a_full_redis_fails_every_step_and_loses_nobody(own_redis_server: EmbeddedRedis) -> None:
+async def test_a_full_redis_fails_every_step_and_loses_nobody(own_redis_server: RedisServer) -> None:
     timing = Timing(lease_ms=400, retry_first_s=0.01)
     fresh, archived, waiting = monitors(3)
     async with Redis(host=HOST, port=own_redis_server.port, retry=Retry(NoBackoff(), 0)) as redis:

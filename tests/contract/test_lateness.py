@@ -4,7 +4,7 @@ import time
 
 from redis.asyncio import Redis
 
-from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.model.cadence import cadence
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.redisdb.keys import DUE, LEASE
@@ -34,7 +34,7 @@ async def test_a_settle_says_when_its_tasks_were_in_the_queue(redis: Redis) -> N
 
 
 async def test_the_time_that_reading_takes_counts(
-    empty_postgres_db: PostgresDatabase, redis_server: EmbeddedRedis, redis: Redis
+    empty_postgres_db: PostgresDatabase, redis_server: RedisServer, redis: Redis
 ) -> None:
     slow, running = monitor_row(interval=3600), monitor_row(interval=3600)
     await empty_postgres_db.insert("monitors", slow, running)

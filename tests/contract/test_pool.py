@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 from redis.asyncio import Redis
 
-from peekaping_producer.demo.redis_server import EmbeddedRedis
+from peekaping_producer.demo.redis_server import RedisServer
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.node.node import CLAIMS
 from peekaping_producer.node.redis_watch import RedisWatch
@@ -24,7 +24,7 @@ NAME = b"peekaping-producer"
 
 
 @asynccontextmanager
-async def client_of(database: SqliteDatabase, server: EmbeddedRedis) -> AsyncIterator[Redis]:
+async def client_of(database: SqliteDatabase, server: RedisServer) -> AsyncIterator[Redis]:
     """Connect as a node does."""
     redis = open_redis(database.settings(redis_host="127.0.0.1", redis_port=server.port), 10)
     try:
@@ -39,7 +39,7 @@ async def connections(observer: Redis) -> int:
     return sum(client["name"] == NAME.decode() for client in clients)
 
 
-async def test_tcp_keeps_connections_alive(sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis) -> None:
+async def test_tcp_keeps_connections_alive(sqlite_db: SqliteDatabase, redis_server: RedisServer) -> None:
     async with client_of(sqlite_db, redis_server) as redis:
         connection = await redis.connection_pool.get_connection()  # type: ignore[no-untyped-call]
         own: socket.socket = connection._writer.get_extra_info("socket")
@@ -51,7 +51,7 @@ async def test_tcp_keeps_connections_alive(sqlite_db: SqliteDatabase, redis_serv
 
 
 async def test_when_an_outage_begins_idle_connections_go_and_when_it_ends_subscriptions_too(
-    sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis
+    sqlite_db: SqliteDatabase, redis_server: RedisServer
 ) -> None:
     test = TestNode()
     async with connected(redis_server.port) as observer, client_of(sqlite_db, redis_server) as redis:
@@ -73,7 +73,7 @@ async def test_when_an_outage_begins_idle_connections_go_and_when_it_ends_subscr
 
 
 async def test_a_server_that_can_not_serve_us_loses_its_connection(
-    sqlite_db: SqliteDatabase, own_redis_server: EmbeddedRedis
+    sqlite_db: SqliteDatabase, own_redis_server: RedisServer
 ) -> None:
     async with connected(own_redis_server.port) as observer, client_of(sqlite_db, own_redis_server) as redis:
         await redis.set("key", "value")

@@ -21,7 +21,7 @@ from peekaping_producer.asynq.queue import (
     task_state,
 )
 from peekaping_producer.asynq.server_state_pb2 import ServerInfo
-from peekaping_producer.demo.redis_server import EmbeddedRedis
+from peekaping_producer.demo.redis_server import RedisServer
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.leader.queue_watch import QueueWatch
 from peekaping_producer.model.monitor import MonitorId
@@ -161,7 +161,7 @@ async def test_a_listed_task_without_a_hash_is_no_oldest_one(redis: Redis) -> No
     assert (await state_of(redis)).oldest is None
 
 
-async def test_a_queue_without_redis_is_unavailable(own_redis_server: EmbeddedRedis) -> None:
+async def test_a_queue_without_redis_is_unavailable(own_redis_server: RedisServer) -> None:
     async with connected(own_redis_server.port) as client:
         own_redis_server.pause()
         with pytest.raises(Unavailable):

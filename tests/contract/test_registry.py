@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from peekaping_producer import __version__
-from peekaping_producer.demo.redis_server import EmbeddedRedis
+from peekaping_producer.demo.redis_server import RedisServer
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.fleet.heartbeat import heartbeat_loop
 from peekaping_producer.fleet.invalid_monitors import InvalidMonitors
@@ -142,7 +142,7 @@ async def test_a_record_without_some_fields_is_read_with_their_defaults(redis: R
     assert await registry.nodes() == [NodeInfo(INFO.id, leader=True)]
 
 
-async def test_a_registry_without_redis_is_unavailable(own_redis_server: EmbeddedRedis) -> None:
+async def test_a_registry_without_redis_is_unavailable(own_redis_server: RedisServer) -> None:
     async with connected(own_redis_server.port) as client:
         registry = Registry(client, Timing(redis_timeout_s=0.3))
         own_redis_server.pause()
@@ -224,7 +224,7 @@ async def _works(registry: Registry) -> bool:
     return info.database_problem is None
 
 
-async def test_a_node_whose_redis_was_away_is_listed_again(own_redis_server: EmbeddedRedis) -> None:
+async def test_a_node_whose_redis_was_away_is_listed_again(own_redis_server: RedisServer) -> None:
     test = TestNode(Timing(heartbeat_every_s=0.05, redis_timeout_s=5))
     async with connected(own_redis_server.port) as client:
         registry = Registry(client, test.node.timing)

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from peekaping_producer.asynq import keys
 from peekaping_producer.asynq.payload import stale_task
-from peekaping_producer.demo.redis_server import EmbeddedRedis
+from peekaping_producer.demo.redis_server import RedisServer
 from peekaping_producer.errors import NotLeading
 from peekaping_producer.model.cadence import ALIGNED_PHASE_MS, Cadence, Spacing, cadence
 from peekaping_producer.model.monitor import MonitorId
@@ -571,7 +571,7 @@ async def test_members_that_stay_are_found_whatever_comes_and_goes(
     assert found >= set(stay)
 
 
-async def test_members_that_are_no_text_can_be_removed(redis_server: EmbeddedRedis, redis: Redis) -> None:
+async def test_members_that_are_no_text_can_be_removed(redis_server: RedisServer, redis: Redis) -> None:
     strange = [b"\xff\xfe", b"", b"\x00", "ü".encode(), b"a b\r\n", b"x" * 10_000]
     await lead(redis)
     await redis.zadd(DUE, dict.fromkeys(strange, 10**13))

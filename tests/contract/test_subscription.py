@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
-from peekaping_producer.demo.redis_server import EmbeddedRedis
+from peekaping_producer.demo.redis_server import RedisServer
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.fleet.signals import signals_loop
 from peekaping_producer.node.stop import Bell
@@ -86,7 +86,7 @@ async def _reached(redis: Redis, calls: int) -> bool:
     return await _pings(redis) >= calls
 
 
-async def test_a_redis_that_is_silent_for_ever_is_noticed(own_redis_server: EmbeddedRedis) -> None:
+async def test_a_redis_that_is_silent_for_ever_is_noticed(own_redis_server: RedisServer) -> None:
     ear = Ear()
     async with connected(own_redis_server.port) as client, asyncio.timeout(60):
         listening = asyncio.create_task(ear.listen(client, Timing(silence_s=0.1, redis_timeout_s=0.3)))
@@ -108,7 +108,7 @@ async def test_a_lost_connection_is_noticed_at_once(redis: Redis) -> None:
     assert lost.value.system == "redis"
 
 
-async def test_a_redis_that_is_away_is_unavailable(own_redis_server: EmbeddedRedis) -> None:
+async def test_a_redis_that_is_away_is_unavailable(own_redis_server: RedisServer) -> None:
     ear = Ear()
     own_redis_server.kill()
     async with connected(own_redis_server.port) as client:
@@ -153,7 +153,7 @@ async def test_signals_are_heard_again_after_the_connection_was_lost(redis: Redi
         assert await vacant.within(20)
 
 
-async def test_it_is_told_that_redis_is_away_and_tried_until_it_is_back(own_redis_server: EmbeddedRedis) -> None:
+async def test_it_is_told_that_redis_is_away_and_tried_until_it_is_back(own_redis_server: RedisServer) -> None:
     test, vacant = TestNode(CALM), Bell()
     async with connected(own_redis_server.port) as client, running(signals_loop(test.node, client, vacant)):
         await until_async(lambda: heard_by_all(client, 1))

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 
 from peekaping_producer.clock import now_utc
 from peekaping_producer.config.settings import ScheduleMode
-from peekaping_producer.demo.redis_server import EmbeddedRedis
+from peekaping_producer.demo.redis_server import RedisServer
 from peekaping_producer.errors import NotLeading, Unavailable
 from peekaping_producer.leader import events as events_module
 from peekaping_producer.leader import sweep as sweep_module
@@ -179,7 +179,7 @@ async def test_a_sweep_takes_out_what_the_database_does_not_know(redis: Redis, a
 
 
 async def test_ids_of_nonsense_leave_the_schedule_and_harm_no_other(
-    redis: Redis, redis_server: EmbeddedRedis, any_sql_db: Database
+    redis: Redis, redis_server: RedisServer, any_sql_db: Database
 ) -> None:
     good = monitor_row(id="abcdefab-0000-4000-8000-000000000001")
     await any_sql_db.insert("monitors", good)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 import pytest
 from redis.asyncio import Redis
 
-from peekaping_producer.demo.redis_server import EmbeddedRedis
+from peekaping_producer.demo.redis_server import RedisServer
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.leader.term import Extension, Other, Term, Terms
 from peekaping_producer.node.node import make_node
@@ -107,7 +107,7 @@ async def test_a_term_that_has_run_out_is_taken_by_the_next(redis: Redis) -> Non
 
 @pytest.mark.parametrize("loss", ["reply", "connection"])
 async def test_a_node_that_took_it_without_hearing_so_takes_it_again(
-    redis: Redis, redis_server: EmbeddedRedis, loss: Loss
+    redis: Redis, redis_server: RedisServer, loss: Loss
 ) -> None:
     async with tcp_proxy(redis_server.port) as proxy, behind(proxy, redis) as terms:
         proxy.lose(loss)
@@ -220,7 +220,7 @@ async def test_an_epoch_of_an_earlier_term_of_the_same_node_is_none_of_this_one(
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("loss", ["reply", "connection", "request"])
 async def test_an_extension_whose_reply_is_lost_is_followed_by_a_good_one(
-    redis: Redis, redis_server: EmbeddedRedis, loss: Loss, times: int
+    redis: Redis, redis_server: RedisServer, loss: Loss, times: int
 ) -> None:
     async with tcp_proxy(redis_server.port) as proxy, behind(proxy, redis) as terms:
         term = await taken(terms)
@@ -240,7 +240,7 @@ async def test_an_extension_whose_reply_is_lost_is_followed_by_a_good_one(
 # --- how long it is trusted
 
 
-async def test_a_term_counts_from_before_the_request_was_sent(own_redis_server: EmbeddedRedis) -> None:
+async def test_a_term_counts_from_before_the_request_was_sent(own_redis_server: RedisServer) -> None:
     async with connected(own_redis_server.port) as client:
         terms = Terms(client, ONE, TIMING)
         await extended(terms, await taken(terms))  # Redis knows the scripts from here on.
@@ -250,7 +250,7 @@ async def test_a_term_counts_from_before_the_request_was_sent(own_redis_server: 
         assert term.lasts_until_s <= asked_s + TERM_MS / 1000
 
 
-async def while_frozen(server: EmbeddedRedis, request: Coroutine[Any, Any, T]) -> tuple[T, float]:
+async def while_frozen(server: RedisServer, request: Coroutine[Any, Any, T]) -> tuple[T, float]:
     """Send a request to a Redis that answers only later; return its answer, and an instant between the two."""
     server.pause()
     asked = asyncio.create_task(request)
@@ -260,7 +260,7 @@ async def while_frozen(server: EmbeddedRedis, request: Coroutine[Any, Any, T]) -
     return await asked, asked_s
 
 
-async def test_an_extension_is_not_waited_for_beyond_the_end_of_the_term(own_redis_server: EmbeddedRedis) -> None:
+async def test_an_extension_is_not_waited_for_beyond_the_end_of_the_term(own_redis_server: RedisServer) -> None:
     async with connected(own_redis_server.port) as client:
         terms = Terms(client, ONE, Timing(term_ms=500, redis_timeout_s=100))
         term = await taken(terms)

@@ -25,7 +25,7 @@ from peekaping_producer.asynq import keys
 from peekaping_producer.asynq.message import task_id
 from peekaping_producer.asynq.server_state_pb2 import ServerInfo
 from peekaping_producer.clock import from_unix_ms, rfc3339
-from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.fleet.invalid_monitors import InvalidMonitors
 from peekaping_producer.fleet.registry import NodeInfo, Registry
 from peekaping_producer.leader.sweep import Swept
@@ -67,7 +67,7 @@ NODE = NodeInfo(
 )
 
 
-def addressed(database: SqliteDatabase, server: EmbeddedRedis, **others: Any) -> dict[str, Any]:
+def addressed(database: SqliteDatabase, server: RedisServer, **others: Any) -> dict[str, Any]:
     """Return the variables that lead to both."""
     return {"DB_TYPE": "sqlite", "DB_NAME": database.path, "REDIS_PORT": server.port, **others}
 
@@ -113,7 +113,7 @@ class Shell:
 
 
 @pytest.fixture
-def shell(tmp_path: Path, empty_sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis) -> Shell:
+def shell(tmp_path: Path, empty_sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis) -> Shell:
     folder = tmp_path / "empty"
     folder.mkdir()
     return Shell(folder, **addressed(empty_sqlite_db, redis_server))
@@ -256,7 +256,7 @@ async def test_status_shows_names_where_the_database_is_set(
     assert (status["next_runs"][0]["name"], status["names_problem"]) == ("Shop", None)
 
 
-async def test_status_needs_only_redis(shell: Shell, redis: Redis, redis_server: EmbeddedRedis) -> None:
+async def test_status_needs_only_redis(shell: Shell, redis: Redis, redis_server: RedisServer) -> None:
     await redis.zadd(DUE, {MONITOR: await redis_now_ms(redis) + 3_600_000})
     alone = Shell(shell.folder, REDIS_PORT=redis_server.port)
     text = await alone.told("status", code=1)
@@ -391,7 +391,7 @@ async def test_status_as_json_of_a_running_node(shell: Shell, redis: Redis, empt
 
 @pytest.mark.parametrize("arguments", [("--watch",), ("--watch", "--json")], ids=["text", "json"])
 async def test_a_watch_survives_an_interruption_of_redis(
-    shell: Shell, own_redis_server: EmbeddedRedis, arguments: tuple[str, ...]
+    shell: Shell, own_redis_server: RedisServer, arguments: tuple[str, ...]
 ) -> None:
     shell.variables["REDIS_PORT"] = own_redis_server.port
     process = watching(shell, arguments)
@@ -866,7 +866,7 @@ async def test_without_redis_each_says_so_in_one_line(shell: Shell, arguments: t
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=lambda arguments: arguments[0])
 async def test_a_frozen_redis_is_given_up(
-    shell: Shell, own_redis_server: EmbeddedRedis, arguments: tuple[str, ...]
+    shell: Shell, own_redis_server: RedisServer, arguments: tuple[str, ...]
 ) -> None:
     own_redis_server.pause()
     ended = await shell.run(*arguments, REDIS_PORT=own_redis_server.port)
@@ -877,7 +877,7 @@ async def test_a_frozen_redis_is_given_up(
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=lambda arguments: arguments[0])
 async def test_a_refused_password_is_the_operator_s_to_mend(
-    shell: Shell, own_redis_server: EmbeddedRedis, arguments: tuple[str, ...]
+    shell: Shell, own_redis_server: RedisServer, arguments: tuple[str, ...]
 ) -> None:
     async with connected(own_redis_server.port) as client:
         await client.config_set("requirepass", "another one")

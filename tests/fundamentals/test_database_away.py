@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from peekaping_producer.commands.status import read_status
 from peekaping_producer.demo.clock import now_ms
-from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.redisdb.keys import DUE, LEASE
 from peekaping_producer.timing import Timing
 from support.database_fixtures import on_own_server
@@ -136,7 +136,7 @@ async def outlives_an_outage(kind: Kind, how: str, folder: Path) -> None:
         doomed, new = monitor_row(interval=PERIOD_S), monitor_row(interval=PERIOD_S)
         deleted, deleted_within = monitor_row(interval=PERIOD_S), monitor_row(interval=PERIOD_S)
     ids, push_ids = [row["id"] for row in rows], [row["id"] for row in push]
-    with EmbeddedRedis(tcp=True) as redis_server:
+    with RedisServer(tcp=True) as redis_server:
         port = redis_server.port
         async with (
             bare(kind, folder) as database,
@@ -221,7 +221,7 @@ async def is_out(redis: Redis, id_: str) -> bool:
 
 
 @pytest.mark.long
-async def test_edits_made_in_an_outage_arrive_soon_after_its_end(redis_server: EmbeddedRedis, tmp_path: Path) -> None:
+async def test_edits_made_in_an_outage_arrive_soon_after_its_end(redis_server: RedisServer, tmp_path: Path) -> None:
     """With no event, and made longer ago than a look for changes goes back by itself."""
     known, activated = monitor_row(interval=4), monitor_row(interval=3_600, active=False)
     database, port = lockable(tmp_path), redis_server.port
@@ -241,7 +241,7 @@ async def test_edits_made_in_an_outage_arrive_soon_after_its_end(redis_server: E
 
 @pytest.mark.long
 async def test_what_one_node_does_not_know_another_checks(
-    own_db: PostgresDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path
+    own_db: PostgresDatabase, redis_server: RedisServer, redis: Redis, tmp_path: Path
 ) -> None:
     rows = [monitor_row(interval=10) for _ in range(40)]
     ids, port = [row["id"] for row in rows], redis_server.port
@@ -265,7 +265,7 @@ async def test_what_one_node_does_not_know_another_checks(
 
 @pytest.mark.parametrize("kind", KINDS["stop"])
 async def test_it_starts_by_itself_when_a_database_that_was_away_comes_back(
-    redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path, kind: Kind
+    redis_server: RedisServer, redis: Redis, tmp_path: Path, kind: Kind
 ) -> None:
     with ids_are(kind):
         rows = [monitor_row(interval=3) for _ in range(10)]
@@ -297,7 +297,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 @pytest.mark.skipif(sys.platform != "linux", reason="capabilities are Linux'")
 async def test_an_sqlite_file_in_a_folder_that_is_read_only_is_waited_for(
-    redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path
+    redis_server: RedisServer, redis: Redis, tmp_path: Path
 ) -> None:
     """The journal of a file in WAL mode needs a place, unless whoever writes to it has made one already."""
     folder = tmp_path / "data"

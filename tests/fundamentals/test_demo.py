@@ -12,7 +12,7 @@ import psutil
 import pytest
 from redis import Redis
 
-from peekaping_producer.demo.redis_server import EmbeddedRedis
+from peekaping_producer.demo.redis_server import RedisServer
 
 ENDS = ("up", "down", "pending", "maintenance", "dropped", "failed", "killed", "unfinished")
 """The columns of the report; every check is in exactly one of them."""
@@ -20,7 +20,7 @@ BREAKING = ["--break", "--seconds", "14", "--interval", "2"]
 DEMO = [sys.executable, "-m", "peekaping_producer", "demo"]
 
 
-def hostile(redis_server: EmbeddedRedis, folder: Path) -> dict[str, str]:
+def hostile(redis_server: RedisServer, folder: Path) -> dict[str, str]:
     """Return an environment that names somebody's deployment, as a `.env` in `folder` does too."""
     names = {
         "REDIS_HOST": "127.0.0.1",
@@ -33,7 +33,7 @@ def hostile(redis_server: EmbeddedRedis, folder: Path) -> dict[str, str]:
     return {**os.environ, **names, "TMPDIR": str(folder)}
 
 
-def test_checks_run_on_time_and_nothing_else_is_touched(redis_server: EmbeddedRedis, tmp_path: Path) -> None:
+def test_checks_run_on_time_and_nothing_else_is_touched(redis_server: RedisServer, tmp_path: Path) -> None:
     with Redis(unix_socket_path=str(redis_server.unix_socket)) as theirs:
         theirs.flushall()
         options = ["--json", "--seconds", "9", "--interval", "2"]

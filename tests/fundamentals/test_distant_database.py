@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import asyncpg
 from redis.asyncio import Redis
 
-from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.redisdb.keys import DUE
 from peekaping_producer.timing import Timing
 from support.databases import PostgresDatabase, monitor_row
@@ -23,7 +23,7 @@ LEADERS_OWN = 2
 
 
 async def test_the_rate_and_the_connections_grow_with_the_concurrency(
-    empty_postgres_db: PostgresDatabase, redis_server: EmbeddedRedis, redis: Redis
+    empty_postgres_db: PostgresDatabase, redis_server: RedisServer, redis: Redis
 ) -> None:
     rows = [monitor_row(interval=3600) for _ in range(MONITORS)]
     ids = [row["id"] for row in rows]
@@ -36,7 +36,7 @@ async def test_the_rate_and_the_connections_grow_with_the_concurrency(
 
 
 async def settled(
-    database: PostgresDatabase, server: EmbeddedRedis, redis: Redis, ids: Sequence[str], concurrency: int
+    database: PostgresDatabase, server: RedisServer, redis: Redis, ids: Sequence[str], concurrency: int
 ) -> tuple[float, int]:
     """Make all monitors due; return how long it took to settle them, and how many connections the node has then."""
     await redis.flushdb()

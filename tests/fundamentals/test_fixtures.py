@@ -15,7 +15,7 @@ from peekaping_producer.asynq import keys
 from peekaping_producer.asynq.message import TASK_TYPE, task_id
 from peekaping_producer.asynq.task_message_pb2 import TaskMessage
 from peekaping_producer.config.settings import LogLevel, Mode
-from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.node.stop import Stop
 from peekaping_producer.observe.log import make_logger
@@ -29,7 +29,7 @@ WITHIN_S = 20.0
 
 
 @asynccontextmanager
-async def producing(database: Database, redis_server: EmbeddedRedis) -> AsyncIterator[StringIO]:
+async def producing(database: Database, redis_server: RedisServer) -> AsyncIterator[StringIO]:
     """Run the producer for the time of the block; give its log, complete after the block."""
     log = StringIO()
     stop = Stop()
@@ -88,7 +88,7 @@ async def task(redis: Redis, monitor_id: str) -> dict[str, Any]:
 
 
 async def test_every_active_monitor_is_scheduled_and_no_other(
-    any_fixture_db: Database, redis_server: EmbeddedRedis, redis: Redis
+    any_fixture_db: Database, redis_server: RedisServer, redis: Redis
 ) -> None:
     active = set(await any_fixture_db.ids(SCHEDULABLE))
 
@@ -100,7 +100,7 @@ async def test_every_active_monitor_is_scheduled_and_no_other(
 
 
 async def test_every_scheduled_monitor_gets_a_proper_pending_task(
-    any_fixture_db: Database, redis_server: EmbeddedRedis, redis: Redis
+    any_fixture_db: Database, redis_server: RedisServer, redis: Redis
 ) -> None:
     active = set(await any_fixture_db.ids(SCHEDULABLE))
     started_ms = await now(redis)
@@ -129,7 +129,7 @@ async def test_every_scheduled_monitor_gets_a_proper_pending_task(
         assert now_ms + payload["interval"] * 500 <= due_ms
 
 
-async def test_checks_follow_one_another(any_fixture_db: Database, redis_server: EmbeddedRedis, redis: Redis) -> None:
+async def test_checks_follow_one_another(any_fixture_db: Database, redis_server: RedisServer, redis: Redis) -> None:
     active = set(await any_fixture_db.ids(SCHEDULABLE))
 
     async with producing(any_fixture_db, redis_server):
@@ -141,7 +141,7 @@ async def test_checks_follow_one_another(any_fixture_db: Database, redis_server:
 
 
 async def test_a_monitor_that_must_get_none_gets_none(
-    any_fixture_db: Database, redis_server: EmbeddedRedis, redis: Redis
+    any_fixture_db: Database, redis_server: RedisServer, redis: Redis
 ) -> None:
     absent = [
         monitor["id"] if "id" in monitor else monitor["_id"]["$oid"]

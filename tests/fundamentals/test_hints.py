@@ -10,7 +10,7 @@ import pytest
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 
-from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.leader.term import Term, Terms
 from peekaping_producer.redisdb.client import answered
@@ -34,7 +34,7 @@ def refusal(folder: Path, **variables: Any) -> str:
 
 
 @contextmanager
-def acl(server: EmbeddedRedis, *rules: str) -> Iterator[BlockingRedis]:
+def acl(server: RedisServer, *rules: str) -> Iterator[BlockingRedis]:
     """Change the rights of the user that clients have, by a client that is let in before."""
     with BlockingRedis(unix_socket_path=str(server.unix_socket)) as client:
         client.execute_command("ACL", "SETUSER", "default", *rules)
@@ -55,7 +55,7 @@ def test_a_port_of_redis_that_speaks_tls_only(sqlite_db: SqliteDatabase, tmp_pat
     assert "TLS only" in problem
 
 
-def test_a_port_of_mongodb_that_speaks_tls_only(redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path) -> None:
+def test_a_port_of_mongodb_that_speaks_tls_only(redis_server: RedisServer, redis: Redis, tmp_path: Path) -> None:
     address = {"DB_TYPE": "mongo", "DB_HOST": HOST, "DB_NAME": "peekaping", "DB_USER": "me", "DB_PASS": SECRET}
     with TlsSecantus() as server:
         problem = refusal(tmp_path, **address, DB_PORT=server.port, REDIS_PORT=redis_server.port)
@@ -64,7 +64,7 @@ def test_a_port_of_mongodb_that_speaks_tls_only(redis_server: EmbeddedRedis, red
 
 
 async def test_a_mariadb_that_requires_tls(
-    own_mysql_server: MariaDB, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path
+    own_mysql_server: MariaDB, redis_server: RedisServer, redis: Redis, tmp_path: Path
 ) -> None:
     database = await mysql_database(own_mysql_server, rows=False)
     await database.execute("SET GLOBAL require_secure_transport = ON")
@@ -75,7 +75,7 @@ async def test_a_mariadb_that_requires_tls(
 
 @pytest.mark.parametrize("command", ["evalsha", "subscribe", "publish", "script|load", "zadd"])
 def test_a_redis_user_that_may_not_do_something(
-    sqlite_db: SqliteDatabase, own_redis_server: EmbeddedRedis, tmp_path: Path, command: str
+    sqlite_db: SqliteDatabase, own_redis_server: RedisServer, tmp_path: Path, command: str
 ) -> None:
     with acl(own_redis_server, f"-{command}"):
         problem = refusal(tmp_path, **addressed(sqlite_db, own_redis_server.port))
@@ -83,7 +83,7 @@ def test_a_redis_user_that_may_not_do_something(
 
 
 def test_all_that_a_redis_user_may_not_do_is_named_at_once(
-    sqlite_db: SqliteDatabase, own_redis_server: EmbeddedRedis, tmp_path: Path
+    sqlite_db: SqliteDatabase, own_redis_server: RedisServer, tmp_path: Path
 ) -> None:
     with acl(own_redis_server, "-evalsha", "-publish", "-subscribe"):
         problem = refusal(tmp_path, **addressed(sqlite_db, own_redis_server.port))
@@ -91,7 +91,7 @@ def test_all_that_a_redis_user_may_not_do_is_named_at_once(
 
 
 def test_trying_the_rights_changes_nothing(
-    sqlite_db: SqliteDatabase, own_redis_server: EmbeddedRedis, tmp_path: Path
+    sqlite_db: SqliteDatabase, own_redis_server: RedisServer, tmp_path: Path
 ) -> None:
     with acl(own_redis_server, "-subscribe") as client:
         refusal(tmp_path, **addressed(sqlite_db, own_redis_server.port))
@@ -99,7 +99,7 @@ def test_trying_the_rights_changes_nothing(
 
 
 def test_no_password_where_one_is_needed(
-    sqlite_db: SqliteDatabase, own_redis_server: EmbeddedRedis, tmp_path: Path
+    sqlite_db: SqliteDatabase, own_redis_server: RedisServer, tmp_path: Path
 ) -> None:
     with acl(own_redis_server, f">{SECRET}", "resetpass", f">{SECRET}"):
         problem = refusal(tmp_path, **addressed(sqlite_db, own_redis_server.port))
@@ -107,7 +107,7 @@ def test_no_password_where_one_is_needed(
     assert "HELLO" not in problem
 
 
-def test_a_wrong_password(sqlite_db: SqliteDatabase, own_redis_server: EmbeddedRedis, tmp_path: Path) -> None:
+def test_a_wrong_password(sqlite_db: SqliteDatabase, own_redis_server: RedisServer, tmp_path: Path) -> None:
     variables = addressed(sqlite_db, own_redis_server.port) | {"REDIS_PASSWORD": f"not-{SECRET}"}
     with acl(own_redis_server, "resetpass", f">{SECRET}"):
         problem = refusal(tmp_path, **variables)
@@ -115,7 +115,7 @@ def test_a_wrong_password(sqlite_db: SqliteDatabase, own_redis_server: EmbeddedR
 
 
 def test_a_database_number_that_redis_does_not_have(sqlite_db: SqliteDatabase, tmp_path: Path) -> None:
-    with EmbeddedRedis(tcp=True, config=("--databases", "4")) as server:
+    with RedisServer(tcp=True, config=("--databases", "4")) as server:
         problem = refusal(tmp_path, **addressed(sqlite_db, server.port) | {"REDIS_DB": 9})
     assert "REDIS_DB is beyond" in problem
 

@@ -16,7 +16,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from peekaping_producer.config.settings import LogLevel, Mode
-from peekaping_producer.demo.redis_server import EmbeddedRedis
+from peekaping_producer.demo.redis_server import RedisServer
 from peekaping_producer.observe.log import make_logger
 from peekaping_producer.observe.log_writer import LogWriter
 from peekaping_producer.redisdb.keys import CLAIMS, DUE, EPOCH, LEADER
@@ -118,7 +118,7 @@ async def test_a_full_disk_costs_the_lines_of_that_time_alone() -> None:
 
 
 async def test_a_log_that_nobody_reads_stops_no_check_and_costs_no_leadership(
-    empty_sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path
+    empty_sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis, tmp_path: Path
 ) -> None:
     """The pipe holds one line and a half of these."""
     await empty_sqlite_db.insert("monitors", *(monitor_row(interval=1) for _ in range(3)))

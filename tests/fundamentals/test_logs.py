@@ -12,7 +12,7 @@ import pytest
 from redis.asyncio import Redis
 
 from peekaping_producer.config.settings import LogLevel, Mode
-from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.observe.log import make_logger
 from peekaping_producer.observe.paced import Paced
@@ -39,7 +39,7 @@ def _run(folder: Path, *launcher: str, **variables: object) -> Ended:
 
 @pytest.mark.parametrize("mode", ["dev", "test"])
 async def test_a_summary_is_readable(
-    empty_sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path, mode: str
+    empty_sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis, tmp_path: Path, mode: str
 ) -> None:
     await empty_sqlite_db.insert("monitors", *(monitor_row(interval=1) for _ in range(3)))
     variables = environment(DB_TYPE="sqlite", DB_NAME=empty_sqlite_db.path, REDIS_PORT=redis_server.port, MODE=mode)
@@ -60,7 +60,7 @@ async def _claimed(redis: Redis) -> bool:
 
 
 async def test_the_effective_settings_are_logged_without_secrets(
-    empty_sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path
+    empty_sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis, tmp_path: Path
 ) -> None:
     variables = addressed(empty_sqlite_db, redis_server.port)
     async with started(tmp_path, **variables, TZ="Europe/Berlin") as producer:
@@ -152,7 +152,7 @@ async def test_what_happens_often_is_a_line_a_second_that_adds_it_up() -> None:
 
 
 async def test_debug_writes_few_lines_whatever_the_load(
-    empty_sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path
+    empty_sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis, tmp_path: Path
 ) -> None:
     rows = [monitor_row() for _ in range(4_000)]
     await empty_sqlite_db.insert("monitors", *rows)

@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 
 from peekaping_producer import __version__
 from peekaping_producer.asynq import keys
-from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.redisdb.keys import CLAIMS, DUE, LEASE
 from peekaping_producer.timing import Timing
 from support.databases import SqliteDatabase, monitor_row, sqlite_copy
@@ -41,13 +41,13 @@ NOTHING_SWEPT = "sweep changed nothing"
 NO_MONITOR = "no active monitor found"
 
 
-def addressed(database: SqliteDatabase, server: EmbeddedRedis, **others: Any) -> dict[str, Any]:
+def addressed(database: SqliteDatabase, server: RedisServer, **others: Any) -> dict[str, Any]:
     """Return the variables that lead to both."""
     return {"DB_TYPE": "sqlite", "DB_NAME": database.path, "REDIS_PORT": server.port, **others}
 
 
 @contextmanager
-def blocking(server: EmbeddedRedis) -> Iterator[BlockingRedis]:
+def blocking(server: RedisServer) -> Iterator[BlockingRedis]:
     """Connect for what a test prepares."""
     with BlockingRedis(unix_socket_path=str(server.unix_socket)) as client:
         yield client
@@ -78,7 +78,7 @@ def assert_graceful(producer: Producer) -> None:
 
 @pytest.mark.parametrize("arguments", [("run",), ()], ids=["run", "bare"])
 async def test_it_runs_and_logs_json_lines(
-    sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path, arguments: tuple[str, ...]
+    sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis, tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
     variables = addressed(sqlite_db, redis_server, SERVICE_NAME="checks")
     async with started(tmp_path, arguments=arguments, **variables) as producer:
@@ -94,7 +94,7 @@ async def test_it_runs_and_logs_json_lines(
 
 
 async def test_the_env_file_of_its_folder_is_read(
-    sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path
+    sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis, tmp_path: Path
 ) -> None:
     text = "".join(f"{name}='{value}'\n" for name, value in addressed(sqlite_db, redis_server).items())
     (tmp_path / ".env").write_text(text)
@@ -120,7 +120,7 @@ def test_everything_wrong_with_the_settings_is_said_in_a_line_each(tmp_path: Pat
 
 @pytest.mark.parametrize("variables", [{"REDIS_PASSWORD": "wrong-hush"}, {}], ids=["wrong", "none"])
 def test_a_password_that_redis_refuses(
-    sqlite_db: SqliteDatabase, own_redis_server: EmbeddedRedis, tmp_path: Path, variables: dict[str, str]
+    sqlite_db: SqliteDatabase, own_redis_server: RedisServer, tmp_path: Path, variables: dict[str, str]
 ) -> None:
     with blocking(own_redis_server) as client:
         client.config_set("requirepass", "right-hush")
@@ -132,7 +132,7 @@ def test_a_password_that_redis_refuses(
 
 
 async def test_redis_absent_at_the_start_is_told_and_waited_for(
-    sqlite_db: SqliteDatabase, own_redis_server: EmbeddedRedis, tmp_path: Path
+    sqlite_db: SqliteDatabase, own_redis_server: RedisServer, tmp_path: Path
 ) -> None:
     own_redis_server.kill()
     async with started(tmp_path, **addressed(sqlite_db, own_redis_server)) as producer:
@@ -180,7 +180,7 @@ async def test_a_reason_is_told_once_however_often_it_is_tried(sqlite_db: Sqlite
         assert len(producer.logged(REDIS_AWAY)) == 1
 
 
-async def test_a_database_file_that_appears_later(redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path) -> None:
+async def test_a_database_file_that_appears_later(redis_server: RedisServer, redis: Redis, tmp_path: Path) -> None:
     later = SqliteDatabase(tmp_path / "later.sqlite")
     async with started(tmp_path, **addressed(later, redis_server)) as producer:
         line = await producer.until_logged(DATABASE_AWAY)
@@ -197,7 +197,7 @@ async def test_a_database_file_that_appears_later(redis_server: EmbeddedRedis, r
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_it_and_nothing_stays_claimed(
-    sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path, number: signal.Signals
+    sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis, tmp_path: Path, number: signal.Signals
 ) -> None:
     async with started(tmp_path, **addressed(sqlite_db, redis_server)) as producer:
         await producer.until_logged(SWEPT)
@@ -209,7 +209,7 @@ async def test_a_signal_ends_it_and_nothing_stays_claimed(
 
 
 async def test_a_signal_under_load_leaves_no_claim_and_loses_no_monitor(
-    empty_sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path
+    empty_sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis, tmp_path: Path
 ) -> None:
     count = 20_000
     rows = [monitor_row() for _ in range(count)]
@@ -230,7 +230,7 @@ async def test_a_signal_under_load_leaves_no_claim_and_loses_no_monitor(
 
 
 async def test_a_second_signal_ends_it_at_once(
-    sqlite_db: SqliteDatabase, own_redis_server: EmbeddedRedis, tmp_path: Path
+    sqlite_db: SqliteDatabase, own_redis_server: RedisServer, tmp_path: Path
 ) -> None:
     async with started(tmp_path, **addressed(sqlite_db, own_redis_server)) as producer:
         await producer.until_logged(SWEPT)
@@ -257,7 +257,7 @@ async def test_a_signal_ends_the_wait_for_redis(
 
 
 async def test_a_log_that_nobody_reads_any_more_does_not_end_it(
-    sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path
+    sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis, tmp_path: Path
 ) -> None:
     variables = environment(**addressed(sqlite_db, redis_server))
     process = subprocess.Popen(command("run"), cwd=tmp_path, env=variables, stdout=subprocess.PIPE)
@@ -297,7 +297,7 @@ QUICK = Timing(
 
 
 async def test_the_schedule_is_whole_again_after_redis_lost_its_data(
-    sqlite_db: SqliteDatabase, own_redis_server: EmbeddedRedis
+    sqlite_db: SqliteDatabase, own_redis_server: RedisServer
 ) -> None:
     count = len(await sqlite_db.ids("active AND interval > 0"))
     settings = sqlite_db.settings(redis_host=HOST, redis_port=own_redis_server.port)
@@ -315,7 +315,7 @@ async def test_the_schedule_is_whole_again_after_redis_lost_its_data(
 
 
 async def test_a_frozen_redis_is_told_once_and_work_goes_on_when_it_thaws(
-    sqlite_db: SqliteDatabase, own_redis_server: EmbeddedRedis
+    sqlite_db: SqliteDatabase, own_redis_server: RedisServer
 ) -> None:
     timing = Timing(claim_wait_s=0.05, reclaim_every_s=0.05, redis_timeout_s=0.3, retry_cap_s=0.2)
     settings = sqlite_db.settings(redis_host=HOST, redis_port=own_redis_server.port)
@@ -334,7 +334,7 @@ async def test_a_frozen_redis_is_told_once_and_work_goes_on_when_it_thaws(
 
 
 async def test_that_there_is_nothing_to_check_is_said_once(
-    empty_sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis
+    empty_sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis
 ) -> None:
     settings = empty_sqlite_db.settings(redis_host=HOST, redis_port=redis_server.port)
     async with producing(settings, QUICK) as producer:
@@ -346,7 +346,7 @@ async def test_that_there_is_nothing_to_check_is_said_once(
 
 
 async def test_rows_of_nonsense_are_told_once_and_harm_no_other(
-    empty_sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis
+    empty_sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis
 ) -> None:
     good = [monitor_row(interval=1) for _ in range(3)]
     never = [monitor_row(interval=0), monitor_row(interval=-1), monitor_row(interval=2**31)]
@@ -387,7 +387,7 @@ async def _scripts_run(redis: Redis) -> int:
 
 
 async def test_an_idle_producer_is_quiet_whatever_its_concurrency(
-    sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path
+    sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis, tmp_path: Path
 ) -> None:
     await sqlite_db.execute("UPDATE monitors SET interval = 1000000000 WHERE interval > 0")
     async with started(tmp_path, **addressed(sqlite_db, redis_server, PRODUCER_CONCURRENCY=128)) as producer:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from peekaping_producer.asynq import keys as asynq
-from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.redisdb.keys import DUE, EPOCH, LEADER, LEASE, LEFT, OUR_TYPES
 from peekaping_producer.timing import Timing
 from support.databases import SqliteDatabase, monitor_row
@@ -60,7 +60,7 @@ async def types_are_right(redis: Redis) -> bool:
 
 
 async def test_any_key_of_ours_may_be_deleted_or_hold_another_type(
-    empty_sqlite_db: SqliteDatabase, own_redis_server: EmbeddedRedis
+    empty_sqlite_db: SqliteDatabase, own_redis_server: RedisServer
 ) -> None:
     rows = [monitor_row(interval=1) for _ in range(3)]
     ids = {row["id"] for row in rows}
@@ -96,7 +96,7 @@ async def is_whole(redis: Redis, ids: set[str]) -> bool:
 
 
 async def test_a_key_of_asynq_s_with_another_type_is_named_and_left_alone(
-    empty_sqlite_db: SqliteDatabase, own_redis_server: EmbeddedRedis
+    empty_sqlite_db: SqliteDatabase, own_redis_server: RedisServer
 ) -> None:
     row = monitor_row(interval=1)
     await empty_sqlite_db.insert("monitors", row)
@@ -130,7 +130,7 @@ async def test_a_key_of_asynq_s_with_another_type_is_named_and_left_alone(
 )
 async def test_an_outage_lasts_until_claims_work_and_says_what_to_do(
     empty_sqlite_db: SqliteDatabase,
-    own_redis_server: EmbeddedRedis,
+    own_redis_server: RedisServer,
     refuse: Sequence[str],
     allow: Sequence[str],
     advice: str,
@@ -179,7 +179,7 @@ def count(nodes: Fleet, event: str) -> int:
 
 
 async def test_lost_data_is_logged_once_and_once_that_the_schedule_is_rebuilt(
-    empty_sqlite_db: SqliteDatabase, own_redis_server: EmbeddedRedis, tmp_path: Path
+    empty_sqlite_db: SqliteDatabase, own_redis_server: RedisServer, tmp_path: Path
 ) -> None:
     rows = [monitor_row(interval=20) for _ in range(50)]
     await empty_sqlite_db.insert("monitors", *rows)
@@ -248,7 +248,7 @@ async def restore(redis: Redis, backup: dict[bytes, tuple[int, bytes]]) -> None:
 
 
 async def test_a_schedule_that_is_deleted_is_rebuilt_at_once(
-    empty_sqlite_db: SqliteDatabase, own_redis_server: EmbeddedRedis
+    empty_sqlite_db: SqliteDatabase, own_redis_server: RedisServer
 ) -> None:
     await empty_sqlite_db.insert("monitors", *(monitor_row(interval=3600) for _ in range(20)))
     settings = empty_sqlite_db.settings(redis_host=HOST, redis_port=own_redis_server.port)
@@ -272,7 +272,7 @@ def assert_once(producer: InProcess, event: str) -> None:
 
 
 async def test_a_monitor_that_is_skipped_as_invalid_is_no_lost_schedule(
-    empty_sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis
+    empty_sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis
 ) -> None:
     """It leaves the schedule by its settle, and the next sweep brings it back: one of three is much at once."""
     rows = [monitor_row(interval=1), monitor_row(interval=1), monitor_row(interval=1, timeout=2**40)]

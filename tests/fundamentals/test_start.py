@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from peekaping_producer.config.settings import Settings
-from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.timing import Timing
 from support.databases import Database, MongoDatabase, SqliteDatabase, monitor_row, sqlite_copy
 from support.fleet import addressed
@@ -28,12 +28,12 @@ QUICK = Timing(claim_wait_s=0.05, election_every_s=0.05, retry_first_s=0.02, ret
 REMINDING = Timing(retry_first_s=0.01, retry_cap_s=0.02, start_remind_every_s=0.1)
 
 
-def with_redis(database: Database, server: EmbeddedRedis) -> Settings:
+def with_redis(database: Database, server: RedisServer) -> Settings:
     return database.settings(redis_host=HOST, redis_port=server.port)
 
 
 async def test_tables_that_migrations_make_later_are_waited_for(
-    any_sql_db: Database, redis_server: EmbeddedRedis, redis: Redis
+    any_sql_db: Database, redis_server: RedisServer, redis: Redis
 ) -> None:
     await any_sql_db.insert("monitors", monitor_row())
     await any_sql_db.execute("ALTER TABLE heartbeats RENAME TO later; ALTER TABLE monitors RENAME COLUMN config TO cfg")
@@ -52,7 +52,7 @@ async def test_tables_that_migrations_make_later_are_waited_for(
 
 
 async def test_collections_that_come_later_are_waited_for(
-    empty_mongo_db: MongoDatabase, redis_server: EmbeddedRedis, redis: Redis
+    empty_mongo_db: MongoDatabase, redis_server: RedisServer, redis: Redis
 ) -> None:
     later = MongoDatabase(empty_mongo_db.server, f"{empty_mongo_db.name}_later")
     async with producing(with_redis(later, redis_server), QUICK) as producer:
@@ -63,7 +63,7 @@ async def test_collections_that_come_later_are_waited_for(
         await collections.client.drop_database(later.name)
 
 
-async def test_an_empty_file_that_is_migrated_later(redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path) -> None:
+async def test_an_empty_file_that_is_migrated_later(redis_server: RedisServer, redis: Redis, tmp_path: Path) -> None:
     later = SqliteDatabase(tmp_path / "later.sqlite")
     later.path.touch()
     async with started(tmp_path, **addressed(later, redis_server.port)) as producer:
@@ -85,7 +85,7 @@ def _migrate(database: SqliteDatabase, whole: SqliteDatabase) -> None:
                 target.commit()
 
 
-async def test_a_locked_file_is_waited_for(redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path) -> None:
+async def test_a_locked_file_is_waited_for(redis_server: RedisServer, redis: Redis, tmp_path: Path) -> None:
     database = sqlite_copy(tmp_path, rows=True)
     with database.connected() as holder:
         holder.isolation_level = None
@@ -98,14 +98,14 @@ async def test_a_locked_file_is_waited_for(redis_server: EmbeddedRedis, redis: R
 
 
 @pytest.fixture
-def changeable_redis() -> Iterator[EmbeddedRedis]:
+def changeable_redis() -> Iterator[RedisServer]:
     config = ("--enable-protected-configs", "yes", "--enable-debug-command", "yes", "--save", "3600 1")
-    with EmbeddedRedis(tcp=True, config=config) as server:
+    with RedisServer(tcp=True, config=config) as server:
         yield server
 
 
 @contextmanager
-def failed_save(server: EmbeddedRedis) -> Iterator[None]:
+def failed_save(server: RedisServer) -> Iterator[None]:
     """Let Redis fail to save its data, for the time of the block: it refuses writes, and pings."""
     blocked = server.unix_socket.parent / "blocked"
     blocked.mkdir()
@@ -128,7 +128,7 @@ def _save(client: BlockingRedis, outcome: str) -> None:
 
 
 @contextmanager
-def lost_primary(server: EmbeddedRedis) -> Iterator[None]:
+def lost_primary(server: RedisServer) -> Iterator[None]:
     """Make Redis a replica that has no primary and serves nothing, for the time of the block."""
     with BlockingRedis(unix_socket_path=str(server.unix_socket)) as client:
         client.config_set("replica-serve-stale-data", "no")
@@ -138,7 +138,7 @@ def lost_primary(server: EmbeddedRedis) -> Iterator[None]:
 
 
 @contextmanager
-def endless_script(server: EmbeddedRedis) -> Iterator[None]:
+def endless_script(server: RedisServer) -> Iterator[None]:
     """Let Redis be busy with a script of somebody's, for the time of the block."""
     with BlockingRedis(unix_socket_path=str(server.unix_socket)) as client, ThreadPoolExecutor(1) as pool:
         client.config_set("busy-reply-threshold", 10)
@@ -160,8 +160,8 @@ def endless_script(server: EmbeddedRedis) -> Iterator[None]:
 )
 async def test_a_redis_that_refuses_for_now_is_waited_for(
     sqlite_db: SqliteDatabase,
-    changeable_redis: EmbeddedRedis,
-    trouble: Callable[[EmbeddedRedis], AbstractContextManager[None]],
+    changeable_redis: RedisServer,
+    trouble: Callable[[RedisServer], AbstractContextManager[None]],
     advice: str,
 ) -> None:
     with contextlib.ExitStack() as stack:
@@ -174,7 +174,7 @@ async def test_a_redis_that_refuses_for_now_is_waited_for(
 
 
 async def test_a_redis_that_is_loading_its_data_is_waited_for(
-    sqlite_db: SqliteDatabase, changeable_redis: EmbeddedRedis
+    sqlite_db: SqliteDatabase, changeable_redis: RedisServer
 ) -> None:
     with BlockingRedis(unix_socket_path=str(changeable_redis.unix_socket)) as client:
         client.mset({f"key-{number}": "x" * 100 for number in range(500)})
@@ -189,7 +189,7 @@ async def test_a_redis_that_is_loading_its_data_is_waited_for(
 
 
 async def test_what_it_waits_for_is_said_again(
-    redis_server: EmbeddedRedis, redis: Redis, own_redis_server: EmbeddedRedis, tmp_path: Path
+    redis_server: RedisServer, redis: Redis, own_redis_server: RedisServer, tmp_path: Path
 ) -> None:
     absent = SqliteDatabase(tmp_path / "absent.sqlite")
     async with producing(with_redis(absent, redis_server), REMINDING) as producer:
@@ -207,7 +207,7 @@ def test_the_reminder_comes_every_minute() -> None:
 
 
 @pytest.mark.parametrize("arguments", [("explain", "00000000-0000-4000-8000-000000000000")])
-def test_commands_do_not_wait(redis_server: EmbeddedRedis, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_commands_do_not_wait(redis_server: RedisServer, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     empty = SqliteDatabase(tmp_path / "empty.sqlite")
     empty.path.touch()
     ended = run_to_the_end(tmp_path, *arguments, **addressed(empty, redis_server.port))

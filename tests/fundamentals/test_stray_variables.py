@@ -4,7 +4,7 @@ from pathlib import Path
 
 from redis.asyncio import Redis
 
-from peekaping_producer.demo.redis_server import EmbeddedRedis
+from peekaping_producer.demo.redis_server import RedisServer
 from support.databases import MySqlDatabase, PostgresDatabase, SqliteDatabase
 from support.fleet import addressed
 from support.producer import started
@@ -45,7 +45,7 @@ UNKNOWN = "unknown variable ignored"
 
 
 async def test_postgres_own_variables_change_nothing(
-    postgres_db: PostgresDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path
+    postgres_db: PostgresDatabase, redis_server: RedisServer, redis: Redis, tmp_path: Path
 ) -> None:
     variables = addressed(postgres_db, redis_server.port) | HOSTILE_POSTGRES
     async with started(tmp_path, **variables) as producer:
@@ -54,7 +54,7 @@ async def test_postgres_own_variables_change_nothing(
 
 
 async def test_mysqls_own_variables_change_nothing(
-    mysql_db: MySqlDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path
+    mysql_db: MySqlDatabase, redis_server: RedisServer, redis: Redis, tmp_path: Path
 ) -> None:
     variables = addressed(mysql_db, redis_server.port) | HOSTILE_MYSQL
     async with started(tmp_path, **variables) as producer:
@@ -63,7 +63,7 @@ async def test_mysqls_own_variables_change_nothing(
 
 
 async def test_a_misspelled_name_is_logged_once_with_the_nearest_one(
-    sqlite_db: SqliteDatabase, redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path
+    sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis, tmp_path: Path
 ) -> None:
     (tmp_path / ".env").write_text("REDIS_PASSWRD=hush\n")
     variables = addressed(sqlite_db, redis_server.port) | {"PRODUCER_WORKERS": 3, "DB_HOTS": "db"}

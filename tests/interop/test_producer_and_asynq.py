@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from peekaping_producer.asynq import keys
 from peekaping_producer.asynq.message import TASK_TYPE, task_id
-from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.model.cadence import cadence
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.redisdb.keys import DUE
@@ -23,7 +23,7 @@ PROMPT = Timing(claim_wait_s=0.05)
 
 
 async def test_asynq_sees_and_takes_a_task_of_every_monitor(
-    any_fixture_db: Database, redis_server: EmbeddedRedis, redis: Redis, asynq_peer: AsynqPeer
+    any_fixture_db: Database, redis_server: RedisServer, redis: Redis, asynq_peer: AsynqPeer
 ) -> None:
     active = await any_fixture_db.ids(SCHEDULABLE)
     await redis.zadd(DUE, dict.fromkeys(active, 1))
@@ -56,7 +56,7 @@ async def test_asynq_sees_and_takes_a_task_of_every_monitor(
 
 
 async def test_checks_come_again_and_again_on_their_grid(
-    any_db: Database, redis_server: EmbeddedRedis, redis: Redis, asynq_peer: AsynqPeer
+    any_db: Database, redis_server: RedisServer, redis: Redis, asynq_peer: AsynqPeer
 ) -> None:
     rows = [monitor_row(interval=1 + number % 2) for number in range(8)]
     await any_db.insert("monitors", *rows)

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from peekaping_producer.asynq import keys
 from peekaping_producer.demo.clock import now_ms
-from peekaping_producer.demo.redis_server import EmbeddedRedis
+from peekaping_producer.demo.redis_server import RedisServer
 from peekaping_producer.demo.sample import create_database
 from peekaping_producer.demo.worker import WorkerOptions
 from support.asynq_peer import AsynqPeer, Inspection
@@ -135,7 +135,7 @@ def _hanging() -> Iterator[int]:
 
 @pytest.fixture(params=["go", "demo"])
 async def worker(
-    request: pytest.FixtureRequest, asynq_peer: AsynqPeer, redis_server: EmbeddedRedis, tmp_path: Path
+    request: pytest.FixtureRequest, asynq_peer: AsynqPeer, redis_server: RedisServer, tmp_path: Path
 ) -> AsyncIterator[Worker]:
     """Return each of the two in turn."""
     if request.param == "go":

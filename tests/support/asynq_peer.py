@@ -22,7 +22,7 @@ import pytest
 from msgspec import Struct
 from redis.asyncio import Redis
 
-from peekaping_producer.demo.redis_server import EmbeddedRedis
+from peekaping_producer.demo.redis_server import RedisServer
 
 SOURCE = Path(__file__).parents[1] / "interop" / "asynqpeer"
 _LINE_MAX_BYTES = 1 << 24
@@ -434,7 +434,7 @@ def asynq_program(pytestconfig: pytest.Config) -> Path:
 
 
 @pytest.fixture
-def asynq_peer(asynq_program: Path, redis_server: EmbeddedRedis, redis: Redis) -> AsynqPeer:
+def asynq_peer(asynq_program: Path, redis_server: RedisServer, redis: Redis) -> AsynqPeer:
     """Return the real asynq, aimed at the shared Redis, which is empty at the start of the test."""
     del redis
     return AsynqPeer(asynq_program, redis_server.address)

@@ -31,7 +31,7 @@ import peekaping_producer
 from peekaping_producer.asynq import keys
 from peekaping_producer.asynq.message import TASK_TYPE
 from peekaping_producer.asynq.task_message_pb2 import TaskMessage
-from peekaping_producer.demo.redis_server import HOST, dying_with_us
+from peekaping_producer.demo.redis_server import HOST, killed_with_parent
 from peekaping_producer.redisdb.keys import DUE, LEASE, PREFIX
 from support.databases import Database
 from support.go_rows import GoMonitor, Place, Rows, place_of, rows_at
@@ -395,7 +395,7 @@ async def go_started(redis_port: int, database: Database, timing: GoTiming | Non
     options = GoOptions(redis_port, place_of(database), timing or GoTiming())
     source = Path(peekaping_producer.__file__).parents[1]
     process = await asyncio.create_subprocess_exec(
-        *dying_with_us([sys.executable, "-m", "support.go_producer", msgspec.json.encode(options).decode()]),
+        *killed_with_parent([sys.executable, "-m", "support.go_producer", msgspec.json.encode(options).decode()]),
         env={"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), str(source)]), "PATH": os.defpath},
         stdin=subprocess.DEVNULL,
     )

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 from redis import Redis
 
-from peekaping_producer.demo.redis_server import EmbeddedRedis
+from peekaping_producer.demo.redis_server import RedisServer
 
 KNOWN_KEYS = frozenset(
     {
@@ -107,7 +107,7 @@ async def _no_leaked_tasks_in_loop() -> AsyncIterator[None]:
 
 
 @pytest.fixture(scope="session")
-def _observer(redis_server: EmbeddedRedis) -> Iterator[Redis]:
+def _observer(redis_server: RedisServer) -> Iterator[Redis]:
     with Redis(unix_socket_path=str(redis_server.unix_socket), client_name="leak-check") as client:
         client.ping()
         yield client

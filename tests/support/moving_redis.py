@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from redis.asyncio import Redis
 
-from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.demo.redis_server import HOST, RedisServer
 from support.forwarding import forward, serving
 from support.ledger import until_holds
 from support.nodes import connected
@@ -18,7 +18,7 @@ _CHUNK_BYTES = 1 << 16
 class MovingRedis:
     """A primary, its replica, and the address that leads to one of them."""
 
-    def __init__(self, primary: EmbeddedRedis, replica: EmbeddedRedis, first: Redis, second: Redis) -> None:
+    def __init__(self, primary: RedisServer, replica: RedisServer, first: Redis, second: Redis) -> None:
         self.port = 0
         """The address's port: new connections go where it leads, old ones stay where they are."""
         self.first_port, self.second_port = primary.port, replica.port
@@ -67,8 +67,8 @@ async def _copied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 async def moving_redis() -> AsyncIterator[MovingRedis]:
     """Run both servers and the address for the time of the block."""
     with (
-        EmbeddedRedis(tcp=True, config=("--repl-diskless-sync-delay", "0")) as primary,
-        EmbeddedRedis(tcp=True, config=("--repl-diskless-sync-delay", "0")) as replica,
+        RedisServer(tcp=True, config=("--repl-diskless-sync-delay", "0")) as primary,
+        RedisServer(tcp=True, config=("--repl-diskless-sync-delay", "0")) as replica,
     ):
         async with connected(primary.port) as first, connected(replica.port) as second:
             moving = MovingRedis(primary, replica, first, second)

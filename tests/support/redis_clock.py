@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import pytest
 
-from peekaping_producer.demo.redis_server import EmbeddedRedis
+from peekaping_producer.demo.redis_server import RedisServer
 
 LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 
@@ -35,7 +35,7 @@ class RedisClock:
 
 
 @contextmanager
-def redis_with_clock(folder: Path) -> Iterator[tuple[EmbeddedRedis, RedisClock]]:
+def redis_with_clock(folder: Path) -> Iterator[tuple[RedisServer, RedisClock]]:
     """Start a server with a clock of its own for the time of the block. Skips the test where libfaketime is missing."""
     if LIBRARY is None:
         if os.environ.get("CI"):
@@ -51,7 +51,7 @@ def redis_with_clock(folder: Path) -> Iterator[tuple[EmbeddedRedis, RedisClock]]
         "FAKETIME_FMT": "%s",
         "TZ": "UTC",
     }
-    server = EmbeddedRedis(tcp=True)
+    server = RedisServer(tcp=True)
     with patch.dict(os.environ, preload):
         server.start()
     try:

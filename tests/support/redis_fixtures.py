@@ -7,25 +7,25 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.demo.redis_server import HOST, RedisServer
 
 
 @pytest.fixture(scope="session")
-def redis_server() -> Iterator[EmbeddedRedis]:
+def redis_server() -> Iterator[RedisServer]:
     """Share one server among the tests of this process. A test that freezes, kills or fills it takes its own."""
-    with EmbeddedRedis(tcp=True) as server:
+    with RedisServer(tcp=True) as server:
         yield server
 
 
 @pytest.fixture
-def own_redis_server() -> Iterator[EmbeddedRedis]:
+def own_redis_server() -> Iterator[RedisServer]:
     """Start a server for this test alone, free to be paused, killed and restarted."""
-    with EmbeddedRedis(tcp=True) as server:
+    with RedisServer(tcp=True) as server:
         yield server
 
 
 @pytest.fixture
-async def redis(redis_server: EmbeddedRedis) -> AsyncIterator[Redis]:
+async def redis(redis_server: RedisServer) -> AsyncIterator[Redis]:
     """Connect to the shared server, empty at the start of the test; replies are bytes."""
     async with Redis(
         host=HOST,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import peekaping_producer
-from peekaping_producer.demo.redis_server import dying_with_us
+from peekaping_producer.demo.redis_server import killed_with_parent
 
 _KEPT = ("PATH", "LANG", "LC_ALL", "HOME")
 """What a child gets of the caller's environment: nothing that names a Redis, a database or a proxy."""
@@ -24,7 +24,7 @@ class Child:
         self.log = folder / log
         with self.log.open("ab") as said:
             self._process = subprocess.Popen(
-                dying_with_us([sys.executable, *arguments]),
+                killed_with_parent([sys.executable, *arguments]),
                 cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,

@@ -45,14 +45,14 @@ os.execv(sys.argv[2], sys.argv[2:])
 """Runs between fork and exec. A program of its own, since Python code in a forked child may deadlock beside threads."""
 
 
-def dying_with_us(command: Sequence[str]) -> list[str]:
+def killed_with_parent(command: Sequence[str]) -> list[str]:
     """Return a command that runs `command` and, on Linux, ends with the thread that starts it, even by SIGKILL."""
     if sys.platform != "linux":
         return list(command)
     return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
 
 
-class EmbeddedRedis:
+class RedisServer:
     """One Valkey process, from `with` to the end of the block.
 
     Reached by `unix_socket` always, and by `port` on 127.0.0.1 with `tcp=True`. Nothing is written to disk but a log
@@ -200,7 +200,7 @@ class EmbeddedRedis:
             *("--save", "", "--appendonly", "no", "--dir", ".", "--daemonize", "no"),
             *self._config,
         ]
-        return dying_with_us(server)
+        return killed_with_parent(server)
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         give_up = time.monotonic() + self._ready_within_s

