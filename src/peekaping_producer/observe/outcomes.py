@@ -1,14 +1,14 @@
-"""Everything that is counted: what became of each claimed monitor, and what went wrong besides.
+"""Everything that is counted: what became of each claimed monitor, and other faults.
 
-A new outcome is one member here and one call of the tally where it happens. The summary shows every member that was
-counted, by its value.
+A new outcome is one member here, one call of the tally where it happens, and one row of docs/logs.md. The summary shows
+every outcome that was counted, by its value.
 """
 
 from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """One thing that is counted. The docstrings say what it means for an operator."""
+    """One thing that is counted. The docstrings say what it means for an operator; docs/logs.md repeats them."""
 
     # What settle.lua returns for each order.
     ENQUEUED = "enqueued"
@@ -20,15 +20,15 @@ class Outcome(StrEnum):
     HEALED_ORPHANED = "healed_orphaned"
     """The worker that ran the earlier task is dead; the task was replaced."""
     HEALED_ARCHIVED = "healed_archived"
-    """The earlier task was archived, and blocked its monitor; it was replaced."""
+    """The earlier task was archived; it was replaced."""
     HEALED_COMPLETED = "healed_completed"
-    """Likewise: the earlier task was kept as completed."""
+    """The earlier task was kept as completed; it was replaced."""
     HEALED_RETRY = "healed_retry"
-    """Likewise: the earlier task was scheduled for a retry."""
+    """The earlier task was scheduled for a retry; it was replaced."""
     HEALED_SCHEDULED = "healed_scheduled"
-    """Likewise: the earlier task was scheduled for later."""
+    """The earlier task was scheduled for later; it was replaced."""
     HEALED_AGGREGATING = "healed_aggregating"
-    """Likewise: the earlier task was in a group."""
+    """The earlier task was in a group; it was replaced."""
     HEALED_UNLISTED = "healed_unlisted"
     """The earlier task was marked as pending but was in no list, so no worker could take it; it was replaced."""
     HEALED_MALFORMED = "healed_malformed"
