@@ -5,6 +5,7 @@ What was there before the test counts as none of its business, so session-wide s
 
 import asyncio
 import re
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
@@ -77,11 +78,39 @@ def left_over(now: Callable[[], dict[int, str]], before: AbstractSet[int]) -> li
     return []
 
 
+class _Children:
+    """This process's children, looked up again only after it may have started one: that takes milliseconds."""
+
+    _STARTS = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"})
+    """The audit events of every way to start a process."""
+
+    def __init__(self) -> None:
+        self._started = True
+        self._last: dict[int, str] = {}
+        sys.addaudithook(self._notice)
+
+    def known(self) -> dict[int, str]:
+        """Return the children, some of which may have ended since."""
+        if self._started:
+            self._started = False
+            self._last = child_processes()
+        return self._last
+
+    def _notice(self, event: str, _arguments: object) -> None:
+        if event in self._STARTS:
+            self._started = True
+
+
+_children = _Children()
+
+
 @pytest.fixture(autouse=True)
 def no_leaked_processes() -> Iterator[None]:
     """Fail a test that leaves a child process, running or unwaited-for."""
-    before = child_processes()
+    before = _children.known()
     yield
+    if _children.known() is before:
+        return  # it started none
     if left := left_over(child_processes, before.keys()):
         pytest.fail(f"the test left child processes behind: {'; '.join(left)}")
 

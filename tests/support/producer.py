@@ -1,6 +1,7 @@
 """The whole producer as a process of its own, and in this one with shorter durations; its log lines can be awaited."""
 
 import asyncio
+import contextlib
 import io
 import json
 import os
@@ -12,10 +13,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from msgspec.structs import replace
 
 from peekaping_producer.app import produce
+from peekaping_producer.cli import main
 from peekaping_producer.config.settings import LogLevel, Mode, Settings
 from peekaping_producer.node.stop import Stop
 from peekaping_producer.observe.log import make_logger
@@ -171,6 +174,30 @@ def run_to_the_end(folder: Path, *arguments: str, **variables: object) -> Ended:
         check=False,
     )
     return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def run_here(folder: Path, *arguments: str, **variables: object) -> Ended:
+    """Run a command to its end in this process, which takes a tenth of a process's time; nothing may run beside it."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", "surrogateescape") for _ in range(2))
+    with (
+        patch.dict(os.environ, environment(**variables), clear=True),
+        patch.object(sys, "argv", ["peekaping-producer", *arguments]),
+        patch.object(signal, "signal"),  # a thread may set none, and these are the tests' own
+        contextlib.chdir(folder),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    return Ended(code, *(_written(stream) for stream in (out, err)))
+
+
+def _written(stream: io.TextIOWrapper) -> str:
+    stream.seek(0)
+    return stream.buffer.read().decode()
 
 
 class InProcess:
