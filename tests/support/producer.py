@@ -178,7 +178,8 @@ def run_to_the_end(folder: Path, *arguments: str, **variables: object) -> Ended:
 
 def run_here(folder: Path, *arguments: str, **variables: object) -> Ended:
     """Run a command to its end in this process, which takes a tenth of a process's time; nothing may run beside it."""
-    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", "surrogateescape") for _ in range(2))
+    written = io.BytesIO(), io.BytesIO()
+    out, err = (io.TextIOWrapper(stream, "utf-8", "surrogateescape", write_through=True) for stream in written)
     with (
         patch.dict(os.environ, environment(**variables), clear=True),
         patch.object(sys, "argv", ["peekaping-producer", *arguments]),
@@ -192,12 +193,7 @@ def run_here(folder: Path, *arguments: str, **variables: object) -> Ended:
             code = 0
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    return Ended(code, *(_written(stream) for stream in (out, err)))
-
-
-def _written(stream: io.TextIOWrapper) -> str:
-    stream.seek(0)
-    return stream.buffer.read().decode()
+    return Ended(code, *(stream.getvalue().decode() for stream in written))
 
 
 class InProcess:
