@@ -16,7 +16,8 @@ from msgspec import Struct
 
 from benchmarks.database import connect_postgres
 from peekaping_producer.catalog.catalog import open_catalog
-from peekaping_producer.config.settings import DbType, Settings, load_settings
+from peekaping_producer.config.loading import load_settings
+from peekaping_producer.config.settings import DbType, Settings
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.timing import Timing
 

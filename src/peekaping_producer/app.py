@@ -8,7 +8,8 @@ from redis.asyncio import Redis
 from peekaping_producer import __version__
 from peekaping_producer.catalog.catalog import Catalog, open_catalog
 from peekaping_producer.catalog.last_known import MB, LastKnown
-from peekaping_producer.config.settings import DbType, Settings, shown
+from peekaping_producer.config.loading import masked
+from peekaping_producer.config.settings import DbType, Settings
 from peekaping_producer.dispatch.cache_watch import cache_loop
 from peekaping_producer.dispatch.dispatcher import Dispatcher
 from peekaping_producer.dispatch.reclaim import reclaim_loop
@@ -49,7 +50,7 @@ async def produce(
     """
     node = make_node(log, timing, Stop() if stop is None else stop, settings.producer_schedule, node_id)
     node.log.info(LogEvent.PRODUCER_STARTING, version=__version__)
-    node.log.info(LogEvent.SETTINGS_LOADED, **shown(settings))
+    node.log.info(LogEvent.SETTINGS_LOADED, **masked(settings))
     connections = 1 if settings.db_type is DbType.SQLITE else settings.producer_concurrency
     catalog = open_catalog(
         settings,

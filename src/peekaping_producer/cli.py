@@ -9,7 +9,7 @@ import typer
 from msgspec import Struct
 
 from peekaping_producer import __version__
-from peekaping_producer.config.settings import load_redis_settings, load_settings
+from peekaping_producer.config.loading import load_redis_settings, load_settings
 from peekaping_producer.config.variables import forget_drivers_variables
 from peekaping_producer.errors import ConfigurationError, Unavailable
 

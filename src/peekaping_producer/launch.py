@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from functools import partial
 
 from peekaping_producer.app import produce
-from peekaping_producer.config.settings import LogLevel, Mode, Settings, load_settings, log_settings, unknown_variables
+from peekaping_producer.config.loading import load_settings, log_settings, unknown_variables
+from peekaping_producer.config.settings import LogLevel, Mode, Settings
 from peekaping_producer.errors import ConfigurationError
 from peekaping_producer.node.node import new_node_id
 from peekaping_producer.node.process_signals import hand_over_signals

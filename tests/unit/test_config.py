@@ -9,18 +9,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from pydantic import ValidationError
 
-from peekaping_producer.config.settings import (
-    ENV_FILE,
-    DbType,
-    LogLevel,
-    Mode,
-    ScheduleMode,
-    Settings,
-    Switch,
-    load_redis_settings,
-    load_settings,
-    unknown_variables,
-)
+from peekaping_producer.config.loading import ENV_FILE, load_redis_settings, load_settings, unknown_variables
+from peekaping_producer.config.settings import DbType, LogLevel, Mode, ScheduleMode, Settings, Switch
 from peekaping_producer.errors import ConfigurationError
 
 DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"

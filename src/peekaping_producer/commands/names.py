@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable
 
 from peekaping_producer.catalog.catalog import Catalog, open_catalog
-from peekaping_producer.config.settings import load_settings
+from peekaping_producer.config.loading import load_settings
 from peekaping_producer.errors import ConfigurationError, Unavailable
 from peekaping_producer.model.ids import is_monitor_id
 from peekaping_producer.model.monitor import MonitorId

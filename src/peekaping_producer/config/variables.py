@@ -1,4 +1,4 @@
-"""The variables that are set: those of the environment, and those of a `.env` file."""
+"""Variables: those of the environment, and those of a `.env` file."""
 
 import io
 import os
@@ -24,14 +24,14 @@ _DRIVERS_OWN = ("PG", "MYSQL")
 
 
 class Unknown(Struct, frozen=True):
-    """A variable that looks like one of ours and is none."""
+    """A variable that looks like a setting but is none."""
 
     name: str
     nearest: str | None
     """The known name that was probably meant."""
 
     def __str__(self) -> str:
-        """Say so in a line."""
+        """Return the problem in one line."""
         meant = f": did you mean {self.nearest}?" if self.nearest else ""
         return f"{self.name} is set, but is no variable of the producer{meant}"
 
@@ -42,26 +42,23 @@ def environment() -> dict[str, str]:
 
 
 def forget_drivers_variables() -> None:
-    """Remove the variables by which the databases' own tools are configured: asyncpg would obey some of them.
-
-    It reads those of client certificates and TLS versions whatever is passed to it.
-    """
+    """Remove the variables of the databases' own tools: asyncpg uses some of them, whatever arguments it gets."""
     for name in [name for name in os.environ if name.startswith(_DRIVERS_OWN)]:
         del os.environ[name]
 
 
 def unknown_among(variables: Mapping[str, str], known: Iterable[str]) -> list[Unknown]:
-    """Return those of these variables that look like ones of the producer and are none, in alphabetical order."""
+    """Return those of these variables that look like settings but are none, in alphabetical order."""
     known = set(known)
-    strays = sorted(name for name, value in variables.items() if _is_stray(name, value, known))
-    return [Unknown(_shown(name), _nearest(name.upper(), known)) for name in strays]
+    unknown = sorted(name for name, value in variables.items() if _looks_like_a_setting(name, value, known))
+    return [Unknown(_printable(name), _nearest(name.upper(), known)) for name in unknown]
 
 
 def read_env_file(path: Path) -> tuple[dict[str, str], list[str]]:
-    """Return what a `.env` file sets, and a line for each line of it that can't be understood.
+    """Return what a `.env` file sets, and a problem for each line that is not valid.
 
-    Empty values count as unset. `${NAME}` is replaced, but not between single quotes: a password may hold it.
-    Raises ConfigurationError where the file can't be read; where there is none, it sets nothing.
+    Empty values count as unset. `${NAME}` is replaced, but not between single quotes: a password may contain it.
+    Raises ConfigurationError if the file cannot be read; a file that does not exist sets nothing.
     """
     bindings = _bindings(path)
     problems = [
@@ -69,9 +66,9 @@ def read_env_file(path: Path) -> tuple[dict[str, str], list[str]]:
         for binding in bindings
         if binding.error
     ]
-    sound = [binding for binding in bindings if not binding.error]
-    values = dotenv_values(stream=io.StringIO("".join(binding.original.string for binding in sound)))
-    last = {binding.key: binding for binding in sound if binding.key}
+    valid = [binding for binding in bindings if not binding.error]
+    values = dotenv_values(stream=io.StringIO("".join(binding.original.string for binding in valid)))
+    last = {binding.key: binding for binding in valid if binding.key}
     values |= {
         name: binding.value
         for name, binding in last.items()
@@ -94,7 +91,7 @@ def _bindings(path: Path) -> list[Binding]:
     raise ConfigurationError(f"{path} can't be read: {reason}; fix or remove it")
 
 
-def _is_stray(name: str, value: str, known: set[str]) -> bool:
+def _looks_like_a_setting(name: str, value: str, known: set[str]) -> bool:
     if name in known or name in _OF_OTHERS or not name.upper().startswith(_PREFIXES):
         return False
     return not _SERVICE_LINK.fullmatch(f"{name}={value}")
@@ -106,5 +103,5 @@ def _nearest(name: str, known: set[str]) -> str | None:
     return alike[0] if alike else None
 
 
-def _shown(name: str) -> str:
+def _printable(name: str) -> str:
     return name if name.isprintable() else ascii(name)[1:-1]

@@ -1,0 +1,123 @@
+"""Reads the settings from the environment and `.env`, and describes what is wrong with them."""
+
+from pathlib import Path
+from typing import Final, TypeVar, cast
+
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from peekaping_producer.config.settings import (
+    DB_TYPES,
+    HOSTS,
+    MODES,
+    SECRETS,
+    SERVER_FIELDS,
+    DbType,
+    Mode,
+    RedisModel,
+    RedisSettings,
+    Settings,
+)
+from peekaping_producer.config.values import is_url
+from peekaping_producer.config.variables import Unknown, environment, read_env_file, unknown_among
+from peekaping_producer.errors import ConfigurationError
+
+T = TypeVar("T", bound=BaseModel)
+ENV_FILE: Final = Path(".env")
+_LONGEST_VALUE = 80
+"""Characters of a wrong value that an error repeats."""
+
+
+def load_settings(env_file: Path = ENV_FILE) -> Settings:
+    """Read the settings from the environment, and from `env_file` what the environment leaves unset or empty.
+
+    Names are case-sensitive. With SQLite the variables of a server are ignored.
+    Raises ConfigurationError with one line for each variable that is wrong or missing.
+    """
+    return _load(Settings, env_file)
+
+
+def load_redis_settings(env_file: Path = ENV_FILE) -> RedisSettings:
+    """Read only the settings of Redis, whatever the others are. Raises as `load_settings` does."""
+    return cast("RedisSettings", _load(RedisModel, env_file))
+
+
+def masked(settings: Settings) -> dict[str, object]:
+    """Return the settings that are set, by the names of their variables, secrets masked."""
+    values = {name: getattr(settings, name) for name in type(settings).model_fields}
+    return {
+        name.upper(): "***" if isinstance(value, SecretStr) else value if isinstance(value, int) else str(value)
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def log_settings(env_file: Path = ENV_FILE) -> tuple[Mode, str]:
+    """Return MODE and SERVICE_NAME for lines on wrong settings; the defaults where these two are wrong themselves."""
+    fields = Settings.model_fields
+    try:
+        variables = read_env_file(env_file)[0] | environment()
+    except ConfigurationError:
+        variables = environment()
+    mode = variables.get("MODE", "")
+    mode = (_between_quotes(mode) or mode).strip().lower()
+    return MODES.get(mode, Mode.DEV), variables.get("SERVICE_NAME") or fields["service_name"].default
+
+
+def unknown_variables(env_file: Path = ENV_FILE) -> list[Unknown]:
+    """Return the variables that look like settings but are none, such as misspelled ones.
+
+    Raises ConfigurationError where `env_file` can't be read.
+    """
+    return unknown_among(read_env_file(env_file)[0] | environment(), map(str.upper, Settings.model_fields))
+
+
+def _load(model: type[T], env_file: Path) -> T:
+    in_file, problems = read_env_file(env_file)
+    in_environment = environment()
+    variables = {name: field for field in model.model_fields if (name := field.upper()) in {*in_file, *in_environment}}
+    values = {field: in_environment.get(name) or in_file[name] for name, field in variables.items()}
+    quoted = {
+        variables[name]: inner
+        for name, value in in_environment.items()
+        if name in variables and (inner := _between_quotes(value)) is not None
+    }
+    values |= quoted
+    if DB_TYPES.get(values.get("db_type", "").strip().lower()) is DbType.SQLITE:
+        values = {field: value for field, value in values.items() if field not in SERVER_FIELDS}
+    problems += [_quoted(field) for field in quoted if field in values]
+    try:
+        settings = model(**{field: value for field, value in values.items() if value})
+    except ValidationError as error:
+        problems += [_problem(str(detail["loc"][0]), detail.get("input")) for detail in error.errors()]
+    if problems:
+        raise ConfigurationError(*dict.fromkeys(problems), *map(str, unknown_variables(env_file)))
+    return settings
+
+
+def _between_quotes(value: str) -> str | None:
+    """Return what is between the quotes around a value; None if there are none."""
+    value = value.strip()
+    in_quotes = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
+    return value[1:-1] if in_quotes else None
+
+
+def _quoted(field: str) -> str:
+    variable = field.upper()
+    problem = f"{variable} is in quotes, and they are part of the value (docker --env-file keeps them): remove them"
+    return f"{problem}, or put a password that has them into {ENV_FILE}" if field in SECRETS else problem
+
+
+def _problem(field: str, value: object) -> str:
+    """Describe one wrong or missing variable, without the value of a secret."""
+    variable, extra = field.upper(), Settings.model_fields[field].json_schema_extra
+    allowed = extra["allowed"] if isinstance(extra, dict) else ""
+    if value is None or isinstance(value, dict):
+        unless = " unless DB_TYPE is sqlite" if field in SERVER_FIELDS else ""
+        return f"{variable} is not set: required{unless}, {allowed}"
+    secret = field in SECRETS or is_url(str(value)) or (field in HOSTS and "@" in str(value))
+    what = "wrong" if secret else _shortened(str(value))
+    return f"{variable} is {what}: must be {allowed}"
+
+
+def _shortened(value: str) -> str:
+    return repr(value if len(value) <= _LONGEST_VALUE else f"{value[:_LONGEST_VALUE]}…")

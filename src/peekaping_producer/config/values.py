@@ -1,0 +1,82 @@
+"""How the values of settings are parsed. Refused values raise ValueError without a text: errors say what is allowed."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import BeforeValidator, PlainValidator, SecretStr
+
+
+def one_of(names: Mapping[str, StrEnum]) -> PlainValidator:
+    """Accept one of these names, in upper or lower case and with surrounding blanks."""
+
+    def choose(value: object) -> object:
+        try:
+            return value if isinstance(value, StrEnum) else names[str(value).strip().lower()]
+        except KeyError:
+            raise ValueError from None
+
+    return PlainValidator(choose)
+
+
+def _whole(value: object) -> object:
+    """Accept digits only: pydantic alone accepts `6_379` and ` 1.0`."""
+    text = str(value).strip()
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError
+    return int(text)
+
+
+def _zone(value: object) -> ZoneInfo:
+    if isinstance(value, ZoneInfo):
+        return value
+    name = str(value).strip()
+    if name not in available_timezones():
+        raise ValueError
+    return ZoneInfo(name)
+
+
+def _plain(value: object) -> object:
+    """Refuse bytes that are not UTF-8 (they arrive as surrogates) and NUL: no server accepts them."""
+    if isinstance(value, str) and ("\0" in value or value.encode(errors="ignore").decode() != value):
+        raise ValueError
+    return value
+
+
+def _name(value: object) -> object:
+    """Refuse a name of blanks, and a URL, which may contain a password."""
+    if isinstance(value, str) and (not value.strip() or is_url(value)):
+        raise ValueError
+    return _plain(value)
+
+
+def is_url(text: str) -> bool:
+    """Return whether a text looks like a URL with a login in it."""
+    return "://" in text and "@" in text
+
+
+def _host(value: object) -> object:
+    """Refuse a URL, which may contain a password; surrounding blanks are ignored."""
+    host = value.strip() if isinstance(value, str) else value
+    if isinstance(host, str) and ("@" in host or "://" in host or not host.isprintable() or len(host.split()) != 1):
+        raise ValueError
+    if isinstance(host, str) and not host.startswith("/"):
+        # A look-up fails if a part of the name is empty or longer than 63 characters.
+        host.encode("idna")
+    return host
+
+
+def _redis_host(value: object) -> object:
+    """Refuse a path too: Unix sockets of Redis are not supported."""
+    if isinstance(value, str) and "/" in value:
+        raise ValueError
+    return _host(value)
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+Host = Annotated[str, BeforeValidator(_host)]
+RedisHost = Annotated[str, BeforeValidator(_redis_host)]
+Name = Annotated[str, BeforeValidator(_name)]
+Secret = Annotated[SecretStr, BeforeValidator(_plain)]
+Zone = Annotated[ZoneInfo, PlainValidator(_zone)]
