@@ -19,7 +19,7 @@ from redis import Redis
 from benchmarks.database import Database, connect_postgres, postgres_database, sqlite_database
 from benchmarks.producer import running_producer
 from peekaping_producer.demo.redis_server import HOST, RedisServer
-from peekaping_producer.leader.events import CREATED
+from peekaping_producer.leader.event_message import CREATED
 from peekaping_producer.redisdb.keys import DUE, LEASE
 
 INTERVAL_S = 3_600

@@ -20,7 +20,8 @@ from peekaping_producer.fleet.registry import Registry
 from peekaping_producer.fleet.signals import signals_loop
 from peekaping_producer.fleet.summary import summary_loop, write_summary
 from peekaping_producer.leader.changes import ChangeReader
-from peekaping_producer.leader.election import Duty, Election
+from peekaping_producer.leader.duty import Duty
+from peekaping_producer.leader.election import Election
 from peekaping_producer.leader.events import EventReader
 from peekaping_producer.leader.invalid_watch import InvalidWatch
 from peekaping_producer.leader.queue_watch import QueueWatch
@@ -102,15 +103,11 @@ async def _run_loops(settings: Settings, node: Node, redis: Redis, catalog: Cata
     await write_summary(node, view)
 
 
-def _duties(node: Node, redis: Redis, schedule: Schedule, sync: Sync, invalid_watch: InvalidWatch) -> dict[str, Duty]:
-    """Return what a leader does, by names."""
-    events = EventReader(node, redis, sync, node.sweep_wanted)
-    return {
-        "listen": events.listening,
-        EventReader.name: events.acting,
-        "removal": events.removing,
-        ChangeReader.name: ChangeReader(node, sync).duty,
-        Sweeper.name: Sweeper(node, schedule, sync, node.sweep_wanted).duty,
-        "queue": QueueWatch(node, redis).duty,
-        InvalidWatch.name: invalid_watch.duty,
-    }
+def _duties(node: Node, redis: Redis, schedule: Schedule, sync: Sync, invalid_watch: InvalidWatch) -> list[Duty]:
+    return [
+        *EventReader(node, redis, sync, node.sweep_wanted).duties(),
+        ChangeReader(node, sync).duty(),
+        Sweeper(node, schedule, sync, node.sweep_wanted).duty(),
+        QueueWatch(node, redis).duty(),
+        invalid_watch.duty(),
+    ]

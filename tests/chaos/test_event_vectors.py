@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from peekaping_producer.demo.redis_server import HOST, RedisServer
-from peekaping_producer.leader.events import CREATED
+from peekaping_producer.leader.event_message import CREATED
 from peekaping_producer.timing import Timing
 from support.databases import Database, Row, proxy_row
 from support.fleet import scheduled_ids

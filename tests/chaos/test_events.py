@@ -18,7 +18,7 @@ from peekaping_producer.asynq.message import task_id
 from peekaping_producer.asynq.task_message_pb2 import TaskMessage
 from peekaping_producer.demo.clock import now_ms
 from peekaping_producer.demo.redis_server import HOST, RedisServer
-from peekaping_producer.leader.events import CREATED, DELETED, UPDATED
+from peekaping_producer.leader.event_message import CREATED, DELETED, UPDATED
 from peekaping_producer.model.cadence import cadence
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.redisdb.keys import DUE, LEASE

@@ -13,17 +13,16 @@ import pytest
 from redis.asyncio import Redis
 
 from peekaping_producer import app as app_module
+from peekaping_producer import leader as leader_package
 from peekaping_producer.asynq import keys
 from peekaping_producer.catalog import rows as catalog_rows
 from peekaping_producer.catalog.last_known import LastKnown
 from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.dispatch.source import Source
 from peekaping_producer.errors import CorruptRecord, Unavailable
-from peekaping_producer.leader import events, queue_watch
+from peekaping_producer.leader import event_queue, events, queue_watch
 from peekaping_producer.leader.changes import ChangeReader
-from peekaping_producer.leader.events import EventReader
-from peekaping_producer.leader.invalid_watch import InvalidWatch
-from peekaping_producer.leader.sweep import Sweeper
+from peekaping_producer.leader.event_message import DELETED
 from peekaping_producer.model.monitor import Proxy
 from peekaping_producer.node import redis_watch
 from peekaping_producer.node.outage import Outage
@@ -142,7 +141,7 @@ CASES: dict[str, tuple[str | tuple[str, ...], bytes]] = {
     "subscribe, signals": ("SUBSCRIBE", SEVEN),
     "subscribe, listen": ("SUBSCRIBE", SEVEN),
     "members, sweep": ("ZSCAN", SEVEN),
-    "watch invalid, skipped": ("HGETALL", SEVEN),
+    "watch invalid, invalid": ("HGETALL", SEVEN),
 }
 """What is asked of Redis by which loop; the script or command, and the lie."""
 
@@ -199,7 +198,7 @@ BROKEN: dict[str, tuple[tuple[object, str, object], ...]] = {
     "cache": ((LastKnown, "size_bytes", property(_raise)),),
     "changes": ((ChangeReader, "poll_once", _raise),),
     "connections": ((redis_watch, "drop_connections", _raise),),
-    "events": ((events, "islice", _raise),),
+    "events": ((event_queue, "islice", _raise),),
     "keys": ((Schedule, "repair", _raise),),
     "probe": ((Source, "_answer", _unavailable), (Source, "_probe", _raise)),
     "queue": ((queue_watch, "queue_state", _raise),),
@@ -222,9 +221,7 @@ async def test_a_loop_whose_own_code_fails_is_started_again_and_keeps_no_other_f
             for place, name, broken in BROKEN[loop]:
                 patch.setattr(place, name, broken)
             if loop == "removal":
-                await redis.publish(
-                    events.DELETED, f'{{"type": "monitor.deleted", "payload": "{monitor_row()["id"]}"}}'
-                )
+                await redis.publish(DELETED, f'{{"type": "monitor.deleted", "payload": "{monitor_row()["id"]}"}}')
             try:
                 # A loop that fails again has been started again.
                 for times in range(1, 4):
@@ -245,8 +242,8 @@ async def test_a_loop_whose_own_code_fails_is_started_again_and_keeps_no_other_f
 
 def test_every_loop_is_in_one_of_these_tests() -> None:
     app = Path(app_module.__file__).read_text()
-    loops = {*re.findall(r'keep\("(\w+)"', app), "listen", "queue", "removal", *(EventReader.name, ChangeReader.name)}
-    loops |= {Sweeper.name, InvalidWatch.name}
+    leader = "".join(path.read_text() for path in Path(leader_package.__file__).parent.glob("*.py"))
+    loops = {*re.findall(r'keep\("(\w+)"', app), *re.findall(r'Duty\("(\w+)"', leader)}
     assert loops == BROKEN.keys() | {case.partition(", ")[2] for case in CASES}
 
 

@@ -243,7 +243,7 @@ async def test_a_sweep_ends_the_step_for_all_nodes(stepped: Stepped, empty_sqlit
         await stepped.step(HOUR_MS)
         await lead(redis)
         await noted(led.schedule, await led.schedule.claim(5))
-        async with led.elected(sweep=led.sweeper.duty):
+        async with led.elected(led.sweeper.duty()):
             line = await led.test.until_logged("sweep finished")
         assert line["moved"] == 5
         assert await redis.hget(STEP, "swept") == b"1"

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from peekaping_producer.demo.redis_server import RedisServer
 from peekaping_producer.errors import NotLeading, Unavailable
 from peekaping_producer.fleet.signals import signals_loop
+from peekaping_producer.leader.duty import Duty as LeaderDuty
 from peekaping_producer.leader.election import Election
 from peekaping_producer.leader.term import Term, Terms
 from peekaping_producer.node.stop import Bell
@@ -64,7 +65,11 @@ def election(
     test: TestNode, redis: Redis, duties: Mapping[str, Callable[[Term], Awaitable[None]]], vacant: Bell | None = None
 ) -> Election:
     terms = Terms(redis, test.node.id, test.node.timing)
-    return Election(test.node, terms, vacant or test.node.stop.bell(), duties)
+    return Election(test.node, terms, vacant or test.node.stop.bell(), duties_of(test, duties))
+
+
+def duties_of(test: TestNode, duties: Mapping[str, Callable[[Term], Awaitable[None]]]) -> list[LeaderDuty]:
+    return [LeaderDuty(name, run, test.node.database_outage.user()) for name, run in duties.items()]
 
 
 def leads(test: TestNode) -> bool:
@@ -292,8 +297,8 @@ async def test_a_resignation_that_redis_does_not_answer_is_an_outage_and_no_unfo
 
     test, duty = TestNode(replace(TIMING, resign_after_s=0.0)), Duty()
     terms = Unanswered(redis, test.node.id, test.node.timing)
-    test.node.database_outage.failed(Unavailable("database", "no answer within 2 s"), "sweep")
-    async with running(Election(test.node, terms, test.node.stop.bell(), {"one": duty}).loop()):
+    test.node.database_outage.user().failed(Unavailable("database", "no answer within 2 s"))
+    async with running(Election(test.node, terms, test.node.stop.bell(), duties_of(test, {"one": duty})).loop()):
         await test.until_logged("redis unavailable")
         until_s = duty.began[0].lasts_until_s
         await until(lambda: duty.began[0].lasts_until_s > until_s)

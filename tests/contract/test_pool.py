@@ -10,7 +10,6 @@ from redis.asyncio import Redis
 
 from peekaping_producer.demo.redis_server import RedisServer
 from peekaping_producer.errors import Unavailable
-from peekaping_producer.node.node import CLAIMS
 from peekaping_producer.node.redis_watch import RedisWatch
 from peekaping_producer.redisdb.client import answered, open_redis
 from peekaping_producer.redisdb.keys import SIGNALS
@@ -66,9 +65,9 @@ async def test_when_an_outage_begins_idle_connections_go_and_when_it_ends_subscr
             await asyncio.gather(*(redis.ping() for _ in range(4)))
             before = await connections(observer)
             assert before >= 3
-            test.node.redis_outage.failed(Unavailable("redis", "gone"), CLAIMS)
+            test.node.claims.failed(Unavailable("redis", "gone"))
             await until_async(lambda: are(1), "only the subscription is left")
-            test.node.redis_outage.recovered(CLAIMS)
+            test.node.claims.recovered()
             await until_async(lambda: are(0), "none is left")
 
 

@@ -247,12 +247,12 @@ class Watched:
         return [(line["event"], line["what"]) for line in self.test.lines]
 
     async def look(self, redis: Redis) -> None:
-        self.watch._tell(await state_of(redis))
+        self.watch._report(await state_of(redis))
 
 
 async def test_trouble_and_its_end_are_told_once_each(redis: Redis) -> None:
     watched = Watched(redis)
-    async with running(watched.watch.duty(a_term())):
+    async with running(watched.watch.run(a_term())):
         await watched.test.until_logged(TROUBLE)
         server = await put_server(redis, "healthcheck")
         await watched.test.until_logged(OVER)
@@ -315,7 +315,7 @@ async def test_a_queue_that_is_worked_on_is_not_spoken_of(redis: Redis) -> None:
 async def test_the_watch_ends_with_the_term(redis: Redis) -> None:
     watched = Watched(redis, Timing(queue_every_s=LONG_S, redis_timeout_s=10))
     term = a_term()
-    async with running(watched.watch.duty(term)) as (duty,):
+    async with running(watched.watch.run(term)) as (duty,):
         term.ended.set()
         await duty
 

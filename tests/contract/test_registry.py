@@ -185,7 +185,7 @@ async def test_trouble_with_the_database_is_written_at_once(redis: Redis, regist
     test = TestNode(Timing(heartbeat_every_s=LONG_S, redis_timeout_s=10))
     async with running(heartbeat_loop(test.node, registry, InvalidMonitors(redis, test.node.timing), 1)):
         await until_async(lambda: _count(registry, 1))
-        test.node.failed(Unavailable("database", "no answer within 2 s"))
+        test.node.database_outage.user().failed(Unavailable("database", "no answer within 2 s"))
         await until_async(lambda: _in_trouble(registry))
 
 
@@ -205,7 +205,8 @@ async def test_a_record_tells_what_the_node_has_done_and_what_is_wrong(redis: Re
     node.tally.count([Outcome.ENQUEUED, Outcome.ENQUEUED, Outcome.REFRESHED, Outcome.HEALED_ARCHIVED])
     node.tally.count([Outcome.RUNNING, Outcome.LOST, Outcome.RELEASED, Outcome.DROPPED])
     node.tally.late([5] * 99 + [70])
-    node.database_outage.failed(Unavailable("database", "no answer within 2 s"))
+    database = node.database_outage.user()
+    database.failed(Unavailable("database", "no answer within 2 s"))
     node.status.swept = Swept(seen=3, added=1, moved=0, removed=2, relisted=1, invalid=0, seconds=0.25)
     async with running(heartbeat_loop(node, registry, InvalidMonitors(redis, node.timing), 1)):
         await until_async(lambda: _count(registry, 1))
@@ -215,7 +216,7 @@ async def test_a_record_tells_what_the_node_has_done_and_what_is_wrong(redis: Re
         assert info.swept == msgspec.to_builtins(node.status.swept)
         assert info.swept
         assert info.swept["removed"] == 2
-        node.database_outage.recovered()
+        database.recovered()
         await until_async(lambda: _works(registry))
 
 
@@ -250,9 +251,10 @@ async def test_a_node_counts_as_healthy_while_its_database_answers_and_says_so_a
 
     async with running(heartbeat_loop(test.node, registry, InvalidMonitors(redis, test.node.timing), 1)) as (loop,):
         await until_async(healthy)
-        test.node.database_outage.failed(Unavailable("database", "no answer within 2 s"))
+        database = test.node.database_outage.user()
+        database.failed(Unavailable("database", "no answer within 2 s"))
         await until_async(unhealthy)
-        test.node.database_outage.recovered()
+        database.recovered()
         await until_async(healthy)
         test.stop.set()
         await loop

@@ -140,7 +140,7 @@ async def test_the_duty_checks_again_and_again(invalid: InvalidMonitors, empty_s
     test = TestNode(TIMING)
     async with (
         opened(empty_sqlite_db) as catalog,
-        running(InvalidWatch(test.node, invalid, catalog, UTC).duty(a_term())),
+        running(InvalidWatch(test.node, invalid, catalog, UTC).run(a_term())),
     ):
         await invalid.note({row["id"]: "wrong"})
         await until_async(lambda: _is(invalid, {row["id"]: NO_INTERVAL}))

@@ -306,7 +306,7 @@ async def test_what_the_leader_can_read_closes_no_breaker(postgres_db: PostgresD
             assert (await node.read(id_)).from_cache
             for _ in range(3):
                 assert (await node.catalog.active(None, 1_000)).monitors
-                node.source._node.database_outage.recovered("sweep")
+                node.source._node.database_outage.user().recovered()
                 assert (await node.read(id_)).from_cache
         await node.until_back()
     assert len(node.logged(AWAY)) == len(node.logged(BACK)) == 1

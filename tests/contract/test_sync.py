@@ -20,7 +20,7 @@ from peekaping_producer.demo.redis_server import RedisServer
 from peekaping_producer.errors import NotLeading, Unavailable
 from peekaping_producer.leader import events as events_module
 from peekaping_producer.leader import sweep as sweep_module
-from peekaping_producer.leader.events import CREATED, DELETED, UPDATED
+from peekaping_producer.leader.event_message import CREATED, DELETED, UPDATED
 from peekaping_producer.leader.sync import Arrival
 from peekaping_producer.model.cadence import Spacing, cadence
 from peekaping_producer.model.monitor import MonitorId, Schedulable
@@ -308,7 +308,7 @@ async def test_a_sweep_of_a_node_that_leads_no_longer_writes_nothing(
 
 async def test_the_duty_sweeps_at_once_and_whenever_it_is_asked_to(redis: Redis, any_db: Database) -> None:
     await any_db.insert("monitors", monitor_row())
-    async with leader(redis, any_db) as led, led.elected(sweep=led.sweeper.duty):
+    async with leader(redis, any_db) as led, led.elected(led.sweeper.duty()):
         line = await led.test.until_logged(SWEPT)
         figures = [line[name] for name in ("seen", "added", "moved", "removed", "relisted", "invalid")]
         assert figures == [1, 1, 0, 0, 0, 0]
@@ -328,7 +328,7 @@ async def test_a_duty_whose_database_comes_back_sweeps_then(redis: Redis, any_sq
     async with leader(redis, any_sql_db) as led:
         async with monitors_away(any_sql_db):
             led.sweep_wanted.ring()
-            election = led.elected(sweep=led.sweeper.duty)
+            election = led.elected(led.sweeper.duty())
             await election.__aenter__()
             await led.test.until_logged("database unavailable")
         try:
@@ -342,7 +342,7 @@ async def test_a_duty_whose_database_comes_back_sweeps_then(redis: Redis, any_sq
 async def test_a_long_sweep_tells_how_far_it_is(
     redis: Redis, empty_sqlite_db: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep_module, "_TELL_EVERY_S", 0)
+    monkeypatch.setattr(sweep_module, "_REPORT_EVERY_S", 0)
     await empty_sqlite_db.insert("monitors", *(monitor_row() for _ in range(4)))
     async with leader(redis, empty_sqlite_db, replace(CALM, sweep_page=2)) as led:
         await led.sweeper.sweep_once(led.term)
@@ -456,7 +456,7 @@ async def test_the_duty_of_changes_looks_again_and_again(redis: Redis, any_sql_d
     row = monitor_row()
     await any_sql_db.insert("monitors", row)
     timing = replace(CALM, changes_every_s=0.05, share=0)
-    async with leader(redis, any_sql_db, timing) as led, led.elected(changes=led.changes.duty):
+    async with leader(redis, any_sql_db, timing) as led, led.elected(led.changes.duty()):
         for active in (True, False, True):
             await any_sql_db.update("monitors", row["id"], active=active, updated_at=now_utc())
             await until_async(lambda wanted=active: holds(redis, row["id"], wanted))  # type: ignore[misc]
@@ -477,7 +477,7 @@ async def holds(redis: Redis, id_: str, wanted: bool) -> bool:
 @asynccontextmanager
 async def listening(led: Leader) -> AsyncIterator[None]:
     """Lead with the duties that hear events and act on them, from the moment the subscription stands."""
-    async with led.elected(listen=led.events.listening, events=led.events.acting, removal=led.events.removing):
+    async with led.elected(*led.events.duties()):
         await until_async(lambda: subscribed(led.redis))
         yield
 
@@ -677,7 +677,7 @@ async def test_events_out_of_order_end_in_the_state_of_the_database(redis: Redis
             await publish(redis, CREATED, back["id"], active=True)
             await publish(redis, DELETED, gone["id"])
             await publish(redis, UPDATED, gone["id"], active=True)
-        await until(lambda: len(led.events._looks) == 0)
+        await until(lambda: len(led.events._reads) == 0)
         assert await scheduled(redis) == {back["id"]}
 
 
@@ -694,7 +694,7 @@ async def test_a_burst_of_events_is_read_in_batches(redis: Redis, empty_sqlite_d
                 pipe.publish(UPDATED, json.dumps({"type": "monitor.updated", "payload": {"id": row["id"]}}))
             await pipe.execute()
         await until_async(lambda: counted(redis, count))
-        await until(lambda: len(led.events._looks) == 0)
+        await until(lambda: len(led.events._reads) == 0)
         assert led.catalog.readings["active_of"] <= count / 20
         assert led.catalog.most_ids <= CALM.sweep_page
         assert sum(line["monitors"] for line in led.test.logged(ACTED)) == count
@@ -742,17 +742,17 @@ async def test_more_events_than_memory_is_meant_for_are_left_to_a_sweep(
     monkeypatch.setattr(events_module, "MOST_AWAITED", 3)
     async with leader(redis, empty_sqlite_db) as led:
         for _ in range(3):
-            led.events._heard(DELETED, json.dumps({"payload": new_id()}).encode())
+            led.events.take(DELETED, json.dumps({"payload": new_id()}).encode())
         assert not await led.sweep_wanted.within(0)
-        led.events._heard(DELETED, json.dumps({"payload": new_id()}).encode())
+        led.events.take(DELETED, json.dumps({"payload": new_id()}).encode())
         assert await led.sweep_wanted.within(0)
-        assert len(led.events._looks) == 3
+        assert len(led.events._reads) == 3
 
 
 async def test_a_new_subscription_asks_for_a_sweep(redis: Redis, any_db: Database) -> None:
     row = monitor_row()
     async with leader(redis, any_db) as led:
-        async with led.elected(listen=led.events.listening, sweep=led.sweeper.duty):
+        async with led.elected(led.events.duties()[0], led.sweeper.duty()):
             await led.test.until_logged(NOTHING_SWEPT)
             await until_async(lambda: subscribed(redis))
             # What is published while nobody listens is lost.
@@ -784,7 +784,7 @@ async def test_what_an_event_says_is_gone_goes_though_the_database_is_away(redis
             assert await scheduled(redis) == {edited["id"], other["id"]}
         # It was said too early, or never came true: the database decides when it is back.
         await until_async(lambda: holds(redis, deleted["id"], True))
-        await until(lambda: len(led.events._looks) == 0)
+        await until(lambda: len(led.events._reads) == 0)
         assert await scheduled(redis) == {row["id"] for row in (deleted, deactivated, edited, other)}
 
 
@@ -826,7 +826,7 @@ async def test_events_that_came_while_the_database_was_away_are_acted_on_when_it
             await until_async(lambda: holds(redis, deleted["id"], False))
             await any_sql_db.insert("monitors_elsewhere", created)
             await any_sql_db.execute(f"DELETE FROM monitors_elsewhere WHERE id = '{deleted['id']}'")
-        await until(lambda: len(led.events._looks) == 0)
+        await until(lambda: len(led.events._reads) == 0)
         assert await scheduled(redis) == {created["id"]}
         assert await score(redis, DUE, created["id"]) <= await redis_now_ms(redis) + 1
         assert len(led.test.logged("database unavailable")) == 1

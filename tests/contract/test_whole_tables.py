@@ -218,7 +218,7 @@ async def test_a_page_that_failed_is_read_again_and_none_before_it(redis: Redis,
     await any_db.insert("monitors", *(monitor_row(id=numbered_id(n)) for n in range(1, 7)))
     async with leader(redis, any_db, replace(CALM, sweep_page=2)) as led:
         failing = Failing(led, "active", range(3, 5), 0)
-        async with led.elected(sweep=led.sweeper.duty):
+        async with led.elected(led.sweeper.duty()):
             await led.test.until_logged("sweep finished")
     assert len(failing.began_s) == 4 + 2, "two of the four pages were read thrice"
     assert len(await scheduled(redis)) == 6
@@ -229,7 +229,7 @@ async def test_a_failure_on_the_way_out_starts_no_new_way_in(redis: Redis, any_d
     await redis.zadd(DUE, {new_id(): FAR_MS})
     async with leader(redis, any_db) as led:
         Failing(led, "active_of", range(1, 3), 0)
-        async with led.elected(sweep=led.sweeper.duty):
+        async with led.elected(led.sweeper.duty()):
             line = await led.test.until_logged("sweep finished")
         assert led.catalog.readings["active"] == 1
         assert line["removed"] == 1
@@ -241,7 +241,7 @@ async def test_a_new_term_starts_a_sweep_over(redis: Redis, empty_sqlite_db: Sql
         Failing(led, "active", range(3, 4), 0)
         with pytest.raises(Unavailable):
             await led.sweeper.sweep_once(led.term)
-        async with led.elected(sweep=led.sweeper.duty):
+        async with led.elected(led.sweeper.duty()):
             line = await led.test.until_logged("sweep finished")
     assert line["seen"] == 6
 
@@ -269,7 +269,7 @@ async def test_polls_that_fail_are_as_far_apart_as_those_that_succeed(
     cost_s, share = 0.1, 5
     async with leader(redis, empty_sqlite_db, replace(CALM, changes_every_s=0.01, share=share)) as led:
         failing = Failing(led, "changed", range(1, 4), cost_s)
-        async with led.elected(changes=led.changes.duty):
+        async with led.elected(led.changes.duty()):
             await led.test.until_logged("database recovered")
     assert min(failing.pauses_s[:3]) >= cost_s * share
 
@@ -280,12 +280,13 @@ async def test_a_poll_that_failed_in_an_outage_is_made_again_soon_after_its_end(
     """However long its share of the time would have it rest: until then the outage is not over."""
     unavailable = Unavailable("database", "as in the test")
     async with leader(redis, empty_sqlite_db, replace(CALM, changes_every_s=0.01, share=100_000)) as led:
-        led.test.node.database_outage.failed(unavailable, "checks")
+        checks = led.test.node.database_outage.user()
+        checks.failed(unavailable)
         failing = Failing(led, "changed", range(1, 2), 0.1)
-        async with led.elected(changes=led.changes.duty):
+        async with led.elected(led.changes.duty()):
             while not failing.began_s:
                 await asyncio.sleep(0.01)
-            led.test.node.database_outage.recovered("checks")
+            checks.recovered()
             await led.test.until_logged("database recovered")
 
 
@@ -296,6 +297,6 @@ async def test_a_page_that_fails_again_and_again_is_not_read_without_a_pause(
     await empty_sqlite_db.insert("monitors", monitor_row())
     async with leader(redis, empty_sqlite_db, replace(CALM, share=share)) as led:
         failing = Failing(led, "active", range(1, 4), cost_s)
-        async with led.elected(sweep=led.sweeper.duty):
+        async with led.elected(led.sweeper.duty()):
             await led.test.until_logged("sweep finished")
     assert min(failing.pauses_s[:3]) >= cost_s * share / 2

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import msgspec
 from redis.asyncio import Redis
 
-from peekaping_producer.leader.events import CREATED, DELETED, UPDATED
+from peekaping_producer.leader.event_message import CREATED, DELETED, UPDATED
 from support.databases import Row
 
 ZERO_TIME = "0001-01-01T00:00:00Z"

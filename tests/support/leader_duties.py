@@ -11,7 +11,8 @@ from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.catalog.last_known import MB, LastKnown
 from peekaping_producer.catalog.reading import Changes, Named, Page, Place, Reading
 from peekaping_producer.leader.changes import ChangeReader
-from peekaping_producer.leader.election import Duty, Election
+from peekaping_producer.leader.duty import Duty
+from peekaping_producer.leader.election import Election
 from peekaping_producer.leader.events import EventReader
 from peekaping_producer.leader.sweep import Sweeper
 from peekaping_producer.leader.sync import Sync
@@ -115,7 +116,7 @@ class Leader:
         self.term: Term = a_term()
 
     @asynccontextmanager
-    async def elected(self, **duties: Duty) -> AsyncIterator[None]:
+    async def elected(self, *duties: Duty) -> AsyncIterator[None]:
         """Lead, with these duties, for the time of the block."""
         node = self.test.node
         election = Election(node, Terms(self.redis, node.id, node.timing), node.stop.bell(), duties)

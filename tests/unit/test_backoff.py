@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+from collections import defaultdict
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from peekaping_producer.config.settings import LogLevel, Mode
 from peekaping_producer.errors import System, Unavailable
 from peekaping_producer.node.backoff import Backoff
-from peekaping_producer.node.outage import Outage
+from peekaping_producer.node.outage import Outage, OutageUser
 from peekaping_producer.observe.log import make_logger
 from peekaping_producer.observe.tally import Tally
 
@@ -26,10 +27,14 @@ class Watched:
         log = make_logger(Mode.PROD, LogLevel.DEBUG, "svc", self._stream)
         self.tally = Tally()
         self.outage = Outage(system, log, self.tally, clock=lambda: self.now_s)
+        self.users: defaultdict[str, OutageUser] = defaultdict(self.outage.user)
         self._system: System = system
 
     def fail(self, reason: str, needed_by: str = "") -> None:
-        self.outage.failed(Unavailable(self._system, reason), needed_by)
+        self.users[needed_by].failed(Unavailable(self._system, reason))
+
+    def recover(self, needed_by: str = "") -> None:
+        self.users[needed_by].recovered()
 
     def lines(self) -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in self._stream.getvalue().splitlines()]
@@ -66,7 +71,7 @@ def test_an_outage_is_told_when_it_begins_and_when_it_ends() -> None:
     watched.fail("refused")
     watched.now_s += 12.34
     watched.fail("refused")
-    watched.outage.recovered()
+    watched.recover()
     assert watched.lines() == [
         {"level": "warning", "event": "database unavailable", "reason": "refused"},
         {"level": "warning", "event": "database recovered", "outage_s": 12.3, "checks_from_cache": 0},
@@ -81,7 +86,7 @@ def test_a_new_reason_is_told_and_does_not_start_the_outage_again() -> None:
     watched.now_s += 5
     for reason in ("loading", "refused", "loading"):
         watched.fail(reason)
-    watched.outage.recovered()
+    watched.recover()
     assert [(line["event"], line.get("reason"), line.get("outage_s")) for line in watched.lines()] == [
         ("redis unavailable", "refused", None),
         ("redis still unavailable", "loading", None),
@@ -107,10 +112,10 @@ def test_an_attempt_from_before_the_end_of_an_outage_begins_no_other() -> None:
     watched = Watched("redis")
     watched.fail("refused")
     watched.now_s += 5
-    watched.outage.recovered()
-    watched.outage.failed(Unavailable("redis", "no answer within 2 s", began_s=watched.now_s - 1))
+    watched.recover()
+    watched.users[""].failed(Unavailable("redis", "no answer within 2 s", began_s=watched.now_s - 1))
     assert not watched.outage.ongoing
-    watched.outage.failed(Unavailable("redis", "no answer within 2 s", began_s=watched.now_s + 1))
+    watched.users[""].failed(Unavailable("redis", "no answer within 2 s", began_s=watched.now_s + 1))
     assert watched.outage.ongoing
 
 
@@ -128,21 +133,21 @@ def test_an_outage_lasts_until_all_who_found_it_away_are_answered() -> None:
     watched = Watched()
     watched.fail("locked", "checks")
     for _ in range(3):
-        watched.outage.recovered("sweep")
+        watched.recover("sweep")
     watched.fail("locked", "changes")
-    watched.outage.recovered("checks")
+    watched.recover("checks")
     watched.fail("locked", "changes")
-    watched.outage.recovered("checks")
+    watched.recover("checks")
     assert watched.outage.ongoing
-    watched.outage.recovered("changes")
+    watched.recover("changes")
     assert [line["event"] for line in watched.lines()] == [AWAY, "database recovered"]
 
 
 def test_one_who_asks_no_more_ends_an_outage_and_says_nothing_else_of_the_system() -> None:
     watched = Watched()
     watched.fail("locked", "sweep")
-    watched.outage.needed_no_more("sweep")
-    watched.outage.needed_no_more("sweep")
+    watched.users["sweep"].no_longer_needed()
+    watched.users["sweep"].no_longer_needed()
     assert not watched.outage.ongoing
     assert [line["event"] for line in watched.lines()] == [AWAY, "database no longer in use"]
 
@@ -155,7 +160,7 @@ async def test_a_recovery_ends_the_waits_of_others() -> None:
         for _ in range(2):
             waits.create_task(watched.outage.recovery_within(1_000))
         await asyncio.sleep(0)
-        watched.outage.recovered("checks")
+        watched.recover("checks")
 
 
 def test_checks_from_the_cache_are_logged_at_the_end_of_their_outage() -> None:
@@ -164,7 +169,7 @@ def test_checks_from_the_cache_are_logged_at_the_end_of_their_outage() -> None:
         watched.fail("refused")
         for count in counts:
             watched.tally.add_from_cache(count, 1.0)
-        watched.outage.recovered()
+        watched.recover()
         watched.tally.add_from_cache(1, 1.0)
         assert watched.outage.from_cache == (0, 0)
     ends = [line for line in watched.lines() if line["event"] == "database recovered"]
@@ -184,7 +189,7 @@ def test_the_same_reason_is_told_again_in_the_next_outage() -> None:
     watched = Watched()
     for _ in range(2):
         watched.fail("refused")
-        watched.outage.recovered()
+        watched.recover()
     assert [line["event"] for line in watched.lines()].count("database unavailable") == 2
 
 
@@ -196,7 +201,7 @@ def test_a_failure_without_a_reason_is_told_too() -> None:
 
 def test_success_without_an_outage_says_nothing() -> None:
     watched = Watched()
-    watched.outage.recovered()
+    watched.recover()
     assert watched.lines() == []
 
 
@@ -207,6 +212,6 @@ def test_it_is_ongoing_from_the_first_failure_to_the_first_success(start_s: floa
     ongoing = [watched.outage.ongoing]
     watched.fail("refused")
     ongoing.append(watched.outage.ongoing)
-    watched.outage.recovered()
+    watched.recover()
     ongoing.append(watched.outage.ongoing)
     assert ongoing == [False, True, False]

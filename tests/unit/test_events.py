@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from peekaping_producer.errors import CorruptRecord
-from peekaping_producer.leader.events import CREATED, DELETED, UPDATED, Event, _Looks, read_event
+from peekaping_producer.leader.event_message import CREATED, DELETED, UPDATED, Event, read_event
+from peekaping_producer.leader.event_queue import ReadQueue
 from peekaping_producer.model.ids import is_monitor_id
 from peekaping_producer.model.monitor import MonitorId, Schedulable
 from vectors.vectors import load
@@ -162,109 +163,109 @@ def schedulable(id_: MonitorId, updated_at: datetime | None = AT) -> Schedulable
     return Schedulable(id_, 60, AT, updated_at)
 
 
-def due_ids(looks: _Looks, limit: int = 100) -> tuple[int, list[MonitorId]]:
-    stage, found = looks.due(limit)
-    return stage, [look.monitor_id for look in found]
+def due_ids(reads: ReadQueue, limit: int = 100) -> tuple[int, list[MonitorId]]:
+    stage, found = reads.due(limit)
+    return stage, [read.monitor_id for read in found]
 
 
 def test_nothing_is_expected_at_first() -> None:
-    looks = _Looks((1, 2))
-    assert len(looks) == 0
-    assert looks.due(10) == (0, [])
-    assert looks.next_s is None
+    reads = ReadQueue((1, 2))
+    assert len(reads) == 0
+    assert reads.due(10) == (0, [])
+    assert reads.next_s is None
 
 
 def test_a_monitor_is_read_at_once_and_again_after_each_delay() -> None:
-    looks = _Looks((3600, 7200))
+    reads = ReadQueue((3600, 7200))
     before_s = time.monotonic()
-    looks.expect(Event(ID, gone=False))
+    reads.add(ID)
     after_s = time.monotonic()
     for stage, delay_s in enumerate((0, 3600, 7200)):
-        assert len(looks) == 1
-        assert looks.next_s is not None
+        assert len(reads) == 1
+        assert reads.next_s is not None
         # Counted from the event, however long the reading took.
-        assert before_s + delay_s <= looks.next_s <= after_s + delay_s
-        (look,) = looks._queues[stage].values()
-        assert bool(due_ids(looks)[1]) is (stage == 0)
-        looks.looked(stage, [look], {})
-    assert len(looks) == 0
-    assert looks.next_s is None
+        assert before_s + delay_s <= reads.next_s <= after_s + delay_s
+        (read,) = reads._queues[stage].values()
+        assert bool(due_ids(reads)[1]) is (stage == 0)
+        reads.done(stage, [read], {})
+    assert len(reads) == 0
+    assert reads.next_s is None
 
 
 def test_those_due_come_in_the_order_of_their_events_and_no_more_than_asked_for() -> None:
-    looks = _Looks(())
+    reads = ReadQueue(())
     ids = [MonitorId(f"{n:08}-0000-4000-8000-000000000000") for n in range(10)]
     for id_ in ids:
-        looks.expect(Event(id_, gone=False))
-    assert due_ids(looks, 4) == (0, ids[:4])
-    looks.looked(0, looks.due(4)[1], {})
-    assert due_ids(looks) == (0, ids[4:])
+        reads.add(id_)
+    assert due_ids(reads, 4) == (0, ids[:4])
+    reads.done(0, reads.due(4)[1], {})
+    assert due_ids(reads) == (0, ids[4:])
 
 
-def test_the_first_looks_come_before_the_later_ones() -> None:
-    looks = _Looks((0,))
-    looks.expect(Event(ID, gone=False))
-    looks.looked(0, looks.due(1)[1], {})
-    assert due_ids(looks) == (1, [ID])
-    looks.expect(Event(OTHER, gone=False))
-    assert due_ids(looks) == (0, [OTHER])
+def test_the_first_reads_come_before_the_later_ones() -> None:
+    reads = ReadQueue((0,))
+    reads.add(ID)
+    reads.done(0, reads.due(1)[1], {})
+    assert due_ids(reads) == (1, [ID])
+    reads.add(OTHER)
+    assert due_ids(reads) == (0, [OTHER])
 
 
-def test_several_events_of_one_monitor_are_one_look_and_the_last_one_counts() -> None:
-    looks = _Looks((0, 0))
-    looks.expect(Event(ID, gone=True))
-    looks.expect(Event(OTHER, gone=True))
-    looks.expect(Event(ID, gone=False))
-    _, found = looks.due(10)
-    assert [(look.monitor_id, look.gone) for look in found] == [(OTHER, True), (ID, False)]
+def test_several_events_of_one_monitor_are_one_read_and_the_last_one_counts() -> None:
+    reads = ReadQueue((0, 0))
+    reads.add(ID)
+    reads.add(OTHER)
+    reads.add(ID)
+    _, found = reads.due(10)
+    assert [read.monitor_id for read in found] == [OTHER, ID]
 
 
-def test_an_event_begins_the_looks_of_its_monitor_anew() -> None:
-    looks = _Looks((3600,))
-    looks.expect(Event(ID, gone=False))
-    looks.looked(0, looks.due(1)[1], {})
-    assert due_ids(looks) == (0, [])
-    looks.expect(Event(ID, gone=False))
-    assert len(looks) == 1
-    assert due_ids(looks) == (0, [ID])
+def test_an_event_begins_the_reads_of_its_monitor_again() -> None:
+    reads = ReadQueue((3600,))
+    reads.add(ID)
+    reads.done(0, reads.due(1)[1], {})
+    assert due_ids(reads) == (0, [])
+    reads.add(ID)
+    assert len(reads) == 1
+    assert due_ids(reads) == (0, [ID])
 
 
 def test_an_event_during_the_reading_is_not_taken_for_read() -> None:
-    looks = _Looks((3600,))
-    looks.expect(Event(ID, gone=False))
-    stage, found = looks.due(1)
-    looks.expect(Event(ID, gone=True))
-    looks.looked(stage, found, {ID: schedulable(ID)})
-    assert len(looks) == 1
-    stage, found = looks.due(1)
-    assert (stage, [(look.monitor_id, look.gone) for look in found]) == (0, [(ID, True)])
+    reads = ReadQueue((3600,))
+    reads.add(ID)
+    stage, found = reads.due(1)
+    reads.add(ID)
+    reads.done(stage, found, {ID: schedulable(ID)})
+    assert len(reads) == 1
+    stage, found = reads.due(1)
+    assert (stage, [read.monitor_id for read in found]) == (0, [ID])
 
 
-def test_a_later_look_knows_what_the_first_one_saw() -> None:
-    looks = _Looks((0, 0))
-    looks.expect(Event(ID, gone=True))
-    looks.expect(Event(OTHER, gone=False))
-    stage, found = looks.due(2)
-    assert [look.seen for look in found] == [None, None]
-    looks.looked(stage, found, {ID: schedulable(ID)})
-    stage, found = looks.due(2)
-    assert (stage, {look.monitor_id: (look.gone, look.seen) for look in found}) == (
+def test_a_later_read_knows_what_the_first_one_saw() -> None:
+    reads = ReadQueue((0, 0))
+    reads.add(ID)
+    reads.add(OTHER)
+    stage, found = reads.due(2)
+    assert [read.seen for read in found] == [None, None]
+    reads.done(stage, found, {ID: schedulable(ID)})
+    stage, found = reads.due(2)
+    assert (stage, {read.monitor_id: read.seen for read in found}) == (
         1,
-        {ID: (True, AT), OTHER: (False, None)},
+        {ID: AT, OTHER: None},
     )
 
 
-def test_looks_that_failed_are_due_again() -> None:
-    looks = _Looks((0,))
-    looks.expect(Event(ID, gone=False))
-    assert due_ids(looks) == due_ids(looks) == (0, [ID])
+def test_reads_that_failed_are_due_again() -> None:
+    reads = ReadQueue((0,))
+    reads.add(ID)
+    assert due_ids(reads) == due_ids(reads) == (0, [ID])
 
 
-def test_memory_ends_with_the_looks() -> None:
-    looks = _Looks((0, 0))
+def test_memory_ends_with_the_reads() -> None:
+    reads = ReadQueue((0, 0))
     for n in range(1000):
-        looks.expect(Event(MonitorId(f"{n:08}-0000-4000-8000-000000000000"), gone=False))
-    while len(looks):
-        stage, found = looks.due(300)
-        looks.looked(stage, found, {})
-    assert all(not queue for queue in looks._queues)
+        reads.add(MonitorId(f"{n:08}-0000-4000-8000-000000000000"))
+    while len(reads):
+        stage, found = reads.due(300)
+        reads.done(stage, found, {})
+    assert all(not queue for queue in reads._queues)

@@ -19,7 +19,7 @@ async def cache_loop(node: Node, view: ScheduleView, cache: LastKnown, most_mb: 
         try:
             overview = await view.overview()
         except Unavailable as error:
-            node.failed(error)
+            node.redis_failed(error)
             continue
         counted_before, monitors = monitors, overview.due + overview.leased
         cache.expect(monitors)

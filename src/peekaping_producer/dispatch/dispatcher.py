@@ -13,7 +13,7 @@ from peekaping_producer.dispatch.source import Source
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.node.backoff import Backoff
-from peekaping_producer.node.node import CLAIMS, SETTLES, Node
+from peekaping_producer.node.node import Node
 from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.observe.faults import described
 from peekaping_producer.observe.notices import Notices
@@ -80,7 +80,7 @@ class Dispatcher:
                 await self._note_step()
                 claim = await self._claim()
             except Unavailable as error:
-                self._node.failed(error, CLAIMS)
+                self._node.redis_failed(error, self._node.claims)
                 self._next_claim_s = self._earliest_claim_s = time.monotonic() + self._backoff.next_delay_s()
                 continue
             self._note_claims_work()
@@ -95,14 +95,14 @@ class Dispatcher:
 
     def _note_claims_work(self) -> None:
         """End an outage; but not while settles fail, as where memory suffices for the one and not for the other."""
-        self._node.redis_outage.recovered(CLAIMS)
+        self._node.claims.recovered()
         if time.monotonic() >= self._settles_failed_until_s:
-            self._node.redis_outage.recovered(SETTLES)
+            self._node.settles.recovered()
 
     def _note_settle_failed(self, error: Unavailable) -> None:
         """Note a failure that counts until a settle works, or until there was none for two leases."""
         self._settles_failed_until_s = time.monotonic() + 2 * self._timing.lease_ms / 1000
-        self._node.failed(error, SETTLES)
+        self._node.redis_failed(error, self._node.settles)
 
     async def _claim(self) -> Claim:
         """Claim what is due; while the database is unavailable, only what the cache can serve."""
@@ -181,7 +181,7 @@ class Dispatcher:
         try:
             await self._schedule.note_go_node()
         except Unavailable as error:
-            self._node.failed(error)
+            self._node.redis_failed(error)
 
     async def _settle(self, claim: Claim, orders: list[Order], started_s: float) -> None:
         try:
@@ -190,7 +190,7 @@ class Dispatcher:
             self._node.tally.add(Outcome.UNSETTLED, len(orders))
             return
         if not settlement.failures:
-            self._node.redis_outage.recovered(SETTLES)
+            self._node.settles.recovered()
         self._node.tally.count(settlement.outcomes)
         self._node.tally.late(_lateness(claim, settlement))
         if settlement.failures:

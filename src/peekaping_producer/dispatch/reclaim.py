@@ -16,7 +16,7 @@ async def reclaim_loop(node: Node, schedule: Schedule) -> None:
         try:
             reclaimed = await schedule.reclaim()
         except Unavailable as error:
-            node.failed(error)
+            node.redis_failed(error)
             reclaimed = 0
             continue
         if reclaimed:

@@ -16,7 +16,6 @@ from peekaping_producer.node.backoff import Backoff
 from peekaping_producer.node.node import Node
 
 _IDLE_S = 60.0
-_CHECKS = "checks"
 T = TypeVar("T")
 
 
@@ -32,6 +31,7 @@ class Source:
     def __init__(self, node: Node, catalog: Catalog, cache: LastKnown) -> None:
         """Take the catalogue, and the cache to keep."""
         self._node = node
+        self._database = node.database_outage.user()
         self._catalog = catalog
         self.cache = cache
         self.unavailable_since_s: float | None = None
@@ -97,7 +97,7 @@ class Source:
                 else:
                     await self._answer(partial(self._catalog.active, None, 1), deadline_s)
             except Unavailable as error:
-                self._node.failed(error, _CHECKS)
+                self._database.failed(error)
             else:
                 # The delays go on growing until a batch has been read too.
                 self._close()
@@ -115,7 +115,7 @@ class Source:
             raise Unavailable("database", "slower than half a lease") from error
 
     def _open(self, error: Unavailable, ids: Sequence[MonitorId]) -> None:
-        self._node.failed(error, _CHECKS)
+        self._database.failed(error)
         if self.unavailable_since_s is None:
             self.unavailable_since_s, self._newest_batch = time.monotonic(), ids
             self._opened.ring()
@@ -126,6 +126,6 @@ class Source:
 
     def _close(self) -> None:
         self.unavailable_since_s, self._back_since_s = None, time.monotonic()
-        self._node.database_outage.recovered(_CHECKS)
+        self._database.recovered()
         # What the cache could not serve is overdue, and is claimed at once.
         self._node.due_sooner.ring()

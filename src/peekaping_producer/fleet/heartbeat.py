@@ -19,12 +19,12 @@ async def heartbeat_loop(node: Node, registry: Registry, invalid: InvalidMonitor
             await registry.register(_info(node, started, concurrency))
             await _list_invalid(node, invalid)
         except Unavailable as error:
-            node.failed(error)
+            node.redis_failed(error)
         await node.status.changed.within(node.timing.heartbeat_every_s)
     try:
         await registry.leave(node.id)
     except Unavailable as error:
-        node.failed(error)  # the record goes by itself
+        node.redis_failed(error)  # the record goes by itself
 
 
 async def _list_invalid(node: Node, invalid: InvalidMonitors) -> None:

@@ -26,5 +26,5 @@ async def signals_loop(node: Node, redis: Redis, vacant: Bell) -> None:
             async with node.stop.cutting_short():
                 await listen(redis, [SIGNALS], node.timing, ring, backoff.reset)
         except Unavailable as error:
-            node.failed(error)
+            node.redis_failed(error)
             await node.stop.within(backoff.next_delay_s())

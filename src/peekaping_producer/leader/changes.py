@@ -1,4 +1,4 @@
-"""The leader's poll for changes by `updated_at`: what an event lost, found long before the next sweep."""
+"""The leader's poll for changes by `updated_at`: finds what an event missed, long before the next sweep."""
 
 import time
 from datetime import datetime, timedelta
@@ -8,6 +8,7 @@ from msgspec import Struct
 from peekaping_producer.catalog.reading import Place
 from peekaping_producer.clock import now_utc
 from peekaping_producer.errors import Unavailable
+from peekaping_producer.leader.duty import Duty
 from peekaping_producer.leader.sync import Arrival, Sync
 from peekaping_producer.leader.term import Term
 from peekaping_producer.model.monitor import Schedulable
@@ -24,49 +25,52 @@ class _Poll(Struct):
 
 
 class ChangeReader:
-    """Reads what was changed since the last poll less an overlap, again and again at a bounded share of the time."""
-
-    name = "changes"
+    """Reads the rows that were changed since the last poll less an overlap, in a bounded share of the leader's time."""
 
     def __init__(self, node: Node, sync: Sync) -> None:
         """Take what reads and acts."""
         self._node = node
         self._timing = node.timing
         self._sync = sync
+        self._database = node.database_outage.user()
         self._behind: timedelta | None = None
         """By how much the clock that writes `updated_at` is behind ours at most, as far as is known."""
         self._term: Term | None = None
         self._poll: _Poll | None = None
-        """The one that is under way: a page that failed is read again, and none before it."""
+        """The poll under way: after a failure it goes on with the page that failed."""
         self._polled = now_utc()
-        """When the last poll began that saw all: one that fails, or takes long, leaves the more to the next."""
+        """When the last complete poll began."""
 
-    async def duty(self, term: Term) -> None:
-        """Poll until the term is over; the sweep that it begins with sees all before."""
+    def duty(self) -> Duty:
+        """Return the duty to poll."""
+        return Duty("changes", self.run, self._database)
+
+    async def run(self, term: Term) -> None:
+        """Poll until the term is over. What was changed before the term is found by its first sweep."""
         if term is not self._term:
             self._term, self._polled, self._poll = term, now_utc(), None
-        database, every_s = self._node.database_outage, self._timing.changes_every_s
+        outage, every_s = self._node.database_outage, self._timing.changes_every_s
         await term.ended.within(every_s)
         while not term.is_over:
-            began_s, recoveries, failed = time.monotonic(), database.recoveries, False
+            began_s, recoveries, failed = time.monotonic(), outage.recoveries, False
             try:
                 await self.poll_once(term)
             except Unavailable as error:
-                self._node.failed(error, self.name)
+                self._node.failed(error, self._database)
                 failed = True
             else:
-                database.recovered(self.name)
+                self._database.recovered()
             # The same after a failure: it has cost the database as much.
             more_s = self._timing.share * (time.monotonic() - began_s) - every_s
             await term.ended.within(every_s)
             if not failed:
                 await term.ended.within(more_s)
-            elif database.recoveries == recoveries:
-                # Where somebody has found it available since, it failed because of the outage.
-                await database.recovery_within(more_s)
+            elif outage.recoveries == recoveries:
+                # No wait if the database has answered somebody since: the poll failed because of the outage.
+                await outage.recovery_within(more_s)
 
     async def poll_once(self, term: Term) -> None:
-        """Poll, from where the last poll failed if it did; raises Unavailable for a page that was not read."""
+        """Poll, from where the last poll failed if it did. Raises Unavailable for a page that was not read."""
         if self._poll is None:
             now = now_utc()
             self._poll = _Poll(now, self._since(now))
@@ -86,6 +90,5 @@ class ChangeReader:
         if newest is not None:
             behind = max(now - newest, timedelta())
             self._behind = behind if self._behind is None else min(self._behind, behind)
-        return (
-            min(now, self._polled) - (self._behind or timedelta()) - timedelta(seconds=self._timing.changes_overlap_s)
-        )
+        overlap = timedelta(seconds=self._timing.changes_overlap_s)
+        return min(now, self._polled) - (self._behind or timedelta()) - overlap

@@ -1,36 +1,35 @@
-"""The one loop by which a node comes to lead: it takes the term, extends it, and runs the leader's duties in it."""
+"""The loop in which a node takes leadership, extends its term, and runs the leader's duties."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Sequence
 
 from peekaping_producer.errors import Unavailable
+from peekaping_producer.leader.duty import Duty
 from peekaping_producer.leader.term import Extension, Other, Term, Terms
 from peekaping_producer.node.guard import kept_running
 from peekaping_producer.node.node import Node
 from peekaping_producer.node.stop import Bell
 from peekaping_producer.observe.events import LogEvent
 
-Duty = Callable[[Term], Awaitable[None]]
-"""What a leader does until its term is over. May raise Unavailable, and is started again; NotLeading ends it."""
-_AFTER_THE_END_S = 0.01
-"""Another's term is looked at so long after it can have ended, and not in the very millisecond."""
+_AFTER_EXPIRY_S = 0.01
+"""Another's term is read so long after it can have expired, not in the very millisecond."""
 
 _UNREADABLE = "this node can't read the database, another one can"
 
 
 class Election:
-    """Leads whenever nobody else does."""
+    """Leads whenever no other node does."""
 
     def __init__(
         self,
         node: Node,
         terms: Terms,
         vacant: Bell,
-        duties: Mapping[str, Duty],
+        duties: Sequence[Duty],
         on_unreadable: Callable[[], None] = lambda: None,
     ) -> None:
-        """Take the leader key, the bell that a resigned leader rings, and the duties by their names.
+        """Take the leader key, the bell that a resigned leader rings, and the duties.
 
         `on_unreadable` is called when this node resigns because it can't read the database.
         """
@@ -43,20 +42,20 @@ class Election:
         self._leader: str | None = None
 
     async def loop(self) -> None:
-        """Look every second, lead while the term lasts, resign when it is time to stop."""
+        """Try to take leadership every second, lead while the term lasts, resign when it is time to stop."""
         while not self._node.stop:
             wait_s = self._timing.election_every_s
             try:
                 term = await self._terms.take(healthy=not self._node.database_outage.ongoing)
             except Unavailable as error:
-                self._node.failed(error)
+                self._node.redis_failed(error)
             else:
                 if isinstance(term, Term):
                     await self._lead(term)
                     continue
                 if term:
                     self._follow(term)
-                    wait_s = min(wait_s, term.left_s + _AFTER_THE_END_S)
+                    wait_s = min(wait_s, term.left_s + _AFTER_EXPIRY_S)
             await self._vacant.within(wait_s)
 
     def _follow(self, other: Other) -> None:
@@ -72,8 +71,8 @@ class Election:
             self._node.loss.is_certain(term.lost)
         try:
             async with asyncio.TaskGroup() as duties:
-                for name, duty in self._duties.items():
-                    duties.create_task(self._kept_up(name, duty, term), name=name)
+                for duty in self._duties:
+                    duties.create_task(self._keep_running(duty, term), name=duty.name)
                 lost = await self._extended(term)
                 term.ended.set()
         except Exception:
@@ -98,21 +97,21 @@ class Election:
             try:
                 extended = await self._terms.extend(term)
             except Unavailable as error:
-                self._node.failed(error)
+                self._node.redis_failed(error)
                 every_s = min(self._timing.retry_first_s, max(0.0, term.lasts_until_s - time.monotonic()))
             else:
                 if isinstance(extended, str):
                     return extended
                 if await self._handed_over():
                     return _UNREADABLE
-                self._look_at_sizes(term, extended)
+                self._check_sizes(term, extended)
                 every_s = self._timing.election_every_s
             if term.is_over:
                 return "no extension reached Redis in time"
         return None
 
-    def _look_at_sizes(self, term: Term, extended: Extension) -> None:
-        """Have the schedule swept at once where a part of it may be gone."""
+    def _check_sizes(self, term: Term, extended: Extension) -> None:
+        """Have the schedule swept at once if a part of it may be missing."""
         if min(extended.due, extended.leased) < 0:
             self._node.keys_damaged.ring()
         elif term.has_shrunk(extended.due, extended.leased, extended.left):
@@ -120,29 +119,28 @@ class Election:
             self._node.sweep_wanted.ring()
 
     async def _handed_over(self) -> bool:
-        """Resign where this node has read nothing for too long and another one can; return whether it has."""
+        """Resign if this node has read nothing for too long and another one can; return whether it has."""
         if self._node.database_outage.unanswered_s < self._timing.resign_after_s:
             return False
         try:
             resigned = await self._terms.resign(to_healthy=True)
         except Unavailable as error:
-            self._node.failed(error)
-            return False  # where it was done all the same, the next extension says so
+            self._node.redis_failed(error)
+            return False  # if Redis did it all the same, the next extension says so
         if not resigned:
             return False
         self._on_unreadable()
         return True
 
-    async def _kept_up(self, name: str, duty: Duty, term: Term) -> None:
-        """Run a duty to the term's end; one that fails is started again, and ends neither the others nor the term."""
+    async def _keep_running(self, duty: Duty, term: Term) -> None:
+        """Run a duty until the term is over; one that fails is started again, and the others go on."""
 
         async def in_term() -> None:
             async with term.ended.cutting_short():
                 if not term.is_over:
-                    await duty(term)
+                    await duty.run(term)
 
-        await kept_running(self._node, name, in_term, term.ended, LogEvent.LEADER_TASK_FAILED)
-        self._node.database_outage.needed_no_more(name)
+        await kept_running(self._node, duty.name, in_term, term.ended, LogEvent.LEADER_TASK_FAILED, duty.database)
 
     async def _resign(self) -> None:
         try:

@@ -1,4 +1,4 @@
-"""The leader's sweep: the whole database against the whole schedule, both ways, page by page."""
+"""The leader's sweep: compares the whole database with the whole schedule, page by page, and corrects the schedule."""
 
 import time
 from collections import Counter
@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from peekaping_producer.clock import now_utc
 from peekaping_producer.errors import Unavailable
+from peekaping_producer.leader.duty import Duty
 from peekaping_producer.leader.sync import Arrival, Sync
 from peekaping_producer.leader.term import Term
 from peekaping_producer.model.ids import is_monitor_id
@@ -22,10 +23,10 @@ from peekaping_producer.schedule.orders import PLACEMENTS, Cursor
 from peekaping_producer.schedule.store import Schedule
 
 _SUBSCRIBED_WITHIN_S = 1.0
-"""A new subscription is followed by a sweep: the first one waits for it so long, or there would be two."""
+"""A new subscription is followed by a sweep. The first sweep waits for it so long, otherwise there would be two."""
 _NEW_BEFORE_FIRST = timedelta(seconds=60)
-"""Created so long before a node's first sweep counts as new."""
-_TELL_EVERY_S = 10.0
+"""A monitor created so long before a node's first sweep counts as new."""
+_REPORT_EVERY_S = 10.0
 
 
 class Swept(Struct, frozen=True):
@@ -37,30 +38,33 @@ class Swept(Struct, frozen=True):
     moved: int
     removed: int
     relisted: int
-    """Tasks that had fallen out of a long queue."""
+    """Tasks that were missing in a long queue, and were put back."""
     invalid: int
     seconds: float
 
 
 class Sweeper:
-    """Sweeps on taking office and again and again, so that what an event or a flush lost comes back."""
-
-    name = "sweep"
+    """Sweeps at the start of a term and regularly after that, so that what an event or a flush lost is restored."""
 
     def __init__(self, node: Node, schedule: Schedule, sync: Sync, wanted: Bell) -> None:
-        """Take the schedule; a ring of `wanted` asks for a sweep at once."""
+        """Take the schedule, and what reads and acts; a ring of `wanted` asks for a sweep at once."""
         self._node = node
         self._timing = node.timing
         self._schedule = schedule
         self._sync = sync
         self._wanted = wanted
+        self._database = node.database_outage.user()
         self._new_from: datetime | None = None
         self._progress: _Progress | None = None
-        """Of the sweep that is under way: a page that failed is read again, and none before it."""
+        """The sweep under way: after a failure it goes on with the page that failed."""
         self._term: Term | None = None
-        self._empty_told = False
+        self._empty_logged = False
 
-    async def duty(self, term: Term) -> None:
+    def duty(self) -> Duty:
+        """Return the duty to sweep."""
+        return Duty("sweep", self.run, self._database)
+
+    async def run(self, term: Term) -> None:
         """Sweep until the term is over, in a bounded share of the time, whether its reads succeed or fail."""
         self._begin(term)
         await self._wanted.within(_SUBSCRIBED_WITHIN_S)
@@ -69,11 +73,11 @@ class Sweeper:
             try:
                 swept = await self.sweep_once(term)
             except Unavailable as error:
-                self._node.failed(error, self.name)
+                self._node.failed(error, self._database)
                 await self._rest(term, progress)
                 continue
-            self._node.database_outage.recovered(self.name)
-            self._tell(swept)
+            self._database.recovered()
+            self._report(swept)
             await self._wanted.within(max(self._timing.sweep_every_s, self._timing.share * swept.seconds))
 
     def _begin(self, term: Term) -> None:
@@ -86,15 +90,15 @@ class Sweeper:
         return self._progress
 
     async def sweep_once(self, term: Term) -> Swept:
-        """Sweep, from where the last one failed if it did; raises Unavailable for a page that was not read."""
+        """Sweep, from where the last sweep failed if it did. Raises Unavailable for a page that was not read."""
         self._begin(term)
         progress = self._under_way()
         if not progress.begun:
             progress.step_noted_ms = await self._schedule.step_noted_ms()
             progress.begun = True
         if not progress.all_in:
-            await self._into_the_schedule(term, progress)
-        await self._out_of_the_schedule(term, progress)
+            await self._fill(term, progress)
+        await self._clean(term, progress)
         if progress.step_noted_ms is not None and not term.is_over:
             await self._schedule.end_step(term.node_id, progress.step_noted_ms)
         self._progress, self._new_from = None, progress.began
@@ -109,9 +113,11 @@ class Sweeper:
             seconds=round(progress.seconds, 3),
         )
 
-    async def _into_the_schedule(self, term: Term, progress: "_Progress") -> None:
+    async def _fill(self, term: Term, progress: "_Progress") -> None:
+        """Bring every active monitor into the schedule."""
+
         def arrival(monitor: Schedulable) -> Arrival:
-            """Make a new one due at once: nobody waits a period to see a new monitor work."""
+            """Make a new monitor due at once: nobody should wait a period for its first check."""
             return Arrival(at_once=bool(monitor.created_at and monitor.created_at >= progress.new_from))
 
         status = self._node.status
@@ -131,7 +137,8 @@ class Sweeper:
                 term.expect(sum(progress.counts[placement] for placement in PLACEMENTS))
                 return
 
-    async def _out_of_the_schedule(self, term: Term, progress: "_Progress") -> None:
+    async def _clean(self, term: Term, progress: "_Progress") -> None:
+        """Remove what is not active from the schedule."""
         while not term.is_over:
             with progress.timed():
                 ids, cursor = await self._schedule.members(progress.cursor, self._timing.sweep_page)
@@ -145,15 +152,15 @@ class Sweeper:
     async def _rest(self, term: Term, progress: "_Progress") -> None:
         """Wait before a page that failed is read again.
 
-        At least as long as it took to fail, so that no server is busy with nothing else. Then as long as after a
-        success, though no longer than between two sweeps, unless somebody finds the database available before that.
+        At least as long as it took to fail, so that no server is kept busy by this alone. Then as long as after a
+        success, but at most as long as between two sweeps, or until the database answers somebody.
         """
         backoff, cost_s = progress.backoff, progress.last_s
         await term.ended.within(min(cost_s, self._timing.sweep_every_s))
         longest_s = min(self._timing.share * cost_s, self._timing.sweep_every_s)
         await self._node.database_outage.recovery_within(max(backoff.next_delay_s(), longest_s - cost_s))
 
-    def _tell(self, swept: Swept) -> None:
+    def _report(self, swept: Swept) -> None:
         self._node.status.swept = swept
         figures = {field: getattr(swept, field) for field in swept.__struct_fields__}
         if swept.added or swept.moved or swept.removed or swept.relisted:
@@ -161,13 +168,13 @@ class Sweeper:
         else:
             self._node.log.debug(LogEvent.SWEEP_CHANGED_NOTHING, **figures)
         empty = swept.seen == 0
-        if empty and not self._empty_told:
+        if empty and not self._empty_logged:
             self._node.log.warning(LogEvent.NO_ACTIVE_MONITOR)
-        self._empty_told = empty
+        self._empty_logged = empty
 
 
 class _Progress:
-    """How far a sweep is, and what it has done so far, told now and then when it takes long."""
+    """How far a sweep has come and what it has done, logged regularly if it takes long."""
 
     def __init__(self, node: Node, new_from: datetime | None) -> None:
         self.began = now_utc()
@@ -176,24 +183,24 @@ class _Progress:
         """A monitor created since then counts as new."""
         self.begun = False
         self.step_noted_ms: int | None = None
-        """The step of Redis' clock that was noted when it began."""
+        """The step of Redis' clock that was already noted when it began."""
         self.after: MonitorId | None = None
         self.all_in = False
-        """Every active monitor is in the schedule; what is not active goes out of it now."""
+        """Every active monitor is in the schedule; next, what is not active is removed."""
         self.cursor: Cursor | None = None
         self.invalid_ids: set[str] = set()
         self.counts: Counter[str] = Counter()
         self.seconds = 0.0
-        """What its pages took, the failed ones too."""
+        """The time that its pages took, failed ones included."""
         self.last_s = 0.0
-        """And the last of them."""
+        """The time that the last page took."""
         self.backoff = Backoff(node.timing.retry_first_s, node.timing.retry_cap_s)
         self._node = node
-        self._tell_again_s = time.monotonic() + _TELL_EVERY_S
+        self._report_again_s = time.monotonic() + _REPORT_EVERY_S
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """Count the time of a page."""
+        """Measure the time of a page."""
         began_s = time.monotonic()
         try:
             yield
@@ -203,7 +210,8 @@ class _Progress:
             self.seconds += self.last_s
 
     def add(self, **counts: int) -> None:
+        """Add to the counts."""
         self.counts.update(counts)
-        if time.monotonic() >= self._tell_again_s:
-            self._tell_again_s += _TELL_EVERY_S
+        if time.monotonic() >= self._report_again_s:
+            self._report_again_s += _REPORT_EVERY_S
             self._node.log.info(LogEvent.SWEEP_IN_PROGRESS, **self.counts)

@@ -1,4 +1,4 @@
-"""What the leader does with what it has read: active monitors into the schedule, others out of it."""
+"""What the leader does with the rows it has read: active monitors go into the schedule, all others out of it."""
 
 import asyncio
 import time
@@ -22,14 +22,14 @@ from peekaping_producer.schedule.orders import Entry, drop
 from peekaping_producer.schedule.store import Schedule
 
 _MOST_ACTED_ON = 100_000
-"""With more monitors than this acted on during one reading, all that it gave is read again."""
+"""If more monitors than this are acted on during one reading, everything it returned is read again."""
 
 
 class Arrival(Struct, frozen=True):
-    """How a monitor comes to be looked at."""
+    """Why a monitor was read, as far as the schedule is concerned."""
 
     at_once: bool = False
-    """Due at once where it is in neither set: it was created, or activated again."""
+    """Due at once if it is in neither set: it was created or activated."""
     edited: bool = False
     """A person changed its row."""
 
@@ -46,7 +46,7 @@ class Synced(Struct, frozen=True):
 
 
 class _ActedOn:
-    """Monitors that were acted on since a reading began, by another one: of these the reading may be the older one."""
+    """Monitors that another reading has acted on since this one began: this one may be older (invariant 10)."""
 
     def __init__(self) -> None:
         self._ids: set[MonitorId] = set()
@@ -63,16 +63,16 @@ class _ActedOn:
 
 
 class Sync:
-    """Reads monitors and acts on what it read, one page at a time: the later read wins (invariant 10).
+    """Reads monitors and acts on what it read, page by page. The later read wins (invariant 10).
 
-    Readings overlap, so that an event waits for no page. What was acted on while a reading was under way is read
-    again.
+    Reads overlap, so that an event waits for no page. A monitor that another read has acted on while this one was
+    under way is left alone by this one, and read again.
 
-    Its methods raise Unavailable when something was not read or written, and NotLeading when the term is over.
+    Every method raises Unavailable if something was not read or written, and NotLeading if the term is over.
     """
 
     def __init__(self, node: Node, schedule: Schedule, catalog: Catalog, cache: LastKnown) -> None:
-        """Take the stores, and the copy by which this node checks while the database is away."""
+        """Take the stores, and the cache that this node serves from while the database is unavailable."""
         self._node = node
         self._schedule = schedule
         self._catalog = catalog
@@ -80,12 +80,12 @@ class Sync:
         self._one_at_a_time = asyncio.Lock()
         self._writing = asyncio.Lock()
         self._readings: set[_ActedOn] = set()
-        self._aside = Notices(node.log, LogEvent.MONITORS_INVALID)
+        self._invalid = Notices(node.log, LogEvent.MONITORS_INVALID)
         self.newest_change: datetime | None = None
         """The newest `updated_at` that was seen of any monitor."""
 
     async def schedule_page(self, term: Term, after: MonitorId | None, arrival: ArrivalOf) -> tuple[Page, Counter[str]]:
-        """Schedule the active monitors of the page behind `after`."""
+        """Schedule the active monitors of the page after `after`; return the page, and how many by placement."""
         with self._reading() as acted_on:
             page = await self._catalog.active(after, self._node.timing.sweep_page)
             counts, overtaken = await self._placed(term, page, acted_on, arrival)
@@ -94,7 +94,7 @@ class Sync:
         return page, counts
 
     async def reconcile(self, term: Term, ids: Sequence[MonitorId], arrival: ArrivalOf) -> Synced:
-        """Schedule those of these monitors that are active, and remove all others; waits for no read of a table."""
+        """Schedule those of these monitors that are active, and remove all others. Waits for no read of a table."""
         active: dict[MonitorId, Schedulable] = {}
         counts: Counter[str] = Counter(removed=0)
         async with self._one_at_a_time:
@@ -112,15 +112,15 @@ class Sync:
         return Synced(active, counts)
 
     async def remove_inactive(self, term: Term, ids: Sequence[MonitorId]) -> int:
-        """Remove those of these members of the schedule that are not active; return how many."""
+        """Remove those of these monitors that are not active from the schedule; return how many."""
         with self._reading() as acted_on:
             page = await self._catalog.active_of(ids)
-            # One that was overtaken has just been read by another; if it goes after that, the next sweep sees it.
+            # Another reading has just acted on those that were overtaken; later changes are left to the next sweep.
             removed, _ = await self._removed(term, page, ids, acted_on)
         return removed
 
     async def remove_unverified(self, term: Term, ids: Sequence[MonitorId]) -> int:
-        """Remove monitors whose events say that they are gone, beside readings that hang; those bring none back."""
+        """Remove monitors on the strength of events alone, even if reads hang; an earlier read cannot restore them."""
         async with self._writing:
             return await self._remove(term, ids)
 
@@ -143,7 +143,7 @@ class Sync:
 
     @contextmanager
     def _reading(self) -> Iterator[_ActedOn]:
-        """Note what is acted on by others during a reading, up to the moment when it is acted on itself."""
+        """Collect what other readings act on during this one, up to the moment when it acts itself."""
         acted_on = _ActedOn()
         self._readings.add(acted_on)
         try:
@@ -154,8 +154,8 @@ class Sync:
     async def _placed(
         self, term: Term, page: Page, acted_on: _ActedOn, arrival: ArrivalOf
     ) -> tuple[Counter[str], list[MonitorId]]:
-        """Schedule what a page holds; return the placements, and those left alone because they were overtaken."""
-        self._aside.report(page.invalid)
+        """Schedule the monitors of a page; return the placements, and the monitors that were overtaken."""
+        self._invalid.report(page.invalid)
         self._node.status.note_invalid(page.invalid)
         self._note(max((monitor.updated_at for monitor in page.monitors if monitor.updated_at), default=None))
         async with self._writing:
@@ -167,7 +167,7 @@ class Sync:
     async def _removed(
         self, term: Term, page: Page, ids: Sequence[MonitorId], acted_on: _ActedOn
     ) -> tuple[int, list[MonitorId]]:
-        """Remove those of `ids` that a page lacks; return how many, and those that were overtaken."""
+        """Remove those of `ids` that a page lacks; return how many, and the monitors that were overtaken."""
         active = {monitor.id for monitor in page.monitors}
         gone = [id_ for id_ in ids if id_ not in active]
         async with self._writing:
@@ -196,7 +196,7 @@ class Sync:
         )
 
     async def _remove(self, term: Term, ids: Sequence[MonitorId], own: _ActedOn | None = None) -> int:
-        """Remove monitors, with nothing else being written."""
+        """Remove monitors; the caller holds the lock for writing."""
         if not ids:
             return 0
         self._note_acted_on(ids, own)

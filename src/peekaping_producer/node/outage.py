@@ -1,4 +1,4 @@
-"""Waiting for time to mend something: growing delays, and one line when it starts and one when it ends."""
+"""Outages of Redis and of the database: when one starts and ends, for whom, and what the log says about it."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from peekaping_producer.observe.outcomes import Outcome
 from peekaping_producer.observe.tally import Counts, Tally
 
 _MOST_REASONS = 20
-"""Reasons told in one outage: an error's text may hold something that is new each time."""
+"""Reasons logged in one outage: an error's text may contain something that is new each time."""
 
 
 class _Events(Struct, frozen=True):
@@ -32,77 +32,111 @@ _EVENTS: dict[System, _Events] = {
 }
 
 
-class Outage:
-    """Whether one system is away, told once when it begins, when there is a new reason, and when it ends.
+class OutageUser:
+    """One part of a node that uses a system. Its outage lasts while the system is unavailable for any of them."""
 
-    It lasts until all who found it away have been answered: what fails for one and works for another, as a locked
-    table does, is one outage and not many.
+    def __init__(self, outage: "Outage") -> None:
+        """Begin as one for whom the system is available."""
+        self._outage = outage
+
+    def failed(self, error: Unavailable) -> None:
+        """Note that the system is unavailable for this user."""
+        self._outage.failed(error, self)
+
+    def recovered(self) -> None:
+        """Note that the system has answered this user."""
+        self._outage.recovered(self)
+
+    def no_longer_needed(self) -> None:
+        """Note that this user does not use the system at the moment, which says nothing about the system."""
+        self._outage.no_longer_needed(self)
+
+
+class Outage:
+    """Whether one system is unavailable. The log records when an outage starts, each new cause, and when it ends.
+
+    It lasts until all users for whom the system was unavailable have recovered: what fails for one and works for
+    another, such as a locked table, is one outage, not many.
     """
 
     def __init__(self, system: System, log: Logger, tally: Tally, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin in the state of a system that works."""
+        """Begin with a system that is available."""
         self._system = system
         self._events = _EVENTS[system]
         self._log = log
+        self._tally = tally
         self._clock = clock
+        self._users: set[OutageUser] = set()
+        """For whom the system is unavailable."""
         self._since_s = 0.0
         self._ended_s = -math.inf
         self._reminded_s = 0.0
         self._on_change: Callable[[], None] = lambda: None
         self._refusals_s: dict[str, float] = {}
-        self._away_for: set[str] = set()
         self._recovery = asyncio.Event()
         self.recoveries = 0
-        """How often somebody for whom the system was unavailable has been answered."""
+        """How often the system has answered a user for whom it was unavailable."""
         self._reason: str | None = None
-        self._reasons_told: set[str] = set()
-        self._tally = tally
+        self._reasons_logged: set[str] = set()
         self._counts = Counts()
         self._answered_s = -math.inf
         self._failing_since_s = math.inf
 
+    def user(self) -> OutageUser:
+        """Return a new user of the system."""
+        return OutageUser(self)
+
     @property
     def ongoing(self) -> bool:
-        """Tell whether the system is away."""
-        return bool(self._away_for)
+        """Whether the system is unavailable."""
+        return bool(self._users)
 
     @property
     def reason(self) -> str | None:
-        """Why the system is away; None while it is not."""
+        """Why the system is unavailable; None if it is available."""
         return self._reason
 
     @property
     def from_cache(self) -> tuple[int, float]:
-        """How many checks of this outage went on with what was known before, and how old the oldest of it was (s)."""
+        """How many checks of this outage were built from the cache, and the age of the oldest entry used (s)."""
         return self._counts.outcomes[Outcome.FROM_CACHE], self._counts.cache_age_s
 
+    @property
+    def unanswered_s(self) -> float:
+        """For how long nobody has got an answer, counted from the start of the attempt that failed first."""
+        return self._clock() - max(self._answered_s, self._failing_since_s) if self.ongoing else 0.0
+
     def on_change(self, callback: Callable[[], None]) -> None:
-        """Call this whenever an outage begins or ends."""
+        """Call this whenever an outage starts or ends."""
         self._on_change = callback
 
-    def failed(self, error: Unavailable, needed_by: str = "") -> None:
-        """Note a failure: a warning when it is the first, a line when its reason is new to this outage.
+    def answered(self) -> None:
+        """Note that the system has answered somebody, even if it is unavailable for others."""
+        self._answered_s = self._clock()
 
-        An attempt from before the last outage ended does not begin another.
+    def failed(self, error: Unavailable, user: OutageUser) -> None:
+        """Note a failure: the first one starts an outage; one with a new reason is logged.
+
+        An attempt from before the end of the last outage does not start another.
         """
-        begins = not self._away_for
-        if begins and error.began_s < self._ended_s:
+        starts = not self._users
+        if starts and error.began_s < self._ended_s:
             return
-        self._away_for.add(needed_by)
-        if begins:
+        self._users.add(user)
+        if starts:
             self._since_s = self._reminded_s = self._clock()
             self._counts = self._tally.begin_span()
             self._failing_since_s = min(error.began_s, self._since_s)
             self._log.warning(self._events.unavailable, reason=error.reason)
             self._on_change()
-        elif error.reason not in self._reasons_told and len(self._reasons_told) < _MOST_REASONS:
+        elif error.reason not in self._reasons_logged and len(self._reasons_logged) < _MOST_REASONS:
             self._log.info(self._events.still_unavailable, reason=error.reason)
-        if len(self._reasons_told) < _MOST_REASONS:
-            self._reasons_told.add(error.reason)
+        if len(self._reasons_logged) < _MOST_REASONS:
+            self._reasons_logged.add(error.reason)
         self._reason = error.reason
 
     def refused(self, error: Unavailable, remind_after_s: float) -> None:
-        """Note that one command is refused while the system works for all else: one warning for each interval."""
+        """Note that one command is refused though the system is available; logged once in each interval."""
         now_s = self._clock()
         self._refusals_s = {reason: at_s for reason, at_s in self._refusals_s.items() if now_s - at_s < remind_after_s}
         if error.reason not in self._refusals_s and len(self._refusals_s) < _MOST_REASONS:
@@ -110,52 +144,39 @@ class Outage:
             self._log.warning(LogEvent.REDIS_COMMAND_REFUSED, reason=error.reason)
 
     def remind(self, every_s: float) -> None:
-        """Log again that the system is unavailable, and for how long, where that was last logged so long ago."""
+        """Log again that the system is unavailable, and for how long, if that was last logged so long ago."""
         now_s = self._clock()
-        if self._away_for and now_s - self._reminded_s >= every_s:
+        if self._users and now_s - self._reminded_s >= every_s:
             self._reminded_s = now_s
             outage_s = round(now_s - self._since_s, 1)
             self._log.warning(self._events.still_unavailable, reason=self._reason, outage_s=outage_s)
 
-    def answered(self) -> None:
-        """Note that the system has answered somebody, whether it is unavailable for others or not."""
-        self._answered_s = self._clock()
-
-    @property
-    def unanswered_s(self) -> float:
-        """For how long nobody has got an answer, counted from the beginning of the attempt that failed first."""
-        return self._clock() - max(self._answered_s, self._failing_since_s) if self.ongoing else 0.0
-
-    def recovered(self, needed_by: str = "", *, asked: bool = True) -> None:
-        """Note a success of one who needs the system; a line is written when it ends an outage.
-
-        Not `asked` is one who had nothing to ask for this time: that says nothing of the system.
-        """
-        if asked:
-            self.answered()
-        if self._recovers(needed_by):
+    def recovered(self, user: OutageUser) -> None:
+        """Note that the system has answered a user; the last one ends the outage."""
+        self.answered()
+        if self._was_last(user):
             self._end(self._events.recovered)
 
-    def needed_no_more(self, needed_by: str) -> None:
-        """Forget one who found the system away; where that was the last, it says so and not that the system works."""
-        if self._recovers(needed_by):
+    def no_longer_needed(self, user: OutageUser) -> None:
+        """Forget a user. If it was the last, the outage ends, but the log does not say that the system is available."""
+        if self._was_last(user):
             self._end(LogEvent.DATABASE_NOT_IN_USE)
 
     async def recovery_within(self, seconds: float) -> None:
-        """Wait at most `seconds` for the system to answer one of those for whom it is away."""
+        """Wait at most `seconds` for a user to recover."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._recovery.wait()
 
-    def _recovers(self, needed_by: str) -> bool:
-        """Tell whether this was the last for whom the system is away."""
-        if needed_by not in self._away_for:
+    def _was_last(self, user: OutageUser) -> bool:
+        """Note that the system is no longer unavailable for a user; return whether it was the last one."""
+        if user not in self._users:
             return False
-        self._away_for.remove(needed_by)
+        self._users.remove(user)
         self.recoveries += 1
         self._recovery.set()
         self._recovery = asyncio.Event()
-        return not self._away_for
+        return not self._users
 
     def _end(self, event: LogEvent) -> None:
         figures: dict[str, object] = {"outage_s": round(self._clock() - self._since_s, 1)}
@@ -166,5 +187,5 @@ class Outage:
         self._reason = None
         self._tally.end_span(self._counts)
         self._counts = Counts()
-        self._reasons_told.clear()
+        self._reasons_logged.clear()
         self._on_change()

@@ -53,7 +53,7 @@ class RedisWatch:
                 try:
                     self._name(await self._schedule.repair())
                 except Unavailable as error:
-                    self._node.failed(error)
+                    self._node.redis_failed(error)
                 # One of asynq's is reported again by each settle.
                 await self._node.stop.within(_REPAIR_EVERY_S)
 

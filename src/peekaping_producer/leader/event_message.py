@@ -1,0 +1,59 @@
+"""The messages that the API server publishes about monitors (docs/protocol.md, section 3)."""
+
+import msgspec
+from msgspec import Struct
+
+from peekaping_producer.errors import CorruptRecord
+from peekaping_producer.model.ids import is_monitor_id
+from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.redisdb.keys import PREFIX
+
+CREATED = f"{PREFIX}events:monitor.created"
+UPDATED = f"{PREFIX}events:monitor.updated"
+DELETED = f"{PREFIX}events:monitor.deleted"
+
+
+class Event(Struct, frozen=True):
+    """One monitor was created, updated or deleted, or will be in a moment."""
+
+    monitor_id: MonitorId
+    gone: bool
+    """Whether it says that the monitor is deleted or inactive."""
+
+
+class _Row(Struct):
+    id: str
+    active: bool = True
+
+
+class _RowMessage(Struct):
+    payload: _Row | None
+
+
+class _IdMessage(Struct):
+    payload: str
+
+
+_row_message = msgspec.json.Decoder(_RowMessage)
+_id_message = msgspec.json.Decoder(_IdMessage)
+
+
+def read_event(channel: str, data: bytes) -> Event | None:
+    """Return what a message says; None if it is about no monitor, as after a PATCH of an unknown id.
+
+    Raises CorruptRecord for a message that is not Peekaping's.
+    """
+    try:
+        if channel == DELETED:
+            id_, gone = _id_message.decode(data).payload, True
+        else:
+            row = _row_message.decode(data).payload
+            if row is None:
+                return None
+            id_, gone = row.id, not row.active
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise CorruptRecord(str(error)) from None
+    monitor_id = MonitorId(id_.lower())
+    if not is_monitor_id(monitor_id):
+        raise CorruptRecord("the id in it is not a monitor's")
+    return Event(monitor_id, gone)
