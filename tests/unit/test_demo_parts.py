@@ -11,7 +11,7 @@ from peekaping_producer.demo.breakage import Breakage, Plan
 from peekaping_producer.demo.checks import Status, Verdict
 from peekaping_producer.demo.clock import database_time
 from peekaping_producer.demo.folder import PREFIX, demo_folder
-from peekaping_producer.demo.history import Book
+from peekaping_producer.demo.history import History
 from peekaping_producer.demo.ledger import Finished, LedgerReader, LedgerWriter, Taken
 from peekaping_producer.demo.payload import read_check
 from peekaping_producer.demo.results import Result, Results
@@ -103,19 +103,19 @@ def test_a_ledger_is_read_as_it_grows_but_not_its_unfinished_line(tmp_path: Path
 
 def test_every_check_is_in_exactly_one_column_of_the_book() -> None:
     first, second = (monitor.id for monitor in samples()[:2])
-    book = Book(samples())
-    book.add(Taken(id_, at_ms, at_ms) for id_ in (first, second) for at_ms in (NOW, NOW + 5_000))
-    book.add([Finished(first, NOW, NOW + 1, "up", 1, "200 OK")])
-    assert book.fates == {"up": 1, "unfinished": 3}
+    history = History(samples())
+    history.add(Taken(id_, at_ms, at_ms) for id_ in (first, second) for at_ms in (NOW, NOW + 5_000))
+    history.add([Finished(first, NOW, NOW + 1, "up", 1, "200 OK")])
+    assert history.ends == {"up": 1, "unfinished": 3}
     # Its worker died: the queue shows one more that the ledger does not have, and one finished without an entry.
-    book.abandon(first, NOW + 5_000, NOW + 5_000, NOW + 35_000)
-    book.abandon(second, NOW + 10_000, NOW + 10_000, NOW + 40_000)
-    book.worker_died(NOW + 12_000)
-    assert book.fates == {"up": 1, "killed": 4, "unfinished": 0}
-    book.add([Taken(first, NOW + 40_000, NOW + 40_000)])
-    assert (book.fates["unfinished"], book.runs) == (1, 6)
-    assert book.has_taken(first, NOW)
-    assert not book.has_taken(first, NOW + 45_000)
+    history.interrupted(first, NOW + 5_000, NOW + 5_000, NOW + 35_000)
+    history.interrupted(second, NOW + 10_000, NOW + 10_000, NOW + 40_000)
+    history.worker_died(NOW + 12_000)
+    assert history.ends == {"up": 1, "killed": 4, "unfinished": 0}
+    history.add([Taken(first, NOW + 40_000, NOW + 40_000)])
+    assert (history.ends["unfinished"], history.runs) == (1, 6)
+    assert history.has_taken(first, NOW)
+    assert not history.has_taken(first, NOW + 45_000)
 
 
 def test_the_folder_is_private_and_goes_and_sweeps_what_the_killed_left(
@@ -141,7 +141,7 @@ def test_a_plan_with_an_end_breaks_everything_once() -> None:
     plan, done = Plan(100), []
     while breakage := plan.due(100):
         done.append(breakage)
-        plan.did()
+        plan.advance()
     assert sorted(done) == sorted(Breakage)
     assert Plan(100).due(5) is None
 
@@ -150,7 +150,7 @@ def test_a_plan_without_an_end_begins_again() -> None:
     plan = Plan(None)
     for _ in Breakage:
         assert plan.due(89)
-        plan.did()
+        plan.advance()
     assert plan.due(89) is None
     assert plan.due(180) is Breakage.WORKER
 

@@ -7,20 +7,20 @@ from msgspec import Struct
 PLANTED = 3
 """Monitors that get an archived task."""
 _CYCLE_S = 90.0
-"""Without an end in sight, all of it comes again after this."""
+"""A run without an end repeats all of it after this."""
 
 
 class Breakage(StrEnum):
-    """One way to hurt it; the value is what the table says."""
+    """One way to break something; the value is its text in the table."""
 
     WORKER = "worker killed while it runs checks"
-    PLANT = "archived tasks left in the way"
+    PLANT = "archived tasks planted"
     NODE = "producer killed (SIGKILL)"
     FLUSH = "Redis flushed"
 
 
 _ORDER = ((0.1, Breakage.WORKER), (0.2, Breakage.PLANT), (0.3, Breakage.NODE), (0.45, Breakage.FLUSH))
-"""At which part of the run."""
+"""The part of the run after which each comes."""
 
 
 class Event(Struct, frozen=True):
@@ -31,8 +31,8 @@ class Event(Struct, frozen=True):
     """Since the demo began."""
     breakage: Breakage
     monitor_ids: tuple[str, ...]
-    held_ids: tuple[str, ...] = ()
-    """Those whose task id is held since by a task that nobody works on."""
+    blocked_ids: tuple[str, ...] = ()
+    """Monitors whose task id has been blocked since then by a task that no worker runs."""
 
 
 class Restart(Struct, frozen=True):
@@ -47,21 +47,21 @@ class Plan:
     """Which breakage comes next."""
 
     def __init__(self, seconds: float | None) -> None:
-        """Spread them over a run of `seconds`, or over rounds of 90 s in one without an end."""
+        """Spread them over a run of `seconds`, or over rounds of 90 s if it has no end."""
         self._cycle_s = seconds or _CYCLE_S
         self._rounds = 1 if seconds else None
         self._done = 0
 
     def due(self, elapsed_s: float) -> Breakage | None:
-        """Return what is to be done now, or None. The caller reports it done with `did`."""
+        """Return what to break now, or None. The caller calls `advance` once it is done."""
         turn, place = divmod(self._done, len(_ORDER))
         if self._rounds is not None and turn >= self._rounds:
             return None
         part, breakage = _ORDER[place]
         return breakage if elapsed_s >= (turn + part) * self._cycle_s else None
 
-    def did(self) -> None:
-        """Go on to the next."""
+    def advance(self) -> None:
+        """Move on to the next."""
         self._done += 1
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""The checks themselves: does the target answer, and how fast. A target that fails is a verdict, never an exception."""
+"""The checks: whether the target answers, and how fast. A target that fails is a verdict, not an exception."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Status(IntEnum):
-    """The numbers Peekaping keeps in `heartbeats.status` and `monitors.status` (docs/protocol.md, section 2)."""
+    """The numbers that Peekaping stores in `heartbeats.status` and `monitors.status` (docs/protocol.md, section 2)."""
 
     DOWN = 0
     UP = 1
@@ -33,8 +33,8 @@ class Verdict(Struct, frozen=True):
     ping_ms: int
 
 
-INSTANT = Verdict(Status.UP, "not looked at", 0)
-"""The verdict of every check where there are too many monitors to touch the network."""
+INSTANT = Verdict(Status.UP, "not checked", 0)
+"""The verdict of every check if there are too many monitors to use the network."""
 
 
 class _HttpTarget(Struct, frozen=True):
@@ -47,7 +47,10 @@ class _TcpTarget(Struct, frozen=True):
 
 
 def http_client() -> "httpx.AsyncClient":
-    """Return a client that ignores proxies and certificates of the environment; raises ConfigurationError."""
+    """Return a client that ignores the proxies and certificates of the environment.
+
+    Raises ConfigurationError if httpx is not installed.
+    """
     try:
         import httpx  # noqa: PLC0415 - an extra
     except ImportError as error:
@@ -69,13 +72,13 @@ async def run_check(check: Check, client: "httpx.AsyncClient") -> Verdict:
     began = time.perf_counter()
     try:
         async with asyncio.timeout(check.timeout):
-            up, text = await _look(check, client)
+            up, text = await _try(check, client)
     except TimeoutError:
         up, text = False, f"no answer within {check.timeout} s"
     return Verdict(Status.UP if up else Status.DOWN, text, round((time.perf_counter() - began) * 1000))
 
 
-async def _look(check: Check, client: "httpx.AsyncClient") -> tuple[bool, str]:
+async def _try(check: Check, client: "httpx.AsyncClient") -> tuple[bool, str]:
     match check.monitor_type:
         case "http":
             return await _http(msgspec.json.decode(check.config, type=_HttpTarget).url, client)

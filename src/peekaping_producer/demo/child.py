@@ -1,4 +1,4 @@
-"""Child processes of the demo: in its folder, with an environment of our own, and never outliving us."""
+"""Child processes of the demo: in its folder, with a minimal environment, and killed with the demo."""
 
 import os
 import subprocess
@@ -10,27 +10,27 @@ import peekaping_producer
 from peekaping_producer.demo.redis_server import killed_with_parent
 
 _KEPT = ("PATH", "LANG", "LC_ALL", "HOME")
-"""What a child gets of the caller's environment: nothing that names a Redis, a database or a proxy."""
+"""The variables that a child inherits: none that names a Redis, a database or a proxy."""
 _STOP_WITHIN_S = 8.0
 
 
 class Child:
-    """One Python process of ours. Start it from the main thread: on Linux it ends with the thread that starts it."""
+    """One Python process. Start it from the main thread: on Linux it ends with the thread that starts it."""
 
     def __init__(self, arguments: Sequence[str], folder: Path, log: str, variables: Mapping[str, str]) -> None:
-        """Start `python ARGUMENTS` in `folder`; what it says goes to the file `log` there."""
+        """Start `python ARGUMENTS` in `folder`; its output goes to the file `log` there."""
         environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
         environment |= {"PYTHONPATH": str(Path(peekaping_producer.__file__).parents[1]), "TZ": "UTC", **variables}
         self.log = folder / log
-        with self.log.open("ab") as said:
+        with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 killed_with_parent([sys.executable, *arguments]),
                 cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
-                # Ctrl-C in the terminal is for us; we stop them in our own time.
+                stdout=output,
+                stderr=output,
+                # Ctrl-C in the terminal must not reach the child; the demo stops it.
                 start_new_session=True,
             )
 
@@ -41,7 +41,7 @@ class Child:
 
     @property
     def ended(self) -> bool:
-        """Whether it is gone."""
+        """Whether it has ended."""
         return self._process.poll() is not None
 
     def kill(self) -> None:
@@ -55,13 +55,13 @@ class Child:
             self._process.terminate()
 
     def stop(self) -> None:
-        """Wait for the end after `ask_to_stop`, by force if it takes too long."""
+        """Ask it to stop and wait; kill it if it takes too long."""
         self.ask_to_stop()
         try:
             self._process.wait(_STOP_WITHIN_S)
         except subprocess.TimeoutExpired:
             self.kill()
 
-    def last_words(self, lines: int = 5) -> list[str]:
-        """Return the end of what it said."""
+    def last_lines(self, lines: int = 5) -> list[str]:
+        """Return the end of its output."""
         return self.log.read_text(errors="replace").splitlines()[-lines:]

@@ -1,4 +1,4 @@
-"""The wall clock as the demo's worker uses it: asynq's leases and heartbeat keys are by the workers' own clocks."""
+"""The wall clock, for the demo's worker: asynq's leases and heartbeat keys use the workers' own clocks."""
 
 import time
 from datetime import UTC, datetime

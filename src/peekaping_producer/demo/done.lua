@@ -1,7 +1,7 @@
--- Done: tasks that succeeded leave every place they were in, and are counted.
+-- Done: tasks that succeeded are removed everywhere, and counted.
 -- KEYS  1 active LIST  2 lease ZSET  3 processed  4 processed of the day
 -- ARGV  1 end of the day's counter, Unix s  2 prefix of task hashes  3… task ids
--- Returns how many were still ours; one that is no longer active was lost, and stays untouched.
+-- Returns how many were still active; any other was lost, and is left alone.
 local done = 0
 for i = 3, #ARGV do
   if redis.call('LREM', KEYS[1], 0, ARGV[i]) > 0 then

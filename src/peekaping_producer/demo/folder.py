@@ -1,4 +1,4 @@
-"""The demo's own temporary folder: private, gone at the end, and swept by the next demo if this one is killed."""
+"""The demo's temporary folder: private, and removed at the end, or by the next demo if this one is killed."""
 
 import fcntl
 import shutil
@@ -13,14 +13,14 @@ _LOCK = "lock"
 
 @contextmanager
 def demo_folder() -> Iterator[Path]:
-    """Make the folder (mode 0700), first sweeping those whose demo has gone. Temporary files made inside lie in it."""
-    _sweep(Path(tempfile.gettempdir()))
+    """Create the folder (mode 0700) and remove those of dead demos. Temporary files of the block are created in it."""
+    _remove_dead(Path(tempfile.gettempdir()))
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     before = tempfile.tempdir
     try:
         with (folder / _LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            # The embedded Redis makes its folder by `tempfile` too: so it is swept along with ours.
+            # The embedded Redis creates its folder by `tempfile` too, so that both are removed together.
             tempfile.tempdir = str(folder)
             yield folder
     finally:
@@ -28,11 +28,11 @@ def demo_folder() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def _sweep(parent: Path) -> None:
+def _remove_dead(parent: Path) -> None:
     for folder in parent.glob(f"{PREFIX}*"):
         try:
             with (folder / _LOCK).open("r+") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)
         except OSError:
-            continue  # it lives, is only just being made, or is somebody else's
+            continue  # in use, being created, or another user's

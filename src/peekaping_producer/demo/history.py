@@ -1,4 +1,4 @@
-"""What the demo knows of its monitors' runs, gathered from the ledgers as they grow."""
+"""The runs of the demo's monitors, gathered from the ledgers as they grow."""
 
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
@@ -11,11 +11,11 @@ from peekaping_producer.demo.ledger import Entry, Finished, Outcome, Taken
 from peekaping_producer.demo.sample import Sample
 from peekaping_producer.model.cadence import cadence
 
-_SHOWN = 20
-"""Results kept of each monitor for the table."""
+_RESULTS_KEPT = 20
+"""Results of each monitor that are kept for the table."""
 
-Fate = Outcome | Literal["killed", "unfinished"]
-"""What became of a check: its outcome, `killed` if its worker died midway, `unfinished` if it still runs."""
+End = Outcome | Literal["killed", "unfinished"]
+"""How a check ended: its outcome, `killed` if its worker died during it, `unfinished` if it still runs."""
 
 
 class Totals(Struct, frozen=True):
@@ -29,87 +29,87 @@ class Totals(Struct, frozen=True):
     lateness_p99_ms: int
 
 
-class _Page:
+class _Record:
     """One monitor's runs."""
 
-    __slots__ = ("busy", "fates", "results", "taken")
+    __slots__ = ("busy_until", "ends", "results", "taken")
 
     def __init__(self) -> None:
         self.taken: list[int] = []
-        self.fates: list[Fate] = []
+        self.ends: list[End] = []
         """Of each of `taken`."""
-        self.busy: dict[int, int] = {}
-        self.results: deque[Finished] = deque(maxlen=_SHOWN)
+        self.busy_until: dict[int, int] = {}
+        self.results: deque[Finished] = deque(maxlen=_RESULTS_KEPT)
 
 
-class Book:
+class History:
     """Every run of every monitor."""
 
     def __init__(self, monitors: Sequence[Sample]) -> None:
-        """Open a page for each monitor."""
+        """Begin without runs."""
         self._monitors = monitors
-        self._pages = {str(monitor.id): _Page() for monitor in monitors}
-        self.fates: Counter[Fate] = Counter()
-        """How many checks came to which end; together they are all checks."""
+        self._records = {str(monitor.id): _Record() for monitor in monitors}
+        self.ends: Counter[End] = Counter()
+        """How many checks ended in which way; together they are all checks."""
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Enter what a ledger says. A task that was taken back before it was taken (1970) is no run."""
+        """Add entries of a ledger. A task that was withdrawn before it was taken (`scheduled_at` 1970) is not a run."""
         for entry in entries:
-            page = self._pages.get(entry.monitor_id)
-            if page is None or entry.scheduled_ms == 0:
+            record = self._records.get(entry.monitor_id)
+            if record is None or entry.scheduled_ms == 0:
                 continue
             if isinstance(entry, Taken):
-                page.taken.append(entry.scheduled_ms)
-                page.fates.append("unfinished")
-                self.fates["unfinished"] += 1
+                record.taken.append(entry.scheduled_ms)
+                record.ends.append("unfinished")
+                self.ends["unfinished"] += 1
             else:
-                page.busy[entry.scheduled_ms] = entry.finished_ms
-                page.results.append(entry)
-                self._ended(page, entry.scheduled_ms, entry.outcome)
+                record.busy_until[entry.scheduled_ms] = entry.finished_ms
+                record.results.append(entry)
+                self._ended(record, entry.scheduled_ms, entry.outcome)
 
-    def abandon(self, monitor_id: str, scheduled_ms: int, taken_ms: int, until_ms: int) -> None:
-        """Enter that the worker of a task died: it counts as seen, and as running until `until_ms`."""
-        page = self._pages.get(monitor_id)
-        if page is None:
+    def interrupted(self, monitor_id: str, scheduled_ms: int, taken_ms: int, until_ms: int) -> None:
+        """Note that the worker of a task died: it counts as taken, and as running until `until_ms`."""
+        record = self._records.get(monitor_id)
+        if record is None:
             return
-        if scheduled_ms not in page.taken:
+        if scheduled_ms not in record.taken:
             self.add([Taken(monitor_id, scheduled_ms, taken_ms)])
-        page.busy[scheduled_ms] = until_ms
-        self._ended(page, scheduled_ms, "killed")
+        record.busy_until[scheduled_ms] = until_ms
+        self._ended(record, scheduled_ms, "killed")
 
     def worker_died(self, at_ms: int) -> None:
-        """Enter what it had taken and not finished as killed. Those of them that `abandon` knows, it knows better."""
-        for page in self._pages.values():
-            for scheduled_ms in [at for at, fate in zip(page.taken, page.fates, strict=True) if fate == "unfinished"]:
-                page.busy.setdefault(scheduled_ms, at_ms)
-                self._ended(page, scheduled_ms, "killed")
+        """Note its unfinished checks as killed at `at_ms`, except those that `interrupted` has noted."""
+        for record in self._records.values():
+            for scheduled_ms in [at for at, end in zip(record.taken, record.ends, strict=True) if end == "unfinished"]:
+                record.busy_until.setdefault(scheduled_ms, at_ms)
+                self._ended(record, scheduled_ms, "killed")
 
     def has_taken(self, monitor_id: str, scheduled_ms: int) -> bool:
-        """Tell whether a worker has seen this task, or nobody here knows its monitor."""
-        page = self._pages.get(monitor_id)
-        return page is None or scheduled_ms in page.taken
+        """Return whether a worker has taken this task; True for an unknown monitor."""
+        record = self._records.get(monitor_id)
+        return record is None or scheduled_ms in record.taken
 
     @property
     def runs(self) -> int:
-        """How many checks a worker has seen."""
-        return self.fates.total()
+        """How many checks a worker has taken."""
+        return self.ends.total()
 
-    def _ended(self, page: _Page, scheduled_ms: int, fate: Fate) -> None:
-        for place in reversed(range(len(page.taken))):
-            if page.taken[place] == scheduled_ms and page.fates[place] == "unfinished":
-                page.fates[place] = fate
-                self.fates["unfinished"] -= 1
-                self.fates[fate] += 1
+    def _ended(self, record: _Record, scheduled_ms: int, end: End) -> None:
+        for place in reversed(range(len(record.taken))):
+            if record.taken[place] == scheduled_ms and record.ends[place] == "unfinished":
+                record.ends[place] = end
+                self.ends["unfinished"] -= 1
+                self.ends[end] += 1
                 return
 
     def last_run_ms(self, monitor_id: str) -> int | None:
         """Return `scheduled_at` of the newest run."""
-        taken = self._pages[monitor_id].taken
+        taken = self._records[monitor_id].taken
         return taken[-1] if taken else None
 
     def results(self, monitor_id: str) -> Sequence[Finished]:
         """Return the newest results, the newest last."""
-        return self._pages[monitor_id].results
+        return self._records[monitor_id].results
 
     def came_back(self, monitor_ids: Iterable[str], after_ms: int) -> int:
         """Return how many of them have run for a slot after the instant."""
@@ -120,10 +120,10 @@ class Book:
         missed = doubled = skipped = 0
         lateness: list[int] = []
         for monitor in self._monitors:
-            page = self._pages[monitor.id]
+            record = self._records[monitor.id]
             runs = [
-                Run(at_ms, page.busy.get(at_ms, now_ms), killed=fate == "killed")
-                for at_ms, fate in zip(page.taken, page.fates, strict=True)
+                Run(at_ms, record.busy_until.get(at_ms, now_ms), killed=end == "killed")
+                for at_ms, end in zip(record.taken, record.ends, strict=True)
             ]
             judgement = judge(cadence(monitor.id, monitor.interval_s), runs, began_ms, now_ms, incidents)
             missed += judgement.missed

@@ -1,19 +1,19 @@
-"""Was every check on time? G1 of the design, applied to what the worker saw: pure arithmetic on instants.
+"""Whether every check was on time, by what the worker took: pure arithmetic on instants.
 
 *Doubled*: two runs of a monitor closer than half a period.
-*Missed*: two runs further apart than the period plus the lateness of the later one; 1.5 periods plus it, where the
-earlier run was late by half a period or more. Lateness is the distance of `scheduled_at` from the grid slot before it,
-so a run of a later slot does not excuse the slot that was left out: each such slot counts.
+*Missed*: two runs further apart than the period plus the lateness of the later one, or than 1.5 periods plus that
+lateness if the earlier run was late by half a period or more. Lateness is the distance of `scheduled_at` from the grid
+slot before it, so a run in a later slot does not replace the slot that was missed: each missed slot counts.
 
-The gap before the first run counts from the instant the schedule was whole. The gap after the last one is open: it is a
-miss once it is longer than the above with a lateness of half a period.
+The gap before the first run begins when the schedule is complete. The gap after the last run is a miss once it is
+longer than the above with a lateness of half a period.
 
-Exempt, as G1 has it:
-- a check that still runs: the gap counts from its end. One whose worker died counts as running until its lease is over;
-- loss of Redis' data: a gap with a flush in it counts from when the schedule is rebuilt, and is never *doubled*;
-- for periods under 20 s, the claim of a node that died: its monitors wait for the end of the lease and the reclaim.
+Exempt:
+- a check that still runs: the gap begins at its end. If its worker died, it counts as running until its lease expires;
+- loss of Redis' data: a gap with a flush in it begins when the schedule is rebuilt, and is never *doubled*;
+- for periods under 20 s, the claims of a dead node: its monitors wait until the lease expires and is reclaimed.
 
-*Skipped*: what would be missed had nothing been broken on purpose. No fault of the producer, but no check either.
+*Skipped*: what would be missed if nothing had been broken on purpose. Not the producer's fault, but not checked either.
 """
 
 from collections.abc import Sequence
@@ -24,27 +24,27 @@ from msgspec import Struct
 from peekaping_producer.model.cadence import Cadence
 
 REBUILT_WITHIN_MS = 5_000
-"""A node looks every second whether Redis still has its data, and sweeps at once when not."""
+"""A node checks every second whether Redis still has its data, and if not, sweeps at once."""
 CLAIM_BACK_WITHIN_MS = 6_500
-"""A dead node's claim ends after 5 s; the reclaim looks every second."""
+"""A dead node's claim expires after 5 s; reclaims run every second."""
 CLAIMS_COUNT_FROM_PERIOD_MS = 20_000
-"""From this period on, a dead node's claim stays within the limits by itself."""
+"""From this period on, a dead node's claim does not exceed the limits."""
 _SETTLE_WITHIN_MS = 500
 """The next slot is chosen when the claim is settled, a little after `scheduled_at`."""
 
 
 class Run(Struct, frozen=True):
-    """One task that a worker saw."""
+    """One task that a worker took."""
 
     scheduled_ms: int
     busy_until_ms: int
-    """When its check was over, and its id free again."""
+    """When its check had ended, and its task id was free again."""
     killed: bool = False
-    """Whether its worker was killed in the middle of it."""
+    """Whether its worker was killed during the check."""
 
 
 class Incidents(Struct, frozen=True):
-    """What was done to the system on purpose, Unix ms."""
+    """What was broken on purpose, Unix ms."""
 
     flushes_ms: tuple[int, ...] = ()
     node_deaths_ms: tuple[int, ...] = ()
@@ -59,7 +59,7 @@ class Judgement(Struct, frozen=True):
     missed: int
     doubled: int
     skipped: int
-    """Left out while something was broken on purpose, within the promised time of recovery."""
+    """Missed while something was broken on purpose, within the promised recovery time."""
     lateness_ms: tuple[int, ...]
     """Of each run."""
 
@@ -70,8 +70,8 @@ def judge(cadence: Cadence, runs: Sequence[Run], began_ms: int, ended_ms: int, i
     missed = _missed(cadence, ordered, began_ms, ended_ms, incidents)
     skipped = 0
     if incidents != _NOTHING_BROKEN or any(run.killed for run in ordered):
-        unhurt = [Run(run.scheduled_ms, run.scheduled_ms) if run.killed else run for run in ordered]
-        skipped = _missed(cadence, unhurt, began_ms, ended_ms, _NOTHING_BROKEN) - missed
+        unbroken = [Run(run.scheduled_ms, run.scheduled_ms) if run.killed else run for run in ordered]
+        skipped = _missed(cadence, unbroken, began_ms, ended_ms, _NOTHING_BROKEN) - missed
     return Judgement(
         missed,
         sum(_is_doubled(cadence, before, run, incidents) for before, run in pairwise(ordered)),
@@ -105,7 +105,7 @@ def percentile(values: Sequence[int], percent: float) -> int:
 
 
 def _next_run_until(cadence: Cadence, before: Run | None, began_ms: int, to_ms: int, incidents: Incidents) -> int:
-    """Return until when the next run must come, its own lateness left out."""
+    """Return the latest time for the next run, without its own lateness."""
     period_ms = cadence.period_ms
     from_ms = before.scheduled_ms if before else began_ms
     until_ms = from_ms + period_ms

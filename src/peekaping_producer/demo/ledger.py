@@ -1,7 +1,6 @@
-"""The worker's ledger: one line for each task it takes and each it finishes, which the demo is judged by.
+"""The worker's ledger: one line for each task that it takes, and one for each that it finishes. The demo reads it.
 
-Each worker process has a file of its own: one that was killed in the middle of a line leaves its line unfinished, and
-nobody writes on behind it.
+Each worker process writes its own file, so a line that was cut off when its worker was killed is always the last one.
 """
 
 import os
@@ -16,7 +15,7 @@ Outcome = Literal["down", "up", "pending", "maintenance", "dropped", "failed"]
 
 
 class Taken(Struct, frozen=True, array_like=True, tag="taken"):
-    """A worker saw a task."""
+    """A worker took a task."""
 
     monitor_id: str
     scheduled_ms: int
@@ -24,7 +23,7 @@ class Taken(Struct, frozen=True, array_like=True, tag="taken"):
 
 
 class Finished(Struct, frozen=True, array_like=True, tag="finished"):
-    """A worker was done with it."""
+    """A worker finished a task."""
 
     monitor_id: str
     scheduled_ms: int
@@ -41,14 +40,14 @@ _decoder = msgspec.json.Decoder(Entry)
 
 
 class LedgerWriter:
-    """A ledger's file, appended to."""
+    """Appends to a ledger."""
 
     def __init__(self, path: Path) -> None:
         """Create the file."""
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o600)
 
     def write(self, entries: Iterable[Entry]) -> None:
-        """Append the entries, all in one write: what is returned from is in the file, whatever becomes of us."""
+        """Append the entries. Once this returns they are in the file, even if the process is killed."""
         text = memoryview(_encoder.encode_lines(list(entries)))
         while text:
             text = text[os.write(self._file, text) :]
@@ -59,7 +58,7 @@ class LedgerWriter:
 
 
 class LedgerReader:
-    """All ledgers of a folder, read as they grow."""
+    """Reads all ledgers of a folder as they grow."""
 
     def __init__(self, folder: Path) -> None:
         """Read `*.ledger` in `folder`, from their beginnings."""
@@ -67,7 +66,7 @@ class LedgerReader:
         self._offsets: dict[Path, int] = {}
 
     def new_entries(self) -> Iterator[Sequence[Entry]]:
-        """Yield what was added since the last call, file by file; an unfinished last line waits."""
+        """Yield what was added since the last call, file by file; an incomplete last line is left for later."""
         for path in sorted(self._folder.glob("*.ledger")):
             with path.open("rb") as file:
                 file.seek(self._offsets.get(path, 0))

@@ -10,7 +10,7 @@ STALE_AFTER_INTERVALS = 1.5
 
 
 class LastHeartbeat(Struct, frozen=True):
-    """The newest heartbeat of a push monitor, as far as its verdict needs it."""
+    """What a push monitor's verdict needs of its newest heartbeat."""
 
     status: int = 0
     time: datetime | None = None
@@ -37,7 +37,7 @@ class Check(Struct, frozen=True):
         return round(self.scheduled_at.timestamp() * 1000) if self.scheduled_at else 0
 
     def is_stale(self, now_ms: int) -> bool:
-        """Tell whether it is too old to be worth a result."""
+        """Return whether it is too old to be worth a result."""
         return now_ms - self.scheduled_ms > STALE_AFTER_INTERVALS * self.interval * 1000
 
 

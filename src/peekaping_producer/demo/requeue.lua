@@ -1,4 +1,4 @@
--- Requeue: a worker that leaves puts a running task back where it is taken next.
+-- Requeue: a worker that stops puts a running task back, to be taken next.
 -- KEYS  1 active LIST  2 lease ZSET  3 pending LIST  4 the task's HASH
 -- ARGV  1 id
 -- Returns 1, or 0 if it was no longer active: then nothing changes.

@@ -31,7 +31,7 @@ class Result(Struct, frozen=True):
 
 
 class Results:
-    """The database file, open for writing. A write holds the caller up for a millisecond or two."""
+    """The database file, open for writing. A write blocks the caller for a millisecond or two."""
 
     def __init__(self, database: Path) -> None:
         """Open the file, which exists."""
@@ -58,7 +58,7 @@ class Results:
             if changed:
                 self._statuses[result.monitor_id] = status
                 changes.append((int(status), ended, result.monitor_id))
-            # A push itself is the heartbeat: one of the worker's own would pass for the next push.
+            # For a push monitor the push is the heartbeat; one by the worker would look like another push.
             if result.monitor_type != "push" or status != Status.UP:
                 beats.append(
                     (
@@ -71,7 +71,7 @@ class Results:
             self._connection.executemany(_STATUS, changes)
 
     def push(self, monitor_id: str, at_ms: int) -> None:
-        """Write the heartbeat that a push makes."""
+        """Write the heartbeat of a push."""
         at = database_time(at_ms)
         with self._connection:
             self._connection.execute(_HEARTBEAT, (str(uuid.uuid4()), monitor_id, int(Status.UP), "OK", 0, 0, at, at))

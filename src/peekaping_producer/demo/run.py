@@ -1,4 +1,4 @@
-"""The demo from its first step to its summary."""
+"""The demo, from start to summary."""
 
 import asyncio
 import importlib.util
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
 MOST_MONITORS = 100_000
 MOST_NODES = 16
 INSTANT_ABOVE = 200
-"""With more monitors than this no check touches the network: every verdict is given at once."""
+"""With more monitors than this no check uses the network: each succeeds at once."""
 CHECKS_PER_S = 2_000
-"""What the little worker is asked to do at most: the default interval grows with the monitors."""
+"""The most that the worker is asked to do: the default interval grows with the monitors."""
 DEFAULT_INTERVAL_S = 5
 DEFAULT_SECONDS = 30.0
 DEFAULT_BREAKING_SECONDS = 90.0
 _TICK_S = 0.2
-_TELL_EVERY_S = 5.0
+_PRINT_EVERY_S = 5.0
 _JUDGE_SHARE = 10
-"""Judging all runs again for the table may take one part in so many of the time."""
+"""Judging all runs for the table may take one part in this many of the time."""
 
 
 class Options(Struct, frozen=True):
@@ -67,7 +67,7 @@ class Report(Struct, frozen=True):
     nodes: int
     seconds: float
     checks: int
-    """All tasks enqueued and seen by a worker or still in the queue: the sum of the next eight."""
+    """All tasks taken by a worker or still in the queue: the sum of the next eight."""
     up: int
     down: int
     pending: int
@@ -76,9 +76,9 @@ class Report(Struct, frozen=True):
     dropped: int
     """Taken by the worker too late to be worth a result."""
     failed: int
-    """Ended without a result, by an error or the task's own timeout."""
+    """Ended without a result, by an error or the task's timeout."""
     killed: int
-    """Running when their worker was killed."""
+    """Running when the worker was killed."""
     unfinished: int
     """Running or in the queue when the demo ended."""
     missed: int
@@ -88,13 +88,13 @@ class Report(Struct, frozen=True):
     lateness_p50_ms: int
     lateness_p99_ms: int
     network: bool
-    """Whether checks were made for real."""
+    """Whether checks used the network."""
     healed: int
-    """Monitors that were checked again although an archived task or one of a dead worker held their id."""
+    """Monitors that were checked again although an old task blocked their id."""
     all_back: bool
     """Whether every monitor was checked again after the last breakage that affected it."""
     breakages: list[str]
-    """What was killed, planted, flushed and restarted, a line each."""
+    """What was killed, planted, flushed and restarted, one line each."""
 
     @property
     def exit_code(self) -> int:
@@ -136,8 +136,8 @@ async def _run(options: Options, folder: Path, server: RedisServer) -> Report:
     if seconds is None and not live:
         seconds = DEFAULT_BREAKING_SECONDS if options.breaking else DEFAULT_SECONDS
     stopping = asyncio.Event()
-    for end in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(end, stopping.set)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     redis = Redis(host=HOST, port=server.port, retry=Retry(NoBackoff(), 0), socket_timeout=10, client_name="demo")
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(redis)
@@ -169,14 +169,14 @@ class _Show:
         self._update: _Update | None = None
         self._totals: Totals | None = None
         self._judge_again_s = 0.0
-        self._tell_again_s = 0.0
+        self._print_again_s = 0.0
 
     def announce(self, interval_s: int) -> None:
-        """Say what the demo is about to do."""
+        """Print what the demo is about to do."""
         kind = "instant checks, no network" if self._stage.instant else "real checks on this machine"
-        _say(f"{_count(len(self._monitors), 'monitor')}, every {interval_s} s; {kind}; {self._producers}")
+        _print(f"{_count(len(self._monitors), 'monitor')}, every {interval_s} s; {kind}; {self._producers}")
         if self._plan:
-            _say(f"breakages: {self._plan}; killed processes are restarted after {RESTART_AFTER_S:g} s")
+            _print(f"breakages: {self._plan}; killed processes are restarted after {RESTART_AFTER_S:g} s")
 
     @property
     def _producers(self) -> str:
@@ -196,11 +196,11 @@ class _Show:
             self._update = None
 
     async def until_the_end(self, stopping: asyncio.Event) -> None:
-        """Watch, break and show, until the time is over or somebody stops it."""
+        """Watch, break and print, until the time is over or the demo is stopped."""
         while not stopping.is_set() and (self._seconds is None or self._stage.elapsed_s < self._seconds):
             self._stage.watch()
-            if self._plan and (breakage := self._plan.due(self._stage.elapsed_s)) and await self._stage.hurt(breakage):
-                self._plan.did()
+            if self._plan and (breakage := self._plan.due(self._stage.elapsed_s)) and await self._stage.apply(breakage):
+                self._plan.advance()
             await self._refresh()
             left_s = _TICK_S if self._seconds is None else min(_TICK_S, self._seconds - self._stage.elapsed_s)
             try:
@@ -211,23 +211,23 @@ class _Show:
 
     async def _refresh(self) -> None:
         elapsed_s = self._stage.elapsed_s
-        if self._update is None and elapsed_s < self._tell_again_s:
+        if self._update is None and elapsed_s < self._print_again_s:
             return
         state = await self._state()
         if self._update:
-            self._update(render(self._monitors, self._stage.book, state), refresh=True)
+            self._update(render(self._monitors, self._stage.history, state), refresh=True)
         else:
-            self._tell_again_s = elapsed_s + _TELL_EVERY_S
-            _say(f"{elapsed_s:4.0f} s  {totals_line(state)}")
+            self._print_again_s = elapsed_s + _PRINT_EVERY_S
+            _print(f"{elapsed_s:4.0f} s  {totals_line(state)}")
 
     async def _state(self) -> State:
-        shown = [str(monitor.id) for monitor in self._monitors[:ROWS]]
+        ids = [str(monitor.id) for monitor in self._monitors[:ROWS]]
         async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.zmscore(DUE, shown)
+            pipe.zmscore(DUE, ids)
             pipe.llen(keys.PENDING)
             pipe.llen(keys.ACTIVE)
             scores, pending, active = await pipe.execute()
-        due = {name: score for name, score in zip(shown, scores, strict=True) if score is not None}
+        due = {name: score for name, score in zip(ids, scores, strict=True) if score is not None}
         return State(
             now_ms=now_ms(),
             elapsed_s=self._stage.elapsed_s,
@@ -241,33 +241,33 @@ class _Show:
         )
 
     def _judged(self) -> "Totals":
-        """Return the latest judgement, which with many monitors is some seconds old; its count of runs never is."""
+        """Return the latest judgement; with many monitors it is some seconds old, but its count of runs is current."""
         began_s = time.monotonic()
         if self._totals is None or began_s >= self._judge_again_s:
             self._totals = self._stage.totals(now_ms())
             ended_s = time.monotonic()
             self._judge_again_s = ended_s + (ended_s - began_s) * _JUDGE_SHARE
-        return msgspec.structs.replace(self._totals, runs=self._stage.book.runs)
+        return msgspec.structs.replace(self._totals, runs=self._stage.history.runs)
 
     def summary(self, interval_s: int, elapsed_s: float, ended_ms: int, queued: int) -> Report:
-        """Judge for the last time; print it unless JSON is wanted. `queued`: checks that no worker has seen."""
+        """Return the final judgement, and print it unless `--json`. `queued`: checks that no worker has taken."""
         stage = self._stage
         totals = stage.totals(ended_ms)
-        fates = stage.book.fates
+        ends = stage.history.ends
         report = Report(
             monitors=len(self._monitors),
             interval_s=interval_s,
             nodes=self._options.nodes,
             seconds=round(elapsed_s, 1),
             checks=totals.runs + queued,
-            up=fates["up"],
-            down=fates["down"],
-            pending=fates["pending"],
-            maintenance=fates["maintenance"],
-            dropped=fates["dropped"],
-            failed=fates["failed"],
-            killed=fates["killed"],
-            unfinished=fates["unfinished"] + queued,
+            up=ends["up"],
+            down=ends["down"],
+            pending=ends["pending"],
+            maintenance=ends["maintenance"],
+            dropped=ends["dropped"],
+            failed=ends["failed"],
+            killed=ends["killed"],
+            unfinished=ends["unfinished"] + queued,
             missed=totals.missed,
             doubled=totals.doubled,
             skipped=totals.skipped,
@@ -276,7 +276,7 @@ class _Show:
             network=not stage.instant,
             healed=stage.healed(),
             all_back=stage.all_back(),
-            breakages=event_lines(stage.events, stage.restarts, stage.book),
+            breakages=event_lines(stage.events, stage.restarts, stage.history),
         )
         if not self._options.as_json:
             sys.stdout.write("\n".join(_summary_lines(report)) + "\n")
@@ -293,7 +293,7 @@ if TYPE_CHECKING:
 
 
 _DEFINITIONS = (
-    "missed: due, but not checked, although nothing was broken and no earlier check was still running; "
+    "missed: due but not checked, although nothing was broken and no earlier check was still running; "
     "doubled: checked twice within half an interval"
 )
 
@@ -323,7 +323,7 @@ def _summary_lines(report: Report) -> list[str]:
     lines.append(f"  lateness  p50 {report.lateness_p50_ms} ms, p99 {report.lateness_p99_ms} ms")
     lines += [f"  {line}" for line in report.breakages]
     if report.breakages:
-        lines.append(f"  healed    {_count(report.healed, 'monitor')} whose task id was held by an old task")
+        lines.append(f"  healed    {_count(report.healed, 'monitor')} whose task id was blocked by an old task")
     return [*lines, f"  ({_DEFINITIONS})", _verdict(report)]
 
 
@@ -338,7 +338,7 @@ def _verdict(report: Report) -> str:
     }
     lost = ", ".join(f"{number:,} {name}" for name, number in losses.items() if number)
     if not report.all_back:
-        return "Nothing was missed or doubled; the demo ended before every monitor affected was due again."
+        return "Nothing was missed or doubled; the demo ended before every affected monitor was due again."
     return f"Nothing was missed or doubled; without a result: {lost}." if lost else "Nothing was lost."
 
 
@@ -346,6 +346,6 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     sys.stderr.write(f"demo: {line}\n")
     sys.stderr.flush()

@@ -37,10 +37,10 @@ class Sample(Struct, frozen=True):
 
 
 def sample_monitors(targets: Targets, interval_s: int, count: int | None) -> list[Sample]:
-    """Return the dozen monitors with names of their own, or `count` of the plain kinds."""
+    """Return a dozen monitors with names, or `count` generated ones."""
     if count is None:
         return _named(targets, interval_s)
-    kinds = _plain(targets)
+    kinds = _generated(targets)
     return [
         _sample(f"{kinds[n % len(kinds)][0]} {n + 1}", *kinds[n % len(kinds)][1:], interval_s=interval_s)
         for n in range(count)
@@ -48,7 +48,7 @@ def sample_monitors(targets: Targets, interval_s: int, count: int | None) -> lis
 
 
 def create_database(path: Path, monitors: Sequence[Sample], now_ms: int) -> None:
-    """Make the file, in WAL mode, with these monitors. They count as a day old: none of them is due for being new."""
+    """Create the file, in WAL mode, with these monitors. They are a day old: new monitors would be due at once."""
     connection = sqlite3.connect(path)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -83,7 +83,7 @@ def _named(targets: Targets, interval_s: int) -> list[Sample]:
     ]
 
 
-def _plain(targets: Targets) -> list[tuple[str, str, str]]:
+def _generated(targets: Targets) -> list[tuple[str, str, str]]:
     return [
         ("page", "http", _http(targets, "/healthy")),
         ("service", "tcp", _tcp(targets.tcp_port)),
@@ -102,7 +102,7 @@ def _sample(
     push_token: str | None = None,
     in_maintenance: bool = False,
 ) -> Sample:
-    # By name, so that a demo has the same grid every time.
+    # Derived from the name, so that every demo has the same grid.
     monitor_id = MonitorId(str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{name}.demo.invalid")))
     timeout_s = max(1, interval_s // 2)
     return Sample(monitor_id, name, kind, config, interval_s, timeout_s, push_token, in_maintenance)

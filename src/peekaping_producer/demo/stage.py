@@ -1,4 +1,4 @@
-"""What runs in the demo beside Redis and the targets: producers, the worker, the push client; and what harms them."""
+"""The demo's producers, worker and push client; and what breaks them."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ from peekaping_producer.asynq.message import encode_task, task_id
 from peekaping_producer.demo.breakage import PLANTED, Breakage, Event, Restart
 from peekaping_producer.demo.child import Child
 from peekaping_producer.demo.clock import now_ms
-from peekaping_producer.demo.history import Book, Totals
+from peekaping_producer.demo.history import History, Totals
 from peekaping_producer.demo.judgement import Incidents
 from peekaping_producer.demo.ledger import LedgerReader
 from peekaping_producer.demo.payload import read_check
@@ -30,22 +30,22 @@ from peekaping_producer.redisdb.keys import DUE, LEASE
 
 _READY_WITHIN_S = 60.0
 RESTART_AFTER_S = 1.0
-"""How long what was killed stays down."""
+"""How long a killed process stays down."""
 _ORPHAN_AFTER_MS = 3_000
-"""A dead worker's task counts as running until its lease is over by two seconds; leases are in whole seconds."""
-_LOOK_S = 0.05
+"""A dead worker's task counts as running until two seconds after its lease; leases are in whole seconds."""
+_POLL_S = 0.05
 
 
 class Stage:
-    """The demo's processes, and what is known of them."""
+    """The demo's processes, and the history of their checks."""
 
     def __init__(
         self, folder: Path, redis_port: int, redis: Redis, monitors: Sequence[Sample], nodes: int, *, instant: bool
     ) -> None:
-        """Describe them; nothing runs yet. `instant`: checks give their verdict without looking."""
+        """Nothing runs yet. `instant`: checks succeed at once, without network access."""
         self._folder, self._redis_port, self._redis, self._monitors = folder, redis_port, redis, monitors
         self.instant = instant
-        self.book = Book(monitors)
+        self.history = History(monitors)
         self.events: list[Event] = []
         self.restarts: list[Restart] = []
         self._database = folder / "peekaping.sqlite"
@@ -59,7 +59,7 @@ class Stage:
         self._began_ms, self._began_s = 0, 0.0
 
     def __enter__(self) -> Self:
-        """Open the database, which keeps its WAL in place for the readers."""
+        """Open the database, so that its WAL stays in place for the readers."""
         self._results = Results(self._database)
         return self
 
@@ -72,7 +72,7 @@ class Stage:
 
     @property
     def elapsed_s(self) -> float:
-        """How long ago the schedule stood."""
+        """How long ago the schedule was complete."""
         return time.monotonic() - self._began_s
 
     @property
@@ -81,7 +81,7 @@ class Stage:
         return sum(node is not None and not node.ended for node in self._nodes)
 
     async def begin(self, stopping: asyncio.Event) -> bool:
-        """Start everything and wait until the schedule holds every monitor; False if stopped before.
+        """Start everything and wait until the schedule contains every monitor; return False if stopped before.
 
         Raises ConfigurationError if a producer ends, and Unavailable if it takes too long.
         """
@@ -95,15 +95,15 @@ class Stage:
                 return False
             for child in (*self._nodes, self._worker):
                 if child and child.ended:
-                    raise ConfigurationError(f"the demo's {child.log.stem} ended at its start:", *child.last_words())
+                    raise ConfigurationError(f"the demo's {child.log.stem} failed to start:", *child.last_lines())
             if time.monotonic() > give_up_s:
-                raise Unavailable("redis", f"the schedule was not whole within {_READY_WITHIN_S:g} s")
-            await asyncio.sleep(_LOOK_S)
+                raise Unavailable("redis", f"the schedule was not complete within {_READY_WITHIN_S:g} s")
+            await asyncio.sleep(_POLL_S)
         self._began_ms, self._began_s = now_ms(), time.monotonic()
         return True
 
     def watch(self) -> None:
-        """Read the ledgers, push, and start again what has ended."""
+        """Read the ledgers, push, and restart what has ended."""
         self._read()
         now_s = time.monotonic()
         if self._push_id and now_s >= self._push_again_s:
@@ -113,7 +113,7 @@ class Stage:
                 self._nodes[place] = self._start_node(place)
                 self.restarts.append(Restart(self.elapsed_s, "producer restarted"))
         if (self._worker is None or self._worker.ended) and self._may_restart(-1, now_s):
-            self.book.worker_died(now_ms())
+            self.history.worker_died(now_ms())
             self._worker = self._start_worker()
             self.restarts.append(Restart(self.elapsed_s, "worker restarted"))
 
@@ -127,50 +127,50 @@ class Stage:
         self._read()
 
     async def count_queued(self) -> int:
-        """Return how many checks wait in the queue that no worker has seen."""
+        """Return how many checks in the queue no worker has taken yet."""
         queued = 0
         names = await self._redis.lrange(keys.PENDING, 0, -1)
         for name in names:
             message = await message_of(self._redis, text_of(name))
             if message is not None:
                 check = read_check(message.payload)
-                queued += check.scheduled_ms > 0 and not self.book.has_taken(check.monitor_id, check.scheduled_ms)
+                queued += check.scheduled_ms > 0 and not self.history.has_taken(check.monitor_id, check.scheduled_ms)
         return queued
 
     def totals(self, at_ms: int) -> Totals:
         """Judge all runs as of `at_ms`."""
         flushes = tuple(event.at_ms for event in self.events if event.breakage is Breakage.FLUSH)
         deaths = tuple(event.at_ms for event in self.events if event.breakage is Breakage.NODE)
-        return self.book.totals(self._began_ms, at_ms, Incidents(flushes, deaths))
+        return self.history.totals(self._began_ms, at_ms, Incidents(flushes, deaths))
 
     def healed(self) -> int:
-        """Return how many monitors were checked again although a planted or abandoned task held their id."""
-        return sum(self.book.came_back(event.held_ids, event.at_ms) for event in self.events)
+        """Return how many monitors were checked again although an old task blocked their id."""
+        return sum(self.history.came_back(event.blocked_ids, event.at_ms) for event in self.events)
 
     def all_back(self) -> bool:
-        """Tell whether every monitor was checked again after the last breakage that affected it."""
+        """Return whether every monitor was checked again after the last breakage that affected it."""
         return all(
-            self.book.came_back(event.monitor_ids, event.at_ms) == len(event.monitor_ids) for event in self.events
+            self.history.came_back(event.monitor_ids, event.at_ms) == len(event.monitor_ids) for event in self.events
         )
 
-    async def hurt(self, breakage: Breakage) -> bool:
-        """Do it now; False if this is not the moment, such as no check running whose worker could die."""
+    async def apply(self, breakage: Breakage) -> bool:
+        """Break something now; return False if it is not possible yet, for example if no check is running."""
         at_ms, at_s = now_ms(), self.elapsed_s
-        held: tuple[str, ...] | None = ()
+        blocked: tuple[str, ...] | None = ()
         match breakage:
             case Breakage.WORKER:
-                held = await self._kill_worker()
+                blocked = await self._kill_worker()
             case Breakage.PLANT:
-                held = await self._plant() or None
+                blocked = await self._plant() or None
             case Breakage.NODE:
-                held = self._kill_node()
+                blocked = self._kill_node()
             case Breakage.FLUSH:
                 await self._redis.flushall()
-        if held is None:
+        if blocked is None:
             return False
-        # Where nobody's id is held, all monitors are hurt alike.
+        # If no id is blocked, all monitors are affected.
         everyone = tuple(str(monitor.id) for monitor in self._monitors)
-        self.events.append(Event(at_ms, at_s, breakage, held or everyone, held))
+        self.events.append(Event(at_ms, at_s, breakage, blocked or everyone, blocked))
         return True
 
     def _kill_node(self) -> tuple[str, ...] | None:
@@ -181,22 +181,22 @@ class Stage:
         return ()
 
     async def _kill_worker(self) -> tuple[str, ...] | None:
-        """Return the monitors whose checks it had in its hands; None if it is not the moment."""
+        """Return the monitors whose checks it was running; None if it runs none."""
         if self._worker is None or self._worker.ended or not await self._redis.llen(keys.ACTIVE):
             return None
         self._worker.kill()
         self._read()
-        abandoned = []
+        interrupted = []
         for name in await self._redis.lrange(keys.ACTIVE, 0, -1):
             message = await message_of(self._redis, text_of(name))
             lease_s = await self._redis.zscore(keys.LEASE, name)
             if message is not None and lease_s is not None:
                 check = read_check(message.payload)
                 until_ms = int(lease_s) * 1000 + _ORPHAN_AFTER_MS
-                self.book.abandon(check.monitor_id, check.scheduled_ms, now_ms(), until_ms)
-                abandoned.append(check.monitor_id)
-        self.book.worker_died(now_ms())
-        return tuple(abandoned)
+                self.history.interrupted(check.monitor_id, check.scheduled_ms, now_ms(), until_ms)
+                interrupted.append(check.monitor_id)
+        self.history.worker_died(now_ms())
+        return tuple(interrupted)
 
     async def _plant(self) -> tuple[str, ...]:
         plant = load_script(self._redis, __package__, "plant")
@@ -212,7 +212,7 @@ class Stage:
 
     def _read(self) -> None:
         for entries in self._reader.new_entries():
-            self.book.add(entries)
+            self.history.add(entries)
 
     def _push(self) -> None:
         if self._push_id:
@@ -220,7 +220,7 @@ class Stage:
             self._push_again_s = time.monotonic() + self._monitors[0].interval_s / 2
 
     def _may_restart(self, place: int, now_s: float) -> bool:
-        """Tell whether it has been down for long enough; the first call only notes that it is down."""
+        """Return whether it has been down for long enough; the first call only notes that it is down."""
         if now_s < self._restart_at_s.setdefault(place, now_s + RESTART_AFTER_S):
             return False
         del self._restart_at_s[place]

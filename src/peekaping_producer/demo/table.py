@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from peekaping_producer.demo.breakage import Event, Restart
-from peekaping_producer.demo.history import Book, Totals
+from peekaping_producer.demo.history import History, Totals
 from peekaping_producer.demo.judgement import lateness_ms
 from peekaping_producer.demo.ledger import Finished, Outcome
 from peekaping_producer.demo.sample import Sample
@@ -29,7 +29,7 @@ _STYLES: dict[Outcome, str] = {
 
 
 class State(Struct, frozen=True):
-    """What the table shows in addition to the book."""
+    """What the table shows besides the history."""
 
     now_ms: int
     elapsed_s: float
@@ -43,7 +43,7 @@ class State(Struct, frozen=True):
     restarts: Sequence[Restart]
 
 
-def render(monitors: Sequence[Sample], book: Book, state: State) -> "Group":
+def render(monitors: Sequence[Sample], history: History, state: State) -> "Group":
     """Draw the table with its totals below."""
     from rich.console import Group  # noqa: PLC0415 - an extra
     from rich.table import Table  # noqa: PLC0415
@@ -56,10 +56,10 @@ def render(monitors: Sequence[Sample], book: Book, state: State) -> "Group":
         table.add_column(heading, justify="right", no_wrap=True, min_width=8)
     table.add_column("last runs", no_wrap=True, min_width=16, overflow="crop")
     for monitor in monitors[:ROWS]:
-        table.add_row(*_row(monitor, book, state))
+        table.add_row(*_row(monitor, history, state))
     lines = [Text(f"… and {len(monitors) - ROWS:,} more", style="dim")] if len(monitors) > ROWS else []
     lines += [Text(), Text(totals_line(state), style="bold")]
-    lines += [Text(line, style="yellow") for line in event_lines(state.events, state.restarts, book)[-6:]]
+    lines += [Text(line, style="yellow") for line in event_lines(state.events, state.restarts, history)[-6:]]
     lines.append(Text(f"{state.elapsed_s:.0f} s; press Ctrl-C to stop", style="dim"))
     return Group(table, *lines)
 
@@ -75,20 +75,20 @@ def totals_line(state: State) -> str:
     )
 
 
-def event_lines(events: Sequence[Event], restarts: Sequence[Restart], book: Book) -> list[str]:
-    """Return what was broken and restarted, a line each, and how many monitors were checked since."""
+def event_lines(events: Sequence[Event], restarts: Sequence[Restart], history: History) -> list[str]:
+    """Return a line for each breakage and restart, with the number of monitors checked since."""
     lines = [(restart.at_s, restart.what) for restart in restarts]
     for event in events:
-        back = book.came_back(event.monitor_ids, event.at_ms)
+        back = history.came_back(event.monitor_ids, event.at_ms)
         lines.append((event.at_s, f"{event.breakage}: {back} of {len(event.monitor_ids)} monitors checked since"))
     return [f"{at_s:4.0f} s  {text}" for at_s, text in sorted(lines)]
 
 
-def _row(monitor: Sample, book: Book, state: State) -> "Sequence[str | Text]":
+def _row(monitor: Sample, history: History, state: State) -> "Sequence[str | Text]":
     from rich.text import Text  # noqa: PLC0415 - an extra
 
-    results = book.results(monitor.id)
-    last_ms, due_ms = book.last_run_ms(monitor.id), state.due_ms.get(monitor.id)
+    results = history.results(monitor.id)
+    last_ms, due_ms = history.last_run_ms(monitor.id), state.due_ms.get(monitor.id)
     grid = cadence(monitor.id, monitor.interval_s)
     return (
         monitor.name,

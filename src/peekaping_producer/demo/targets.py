@@ -1,4 +1,4 @@
-"""What the sample monitors look at: small HTTP and TCP servers on this machine, in good and bad health."""
+"""What the sample monitors check: small HTTP and TCP servers on this machine, healthy and unhealthy ones."""
 
 import asyncio
 import socket
@@ -11,16 +11,16 @@ from peekaping_producer.demo.redis_server import HOST
 
 _REQUEST_WITHIN_S = 10.0
 _FLAP_INTERVALS = 3
-"""The flapping target answers well for so many intervals, then badly for as many."""
+"""The flapping target is healthy for this many intervals, then unhealthy for as many."""
 
 
 class Targets(Struct, frozen=True):
-    """Where they are."""
+    """The addresses of the servers."""
 
     http_port: int
     tcp_port: int
     refused_port: int
-    """Held by us, with nobody listening."""
+    """Reserved, with nobody listening."""
 
     def url(self, path: str) -> str:
         """Return a page's URL: /healthy, /flapping, /slow, /hanging, /broken."""
@@ -51,7 +51,7 @@ class _Site:
         self._closing = asyncio.Event()
 
     def close(self) -> None:
-        """Let every answer end, the hanging ones too."""
+        """End all responses, even the hanging ones."""
         self._closing.set()
         for writer in self._connections:
             writer.close()
@@ -66,7 +66,7 @@ class _Site:
             writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
             await writer.drain()
         except (OSError, asyncio.IncompleteReadError, TimeoutError):
-            return  # a client that gave up, such as one whose check timed out
+            return  # the client closed the connection, for example because its check timed out
         finally:
             self._connections.discard(writer)
             writer.close()

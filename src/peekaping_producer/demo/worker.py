@@ -1,7 +1,7 @@
-"""An honest little worker: takes health checks from the queue by asynq's rules, runs them, writes their results.
+"""The demo's worker: takes health checks from the queue by asynq's rules, runs them, and writes their results.
 
-A process of its own, `python -m peekaping_producer.demo.worker '<WorkerOptions as JSON>'`, so that it can be killed
-in the middle of checks.
+It is a separate process, `python -m peekaping_producer.demo.worker '<WorkerOptions as JSON>'`, so that it can be
+killed in the middle of checks.
 """
 
 import asyncio
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     import httpx
 
 _POLL_S = 0.02
-"""How often an empty queue is looked at."""
+"""How often an empty queue is polled."""
 _BATCH = 200
-"""Most tasks taken, or ended, in one command."""
-_PATIENCE_S = 0.1
-"""How long running checks may still take once the worker is asked to stop; then they are put back."""
+"""The most tasks taken, or finished, in one command."""
+_FINISH_WITHIN_S = 0.1
+"""How long running checks may take once the worker is asked to stop; then they are put back into the queue."""
 _REDIS_TIMEOUT_S = 5.0
 _OUTCOMES: dict[Status, ledger.Outcome] = {
     Status.DOWN: "down",
@@ -52,11 +52,11 @@ class WorkerOptions(Struct, frozen=True):
     ledger: str
     concurrency: int = 50
     instant: bool = False
-    """Give every check its verdict at once, without looking."""
+    """Every check succeeds at once, without network access."""
 
 
-class _Ended(Struct, frozen=True):
-    """A task that is over: with a result, dropped as stale, or failed."""
+class _Finished(Struct, frozen=True):
+    """A finished task: with a result, dropped as stale, or failed."""
 
     task: Taken
     monitor_id: str
@@ -67,36 +67,36 @@ class _Ended(Struct, frozen=True):
 
 
 class Worker:
-    """Takes tasks, runs them side by side, and ends them in batches."""
+    """Takes tasks, runs them concurrently, and finishes them in batches."""
 
-    def __init__(self, options: WorkerOptions, queue: Queue, results: Results, book: LedgerWriter) -> None:
-        """Put the parts together; nothing runs yet."""
+    def __init__(self, options: WorkerOptions, queue: Queue, results: Results, ledger: LedgerWriter) -> None:
+        """Connect the parts; nothing runs yet."""
         self._options = options
-        self._queue, self._results, self._book = queue, results, book
+        self._queue, self._results, self._ledger = queue, results, ledger
         self._running: dict[str, tuple[Taken, asyncio.Task[None]]] = {}
         self._leases_ms: dict[str, int] = {}
-        self._ended: list[_Ended] = []
+        self._finished: list[_Finished] = []
         self._stopping = asyncio.Event()
         self._over = asyncio.Event()
-        self._something_ended = asyncio.Event()
+        self._something_finished = asyncio.Event()
 
     def stop(self) -> None:
-        """Take nothing more; put back what does not end soon."""
+        """Take nothing more, and put back what does not finish soon."""
         self._stopping.set()
 
     async def run(self, client: "httpx.AsyncClient") -> None:
-        """Work until `stop`. Raises what Redis or the database raises: a worker that lost them starts anew."""
+        """Work until `stop`. Raises what Redis or the database raises: the demo restarts the worker then."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._beat())
             group.create_task(self._recover())
-            group.create_task(self._end_tasks())
+            group.create_task(self._finish_tasks())
             while not self._stopping.is_set():
                 await self._take(client, group)
-            await self._wind_down()
-            # The helpers end by themselves: the client may swallow a cancellation on Python 3.11.
+            await self._stop_checks()
+            # The other tasks must end by themselves: the client may swallow a cancellation on Python 3.11.
             self._over.set()
-            self._something_ended.set()
-        await self._end_batch()
+            self._something_finished.set()
+        await self._finish_batch()
         await self._queue.sign_off()
 
     async def _take(self, client: "httpx.AsyncClient", group: asyncio.TaskGroup) -> None:
@@ -104,21 +104,21 @@ class Worker:
         tasks = await self._queue.take(min(room, _BATCH)) if room > 0 else []
         if tasks:
             checks = [(task, _read(task)) for task in tasks]
-            self._book.write(_taken(task, check) for task, check in checks if isinstance(check, Check))
+            self._ledger.write(_taken(task, check) for task, check in checks if isinstance(check, Check))
             for task, check in checks:
                 self._begin(task, check, client, group)
         if len(tasks) < _BATCH:
             await _wait(self._stopping, _POLL_S)
         elif self._options.instant:
-            await self._end_batch()
+            await self._finish_batch()
 
     def _begin(self, task: Taken, check: Check | str, client: "httpx.AsyncClient", group: asyncio.TaskGroup) -> None:
         if isinstance(check, str):
-            self._end(_Ended(task, "", 0, task.taken_ms, error=check))
+            self._finish(_Finished(task, "", 0, task.taken_ms, error=check))
         elif check.is_stale(task.taken_ms):
-            self._end(_Ended(task, check.monitor_id, check.scheduled_ms, task.taken_ms))
+            self._finish(_Finished(task, check.monitor_id, check.scheduled_ms, task.taken_ms))
         elif self._options.instant:
-            self._end(_judged(task, check, INSTANT))
+            self._finish(_judged(task, check, INSTANT))
         else:
             self._leases_ms[task.id] = task.taken_ms + LEASE_S * 1000
             self._running[task.id] = task, group.create_task(self._check(task, check, client))
@@ -128,39 +128,39 @@ class Worker:
             async with asyncio.timeout((task.deadline_ms - now_ms()) / 1000):
                 verdict = await run_check(check, client)
         except TimeoutError:
-            self._end(_failed(task, check, "context deadline exceeded"))
+            self._finish(_failed(task, check, "context deadline exceeded"))
         except ValueError as error:
-            self._end(_failed(task, check, str(error)))
+            self._finish(_failed(task, check, str(error)))
         else:
-            self._end(_judged(task, check, verdict))
+            self._finish(_judged(task, check, verdict))
         finally:
             self._running.pop(task.id, None)
             self._leases_ms.pop(task.id, None)
 
-    def _end(self, ended: _Ended) -> None:
-        # Past its lease a task is no longer ours to end: the recoverer has it.
-        if self._leases_ms.get(ended.task.id, ended.at_ms) >= ended.at_ms:
-            self._ended.append(ended)
-            self._something_ended.set()
+    def _finish(self, finished: _Finished) -> None:
+        # A task whose lease has expired belongs to the recoverer.
+        if self._leases_ms.get(finished.task.id, finished.at_ms) >= finished.at_ms:
+            self._finished.append(finished)
+            self._something_finished.set()
 
-    async def _end_tasks(self) -> None:
+    async def _finish_tasks(self) -> None:
         while not self._over.is_set():
-            await self._something_ended.wait()
-            self._something_ended.clear()
-            await self._end_batch()
+            await self._something_finished.wait()
+            self._something_finished.clear()
+            await self._finish_batch()
 
-    async def _end_batch(self) -> None:
-        ended, self._ended = self._ended, []
-        if not ended:
+    async def _finish_batch(self) -> None:
+        finished, self._finished = self._finished, []
+        if not finished:
             return
-        self._results.write([one.result for one in ended if one.result])
-        done = [one.task.id for one in ended if not one.error]
+        self._results.write([one.result for one in finished if one.result])
+        done = [one.task.id for one in finished if not one.error]
         for first in range(0, len(done), _BATCH):
             await self._queue.done(done[first : first + _BATCH])
-        for one in ended:
+        for one in finished:
             if one.error:
                 await self._queue.archive(one.task.message, one.error)
-        self._book.write(_finished(ended))
+        self._ledger.write(_entries(finished))
 
     async def _beat(self) -> None:
         while not self._over.is_set():
@@ -170,7 +170,7 @@ class Worker:
             for task_id in self._leases_ms.keys() - owned:
                 self._running[task_id][1].cancel(LEASE_EXPIRED)
             lease_ms = await self._queue.beat(running, owned)
-            # One may have ended meanwhile.
+            # A check may have finished meanwhile.
             self._leases_ms.update((task_id, lease_ms) for task_id in owned if task_id in self._leases_ms)
             await _wait(self._over, BEAT_EVERY_S)
 
@@ -179,10 +179,10 @@ class Worker:
             await self._queue.recover()
             await _wait(self._over, RECOVER_EVERY_S)
 
-    async def _wind_down(self) -> None:
+    async def _stop_checks(self) -> None:
         checks = [check for _, check in self._running.values()]
         if checks:
-            await asyncio.wait(checks, timeout=_PATIENCE_S)
+            await asyncio.wait(checks, timeout=_FINISH_WITHIN_S)
         left = list(self._running.values())
         for task, check in left:
             check.cancel()
@@ -201,21 +201,21 @@ def _taken(task: Taken, check: Check) -> ledger.Taken:
     return ledger.Taken(check.monitor_id, check.scheduled_ms, task.taken_ms)
 
 
-def _judged(task: Taken, check: Check, verdict: Verdict) -> _Ended:
+def _judged(task: Taken, check: Check, verdict: Verdict) -> _Finished:
     at_ms = now_ms()
     result = Result(check.monitor_id, check.monitor_type, task.taken_ms, at_ms, verdict)
-    return _Ended(task, check.monitor_id, check.scheduled_ms, at_ms, result)
+    return _Finished(task, check.monitor_id, check.scheduled_ms, at_ms, result)
 
 
-def _failed(task: Taken, check: Check, error: str) -> _Ended:
-    return _Ended(task, check.monitor_id, check.scheduled_ms, now_ms(), error=error)
+def _failed(task: Taken, check: Check, error: str) -> _Finished:
+    return _Finished(task, check.monitor_id, check.scheduled_ms, now_ms(), error=error)
 
 
-def _finished(ended: Sequence[_Ended]) -> list[ledger.Finished]:
-    """Enter them as of now, when their ids are free again, which is a little after their checks ended."""
+def _entries(finished: Sequence[_Finished]) -> list[ledger.Finished]:
+    """Return entries with the present time: their task ids are free only now, a little after the checks ended."""
     entries = []
     free_ms = now_ms()
-    for one in ended:
+    for one in finished:
         outcome: ledger.Outcome = "dropped"
         ping_ms, text = 0, "too old"
         if one.result:
@@ -243,17 +243,17 @@ async def _serve(options: WorkerOptions) -> None:
         socket_timeout=_REDIS_TIMEOUT_S,
         client_name="demo-worker",
     )
-    book = LedgerWriter(Path(options.ledger))
+    writer = LedgerWriter(Path(options.ledger))
     try:
         with Results(Path(options.database)) as results:
             async with redis, http_client() as client:
-                worker = Worker(options, Queue(redis, options.concurrency), results, book)
+                worker = Worker(options, Queue(redis, options.concurrency), results, writer)
                 loop = asyncio.get_running_loop()
-                for end in (signal.SIGTERM, signal.SIGINT):
-                    loop.add_signal_handler(end, worker.stop)
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    loop.add_signal_handler(number, worker.stop)
                 await worker.run(client)
     finally:
-        book.close()
+        writer.close()
 
 
 if __name__ == "__main__":
