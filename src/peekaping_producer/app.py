@@ -9,7 +9,7 @@ from peekaping_producer import __version__
 from peekaping_producer.catalog.catalog import Catalog, open_catalog
 from peekaping_producer.catalog.last_known import MB, LastKnown
 from peekaping_producer.config.loading import masked
-from peekaping_producer.config.settings import DbType, Settings
+from peekaping_producer.config.settings import Settings
 from peekaping_producer.dispatch.cache_watch import cache_loop
 from peekaping_producer.dispatch.dispatcher import Dispatcher
 from peekaping_producer.dispatch.reclaim import reclaim_loop
@@ -52,10 +52,9 @@ async def produce(
     node = make_node(log, timing, Stop() if stop is None else stop, settings.producer_schedule, node_id)
     node.log.info(LogEvent.PRODUCER_STARTING, version=__version__)
     node.log.info(LogEvent.SETTINGS_LOADED, **masked(settings))
-    connections = 1 if settings.db_type is DbType.SQLITE else settings.producer_concurrency
     catalog = open_catalog(
         settings,
-        connections=connections,
+        connections=settings.producer_concurrency,
         timeout_s=timing.read_deadline_s,
         scan_timeout_s=timing.scan_deadline_s,
     )
@@ -65,19 +64,19 @@ async def produce(
         await until_ready(lambda: check_rights(redis, timing.redis_timeout_s), node.redis_outage, node)
         await until_ready(catalog.check, node.database_outage, node)
         if not node.stop:
-            await _run_loops(settings, node, redis, catalog, connections)
+            await _run_loops(settings, node, redis, catalog)
     finally:
         await catalog.close()
         await redis.aclose()
     node.log.info(LogEvent.PRODUCER_STOPPED)
 
 
-async def _run_loops(settings: Settings, node: Node, redis: Redis, catalog: Catalog, connections: int) -> None:
+async def _run_loops(settings: Settings, node: Node, redis: Redis, catalog: Catalog) -> None:
     """Do all that a node does until it is time to stop."""
     schedule, view = Schedule(redis, node.timing), ScheduleView(redis, node.timing.redis_timeout_s)
     cache = LastKnown(settings.producer_cache_mb * MB)
     source = Source(node, catalog, cache)
-    dispatcher = Dispatcher(node, schedule, source, connections=connections, server_zone=settings.tz)
+    dispatcher = Dispatcher(node, schedule, source, connections=catalog.connections, server_zone=settings.tz)
     watch = RedisWatch(node, redis, schedule)
     vacant, sync, invalid = node.stop.bell(), Sync(node, schedule, catalog, cache), InvalidMonitors(redis, node.timing)
     duties = _duties(node, redis, schedule, sync, InvalidWatch(node, invalid, catalog, settings.tz))

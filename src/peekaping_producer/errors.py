@@ -53,3 +53,8 @@ class CorruptRecord(ProducerError):
 
 class NotLeading(ProducerError):
     """A write of the leader came from a node that no longer leads. Nothing was changed."""
+
+
+def one_line(error: object) -> str:
+    """Return an error's text in one line and without its full stop; its type's name where it has none."""
+    return " ".join(str(error).split()).removesuffix(".") or type(error).__name__

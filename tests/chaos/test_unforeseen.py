@@ -10,6 +10,7 @@ from typing import Any, NoReturn, cast
 from zoneinfo import ZoneInfo
 
 import pytest
+from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from peekaping_producer import app as app_module
@@ -94,12 +95,12 @@ async def _are_pending(redis: Redis, ids: Sequence[str]) -> bool:
 
 
 def test_a_row_that_can_not_be_converted_is_invalid_and_the_others_are_read() -> None:
-    def prepare(row: catalog_rows.Row) -> Sequence[object]:
+    def prepare(row: list[Any]) -> list[Any]:
         if row[0] == "b":
             raise LookupError("no one thought of this")
         return catalog_rows.PROXIES.prepare(row)
 
-    kind = catalog_rows.Kind(Proxy, list[Proxy], prepare, "proxy's ")
+    kind = replace(catalog_rows.PROXIES, prepare=prepare)
     first, second, third = catalog_rows.values(kind, [(id_, "http", "host", 1, 0, None, None) for id_ in "abc"])
     assert (cast("Proxy", first).id, cast("Proxy", third).id) == ("a", "c")
     assert isinstance(second, CorruptRecord)

@@ -334,7 +334,7 @@ async def test_the_catalogue_could_not_write_even_if_it_tried(any_sql_db: Databa
     async with opened(any_sql_db) as catalog:
         assert isinstance(catalog, SqlCatalog)
         with pytest.raises(Unavailable, match=r"(?i)read.?only"):
-            await catalog._connections.do(lambda connection: connection.exec_driver_sql(statement), 10)
+            await catalog._batches.do(lambda connection: connection.exec_driver_sql(statement), 10)
 
     assert len(await any_sql_db.ids()) == 1
 

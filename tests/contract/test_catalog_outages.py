@@ -204,7 +204,7 @@ async def test_a_slow_statement_on_sqlite_is_ended_even_if_it_begins_too_late(sq
                 return connection.exec_driver_sql(endless).all()
 
             with pytest.raises(Unavailable):
-                await catalog._connections.do(slow, DEADLINE_S)
+                await catalog._batches.do(slow, DEADLINE_S)
             begin.set()
             await until_checked_in(catalog)
             assert (await catalog.active(None, 10)).monitors

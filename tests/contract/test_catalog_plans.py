@@ -64,7 +64,7 @@ async def explained(
         statement, parameters = sent[-1]
         return list(connection.exec_driver_sql(f"{explain} {statement}", parameters).all())
 
-    return await catalog._connections.do(explain_it, 10)
+    return await catalog._batches.do(explain_it, 10)
 
 
 def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, QueuePool
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from peekaping_producer.catalog.catalog import Catalog, open_catalog
-from peekaping_producer.catalog.connection import Connections, ServerConnections
+from peekaping_producer.catalog.connections import Connections, ServerConnections
 from peekaping_producer.catalog.mongo import MongoCatalog
 from peekaping_producer.catalog.reading import Reading
 from peekaping_producer.catalog.sql import SqlCatalog
@@ -77,20 +77,20 @@ def _clients(catalog: MongoCatalog) -> tuple[AsyncMongoClient[Any], ...]:
 
 
 def _pools(catalog: SqlCatalog) -> tuple[Connections, ...]:
-    return catalog._connections, catalog._urgent, catalog._scans
+    return catalog._batches, catalog._urgent, catalog._scans
 
 
 def engine(catalog: Catalog) -> AsyncEngine:
     """Return the engine of a catalogue on an SQL server."""
     assert isinstance(catalog, SqlCatalog)
-    assert isinstance(catalog._connections, ServerConnections)
-    return catalog._connections.engine
+    assert isinstance(catalog._batches, ServerConnections)
+    return catalog._batches.engine
 
 
 def sync_engine(catalog: Catalog) -> Engine:
     """Return the engine of a catalogue in an SQL database, as events and pools know it."""
     assert isinstance(catalog, SqlCatalog)
-    return _sync(catalog._connections)
+    return _sync(catalog._batches)
 
 
 def _sync(connections: Connections) -> Engine:

@@ -56,6 +56,13 @@ class WatchedCatalog:
         self.after: Moment = _nothing
         self._catalog = catalog
 
+    @property
+    def connections(self) -> int:
+        return self._catalog.connections
+
+    def is_id(self, text: str) -> bool:
+        return self._catalog.is_id(text)
+
     async def check(self) -> None:
         await self._catalog.check()
 

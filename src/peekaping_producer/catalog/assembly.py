@@ -8,14 +8,19 @@ from peekaping_producer.catalog.reading import Page, Reading
 from peekaping_producer.errors import CorruptRecord
 from peekaping_producer.model.monitor import Maintenance, Monitor, MonitorId, Schedulable, Snapshot
 
+_MONITOR_ID = rows.MONITORS.at("id")
+_SCHEDULABLE_ID = rows.SCHEDULABLES.at("id")
+_MAINTENANCE_ID = rows.MAINTENANCE_COLUMNS.index("id")
+_HEARTBEAT_OF = rows.HEARTBEATS.at("monitor_id")
+
 
 def page_of(fetched: Sequence[rows.Row], next_after: MonitorId | None) -> Page:
-    """Return the page of these rows, in their order; invalid ones go to `invalid`."""
+    """Return the page of these rows, in their order."""
     monitors: list[Schedulable] = []
     invalid: dict[str, str] = {}
     for row, value in zip(fetched, rows.values(rows.SCHEDULABLES, fetched), strict=True):
         if isinstance(value, CorruptRecord):
-            invalid[str(row[0])] = value.reason
+            invalid[str(row[_SCHEDULABLE_ID])] = value.reason
         else:
             monitors.append(value)
     return Page(tuple(monitors), invalid, next_after)
@@ -24,25 +29,28 @@ def page_of(fetched: Sequence[rows.Row], next_after: MonitorId | None) -> Page:
 def monitors_of(
     fetched: Sequence[rows.Row], asked: Container[str], invalid: dict[MonitorId, str]
 ) -> dict[MonitorId, Monitor]:
-    """Return the sound ones among the asked-for monitors; the others go to `invalid`."""
+    """Return the valid ones among the requested monitors; the others are added to `invalid`."""
     monitors: dict[MonitorId, Monitor] = {}
-    # MySQL compares ids without case; what is stored in another case is another id.
-    fetched = [row for row in fetched if row[0] in asked]
+    # MySQL compares ids without case; one that is stored in another case is another id.
+    fetched = [row for row in fetched if row[_MONITOR_ID] in asked]
     for row, value in zip(fetched, rows.values(rows.MONITORS, fetched), strict=True):
         if isinstance(value, CorruptRecord):
-            invalid[row[0]] = value.reason
+            invalid[row[_MONITOR_ID]] = value.reason
         else:
-            monitors[row[0]] = value
+            monitors[value.id] = value
     return monitors
 
 
-def maintenances_of(fetched: Sequence[rows.Row]) -> dict[MonitorId, list[Maintenance]]:
-    """Group by monitor; a maintenance of many monitors becomes one value."""
-    distinct = {row[1]: row[1:] for row in fetched}
+def maintenances_of(fetched: Sequence[tuple[MonitorId, rows.Row]]) -> dict[MonitorId, list[Maintenance]]:
+    """Return maintenances by monitor, from pairs of a monitor's id and a row.
+
+    A maintenance of many monitors becomes one value.
+    """
+    distinct = {row[_MAINTENANCE_ID]: row for _, row in fetched}
     values = dict(zip(distinct, rows.maintenances(list(distinct.values())), strict=True))
     by_monitor: defaultdict[MonitorId, list[Maintenance]] = defaultdict(list)
-    for row in fetched:
-        by_monitor[row[0]].append(values[row[1]])
+    for monitor_id, row in fetched:
+        by_monitor[monitor_id].append(values[row[_MAINTENANCE_ID]])
     return by_monitor
 
 
@@ -53,13 +61,13 @@ def reading_of(
     heartbeat_rows: Sequence[rows.Row],
     invalid: dict[MonitorId, str],
 ) -> Reading:
-    """Join what belongs together; a monitor whose proxy or heartbeat is nonsense goes to `invalid`.
+    """Join what belongs together; a monitor whose proxy or heartbeat is invalid is added to `invalid`.
 
-    The rows of proxies come by what monitors refer to them with.
+    The rows of proxies are by the monitors' references to them.
     """
     proxies = dict(zip(proxy_rows, rows.values(rows.PROXIES, list(proxy_rows.values())), strict=True))
     heartbeats = dict(
-        zip((row[1] for row in heartbeat_rows), rows.values(rows.HEARTBEATS, heartbeat_rows), strict=True)
+        zip((row[_HEARTBEAT_OF] for row in heartbeat_rows), rows.values(rows.HEARTBEATS, heartbeat_rows), strict=True)
     )
     found: dict[MonitorId, Snapshot] = {}
     for id_, monitor in monitors.items():

@@ -1,31 +1,21 @@
-"""Why a row is invalid, in words an operator understands: which field, what it is, what it must be.
+"""Why a row is invalid, in words that an operator understands: which field, what it is, what it must be.
 
-What a text field holds is never shown: it may be a secret, as a proxy's password and a monitor's config are.
+A text is never shown: it may be a secret, such as a proxy's password or a monitor's config.
 """
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import cache
-from types import UnionType as UnionOf
+from types import UnionType
 
 from msgspec import Struct
-from msgspec.inspect import (
-    BoolType,
-    DateTimeType,
-    Field,
-    IntType,
-    NoneType,
-    StrType,
-    StructType,
-    Type,
-    UnionType,
-    type_info,
-)
+from msgspec.inspect import BoolType, DateTimeType, IntType, StrType
+
+from peekaping_producer.catalog.fields import Field, fields
 
 _SECONDS = frozenset({"interval", "timeout", "retry_interval"})
 _LONGEST_SHOWN = 40
-"""Characters of an invalid value that a reason repeats."""
-_KINDS: tuple[tuple[type | UnionOf, str], ...] = (
+"""Characters of an invalid value that a reason shows."""
+_KINDS: tuple[tuple[type | UnionType, str], ...] = (
     (type(None), "not set"),
     (bool, "true or false"),
     (int | float, "a number"),
@@ -38,25 +28,16 @@ _KINDS: tuple[tuple[type | UnionOf, str], ...] = (
 
 
 def why_invalid(model: type[Struct], values: Sequence[object]) -> str | None:
-    """Return the reason that the first invalid one of a row's values gives, None where all are valid."""
-    for field, value in zip(_fields(model), values, strict=True):
-        reason = _why(field.name, field.type, value)
+    """Return why the first invalid one of a row's values is invalid; None where all are valid."""
+    for field, value in zip(fields(model), values, strict=True):
+        reason = None if value is None and field.optional else _why(field, value)
         if reason:
             return reason
     return None
 
 
-@cache
-def _fields(model: type[Struct]) -> tuple[Field, ...]:
-    info = type_info(model)
-    assert isinstance(info, StructType)  # noqa: S101 - what type_info returns for a Struct
-    return info.fields
-
-
-def _why(name: str, type_: Type, value: object) -> str | None:
-    if isinstance(type_, UnionType):  # one type, or NULL
-        (of_values,) = (one for one in type_.types if not isinstance(one, NoneType))
-        return None if value is None else _why(name, of_values, value)
+def _why(field: Field, value: object) -> str | None:
+    name, type_ = field.name, field.type
     if isinstance(type_, IntType):
         return _why_no_number(name, type_, value)
     if isinstance(type_, BoolType):
@@ -91,7 +72,7 @@ def _why_no_text(name: str, value: object) -> str | None:
 
 
 def shown(value: object) -> str:
-    """Return a value of a field that holds no secret, shortened."""
+    """Return a value that is not a secret, shortened."""
     if value is not None and isinstance(value, bool | int | float | str):
         text = str(value).lower() if isinstance(value, bool) else ascii(value)
         return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
@@ -99,6 +80,6 @@ def shown(value: object) -> str:
 
 
 def kind_of(value: object) -> str:
-    """Return what kind of value this is, without the value."""
+    """Return the kind of a value, without the value."""
     names = (name for types, name in _KINDS if isinstance(value, types))
     return next(names, f"of type {type(value).__name__}")

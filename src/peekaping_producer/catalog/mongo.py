@@ -1,94 +1,95 @@
-"""The catalogue in MongoDB: one query per collection and batch. Ids and references are ObjectIds, or their hex."""
+"""MongoDB: one query per collection and batch. Ids and references are ObjectIds, or their hex."""
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import UTC, datetime
-from functools import partial
-from typing import Any, TypeVar
+from functools import cache, partial
+from typing import Any, Final, TypeVar
 
 from bson import ObjectId
+from msgspec import Struct
+from msgspec.inspect import BoolType, IntType, StrType
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ServerSelectionTimeoutError
 
 from peekaping_producer.catalog import rows
 from peekaping_producer.catalog.assembly import maintenances_of, monitors_of, page_of, reading_of
-from peekaping_producer.catalog.mongo_client import (
-    CONNECT_TIMEOUT_S,
-    Calls,
-    Document,
-    cure,
-    left_ms,
-    open_client,
-    open_database,
-    operators_mend,
-)
-from peekaping_producer.catalog.problems import told, unmigrated
-from peekaping_producer.catalog.reading import MOST_NAMED, Changes, Named, Page, Place, Reading, is_text, named
+from peekaping_producer.catalog.fields import fields
+from peekaping_producer.catalog.limits import CONNECT_TIMEOUT_S, MOST_NAMED, MOST_STRAYS, Limits
+from peekaping_producer.catalog.mongo_client import Calls, Document, advice, left_ms, open_client, open_database
+from peekaping_producer.catalog.problems import configuration_error, server_address, unavailable, unmigrated
+from peekaping_producer.catalog.reading import Changes, Named, Page, Place, Reading, is_text, named
 from peekaping_producer.config.settings import Settings
 from peekaping_producer.errors import ConfigurationError, Unavailable
 from peekaping_producer.model.ids import is_object_id
-from peekaping_producer.model.monitor import Heartbeat, Maintenance, Monitor, MonitorId, Proxy
+from peekaping_producer.model.monitor import Heartbeat, Maintenance, Monitor, MonitorId, Proxy, Schedulable
 from peekaping_producer.tls_probe import TLS_ONLY, speaks_tls
 
 T = TypeVar("T")
 NO_OBJECT_ID = "id is not an ObjectId"
 COLLECTIONS = ("monitor", "proxies", "maintenance", "monitor_maintenance", "heartbeat")
-MOST_STRAYS = 100
-
-_TEXTS_AND_FLAGS = {"name": "", "type": "", "protocol": "", "host": "", "active": False, "auth": False}
-_HEARTBEAT_FLAGS = {"important": False, "notified": False}
-_NUMBERS = ("interval", "timeout", "max_retries", "retry_interval", "resend_interval", "port", "status")
-ZEROES: Mapping[str, Any] = {**_TEXTS_AND_FLAGS, **_HEARTBEAT_FLAGS, **dict.fromkeys(_NUMBERS, 0)}
-"""What a field that is missing or null reads as, as it does in Peekaping's own services."""
-
-_ACTIVE = {"$nin": [False, None]}
+_ACTIVE: Final = {"$nin": [False, None]}
 _HEX = "^[0-9a-f]{24}$"
-_SCHEDULABLE = ("id", "interval", "created_at", "updated_at", "active")
 NEWEST: list[Document] = [{"$sort": {"monitor_id": 1, "time": -1}}, {"$limit": 1}]
 """The order of the index of `heartbeat`, so that one entry of it is read for each monitor."""
+_PROXY_ID = rows.PROXIES.at("id")
+_MAINTENANCE_ID = rows.MAINTENANCE_COLUMNS.index("id")
+_ZEROES: Final[dict[type, object]] = {StrType: "", IntType: 0, BoolType: False}
+
+
+def open_catalog(settings: Settings, limits: Limits) -> "MongoCatalog":
+    """Return the catalogue of the configured MongoDB; nothing is connected yet.
+
+    Raises ConfigurationError for an invalid DB_HOST or DB_NAME.
+    """
+    return MongoCatalog(settings, limits)
 
 
 class MongoCatalog:
-    """Reads monitors and what belongs to them. Every read raises Unavailable when it did not succeed whole."""
+    """Reads monitors and what belongs to them, from MongoDB. See Catalog."""
 
-    def __init__(self, settings: Settings, *, connections: int, timeout_s: float, scan_timeout_s: float) -> None:
-        """Prepare at most `connections` for batches, one for urgent reads, and one for whole collections.
+    def __init__(self, settings: Settings, limits: Limits) -> None:
+        """Prepare connections for batches, one for urgent reads, and one for whole collections.
 
-        Raises ConfigurationError for a DB_HOST or DB_NAME that can't be one.
+        Raises ConfigurationError for an invalid DB_HOST or DB_NAME.
         """
+        self.connections = limits.connections
         self._settings = settings
-        self._timeout_s = timeout_s
-        self._scan_timeout_s = scan_timeout_s
-        self._client = open_client(settings, connections + 1, timeout_s)
+        self._limits = limits
+        self._client = open_client(settings, limits.connections + 1, limits.timeout_s)
         self._calls = Calls(self._client)
-        # A client of its own, since a client's time limits are those of all its calls.
-        self._scan_client = open_client(settings, 1, scan_timeout_s)
+        # A second client, since a client's time limits apply to all its calls.
+        self._scan_client = open_client(settings, 1, limits.scan_timeout_s)
         self._scans = Calls(self._scan_client)
         self._one_scan = asyncio.Lock()
         self._batches = open_database(self._client, settings.db_name)
         self._whole = open_database(self._scan_client, settings.db_name)
+
+    def is_id(self, text: str) -> bool:
+        """See Catalog."""
+        return is_object_id(text)
 
     async def check(self) -> None:
         """See Catalog."""
         try:
             missing = await self._calls.answer(self._missing(), CONNECT_TIMEOUT_S)
         except Unavailable as error:
-            mend = operators_mend(error)
-            if mend:
-                raise mend from error
+            refusal = configuration_error(error, advice(error))
+            if refusal:
+                raise refusal from error
             host, port = self._settings.db_host or "", self._settings.db_port or 0
             if isinstance(error.__cause__, ServerSelectionTimeoutError) and await speaks_tls(host, port):
                 raise ConfigurationError(f"DB_HOST is {host!r}, DB_PORT is {port}: {TLS_ONLY}") from error
-            raise told(error, cure(error), self._settings) from error
+            raise self._located(error) from error
         except ValueError as error:
-            # Of the driver, before it sends a password; it names none of it.
+            # The driver's, before it sends a password, which it does not show.
             raise ConfigurationError(f"DB_USER or DB_PASS is nothing that MongoDB takes: {error}") from error
         if missing:
-            raise unmigrated(self._settings, missing)
+            raise unmigrated(self._settings, missing, created_by="start")
 
     async def read(self, ids: Sequence[MonitorId]) -> Reading:
-        """Read monitors by their ids, with proxies, active maintenances and (for push) newest heartbeats."""
+        """See Catalog."""
         invalid: dict[MonitorId, str] = {id_: NO_OBJECT_ID for id_ in ids if not is_object_id(id_)}
         asked = [id_ for id_ in ids if id_ not in invalid]
         if not asked:
@@ -96,86 +97,92 @@ class MongoCatalog:
         return await self._answer(self._read(asked, invalid))
 
     async def _read(self, asked: Sequence[MonitorId], invalid: dict[MonitorId, str]) -> Reading:
-        documents = await self._find(self._batches, "monitor", _among("_id", asked), Monitor.__struct_fields__)
-        monitors = monitors_of(_rows(documents, Monitor.__struct_fields__), set(asked), invalid)
+        documents = await self._find(self._batches, "monitor", _among("_id", asked), rows.MONITORS.columns)
+        monitors = monitors_of(_rows(documents, rows.MONITORS.columns, Monitor), set(asked), invalid)
         proxy_ids = {m.proxy_id for m in monitors.values() if m.proxy_id and is_object_id(m.proxy_id)}
-        proxies = await self._find(self._batches, "proxies", _among("_id", proxy_ids), Proxy.__struct_fields__)
+        proxies = await self._find(self._batches, "proxies", _among("_id", proxy_ids), rows.PROXIES.columns)
         maintenances = await self._maintenances(monitors)
         heartbeats = await self._newest_heartbeats([m.id for m in monitors.values() if m.type == "push"])
         return reading_of(
             monitors,
-            {row[0]: row for row in _rows(proxies, Proxy.__struct_fields__)},
+            {row[_PROXY_ID]: row for row in _rows(proxies, rows.PROXIES.columns, Proxy)},
             maintenances_of(maintenances),
-            _rows(heartbeats, Heartbeat.__struct_fields__),
+            _rows(heartbeats, rows.HEARTBEATS.columns, Heartbeat),
             invalid,
         )
 
     async def active(self, after: MonitorId | None, limit: int) -> Page:
-        """Read a page of at most `limit` active monitors whose ids come behind `after`."""
-        documents, next_after = await self._scan(partial(self._page, {"active": _ACTIVE}, after, limit, _SCHEDULABLE))
+        """See Catalog."""
+        columns = rows.SCHEDULABLES.columns
+        documents, next_after = await self._scan(partial(self._page, {"active": _ACTIVE}, after, limit, columns))
         strays = await self._scan(self._strays) if after is None else ()
-        page = page_of(_rows(documents, _SCHEDULABLE), next_after)
+        page = page_of(_rows(documents, columns, Schedulable), next_after)
         page.invalid.update((str(stray["_id"]), NO_OBJECT_ID) for stray in strays)
         return page
 
     async def active_of(self, ids: Sequence[MonitorId], *, urgent: bool = False) -> Page:
-        """Read those of these monitors that are active; any other is inactive, or has no row."""
+        """See Catalog."""
+        columns = rows.SCHEDULABLES.columns
         asked = [id_ for id_ in ids if is_object_id(id_)]
         active = {**_among("_id", asked), "active": _ACTIVE}
         if urgent:
-            documents = await self._answer(self._find(self._batches, "monitor", active, _SCHEDULABLE))
+            documents = await self._answer(self._find(self._batches, "monitor", active, columns))
         else:
-            documents = await self._scan(partial(self._find, self._whole, "monitor", active, _SCHEDULABLE))
-        return page_of(_rows(documents, _SCHEDULABLE), None)
+            documents = await self._scan(partial(self._find, self._whole, "monitor", active, columns))
+        return page_of(_rows(documents, columns, Schedulable), None)
 
     async def changed(self, since: datetime, after: Place | None, limit: int) -> Changes:
-        """Read a page of at most `limit` monitors changed at or after `since`, behind the place `after`."""
-        columns = ("id", "updated_at")
+        """See Catalog."""
         # Dates have milliseconds, and the driver cuts off the rest.
         place = None if after is None else MonitorId(str(after))
         changed = {"updated_at": {"$gte": since.astimezone(UTC)}}
-        documents, next_after = await self._scan(partial(self._page, changed, place, limit, columns))
-        fetched = _rows(documents, columns)
-        times = [time for row in fetched if (time := rows.instant_or_none(row[1]))]
-        return Changes(tuple(row[0] for row in fetched), max(times, default=None), next_after)
+        documents, next_after = await self._scan(partial(self._page, changed, place, limit, ("id", "updated_at")))
+        times = [time for document in documents if (time := rows.instant_or_none(document.get("updated_at")))]
+        return Changes(tuple(map(_id_of, documents)), max(times, default=None), next_after)
 
     async def names(self, ids: Sequence[MonitorId]) -> dict[MonitorId, str]:
-        """Read the names of monitors, active or not; one that has no row, or no name that is text, is left out."""
+        """See Catalog."""
         asked = [id_ for id_ in ids if is_object_id(id_)]
         documents = await self._answer(self._find(self._batches, "monitor", _among("_id", asked), ("id", "name")))
-        return {row[0]: row[1] for row in _rows(documents, ("id", "name")) if is_text(row[1])}
+        return {_id_of(document): name for document in documents if is_text(name := _name_of(document))}
 
     async def named(self, name: str) -> list[Named]:
-        """Read the monitors of this name, active or not: exactly, or else but for upper and lower case, up to 100."""
-        columns = ("id", "name")
+        """See Catalog."""
         for condition in (name, {"$regex": f"^{re.escape(name)}$", "$options": "i"}):
-            call = partial(self._find, self._whole, "monitor", {"name": condition}, columns, "_id", MOST_NAMED)
-            rows_of_ids = (row for row in _rows(await self._scan(call), columns) if is_object_id(row[0]))
-            found = named(rows_of_ids, name)
-            if found:
-                return found
+            call = partial(self._find, self._whole, "monitor", {"name": condition}, ("id", "name"), "_id", MOST_NAMED)
+            found = [
+                (id_, _name_of(document))
+                for document in await self._scan(call)
+                if is_object_id(id_ := _id_of(document))
+            ]
+            monitors = named(found, name)
+            if monitors:
+                return monitors
         return []
 
     async def close(self) -> None:
-        """Close all connections."""
+        """See Catalog."""
         await asyncio.gather(self._calls.end(), self._scans.end())
 
     async def _scan(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         # The wait for another one, which has a deadline too, does not count.
         async with self._one_scan:
-            return await self._answer_within(self._scans, call(), self._scan_timeout_s)
+            return await self._answer_within(self._scans, call(), self._limits.scan_timeout_s)
 
     async def _answer(self, call: Coroutine[Any, Any, T]) -> T:
-        return await self._answer_within(self._calls, call, self._timeout_s)
+        return await self._answer_within(self._calls, call, self._limits.timeout_s)
 
     async def _answer_within(self, calls: Calls, call: Coroutine[Any, Any, T], timeout_s: float) -> T:
         try:
             return await calls.answer(call, timeout_s)
         except Unavailable as error:
-            raise told(error, cure(error), self._settings) from error
+            raise self._located(error) from error
+
+    def _located(self, error: Unavailable) -> Unavailable:
+        return unavailable(error, server_address(self._settings), advice(error))
 
     async def _missing(self) -> list[str]:
-        """Name what is not there. A collection comes into being with its first document, so one is enough."""
+        """Return what does not exist. A collection is created with its first document, so one of them is enough."""
         for name in COLLECTIONS:
             await self._batches[name].find_one({}, {"_id": True})
         present = await self._batches.list_collection_names(nameOnly=True, authorizedCollections=True)
@@ -193,7 +200,7 @@ class MongoCatalog:
         sort: str | None = None,
         limit: int = 0,
     ) -> list[Document]:
-        """Read documents whole or not at all, in one reply where it can hold them."""
+        """Read all documents, in one reply where it can hold them."""
         cursor = database[collection].find(
             filter_,
             [_field(column) for column in columns],
@@ -207,7 +214,7 @@ class MongoCatalog:
     async def _page(
         self, filter_: Document, after: MonitorId | None, limit: int, columns: Sequence[str]
     ) -> tuple[list[Document], MonitorId | None]:
-        """Read monitors in the order of their ids' hex, whichever of the two types each id has."""
+        """Read monitors in the order of their ids' hex, whichever of the two types each has."""
         ranges: tuple[Document, Document] = (
             {"$regex": _HEX, "$gt": after or ""},
             {"$gt": ObjectId(after)} if after else {"$type": "objectId"},
@@ -225,17 +232,17 @@ class MongoCatalog:
         proper = [{"_id": {"$type": "objectId"}}, {"_id": {"$regex": _HEX}}]
         return await self._find(self._whole, "monitor", {"active": _ACTIVE, "$nor": proper}, ("id",), limit=MOST_STRAYS)
 
-    async def _maintenances(self, ids: Iterable[MonitorId]) -> list[rows.Row]:
-        """Read the active maintenances of monitors: each a monitor's id, and the maintenance's columns."""
-        columns = Maintenance.__struct_fields__
+    async def _maintenances(self, ids: Iterable[MonitorId]) -> list[tuple[MonitorId, rows.Row]]:
+        """Read the active maintenances of monitors: pairs of a monitor's id and a maintenance's row."""
+        columns = rows.MAINTENANCE_COLUMNS
         links = await self._find(
             self._batches, "monitor_maintenance", _among("monitor_id", ids), ("monitor_id", "maintenance_id")
         )
         linked = {hex_ for link in links if is_object_id(hex_ := str(link.get("maintenance_id")))}
         documents = await self._find(self._batches, "maintenance", {**_among("_id", linked), "active": True}, columns)
-        active = {row[0]: row for row in _rows(documents, columns)}
+        active = {row[_MAINTENANCE_ID]: row for row in _rows(documents, columns, Maintenance)}
         return [
-            (str(link["monitor_id"]), *active[maintenance_id])
+            (MonitorId(str(link["monitor_id"])), active[maintenance_id])
             for link in links
             if (maintenance_id := str(link.get("maintenance_id"))) in active
         ]
@@ -272,22 +279,37 @@ def _field(column: str) -> str:
     return "_id" if column == "id" else column
 
 
-def _rows(documents: Iterable[Document], columns: Sequence[str]) -> list[rows.Row]:
-    """Return each document's fields in the order of the columns."""
-    names = [(_field(column), ZEROES.get(column)) for column in columns]
+def _rows(documents: Iterable[Document], columns: Sequence[str], model: type[Struct]) -> list[rows.Row]:
+    """Return each document's fields in the order of the columns; one that is missing reads as the zero of its type."""
+    zeroes = _zeroes(model)
+    names = [(_field(column), zeroes.get(column)) for column in columns]
     return [[_value(document.get(name), zero) for name, zero in names] for document in documents]
 
 
+@cache
+def _zeroes(model: type[Struct]) -> dict[str, object]:
+    """Return what a field that is missing or null reads as, by its type, as in Peekaping's own services."""
+    return {field.name: None if field.optional else _ZEROES.get(type(field.type)) for field in fields(model)}
+
+
 def _value(value: object, zero: object) -> object:
-    """Return a value as the SQL drivers would: ids as text, 20.0 as 20, an absent one as its zero."""
+    """Return a value as the SQL drivers would: ids as text, 20.0 as 20; the zero where there is none."""
     if value is None:
         return zero
     if isinstance(value, ObjectId):
         return str(value)
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    # An Int64 is an int of its own kind.
+    # An Int64 is a subclass of int.
     return int(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _id_of(document: Document) -> MonitorId:
+    return MonitorId(str(document["_id"]))
+
+
+def _name_of(document: Document) -> object:
+    return _value(document.get("name"), "")
 
 
 def _instant_of(beat: Document) -> datetime:

@@ -1,4 +1,4 @@
-"""A pooler before Postgres: whether a connection keeps one server session, as in PgBouncer's session mode."""
+"""A pooler in front of Postgres: whether a connection keeps one server session, as in PgBouncer's session mode."""
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -8,18 +8,18 @@ _SESSION = text("SELECT pg_backend_pid()")
 
 
 class SessionsShared(Exception):
-    """Each transaction may have another session of the server: prepared statements must not outlive it."""
+    """Each transaction may get another session of the server: prepared statements must not outlive it."""
 
     def __init__(self) -> None:
-        """Say so."""
+        """Set the message."""
         super().__init__("the pooler gives each transaction another session")
 
 
 async def check_sessions(engine: AsyncEngine) -> None:
-    """Raise SessionsShared where two connections to a pooler do not have a session each.
+    """Raise SessionsShared if two connections to a pooler do not have one session each.
 
     `engine` must prepare nothing beyond a transaction, and allow two connections. A busy pooler in transaction mode may
-    escape notice, one in session mode never fails: nothing may be set for a session on the strength of this.
+    go unnoticed, one in session mode never fails: nothing may be set for a session on the strength of this.
     """
     async with engine.connect() as one, engine.connect() as other:
         of_one = {await _session(one), await _session(one)}
@@ -30,7 +30,7 @@ async def check_sessions(engine: AsyncEngine) -> None:
 
 
 async def _session(connection: AsyncConnection) -> int:
-    """Return the process id of the server's session that a transaction has."""
+    """Return the process id of the server's session in which a transaction runs."""
     pid: int = (await connection.execute(_SESSION)).scalar_one()
     await connection.rollback()
     return pid

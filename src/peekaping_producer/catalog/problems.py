@@ -1,32 +1,45 @@
-"""What an operator is told of a database that refuses or does not answer, whichever driver says so."""
+"""What an operator reads about a database that refuses or does not answer, whichever driver says so."""
 
 from collections.abc import Sequence
 
-from peekaping_producer.config.settings import DbType, Settings
-from peekaping_producer.errors import Unavailable
+from peekaping_producer.config.settings import Settings
+from peekaping_producer.errors import ConfigurationError, Unavailable
 
 REFUSED = "DB_USER or DB_PASS is refused by the database at DB_HOST, set the right ones"
+NO_DATABASE = "DB_NAME names no database of the server at DB_HOST, name the right one"
+NO_RIGHT = "DB_USER lacks a right on the database at DB_HOST, grant it SELECT"
 _NO_ADDRESS = "is DB_HOST right? The port belongs into DB_PORT"
 _NO_ADDRESS_SIGN = "[Errno -"
-"""So the errors of looking a host up begin, in every driver's words, and no others."""
+"""Every driver's error begins like this when the host name has no address, and no other error does."""
 
 
-def told(error: Unavailable, cure: str | None, settings: Settings) -> Unavailable:
-    """Return the error with the settings that say where, and with what may be the cure where that is known."""
-    if not cure and _NO_ADDRESS_SIGN in error.reason:
-        cure = _NO_ADDRESS
-    where = f"DB_HOST {settings.db_host!r}, DB_PORT {settings.db_port}"
-    if settings.db_type is DbType.SQLITE:
-        where = f"DB_NAME {settings.db_name!r}"
-    return Unavailable("database", f"{where}: {error.reason}{f' ({cure})' if cure else ''}")
+def server_address(settings: Settings) -> str:
+    """Return the settings that say where a server is."""
+    return f"DB_HOST {settings.db_host!r}, DB_PORT {settings.db_port}"
 
 
-def unmigrated(settings: Settings, missing: Sequence[str]) -> Unavailable:
-    """Return what to report of a database that lacks some of what the producer reads: migrations may still bring it."""
+def wrong_kind(settings: Settings) -> str:
+    """Return the advice for an answer that this kind of server never gives."""
+    return f"DB_TYPE is {settings.db_type.value}: is that what listens there?"
+
+
+def configuration_error(error: Unavailable, fix: str | None) -> ConfigurationError | None:
+    """Return the error that ends the start, with the fix that only an operator can make; None where there is none."""
+    return ConfigurationError(f"{fix}: {error.reason}") if fix else None
+
+
+def unavailable(error: Unavailable, where: str, advice: str | None) -> Unavailable:
+    """Return the error with the settings that say where the database is, and with advice where there is any."""
+    if not advice and _NO_ADDRESS_SIGN in error.reason:
+        advice = _NO_ADDRESS
+    return Unavailable("database", f"{where}: {error.reason}{f' ({advice})' if advice else ''}")
+
+
+def unmigrated(settings: Settings, missing: Sequence[str], created_by: str = "run its migrations") -> Unavailable:
+    """Return the error for a database that lacks tables or columns, which `created_by` may still create."""
     schema = f", DB_SCHEMA {settings.db_schema!r}" if settings.db_schema else ""
-    made_by = "start" if settings.db_type is DbType.MONGO else "run its migrations"
     return Unavailable(
         "database",
         f"DB_NAME {settings.db_name!r}{schema}: not, or not yet, a database of Peekaping 0.0.46, it lacks "
-        f"{', '.join(missing)} (let Peekaping {made_by}, or name the right database)",
+        f"{', '.join(missing)} (let Peekaping {created_by}, or name the right database)",
     )

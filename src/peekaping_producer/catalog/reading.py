@@ -1,6 +1,6 @@
-"""What a reading of the database gives."""
+"""What a reading of the database returns."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from typing import TypeGuard
 
@@ -9,21 +9,18 @@ from msgspec import Struct
 from peekaping_producer.model.monitor import MonitorId, Schedulable, Snapshot
 from peekaping_producer.observe.outcomes import Outcome
 
-MOST_NAMED = 100
-"""Monitors of one name that are read: more than a person chooses from."""
-
 
 class Reading(Struct, frozen=True):
-    """The rows of one batch. An id in none of them has no row."""
+    """The rows of one batch. An id that is in none of these has no row."""
 
     found: dict[MonitorId, Snapshot]
     """Active or not."""
     invalid: dict[MonitorId, str]
-    """Rows that are nonsense, each with the reason; never a secret in it."""
+    """Rows that no check can be built from, each with the reason, which shows no secret."""
     deferred: dict[MonitorId, Outcome] = {}
-    """Of which nothing is known now, each with the reason; a database that answers leaves this empty."""
+    """Monitors that the cache cannot serve, each with the reason; empty when the database answered."""
     from_cache: bool = False
-    """The database is away, and this is what was read before."""
+    """The database is unavailable, and this is what was read before."""
     age_s: float = 0
     """How long ago the oldest of `found` was read."""
 
@@ -37,30 +34,30 @@ class Page(Struct, frozen=True):
 
     monitors: tuple[Schedulable, ...]
     invalid: dict[str, str]
-    """Active rows that are nonsense, each with the reason."""
+    """Active rows that are invalid, each with the reason."""
     next_after: MonitorId | None
-    """Where the next page begins; None when this is the last."""
+    """Where the next page begins; None if this is the last."""
 
 
 class Changes(Struct, frozen=True):
-    """Some of the monitors that were changed recently, active or not, in the order in which the table is read."""
+    """Some of the recently changed monitors, active or not, in the order in which the table is read."""
 
     ids: tuple[MonitorId, ...]
     newest: datetime | None
     """The newest `updated_at` among them, aware, UTC."""
     next_after: Place | None
-    """Where the next page begins; None when this is the last."""
+    """Where the next page begins; None if this is the last."""
 
 
 class Named(Struct, frozen=True):
-    """A monitor by the name that people know it by."""
+    """A monitor with its name."""
 
     id: MonitorId
     name: str
 
 
-def named(rows: Iterable[Sequence[object]], wanted: str) -> list[Named]:
-    """Return those rows of id and name that have the wanted name: exactly, or else but for upper and lower case."""
+def named(rows: Iterable[tuple[object, object]], wanted: str) -> list[Named]:
+    """Return the rows of id and name that have the wanted name; if none matches exactly, those that do in any case."""
     found = [Named(MonitorId(id_), name) for id_, name in rows if isinstance(id_, str) and is_text(name)]
     exact = [monitor for monitor in found if monitor.name == wanted]
     alike = [monitor for monitor in found if monitor.name.lower() == wanted.lower()]
@@ -68,7 +65,7 @@ def named(rows: Iterable[Sequence[object]], wanted: str) -> list[Named]:
 
 
 def is_text(value: object) -> TypeGuard[str]:
-    """Tell whether this is text that can be written, as SQLite's need not be."""
+    """Return whether this is valid UTF-8 text; a text in SQLite need not be."""
     if not isinstance(value, str):
         return False
     try:

@@ -3,11 +3,14 @@
 import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar
+from functools import partial
+from typing import Any, Final, Generic, TypeVar
 
 from msgspec import Struct, ValidationError, convert
+from msgspec.inspect import BoolType, DateTimeType, IntType
 from msgspec.json import Encoder
 
+from peekaping_producer.catalog.fields import Field, fields
 from peekaping_producer.catalog.invalid import kind_of, shown, why_invalid
 from peekaping_producer.errors import CorruptRecord
 from peekaping_producer.model.monitor import Heartbeat, Maintenance, Monitor, Proxy, Schedulable
@@ -15,9 +18,11 @@ from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.observe.faults import Faults, described
 
 Row = Sequence[Any]
+Reader = Callable[[Any], object]
+"""From a column's value to a field's; raises CorruptRecord."""
 T = TypeVar("T", bound=Struct)
 
-_BOOLS = {0: False, 1: True}
+_BOOLS: Final = {0: False, 1: True}
 _encoder = Encoder()
 _faults = Faults(logging.getLogger(__name__).error)
 
@@ -27,17 +32,23 @@ class Kind(Struct, Generic[T], frozen=True):
 
     one: type[T]
     many: type[list[T]]
-    prepare: Callable[[Row], Sequence[object]]
-    """From a row to the value's fields in their order, as far as their types allow; raises CorruptRecord."""
+    columns: tuple[str, ...]
+    """What is read of a row, in this order."""
+    prepare: Callable[[list[Any]], list[Any]]
+    """From these to the value's fields in their order, as far as their types allow, in place; raises CorruptRecord."""
     where: str
     """Put before the reason of an invalid row."""
 
+    def at(self, column: str) -> int:
+        """Return the position of a column in a row."""
+        return self.columns.index(column)
+
 
 def values(kind: Kind[T], fetched: Sequence[Row]) -> list[T | CorruptRecord]:
-    """Return each row's value, or why it has none: all in one step, and row by row where that fails."""
+    """Return each row's value, or why it has none: all in one step, and row by row if that fails."""
     try:
-        made: list[T | CorruptRecord] = convert(list(map(kind.prepare, fetched)), kind.many)
-        # What a worker could not read either: halves of characters.
+        made: list[T | CorruptRecord] = convert([kind.prepare(list(row)) for row in fetched], kind.many)
+        # Fails for text that is not valid UTF-8, which no worker could read.
         _encoder.encode(made)
     except Exception:  # noqa: BLE001 - foreseen or not, it is one row's
         return [_value(kind, row) for row in fetched]
@@ -46,11 +57,11 @@ def values(kind: Kind[T], fetched: Sequence[Row]) -> list[T | CorruptRecord]:
 
 def _value(kind: Kind[T], row: Row) -> T | CorruptRecord:
     try:
-        prepared = kind.prepare(row)
+        prepared = kind.prepare(list(row))
         reason = why_invalid(kind.one, prepared)
         return CorruptRecord(f"{kind.where}{reason}") if reason else convert(prepared, kind.one)
     except CorruptRecord as error:
-        return error
+        return CorruptRecord(f"{kind.where}{error.reason}")
     except ValidationError as error:
         return CorruptRecord(f"{kind.where}{error}")
     except Exception as error:  # noqa: BLE001 - one row must not fail the others, whatever it is
@@ -58,89 +69,30 @@ def _value(kind: Kind[T], row: Row) -> T | CorruptRecord:
         return CorruptRecord(f"{kind.where}{described(error)}")
 
 
-def _monitor(row: Row) -> Sequence[object]:
-    *texts_and_numbers, active, config, proxy_id = row
-    return (*texts_and_numbers, _bool(active), config if type(config) is str else _config(config), proxy_id)
+def _preparing(model: type[Struct], **special: Reader) -> Callable[[list[Any]], list[Any]]:
+    """Return what prepares the values of rows by the types of the model's fields, or by what is special to a field."""
+    readers = ((at, special.get(field.name) or _reader(field)) for at, field in enumerate(fields(model)))
+    needed = tuple((at, reader) for at, reader in readers if reader)
+
+    def prepare(row: list[Any]) -> list[Any]:
+        for at, reader in needed:
+            row[at] = reader(row[at])
+        return row
+
+    return prepare
 
 
-def _proxy(row: Row) -> Sequence[object]:
-    id_, protocol, host, port, auth, username, password = row
-    return id_, protocol, host, port, _bool(auth), username or "", password or ""
+def _reader(field: Field) -> Reader | None:
+    """Return what reads a field of this type; None for one that is taken as it is."""
+    if field.null is not None:
+        return partial(_unless_null, field.null)
+    if isinstance(field.type, BoolType):
+        return _bool
+    return partial(_instant_of, field.name) if isinstance(field.type, DateTimeType) else None
 
 
-def _heartbeat(row: Row) -> Sequence[object]:
-    id_, monitor_id, status, msg, *numbers, important, time, end_time, notified = row
-    times = [_heartbeat_time(name, value) for name, value in (("time", time), ("end_time", end_time))]
-    numbers = [0 if number is None else number for number in numbers]
-    return (id_, monitor_id, status, "" if msg is None else msg, *numbers, _bool(important), *times, _bool(notified))
-
-
-def _heartbeat_time(name: str, value: object) -> datetime | None:
-    try:
-        return instant(value)
-    except CorruptRecord as error:
-        raise CorruptRecord(f"newest heartbeat's {name} {error.reason}") from None
-
-
-def _schedulable(row: Row) -> Sequence[object]:
-    id_, interval, created_at, updated_at, active = row
-    if _bool(active) is not True:
-        raise CorruptRecord(f"active is {shown(active)}: must be true or false")
-    return id_, interval, instant_or_none(created_at), instant_or_none(updated_at)
-
-
-def maintenances(fetched: Sequence[Row]) -> list[Maintenance]:
-    """Return the values of rows of `maintenances`; a field of a wrong type reads as missing, never as an error."""
-    try:
-        # The statements read active ones only.
-        return convert([(id_, True, *others) for id_, _active, *others in fetched], list[Maintenance])
-    except Exception:  # noqa: BLE001 - foreseen or not, it is one row's
-        return list(map(_maintenance, fetched))
-
-
-def _maintenance(row: Row) -> Maintenance:
-    id_, _active, strategy, start, end, start_time, end_time, interval_day, cron, timezone, duration = row
-    return Maintenance(
-        id_,
-        True,  # noqa: FBT003 - likewise
-        _text_or_none(strategy) or "",
-        _text_or_none(start),
-        _text_or_none(end),
-        _text_or_none(start_time),
-        _text_or_none(end_time),
-        interval_day if type(interval_day) is int else None,
-        # A strategy that can't be read must not turn into `cron`, as an unknown one does.
-        _text_or_none(cron) if isinstance(strategy, str) else None,
-        _text_or_none(timezone),
-        duration if type(duration) is int else None,
-    )
-
-
-def instant_or_none(value: object) -> datetime | None:
-    """Return a timestamp as aware UTC, None where it is NULL or nonsense."""
-    try:
-        return instant(value)
-    except CorruptRecord:
-        return None
-
-
-def instant(value: object) -> datetime | None:
-    """Return a timestamp as aware UTC: Postgres delivers naive ones in UTC, SQLite text with or without a zone."""
-    if value is None:
-        return None
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            raise CorruptRecord("is not a date and time") from None
-    if not isinstance(value, datetime):
-        raise CorruptRecord(f"is {kind_of(value)}: must be a date and time")
-    if value.tzinfo is None:
-        return value.replace(tzinfo=UTC)
-    try:
-        return value.astimezone(UTC)
-    except OverflowError:
-        raise CorruptRecord("is outside the years 1 to 9999 in UTC") from None
+def _unless_null(null: object, value: object) -> object:
+    return null if value is None else value
 
 
 def _bool(value: object) -> object:
@@ -150,6 +102,8 @@ def _bool(value: object) -> object:
 
 def _config(value: object) -> object:
     """Return the column's own text; SQLite stores a bare number as one."""
+    if type(value) is str:
+        return value
     if value is None:
         return ""
     if isinstance(value, bytes):
@@ -157,15 +111,89 @@ def _config(value: object) -> object:
     return repr(value) if isinstance(value, int | float) else value
 
 
-def _text_or_none(value: object) -> str | None:
-    return value if isinstance(value, str) else None
+def _instant_of(name: str, value: object) -> datetime | None:
+    try:
+        return instant(value)
+    except CorruptRecord as error:
+        raise CorruptRecord(f"{name} {error.reason}") from None
 
 
-MONITORS = Kind(Monitor, list[Monitor], _monitor, "")
-"""Rows of `monitors`, their columns in the order of Monitor's fields."""
-PROXIES = Kind(Proxy, list[Proxy], _proxy, "proxy's ")
-"""Rows of `proxies`, likewise."""
-HEARTBEATS = Kind(Heartbeat, list[Heartbeat], _heartbeat, "newest heartbeat's ")
-"""Rows of `heartbeats`, likewise."""
-SCHEDULABLES = Kind(Schedulable, list[Schedulable], _schedulable, "")
-"""Rows of id, interval, created_at, updated_at and active, which in SQLite may hold anything."""
+def instant(value: object) -> datetime | None:
+    """Return a timestamp as aware UTC: Postgres returns naive ones in UTC, SQLite text with or without a zone."""
+    if not isinstance(value, datetime):
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            raise CorruptRecord(f"is {kind_of(value)}: must be a date and time")
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise CorruptRecord("is not a date and time") from None
+    if value.tzinfo is None:
+        return value.replace(tzinfo=UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise CorruptRecord("is outside the years 1 to 9999 in UTC") from None
+
+
+def instant_or_none(value: object) -> datetime | None:
+    """Return a timestamp as aware UTC, None where it is NULL or can't be read."""
+    try:
+        return instant(value)
+    except CorruptRecord:
+        return None
+
+
+_SCHEDULABLE_COLUMNS: Final = (*Schedulable.__struct_fields__, "active")
+_ACTIVE = _SCHEDULABLE_COLUMNS.index("active")
+_prepare_schedulable = _preparing(Schedulable, created_at=instant_or_none, updated_at=instant_or_none)
+
+
+def _schedulable(row: list[Any]) -> list[Any]:
+    active = row.pop(_ACTIVE)
+    if active is not True and _bool(active) is not True:
+        raise CorruptRecord(f"active is {shown(active)}: must be true or false")
+    return _prepare_schedulable(row)
+
+
+MONITORS: Final = Kind(Monitor, list[Monitor], Monitor.__struct_fields__, _preparing(Monitor, config=_config), "")
+PROXIES: Final = Kind(Proxy, list[Proxy], Proxy.__struct_fields__, _preparing(Proxy), "proxy's ")
+HEARTBEATS: Final = Kind(
+    Heartbeat, list[Heartbeat], Heartbeat.__struct_fields__, _preparing(Heartbeat), "newest heartbeat's "
+)
+SCHEDULABLES: Final = Kind(Schedulable, list[Schedulable], _SCHEDULABLE_COLUMNS, _schedulable, "")
+"""Rows of `monitors`, with `active`, which in SQLite may hold anything."""
+MAINTENANCE_COLUMNS: Final = Maintenance.__struct_fields__
+_MAINTENANCE_ACTIVE = MAINTENANCE_COLUMNS.index("active")
+
+
+def maintenances(fetched: Sequence[Row]) -> list[Maintenance]:
+    """Return the values of rows of `maintenances`; a field of a wrong type reads as missing, never as an error.
+
+    The rows are those of active ones.
+    """
+    rows = [list(row) for row in fetched]
+    for row in rows:
+        row[_MAINTENANCE_ACTIVE] = True
+    try:
+        return convert(rows, list[Maintenance])
+    except Exception:  # noqa: BLE001 - foreseen or not, it is one row's
+        return list(map(_lenient, rows))
+
+
+def _lenient(row: Row) -> Maintenance:
+    found: dict[str, Any] = dict(zip(MAINTENANCE_COLUMNS, row, strict=True))
+    read: dict[str, Any] = {field.name: _as_missing(field, found[field.name]) for field in fields(Maintenance)}
+    if not isinstance(found["strategy"], str):
+        # One that can't be read must not count as `cron`, as an unknown one does.
+        read["cron"] = None
+    return Maintenance(**read | {"id": found["id"]})
+
+
+def _as_missing(field: Field, value: object) -> object:
+    """Return a value if it is of the field's type, else what NULL reads as."""
+    if isinstance(field.type, BoolType):
+        return value
+    wanted = int if isinstance(field.type, IntType) else str
+    return value if type(value) is wanted else field.null

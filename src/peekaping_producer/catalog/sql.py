@@ -1,86 +1,117 @@
 """The catalogue in an SQL database: three statements a batch at most, whatever its size."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
-from sqlalchemy import Connection, Select, inspect, literal, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, Select, inspect, select
 
 from peekaping_producer.catalog import rows
 from peekaping_producer.catalog.assembly import maintenances_of, monitors_of, page_of, reading_of
-from peekaping_producer.catalog.connection import (
-    CONNECT_TIMEOUT_S,
-    Connections,
-    cure,
-    is_absent,
-    open_server,
-    operators_mend,
-)
-from peekaping_producer.catalog.problems import told, unmigrated
-from peekaping_producer.catalog.reading import MOST_NAMED, Changes, Named, Page, Place, Reading, is_text, named
-from peekaping_producer.catalog.sqlite import SqliteConnections
-from peekaping_producer.catalog.tables import TABLES, statements
-from peekaping_producer.config.settings import DbType, Settings
-from peekaping_producer.errors import Unavailable
+from peekaping_producer.catalog.connections import Connections
+from peekaping_producer.catalog.limits import CONNECT_TIMEOUT_S, MOST_NAMED, Limits
+from peekaping_producer.catalog.problems import unavailable, unmigrated
+from peekaping_producer.catalog.reading import Changes, Named, Page, Place, Reading, is_text, named
+from peekaping_producer.catalog.tables import TABLES, Dialect, statements
+from peekaping_producer.config.settings import Settings
+from peekaping_producer.errors import ConfigurationError, Unavailable
 from peekaping_producer.model.ids import is_uuid
-from peekaping_producer.model.monitor import Monitor, MonitorId
+from peekaping_producer.model.monitor import MonitorId
 
 T = TypeVar("T")
 NO_UUID = "id is not a UUID in lower case"
-_PROXY = len(Monitor.__struct_fields__)
+_ID = rows.SCHEDULABLES.at("id")
+_PROXY_REFERENCE = rows.MONITORS.at("proxy_id")
+_PROXY = len(rows.MONITORS.columns)
 """Where the columns of the proxy begin in a monitor's row."""
+_PROXY_ID = _PROXY + rows.PROXIES.at("id")
+
+
+class SqlDatabase(ABC):
+    """What differs between the SQL databases. The module of each has one."""
+
+    dialect: ClassVar[Dialect]
+
+    def __init__(self, settings: Settings, where: str) -> None:
+        """Take the settings, and a text of those that say where the database is."""
+        self.settings = settings
+        self.where = where
+
+    @abstractmethod
+    def connect(self, connections: int, timeout_s: float, *, seldom_used: bool = False) -> Connections:
+        """Return a pool of at most `connections`; nothing is connected yet.
+
+        No statement takes longer than `timeout_s`. A connection that is `seldom_used` may have died since its last use.
+        """
+
+    @abstractmethod
+    def configuration_error(self, error: Unavailable) -> ConfigurationError | None:
+        """Return the error that ends the start, where only an operator can fix this; None where it may pass."""
+
+    @abstractmethod
+    def advice(self, error: Unavailable) -> str | None:
+        """Return what may fix this; None where that is not known, or nobody needs to."""
+
+    def check_rights(self, connection: Connection) -> None:  # noqa: B027 - most databases need no such check
+        """Raise for a table that may not be read, where the database would list it as one that does not exist."""
 
 
 class SqlCatalog:
-    """Reads monitors and what belongs to them. Every read raises Unavailable when it did not succeed whole."""
+    """Reads monitors and what belongs to them, from any SQL database. See Catalog."""
 
-    def __init__(self, settings: Settings, *, connections: int, timeout_s: float, scan_timeout_s: float) -> None:
-        """Prepare at most `connections` for batches (one to a file), one for urgent reads, and one for whole tables."""
-        self._settings = settings
-        self._timeout_s = timeout_s
-        self._scan_timeout_s = scan_timeout_s
-        # Apart, so that neither a batch nor an event waits for a read of a whole table.
-        self._connections = _open(settings, connections, timeout_s)
-        self._urgent = _open(settings, 1, timeout_s, seldom_used=True)
-        self._scans = _open(settings, 1, scan_timeout_s, seldom_used=True)
+    def __init__(self, database: SqlDatabase, limits: Limits) -> None:
+        """Prepare connections for batches, one for urgent reads, and one for reads of whole tables."""
+        self.connections = limits.connections
+        self._database = database
+        self._limits = limits
+        # Separate pools, so that neither a batch nor an event waits for a read of a whole table.
+        self._batches = database.connect(limits.connections, limits.timeout_s)
+        self._urgent = database.connect(1, limits.timeout_s, seldom_used=True)
+        self._scans = database.connect(1, limits.scan_timeout_s, seldom_used=True)
         self._one_scan = asyncio.Lock()
-        self._statements = statements(self._connections.dialect)
+        self._statements = statements(database.dialect)
+
+    def is_id(self, text: str) -> bool:
+        """See Catalog."""
+        return is_uuid(text)
 
     async def check(self) -> None:
         """See Catalog."""
+        database = self._database
         try:
-            missing = await self._connections.do(self._missing, CONNECT_TIMEOUT_S)
+            missing = await self._batches.do(self._missing, CONNECT_TIMEOUT_S)
         except Unavailable as error:
-            mend = operators_mend(error, self._settings)
-            if mend:
-                raise mend from error
-            raise told(error, cure(error, self._settings), self._settings) from error
+            refusal = database.configuration_error(error)
+            if refusal:
+                raise refusal from error
+            raise unavailable(error, database.where, database.advice(error)) from error
         if missing:
-            raise unmigrated(self._settings, missing)
+            raise unmigrated(database.settings, missing)
 
     async def read(self, ids: Sequence[MonitorId]) -> Reading:
-        """Read monitors by their ids, with proxies, active maintenances and (for push) newest heartbeats."""
+        """See Catalog."""
         invalid: dict[MonitorId, str] = {id_: NO_UUID for id_ in ids if not is_uuid(id_)}
         asked = [id_ for id_ in ids if id_ not in invalid]
         if not asked:
             return Reading({}, invalid)
-        return await self._do(self._connections, partial(self._read, asked, invalid), self._timeout_s)
+        return await self._do(self._batches, partial(self._read, asked, invalid), self._limits.timeout_s)
 
     def _read(self, asked: list[MonitorId], invalid: dict[MonitorId, str], connection: Connection) -> Reading:
         sql = self._statements
         fetched = _fetch(connection, sql.monitors, asked)
         monitors = monitors_of([row[:_PROXY] for row in fetched], set(asked), invalid)
         # By the reference: MySQL finds a proxy whose id is written in another case.
-        proxies = {row[_PROXY - 1]: row[_PROXY:] for row in fetched if row[_PROXY] is not None}
-        maintenances = maintenances_of(_fetch(connection, sql.maintenances, list(monitors)))
+        proxies = {row[_PROXY_REFERENCE]: row[_PROXY:] for row in fetched if row[_PROXY_ID] is not None}
+        linked = _fetch(connection, sql.maintenances, list(monitors))
+        maintenances = maintenances_of([(monitor_id, row) for monitor_id, *row in linked])
         heartbeats = _fetch(connection, sql.heartbeats, [m.id for m in monitors.values() if m.type == "push"])
         return reading_of(monitors, proxies, maintenances, heartbeats, invalid)
 
     async def active(self, after: MonitorId | None, limit: int) -> Page:
-        """Read a page of at most `limit` active monitors whose ids come behind `after`."""
+        """See Catalog."""
         return await self._scan(partial(self._active, after, limit))
 
     def _active(self, after: MonitorId | None, limit: int, connection: Connection) -> Page:
@@ -90,99 +121,79 @@ class SqlCatalog:
         strays: list[object] = []
         if after is None and sql.strays is not None:
             strays += connection.execute(sql.strays).scalars()
-        strays += (row[0] for row in fetched if not is_uuid(row[0]))
-        page = page_of([row for row in fetched if is_uuid(row[0])], fetched[-1][0] if len(fetched) == limit else None)
+        strays += (row[_ID] for row in fetched if not is_uuid(row[_ID]))
+        next_after = fetched[-1][_ID] if len(fetched) == limit else None
+        page = page_of([row for row in fetched if is_uuid(row[_ID])], next_after)
         page.invalid.update((str(id_), NO_UUID) for id_ in strays)
         return page
 
     async def active_of(self, ids: Sequence[MonitorId], *, urgent: bool = False) -> Page:
-        """Read those of these monitors that are active; any other is inactive, or has no row."""
+        """See Catalog."""
         asked = [id_ for id_ in ids if is_uuid(id_)]
         if not asked:
             return Page((), {}, None)
         work = partial(_fetch, statement=self._statements.active_of, ids=asked)
-        fetched = await (self._do(self._urgent, work, self._timeout_s) if urgent else self._scan(work))
+        fetched = await (self._do(self._urgent, work, self._limits.timeout_s) if urgent else self._scan(work))
         wanted = set(asked)
-        return page_of([row for row in fetched if row[0] in wanted], None)
+        return page_of([row for row in fetched if row[_ID] in wanted], None)
 
     async def changed(self, since: datetime, after: Place | None, limit: int) -> Changes:
-        """Read a page of at most `limit` monitors changed at or after `since`, behind the place `after`."""
+        """See Catalog."""
         sql = self._statements
         statement = sql.first_changes if after is None else sql.next_changes
-        values = {"since": self._stored(since), "limit": limit, "after": after}
+        values = {"since": self._database.dialect.stored_instant(since), "limit": limit, "after": after}
         fetched = await self._scan(lambda connection: connection.execute(statement, values).all())
-        times = [time for row in fetched if (time := rows.instant_or_none(row[1]))]
-        ids = tuple(row[0] for row in fetched if is_uuid(row[0]))
-        return Changes(ids, max(times, default=None), fetched[-1][2] if len(fetched) == limit else None)
+        ids: list[MonitorId] = []
+        newest: datetime | None = None
+        for id_, updated_at, _place in fetched:
+            if is_uuid(id_):
+                ids.append(id_)
+            time = rows.instant_or_none(updated_at)
+            newest = max(newest or time, time) if time else newest
+        return Changes(tuple(ids), newest, fetched[-1].place if len(fetched) == limit else None)
 
     async def names(self, ids: Sequence[MonitorId]) -> dict[MonitorId, str]:
-        """Read the names of monitors, active or not; one that has no row, or no name that is text, is left out."""
+        """See Catalog."""
         asked = [id_ for id_ in ids if is_uuid(id_)]
         work = partial(_fetch, statement=self._statements.names, ids=asked)
-        fetched = await self._do(self._urgent, work, self._timeout_s)
-        return {row[0]: row[1] for row in fetched if is_text(row[1])}
+        fetched = await self._do(self._urgent, work, self._limits.timeout_s)
+        return {id_: name for id_, name in fetched if is_text(name)}
 
     async def named(self, name: str) -> list[Named]:
-        """Read the monitors of this name, active or not: exactly, or else but for upper and lower case, up to 100.
-
-        SQLite knows the two cases of A to Z only.
-        """
+        """See Catalog."""
         values = {"name": name, "limit": MOST_NAMED}
         fetched = await self._scan(lambda connection: connection.execute(self._statements.named, values).all())
-        return named((row for row in fetched if is_uuid(row[0])), name)
+        return named(((id_, found) for id_, found in fetched if is_uuid(id_)), name)
 
     async def close(self) -> None:
-        """Close all connections."""
-        for connections in (self._connections, self._urgent, self._scans):
+        """See Catalog."""
+        for connections in (self._batches, self._urgent, self._scans):
             await connections.close()
 
     async def _scan(self, work: Callable[[Connection], T]) -> T:
         # The wait for another one, which has a deadline too, does not count.
         async with self._one_scan:
-            return await self._do(self._scans, work, self._scan_timeout_s)
+            return await self._do(self._scans, work, self._limits.scan_timeout_s)
 
     async def _do(self, connections: Connections, work: Callable[[Connection], T], timeout_s: float) -> T:
         try:
             return await connections.do(work, timeout_s)
         except Unavailable as error:
-            raise told(error, cure(error, self._settings), self._settings) from error
+            raise unavailable(error, self._database.where, self._database.advice(error)) from error
 
     def _missing(self, connection: Connection) -> list[str]:
-        """Name the tables and columns that are not there; an error says that one may not be read."""
-        _try_rights(connection)
-        missing = _absent(connection, self._settings.db_schema)
+        """Return the tables and columns that do not exist; an error says that one may not be read."""
+        self._database.check_rights(connection)
+        missing = _absent(connection, self._database.settings.db_schema)
         if not missing:
             # Names can be seen without the right to read; rows can't.
             for table in TABLES:
                 connection.execute(select(table).limit(0))
         return missing
 
-    def _stored(self, instant: datetime) -> object:
-        """Return an instant in the form that columns are compared in; of SQLite's texts, one not above any of it."""
-        naive = instant.astimezone(UTC).replace(tzinfo=None)
-        return f"{naive:%Y-%m-%d %H:%M:%S}" if self._settings.db_type is DbType.SQLITE else naive
-
-
-def _open(settings: Settings, connections: int, timeout_s: float, *, seldom_used: bool = False) -> Connections:
-    if settings.db_type is DbType.SQLITE:
-        return SqliteConnections(settings.db_name)
-    return open_server(settings, connections, timeout_s, seldom_used=seldom_used)
-
-
-def _try_rights(connection: Connection) -> None:
-    """Touch every table that is there: MySQL shows a table that may not be read as one that is not there."""
-    if connection.dialect.name != "mysql":
-        return
-    for table in TABLES:
-        try:
-            connection.execute(select(literal(1)).select_from(table).limit(0))
-        except DBAPIError as error:
-            if not is_absent(error):
-                raise
-
 
 def _absent(connection: Connection, schema: str | None) -> list[str]:
-    """Name the tables and columns that are not there."""
+    """Return the names of the tables and columns that do not exist."""
     names = [table.name for table in TABLES]
     found = {
         table: {column["name"] for column in columns}

@@ -1,165 +1,143 @@
-"""The tables and columns that the producer reads (docs/protocol.md, section 4), and the statements that read them.
+"""Peekaping's tables, as far as the producer reads them (docs/protocol.md, section 4), and the statements that do.
 
-The columns have no types on purpose: what a driver delivers is judged by `rows`, value by value.
+The columns have no types on purpose: `rows` checks what a driver returns, value by value.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 from sqlalchemy import (
-    ARRAY,
-    UUID,
     Column,
     ColumnElement,
-    Dialect,
     MetaData,
     Select,
     Table,
     Text,
-    TypeDecorator,
     bindparam,
     case,
-    cast,
     false,
     func,
-    literal_column,
     select,
     true,
 )
-from sqlalchemy.sql.expression import any_
+from sqlalchemy.types import TypeEngine
+
+from peekaping_producer.catalog import rows
+from peekaping_producer.catalog.limits import MOST_STRAYS
 
 _metadata = MetaData()
 
 
-def _table(name: str, columns: str) -> Table:
-    return Table(name, _metadata, *(Column(column) for column in columns.split()))
+def _table(name: str, columns: Iterable[str]) -> Table:
+    return Table(name, _metadata, *map(Column, dict.fromkeys(columns)))
 
 
-MONITORS = _table(
-    "monitors",
-    "id name type interval timeout max_retries retry_interval resend_interval active config proxy_id"
-    " created_at updated_at",
-)
-PROXIES = _table("proxies", "id protocol host port auth username password")
-MAINTENANCES = _table(
-    "maintenances",
-    "id active strategy start_date_time end_date_time start_time end_time interval_day cron timezone duration",
-)
-LINKS = _table("monitor_maintenances", "monitor_id maintenance_id")
-HEARTBEATS = _table(
-    "heartbeats",
-    "id monitor_id status msg ping duration down_count retries important time end_time notified",
-)
+MONITORS = _table("monitors", (*rows.MONITORS.columns, *rows.SCHEDULABLES.columns))
+PROXIES = _table("proxies", rows.PROXIES.columns)
+MAINTENANCES = _table("maintenances", rows.MAINTENANCE_COLUMNS)
+LINKS = _table("monitor_maintenances", ("monitor_id", "maintenance_id"))
+HEARTBEATS = _table("heartbeats", rows.HEARTBEATS.columns)
 TABLES: tuple[Table, ...] = tuple(_metadata.tables.values())
+_READ_AS_TEXT = frozenset({"id", "monitor_id", "maintenance_id", "proxy_id", "config"})
+"""Columns of ids and of JSON."""
 
-_HEX = "[0-9a-f]"
-_UUID_GLOB = "-".join(_HEX * length for length in (8, 4, 4, 4, 12))
-MOST_STRAYS = 100
+
+def _as_is(column: Column[Any]) -> ColumnElement[Any]:
+    return column
+
+
+def _naive_utc(instant: datetime) -> datetime:
+    return instant.astimezone(UTC).replace(tzinfo=None)
+
+
+class Dialect(Struct, frozen=True):
+    """How the statements of one database differ from those of the others."""
+
+    among_ids: Callable[[Column[Any]], ColumnElement[bool]]
+    """Returns the condition that a column is one of the parameter `ids`."""
+    as_text: Callable[[Column[Any]], ColumnElement[Any]] = _as_is
+    """Returns what reads an id or JSON as the text that was written."""
+    id_type: TypeEngine[Any] | None = None
+    """Of a parameter that is an id, where the driver must know it."""
+    place: ColumnElement[Any] | None = None
+    """What pages of changes are ordered by; None for the id."""
+    is_id: Callable[[Column[Any]], ColumnElement[bool]] | None = None
+    """Returns the condition that an id is valid, where the column can hold anything."""
+    stored_instant: Callable[[datetime], object] = _naive_utc
+    """Returns an instant in the form that columns are compared with."""
 
 
 class Statements(Struct, frozen=True):
-    """The reading statements of one dialect. `ids` is a list of ids, `after` one id, `limit` a count of rows."""
+    """The reading statements of one dialect. `ids` is a list of ids, `after` one id, `limit` a number of rows."""
 
     monitors: Select[Any]
     """A monitor's columns, and then those of its proxy."""
     maintenances: Select[Any]
+    """A monitor's id, and then the columns of a maintenance."""
     heartbeats: Select[Any]
     first_page: Select[Any]
     next_page: Select[Any]
     active_of: Select[Any]
-    """The active ones among `ids`, in the columns of a page."""
+    """The active ones among `ids`, with the columns of a page."""
     first_changes: Select[Any]
-    """Ids, times and places of those changed at or after `since`, a naive UTC datetime or its text."""
+    """Ids, times and places of those changed at or after `since`, a stored instant."""
     next_changes: Select[Any]
     names: Select[Any]
     """Ids and names of those among `ids`."""
     named: Select[Any]
-    """Ids and names of those of the name `name` but for upper and lower case, the exact ones first; `limit` of them."""
+    """Ids and names of those of the name `name` in any case, exact matches first; `limit` of them."""
     strays: Select[Any] | None
-    """Ids of active monitors that no page holds, some of them; None where pages hold all."""
+    """Some ids of active monitors that no page holds; None where pages hold all."""
 
 
-class _Json(TypeDecorator[Sequence[str]]):
-    """A list of ids as one JSON text, so that the statement is the same for any number of them."""
+def statements(dialect: Dialect) -> Statements:
+    """Return the statements in a dialect."""
 
-    impl = Text
-    cache_ok = True
+    def read(table: Table, columns: Iterable[str]) -> list[ColumnElement[Any]]:
+        return [dialect.as_text(table.c[name]) if name in _READ_AS_TEXT else table.c[name] for name in columns]
 
-    def process_bind_param(self, value: Sequence[str] | None, dialect: Dialect) -> str:  # noqa: ARG002 - SQLAlchemy's
-        return msgspec.json.encode(value).decode()
-
-
-def statements(dialect: str) -> Statements:
-    """Return the statements for the dialect `postgresql`, `mysql` or `sqlite`."""
-    postgres, sqlite = dialect == "postgresql", dialect == "sqlite"
-
-    def text(column: Column[Any]) -> ColumnElement[Any]:
-        """Read ids and JSON as the text they are written as; the others hand them out so."""
-        return cast(column, Text).label(column.name) if postgres else column
-
-    def among_ids(column: Column[Any]) -> ColumnElement[bool]:
-        if postgres:
-            return column == any_(bindparam("ids", type_=ARRAY(UUID(as_uuid=False))))
-        if sqlite:
-            return column.in_(select(func.json_each(bindparam("ids", type_=_Json())).table_valued("value").c.value))
-        return column.in_(bindparam("ids", expanding=True))
-
-    m, beat = MONITORS.c, HEARTBEATS.c
+    m = MONITORS.c
+    among = dialect.among_ids
+    monitor_id = dialect.as_text(m.id)
     older = HEARTBEATS.alias("older")
     newest = (
         select(older.c.id).where(older.c.monitor_id == m.id).order_by(older.c.time.desc()).limit(1).scalar_subquery()
     )
-    schedulable = select(text(m.id), m.interval, m.created_at, m.updated_at, m.active).where(m.active.is_not(false()))
+    schedulable = select(*read(MONITORS, rows.SCHEDULABLES.columns)).where(m.active.is_not(false()))
     page = schedulable.order_by(m.id).limit(bindparam("limit"))
-    # In an order that has an index, so that all pages together read the table once: the time has none. SQLite reads a
-    # table in the order of its rows twenty times as fast as in that of their ids.
-    order: ColumnElement[Any] = literal_column("monitors.rowid") if sqlite else m.id
-    changes = select(text(m.id), m.updated_at, (order if sqlite else text(m.id)).label("place"))
-    changes = changes.where(m.updated_at >= bindparam("since")).order_by(order).limit(bindparam("limit"))
-    behind = bindparam("after", type_=UUID(as_uuid=False) if postgres else None)
-    after = m.id > behind
+    # In an order that has an index, so that all pages together read the table once: the time has none.
+    place = m.id if dialect.place is None else dialect.place
+    changes = select(monitor_id, m.updated_at, (monitor_id if dialect.place is None else place).label("place"))
+    changes = changes.where(m.updated_at >= bindparam("since")).order_by(place).limit(bindparam("limit"))
+    after = bindparam("after", type_=dialect.id_type)
     name = bindparam("name", type_=Text)
-    named = select(text(m.id), m.name).where((m.name == name) | (func.lower(m.name) == func.lower(name)))
-    # Said twice, or SQLite would begin with all that are active, by their index, and end with the links.
+    named = select(monitor_id, m.name).where((m.name == name) | (func.lower(m.name) == func.lower(name)))
+    # Twice, or SQLite would begin with all active maintenances, by their index, and end with the links.
     in_force = MAINTENANCES.c.active.is_(true()).is_(true())
     strays = None
-    if sqlite:
-        # SQLite stores anything as an id, also what could not be asked for again: a page must not end with it.
-        is_uuid = (func.typeof(m.id) == "text") & m.id.op("GLOB")(_UUID_GLOB)
-        strays = select(m.id).where(m.active.is_(true()), is_uuid.is_not(true())).limit(MOST_STRAYS)
-        page, changes = page.where(is_uuid), changes.where(is_uuid)
+    if dialect.is_id:
+        # An id that is not valid could not be sent back, so no page may end with one.
+        is_id = dialect.is_id(m.id)
+        strays = select(m.id).where(m.active.is_(true()), is_id.is_not(true())).limit(MOST_STRAYS)
+        page, changes = page.where(is_id), changes.where(is_id)
     return Statements(
-        monitors=select(
-            text(m.id),
-            m.name,
-            m.type,
-            m.interval,
-            m.timeout,
-            m.max_retries,
-            m.retry_interval,
-            m.resend_interval,
-            m.active,
-            text(m.config),
-            text(m.proxy_id),
-            text(PROXIES.c.id),
-            *list(PROXIES.c)[1:],
-        )
+        monitors=select(*read(MONITORS, rows.MONITORS.columns), *read(PROXIES, rows.PROXIES.columns))
         .outerjoin_from(MONITORS, PROXIES, m.proxy_id == PROXIES.c.id)
-        .where(among_ids(m.id)),
-        maintenances=select(text(LINKS.c.monitor_id), text(MAINTENANCES.c.id), *list(MAINTENANCES.c)[1:])
+        .where(among(m.id)),
+        maintenances=select(*read(LINKS, ["monitor_id"]), *read(MAINTENANCES, rows.MAINTENANCE_COLUMNS))
         .join_from(LINKS, MAINTENANCES, LINKS.c.maintenance_id == MAINTENANCES.c.id)
-        .where(among_ids(LINKS.c.monitor_id), in_force),
-        heartbeats=select(text(beat.id), text(beat.monitor_id), *list(beat)[2:])
-        .join_from(MONITORS, HEARTBEATS, beat.id == newest)
-        .where(among_ids(m.id)),
+        .where(among(LINKS.c.monitor_id), in_force),
+        heartbeats=select(*read(HEARTBEATS, rows.HEARTBEATS.columns))
+        .join_from(MONITORS, HEARTBEATS, HEARTBEATS.c.id == newest)
+        .where(among(m.id)),
         first_page=page,
-        next_page=page.where(after),
-        active_of=schedulable.where(among_ids(m.id)),
+        next_page=page.where(m.id > after),
+        active_of=schedulable.where(among(m.id)),
         first_changes=changes,
-        next_changes=changes.where(order > behind),
-        names=select(text(m.id), m.name).where(among_ids(m.id)),
+        next_changes=changes.where(place > after),
+        names=select(monitor_id, m.name).where(among(m.id)),
         named=named.order_by(case((m.name == name, 0), else_=1), m.id).limit(bindparam("limit")),
         strays=strays,
     )

@@ -24,11 +24,18 @@ async def reached_redis(settings: RedisSettings, timing: Timing) -> AsyncIterato
 
 
 @asynccontextmanager
-async def reached_catalog(settings: Settings, timing: Timing) -> AsyncIterator[Catalog]:
-    """Connect for the time of the block. Raises ConfigurationError and Unavailable as the catalogue's check does."""
+async def opened_catalog(settings: Settings, timing: Timing) -> AsyncIterator[Catalog]:
+    """Open the catalogue for the time of the block; nothing is connected yet. Raises ConfigurationError."""
     catalog = open_catalog(settings, connections=1, timeout_s=timing.read_deadline_s)
     try:
-        await catalog.check()
         yield catalog
     finally:
         await catalog.close()
+
+
+@asynccontextmanager
+async def reached_catalog(settings: Settings, timing: Timing) -> AsyncIterator[Catalog]:
+    """Connect for the time of the block. Raises ConfigurationError and Unavailable as the catalogue's check does."""
+    async with opened_catalog(settings, timing) as catalog:
+        await catalog.check()
+        yield catalog

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from peekaping_producer.asynq.queue import QueueState, TaskState, queue_state, task_state
 from peekaping_producer.catalog.reading import Reading
 from peekaping_producer.commands.alive import NOT_RUNNING, is_running
-from peekaping_producer.commands.connect import reached_catalog, reached_redis
+from peekaping_producer.commands.connect import opened_catalog, reached_redis
 from peekaping_producer.commands.resolve import Meant, id_of, meant_by
 from peekaping_producer.config.settings import Settings
 from peekaping_producer.errors import Unavailable
@@ -96,13 +96,14 @@ async def look_up(settings: Settings, argument: str) -> Findings:
 
 
 async def _read(settings: Settings, timing: Timing, argument: str) -> tuple[Meant, Reading | Unavailable | None]:
-    meant = Meant(argument, id_of(argument, settings.db_type))
-    try:
-        async with reached_catalog(settings, timing) as catalog:
-            meant = await meant_by(argument, catalog, settings.db_type)
+    async with opened_catalog(settings, timing) as catalog:
+        meant = Meant(argument, id_of(argument, catalog))
+        try:
+            await catalog.check()
+            meant = await meant_by(argument, catalog)
             return meant, await catalog.read([meant.monitor_id]) if meant.monitor_id else None
-    except Unavailable as error:
-        return meant, error
+        except Unavailable as error:
+            return meant, error
 
 
 async def _look_up(redis: Redis, timing: Timing, meant: Meant, reading: Reading | Unavailable | None) -> Findings:

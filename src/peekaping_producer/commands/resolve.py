@@ -4,8 +4,6 @@ from msgspec import Struct
 
 from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.catalog.reading import Named, is_text
-from peekaping_producer.config.settings import DbType
-from peekaping_producer.model.ids import is_object_id, is_uuid
 from peekaping_producer.model.monitor import MonitorId
 
 NEITHER = "not a monitor id, and no monitor has this name"
@@ -30,16 +28,15 @@ class Meant(Struct, frozen=True):
         return f"{len(self.matches)} monitors have this name, give the id of one" if self.matches else NEITHER
 
 
-def id_of(argument: str, db_type: DbType) -> MonitorId | None:
-    """Return the id that the argument is, in its canonical form; None where it is none of this kind of database."""
+def id_of(argument: str, catalog: Catalog) -> MonitorId | None:
+    """Return the id that the argument is, in its canonical form; None if it is not a valid id in this database."""
     text = argument.strip().lower()
-    is_id = is_object_id(text) if db_type is DbType.MONGO else is_uuid(text)
-    return MonitorId(text) if is_id else None
+    return MonitorId(text) if catalog.is_id(text) else None
 
 
-async def meant_by(argument: str, catalog: Catalog, db_type: DbType) -> Meant:
+async def meant_by(argument: str, catalog: Catalog) -> Meant:
     """Find out which monitor is meant. Raises Unavailable when names are needed and can't be read."""
-    id_, name = id_of(argument, db_type), argument.strip()
+    id_, name = id_of(argument, catalog), argument.strip()
     if id_ is not None:
         return Meant(argument, id_)
     # No database has a name that is not valid UTF-8, as a shell may hand one over.

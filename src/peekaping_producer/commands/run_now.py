@@ -63,7 +63,7 @@ def run_now(settings: Settings, arguments: Sequence[str]) -> RunNow:
 async def _run_now(settings: Settings, arguments: Sequence[str]) -> RunNow:
     timing = Timing()
     async with reached_redis(settings, timing) as redis, reached_catalog(settings, timing) as catalog:
-        meant = [await meant_by(argument, catalog, settings.db_type) for argument in arguments]
+        meant = [await meant_by(argument, catalog) for argument in arguments]
         # Each monitor once, however often it is named.
         distinct = list({one.monitor_id or one.argument: one for one in meant}.values())
         refused = await _refused([one.monitor_id for one in distinct if one.monitor_id], catalog)

@@ -1,7 +1,10 @@
-"""The values the Producer works with: what the database holds about a monitor, frozen.
+"""The values the producer works with: what the database holds about a monitor, frozen.
 
-Rows become these once, in `catalog`; nothing past it sees a row. What is array-like is made of a whole batch of rows in
-one step, its fields in the order of the columns. None can be part of a cycle, so the garbage collector walks none.
+Rows become these in `catalog`, and nothing beyond it sees a row. The struct of a row describes it: the columns named
+like its fields are read, and must hold its types. A new field is read from every database without further code.
+
+The structs of rows are array-like, so that a whole batch of rows is converted in one step. None can be part of a cycle,
+so the garbage collector tracks none.
 """
 
 from datetime import datetime
@@ -11,10 +14,12 @@ from msgspec import Meta, Struct
 
 MonitorId = NewType("MonitorId", str)
 """A monitor's id in its canonical form: a lower-case UUID, or an ObjectId's hex."""
-
-
 Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 """What Peekaping's integer columns hold, and its workers read."""
+Int32OrZero = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1, extra={"null": 0})]
+"""Likewise; NULL reads as 0."""
+TextOrEmpty = Annotated[str, Meta(extra={"null": ""})]
+"""A text; NULL reads as the empty one."""
 Interval = Annotated[int, Meta(gt=0, le=2**31 - 1)]
 """Seconds between checks; a row with another value gets no check (docs/protocol.md, section 1)."""
 
@@ -33,8 +38,8 @@ class Monitor(Struct, frozen=True, array_like=True, gc=False):
     """Seconds."""
     resend_interval: Int32
     active: bool
-    config: str
-    """The column's own text, never parsed and written again; SQL NULL is the empty string."""
+    config: TextOrEmpty
+    """The column's own text, never parsed and written again."""
     proxy_id: str | None
 
 
@@ -46,9 +51,8 @@ class Proxy(Struct, frozen=True, array_like=True, gc=False):
     host: str
     port: Int32
     auth: bool
-    username: str
-    """Empty when the column is NULL."""
-    password: str
+    username: TextOrEmpty
+    password: TextOrEmpty
 
     def __repr__(self) -> str:
         """Leave the credentials out: a repr may end in a log."""
@@ -56,17 +60,17 @@ class Proxy(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Heartbeat(Struct, frozen=True, array_like=True, gc=False):
-    """One row of `heartbeats`: the result of an earlier check. NULL reads as "" or 0 (docs/protocol.md, section 2)."""
+    """One row of `heartbeats`: the result of an earlier check (docs/protocol.md, section 2)."""
 
     id: str
     monitor_id: MonitorId
     status: Int32
     """0 down, 1 up, 2 pending, 3 maintenance."""
-    msg: str
-    ping: Int32
-    duration: Int32
-    down_count: Int32
-    retries: Int32
+    msg: TextOrEmpty
+    ping: Int32OrZero
+    duration: Int32OrZero
+    down_count: Int32OrZero
+    retries: Int32OrZero
     important: bool
     time: datetime
     """Aware, UTC, to the microsecond."""
@@ -79,7 +83,7 @@ class Maintenance(Struct, frozen=True, array_like=True, gc=False):
 
     id: str
     active: bool
-    strategy: str
+    strategy: TextOrEmpty
     start_date_time: str | None
     """Local wall clock `YYYY-MM-DDTHH:MM` in `timezone`."""
     end_date_time: str | None

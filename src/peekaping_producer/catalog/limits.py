@@ -1,0 +1,20 @@
+"""The limits that every database's module keeps."""
+
+from msgspec import Struct
+
+CONNECT_TIMEOUT_S = 5.0
+"""For a new connection, and for the check at the start."""
+MOST_NAMED = 100
+"""Monitors of one name that are read: more than a person chooses from."""
+MOST_STRAYS = 100
+"""Active monitors with an invalid id that a sweep reads."""
+
+
+class Limits(Struct, frozen=True):
+    """How many connections a catalogue may open, and how long a read may take."""
+
+    connections: int
+    """For batches. One more is opened for urgent reads, and one for reads of whole tables."""
+    timeout_s: float
+    scan_timeout_s: float
+    """For a read of a whole table, or of a page of it."""

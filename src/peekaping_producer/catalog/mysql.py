@@ -1,0 +1,140 @@
+"""MySQL and MariaDB: connections by asyncmy, and what their errors mean."""
+
+from typing import Any, Final
+
+from asyncmy.errors import MySQLError
+from sqlalchemy import Column, ColumnElement, Connection, bindparam, literal, select
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from peekaping_producer.catalog.connections import (
+    APPLICATION,
+    Connections,
+    ServerConnections,
+    driver_error,
+    pool_options,
+    reason,
+    server_url,
+)
+from peekaping_producer.catalog.limits import CONNECT_TIMEOUT_S, Limits
+from peekaping_producer.catalog.problems import (
+    NO_DATABASE,
+    NO_RIGHT,
+    REFUSED,
+    configuration_error,
+    server_address,
+    wrong_kind,
+)
+from peekaping_producer.catalog.sql import SqlCatalog, SqlDatabase
+from peekaping_producer.catalog.tables import TABLES, Dialect
+from peekaping_producer.config.settings import Settings
+from peekaping_producer.errors import ConfigurationError, Unavailable, one_line
+
+_IDLE_S = 300
+"""An older connection is replaced before the server closes it as idle."""
+_TLS_REQUIRED = "the database at DB_HOST requires TLS, which the producer does not use: let DB_USER in without it"
+_REFUSED = (
+    f"{REFUSED} (MariaDB says the same where it requires TLS, by require_secure_transport or REQUIRE SSL, which the"
+    " producer does not use)"
+)
+_FIXES: Final = {
+    1044: "DB_NAME names no database that DB_USER may read, name the right one or grant it SELECT",
+    1045: _REFUSED,
+    1049: NO_DATABASE,
+    1130: "DB_USER is refused by the database at DB_HOST when it comes from this machine, allow it",
+    1142: NO_RIGHT,
+    1143: NO_RIGHT,
+    1698: _REFUSED,
+    3159: _TLS_REQUIRED,
+}
+"""What an operator must do, by the number of the error."""
+_NO_SUCH_TABLE = 1146
+_ANOTHER_PROTOCOL = "Packet sequence number wrong"
+"""asyncmy's words for an answer that no MySQL gives."""
+
+
+def open_catalog(settings: Settings, limits: Limits) -> SqlCatalog:
+    """Return the catalogue of the configured MySQL or MariaDB; nothing is connected yet."""
+    return SqlCatalog(MySql(settings), limits)
+
+
+def _among_ids(column: Column[Any]) -> ColumnElement[bool]:
+    return column.in_(bindparam("ids", expanding=True))
+
+
+class MySql(SqlDatabase):
+    """A MySQL or MariaDB."""
+
+    dialect = Dialect(among_ids=_among_ids)
+
+    def __init__(self, settings: Settings) -> None:
+        """Take the settings that lead to it."""
+        super().__init__(settings, server_address(settings))
+
+    def connect(self, connections: int, timeout_s: float, *, seldom_used: bool = False) -> Connections:
+        """See SqlDatabase."""
+        pool = pool_options(connections, timeout_s, seldom_used=seldom_used)
+        return ServerConnections(_engine(self.settings, timeout_s, pool), _reason)
+
+    def configuration_error(self, error: Unavailable) -> ConfigurationError | None:
+        """See SqlDatabase."""
+        return configuration_error(error, _FIXES.get(_code(_cause(error))))
+
+    def advice(self, error: Unavailable) -> str | None:
+        """See SqlDatabase."""
+        cause = _cause(error)
+        return _FIXES.get(_code(cause)) or (wrong_kind(self.settings) if _ANOTHER_PROTOCOL in str(cause) else None)
+
+    def check_rights(self, connection: Connection) -> None:
+        """Touch every table that exists: MySQL lists a table that may not be read as one that does not exist."""
+        for table in TABLES:
+            try:
+                connection.execute(select(literal(1)).select_from(table).limit(0))
+            except DBAPIError as error:
+                if _code(driver_error(error)) != _NO_SUCH_TABLE:
+                    raise
+
+
+def _engine(settings: Settings, statement_timeout_s: float, pool: dict[str, Any]) -> AsyncEngine:
+    # MariaDB reads the first comment, MySQL the second; each skips the other's.
+    session = (
+        "SET SESSION time_zone = '+00:00', sql_mode = ''"
+        f" /*M!100100 , max_statement_time = {statement_timeout_s:f}, tx_read_only = 1 */"
+        f" /*!50720 , max_execution_time = {int(statement_timeout_s * 1000)}, transaction_read_only = 1 */"
+    )
+    connect_args: dict[str, Any] = {
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "init_command": session,
+        "program_name": APPLICATION,
+    }
+    if settings.db_pass:
+        # Given as text, it would be encoded as Latin-1.
+        connect_args["password"] = settings.db_pass.get_secret_value().encode()
+    if settings.db_host and settings.db_host.startswith("/"):
+        connect_args["unix_socket"] = settings.db_host
+    return create_async_engine(
+        server_url("mysql+asyncmy", settings).update_query_dict({"charset": "utf8mb4"}),
+        connect_args=connect_args,
+        pool_recycle=_IDLE_S,
+        pool_reset_on_return=None,
+        isolation_level="AUTOCOMMIT",
+        **pool,
+    )
+
+
+def _reason(error: Exception) -> str | None:
+    """Return an error's reason in one line, without its number; None for a fault of ours."""
+    cause = driver_error(error)
+    return one_line(cause.args[1]) if reason(error) and _code(cause) else reason(error)
+
+
+def _cause(error: Unavailable) -> BaseException:
+    return driver_error(error.__cause__ or error)
+
+
+def _code(error: BaseException) -> int:
+    """Return the number of an error as asyncmy gives it; 0 where there is none."""
+    match error.args:
+        case (int(code), str()) if isinstance(error, MySQLError):
+            return code
+    return 0
