@@ -1,4 +1,4 @@
-"""The process as a whole: connects the parts, runs the loops, and ends them in order. Alone knows every part."""
+"""The process as a whole: connects the parts, runs the loops, and stops them in order."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -45,9 +45,9 @@ from peekaping_producer.timing import Timing
 async def produce(
     settings: Settings, log: Logger, timing: Timing, stop: Stop | None = None, node_id: str | None = None
 ) -> None:
-    """Connect, run the loops until told to stop, settle what is claimed, close.
+    """Connect, run the loops until it is time to stop, settle what is claimed, close.
 
-    Raises ConfigurationError for what only a person can mend.
+    Raises ConfigurationError for what only a person can fix.
     """
     node = make_node(log, timing, Stop() if stop is None else stop, settings.producer_schedule, node_id)
     node.log.info(LogEvent.PRODUCER_STARTING, version=__version__)
@@ -72,7 +72,7 @@ async def produce(
 
 
 async def _run_loops(settings: Settings, node: Node, redis: Redis, catalog: Catalog) -> None:
-    """Do all that a node does until it is time to stop."""
+    """Run every loop of a node until it is time to stop."""
     schedule, view = Schedule(redis, node.timing), ScheduleView(redis, node.timing.redis_timeout_s)
     cache = LastKnown(settings.producer_cache_mb * MB)
     source = Source(node, catalog, cache)

@@ -1,7 +1,7 @@
-"""The one module that reads the wall clock, and how instants are written.
+"""The only module that reads the wall clock, and how instants are written.
 
-Decisions are made by Redis' clock inside the scripts; this host's wall clock dates log lines, and tells the sweep
-which monitors are new.
+Redis' clock decides, inside the scripts (invariant 8). This host's wall clock only dates log lines, and gives the
+sweep a hint which monitors are new.
 """
 
 import time
@@ -14,12 +14,12 @@ ZERO_TIME = "0001-01-01T00:00:00Z"
 
 
 def now_utc() -> datetime:
-    """Return this host's wall clock: good for hints and log lines, never for a decision."""
+    """Return this host's wall clock: for hints and log lines, never for a decision."""
     return datetime.now(UTC)
 
 
 def monotonic_s() -> float:
-    """Return a clock of this host that nobody steps; on Linux it counts while the host sleeps, too."""
+    """Return a clock of this host that is never stepped; on Linux it also counts while the host sleeps."""
     return time.clock_gettime(_STEADY)
 
 

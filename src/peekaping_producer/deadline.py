@@ -1,4 +1,4 @@
-"""The one bound on every call that leaves the process."""
+"""The time limit of every call that leaves the process."""
 
 import asyncio
 import time
@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from peekaping_producer.errors import System, Unavailable
 
 _LEAST_SHOWN_S = 0.01
-"""A bound below this is the rest of a longer one: as a figure it would mislead."""
+"""A limit below this is the rest of a longer one, and is not shown: the figure would mislead."""
 
 
 @asynccontextmanager
@@ -18,9 +18,10 @@ async def answered_by(
     reason_of: Callable[[Exception], str | None],
     code_of: Callable[[Exception], str] = lambda _error: "",
 ) -> AsyncIterator[None]:
-    """Bound what is inside by `timeout_s`, and raise Unavailable for whatever keeps the system from doing it.
+    """Limit the block to `timeout_s`, and raise Unavailable if the system fails or does not answer in time.
 
-    `reason_of` returns a driver's error in one line, or None for what is no failure of the system; `code_of` its code.
+    `reason_of` returns a driver's error in one line, or None if it is not a failure of the system; `code_of` returns
+    the error's code.
     """
     began_s = time.monotonic()
     try:

@@ -1,4 +1,4 @@
-"""Whether a port that hung up on a plain connection speaks TLS."""
+"""Whether a port that closed a plain connection speaks TLS."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ TLS_ONLY = "that port speaks TLS only, which the producer does not use: name a p
 
 
 async def speaks_tls(host: str, port: int) -> bool:
-    """Tell whether a TLS handshake succeeds there, whoever's certificate it is; nothing is sent within it."""
+    """Return whether a TLS handshake succeeds there, with any certificate. Nothing is sent over it."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -19,6 +19,6 @@ async def speaks_tls(host: str, port: int) -> bool:
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
-    except (OSError, TimeoutError, UnicodeError):  # the last of a host that can't be one
+    except (OSError, TimeoutError, UnicodeError):  # UnicodeError: not a valid host name
         return False
     return True

@@ -153,7 +153,7 @@ def endless_script(server: RedisServer) -> Iterator[None]:
     ("trouble", "advice"),
     [
         (failed_save, "free disk space"),
-        (lost_primary, "make REDIS_HOST lead to the primary"),
+        (lost_primary, "point REDIS_HOST at the primary"),
         (endless_script, "SCRIPT KILL ends it"),
     ],
     ids=["MISCONF", "MASTERDOWN", "BUSY"],

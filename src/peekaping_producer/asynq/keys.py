@@ -1,4 +1,4 @@
-"""Every Redis key of asynq's that the Producer touches, made here and nowhere else (asynq `internal/base`)."""
+"""The Redis keys of asynq's that the producer uses, defined here only (asynq `internal/base`)."""
 
 QUEUE = "healthcheck"
 QUEUES = "asynq:queues"
@@ -31,4 +31,4 @@ TYPES = {
     COMPLETED: "zset",
     WORKERS: "zset",
 }
-"""What the keys that settle needs must hold, as TYPE calls it."""
+"""The types of the keys that settle needs, in the words of TYPE."""

@@ -6,19 +6,19 @@ from peekaping_producer.model.monitor import MonitorId
 
 TASK_TYPE = "monitor:healthcheck"
 TIMEOUT_MARGIN_S = 10
-"""Added to a monitor's timeout, so that the executor's own comes first: where both are equal, a hung target races into
-`archived`, and with retry 0 an archived task blocks its monitor for hours."""
+"""Added to a monitor's timeout, so that the executor's own timeout comes first. If both were equal, the task of a
+target that hangs could be archived, and with retry 0 an archived task blocks its monitor for hours."""
 
 
 def task_id(monitor_id: MonitorId) -> str:
-    """Return the id of a monitor's task: one per monitor, which is what prevents two pending checks of it."""
+    """Return the id of a monitor's task: always the same, so that two checks of it are never pending."""
     return f"healthcheck:{monitor_id}"
 
 
 def encode_task(monitor_id: MonitorId, timeout_s: int, payload: bytes) -> bytes:
     """Return the bytes of a task message: retry and retention 0, no unique key.
 
-    A timeout of 0 would mean asynq's default of half an hour; with the margin it never is 0.
+    asynq would take a timeout of 0 for its default of half an hour; the margin keeps it above 0.
     """
     return TaskMessage(
         type=TASK_TYPE,

@@ -1,4 +1,4 @@
-"""The queue of health checks as asynq keeps it: how much is in it, who takes from it, and where one task stands."""
+"""The queue of health checks as asynq keeps it: its size, the servers that take from it, the state of one task."""
 
 from typing import Any, cast
 
@@ -34,7 +34,7 @@ class Waiting(Struct, frozen=True):
     monitor_id: str
     age_s: float
     interval_s: int
-    """0 where its message can't be read."""
+    """0 if its message can't be read."""
 
 
 class QueueState(Struct, frozen=True):
@@ -42,7 +42,7 @@ class QueueState(Struct, frozen=True):
 
     paused: bool
     workers: int
-    """Live asynq servers that take from it."""
+    """Live asynq servers that take from the queue."""
     pending: int
     active: int
     scheduled: int
@@ -53,26 +53,23 @@ class QueueState(Struct, frozen=True):
 
 
 class TaskState(Struct, frozen=True):
-    """Where one monitor's task stands."""
+    """The state of one monitor's task."""
 
     state: str
-    """Asynq's word for it; `malformed` where no hash stands at its key."""
+    """In asynq's words; `malformed` if its key holds no hash."""
     pending_s: float | None
     """How long ago it was put into the queue."""
     lease_left_s: float | None
-    """How long its worker may still be silent; None where no worker holds it."""
-    scheduled_at: str
-    """As its payload says; empty where that can't be read."""
+    """How long its worker may still be silent; None if no worker holds it."""
 
 
 class _Payload(Struct):
     monitor_id: str = ""
     interval: int = 0
-    scheduled_at: str = ""
 
 
 async def queue_state(redis: Redis, timeout_s: float) -> QueueState:
-    """Read the queue's state. Raises Unavailable when Redis does not answer in time."""
+    """Return the queue's state. Raises Unavailable if Redis does not answer in time."""
     script = load_script(redis, __package__, "queue")
     async with answered(timeout_s):
         reply = await script(keys=_QUEUE_KEYS, args=(keys.TASK, _MOST_SERVERS))
@@ -84,14 +81,14 @@ async def queue_state(redis: Redis, timeout_s: float) -> QueueState:
 
 
 async def task_state(redis: Redis, monitor_id: MonitorId, timeout_s: float) -> TaskState | None:
-    """Read where a monitor's task stands; None where there is none."""
+    """Return the state of a monitor's task; None if there is none."""
     name = task_id(monitor_id)
     async with answered(timeout_s):
         seconds, _ = await redis.time()
         fields = await _fields(redis, name.encode(), "state", "pending_since", "msg")
         lease_s = await redis.zscore(keys.LEASE, name)
     if fields is None:
-        return TaskState("malformed", None, None, "")
+        return TaskState("malformed", None, None)
     state, since_ns, message = fields
     if state is None and message is None:
         return None
@@ -99,7 +96,6 @@ async def task_state(redis: Redis, monitor_id: MonitorId, timeout_s: float) -> T
         state=(state or b"none").decode(errors="replace"),
         pending_s=_age_s(since_ns, seconds),
         lease_left_s=None if lease_s is None else round(lease_s - seconds, 1),
-        scheduled_at=_payload(message).scheduled_at,
     )
 
 
@@ -112,11 +108,11 @@ def _waiting(since_ns: bytes | None, message: bytes | None, now_s: int) -> Waiti
 
 
 async def _fields(redis: Redis, name: bytes, *fields: str) -> list[bytes | None] | None:
-    """Return fields of a task's hash; None where something else stands in its place, which settle heals."""
+    """Return fields of a task's hash; None if its key holds another type, which settle replaces."""
     try:
         return cast("list[bytes | None]", await cast("Any", redis.hmget(keys.TASK.encode() + name, list(fields))))
     except ResponseError as error:
-        if type(error) is not ResponseError:  # a right that is missing, a login refused
+        if type(error) is not ResponseError:  # a subclass: a right is missing, or a login was refused
             raise
         return None
 
@@ -147,7 +143,7 @@ TOO_SLOW = "checks wait in the queue for longer than their interval"
 
 
 def complaints(state: QueueState) -> list[str]:
-    """Return what keeps checks from being run, in words."""
+    """Return what keeps tasks from being taken, in words."""
     if state.paused:
         return [PAUSED]
     if state.workers == 0:

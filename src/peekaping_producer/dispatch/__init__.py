@@ -1,1 +1,1 @@
-"""The path of one check: claim, read, build, settle."""
+"""The path of one check: claim, read, plan, settle."""

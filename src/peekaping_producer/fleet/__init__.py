@@ -1,1 +1,1 @@
-"""The fleet as others see it: a record of each node, and the state of the queue that the workers take from."""
+"""What nodes tell each other and people: heartbeats, signals, summaries, and the list of invalid monitors."""

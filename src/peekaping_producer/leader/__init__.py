@@ -1,1 +1,1 @@
-"""Who leads: one term at a time, held in Redis, fenced there, and trusted here no longer than it can last."""
+"""The leader: its term, held and fenced in Redis, and the duties that keep the schedule equal to the database."""

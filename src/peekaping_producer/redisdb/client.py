@@ -1,4 +1,4 @@
-"""The way to Redis: a client that never retries on its own, and errors that say who must act."""
+"""The Redis client: it never retries on its own, and its errors say who must act."""
 
 from contextlib import AbstractAsyncContextManager
 from importlib.resources import files
@@ -15,7 +15,7 @@ from peekaping_producer.redisdb.pool import Pool, keepalive_options
 from peekaping_producer.redisdb.replies import code_of, reason_with_advice
 
 _MOST_CONNECTIONS = 256
-"""More than the loops of a node can use at once, with the highest PRODUCER_CONCURRENCY; they are opened on demand."""
+"""More than a node can use at once with the highest PRODUCER_CONCURRENCY. They are opened on demand."""
 
 _SHARED_SCRIPTS = frozenset({"time", "healthy", "go_node"})
 
@@ -23,8 +23,8 @@ _SHARED_SCRIPTS = frozenset({"time", "healthy", "go_node"})
 def open_redis(settings: RedisSettings, timeout_s: float) -> Redis:
     """Return a client; nothing is connected yet.
 
-    redis-py would retry ten times by itself: a claim whose reply is lost must not be sent again, and every other
-    retry is the caller's to decide and to log.
+    redis-py would retry ten times by itself. But a claim whose reply is lost must not be sent again, and every other
+    retry is for the caller to decide and to log.
     """
     pool = Pool(
         host=settings.redis_host,
@@ -33,11 +33,11 @@ def open_redis(settings: RedisSettings, timeout_s: float) -> Redis:
         password=settings.redis_password.get_secret_value() if settings.redis_password else None,
         socket_keepalive=True,
         socket_keepalive_options=keepalive_options(),
-        # Every call is bounded by `answered`; redis-py's own bound may swallow a cancellation on Python 3.11.
+        # `answered` limits every call; redis-py's own limit may swallow a cancellation on Python 3.11.
         socket_timeout=None,
         socket_connect_timeout=timeout_s,
         retry=Retry(NoBackoff(), 0),
-        # Monitor ids that are no text must come back to Redis as they came from it.
+        # Monitor ids that are not valid UTF-8 must go back to Redis as they came.
         encoding_errors="surrogateescape",
         client_name="peekaping-producer",
         max_connections=_MOST_CONNECTIONS,
@@ -46,7 +46,7 @@ def open_redis(settings: RedisSettings, timeout_s: float) -> Redis:
 
 
 def answered(timeout_s: float) -> AbstractAsyncContextManager[None]:
-    """Bound what is inside by `timeout_s`, and raise Unavailable for whatever keeps Redis from doing it."""
+    """Limit the block to `timeout_s`, and raise Unavailable if Redis fails or does not answer in time."""
     return answered_by("redis", timeout_s, _reason, code_of)
 
 

@@ -1,4 +1,4 @@
-"""Connections to Redis that are given up when the server behind them can't serve us, or when Redis may have moved."""
+"""Connections to Redis, closed if the server can't serve us or Redis may have moved to another one."""
 
 import socket
 import weakref
@@ -11,11 +11,11 @@ from redis.exceptions import RedisError
 from peekaping_producer.redisdb.replies import CANNOT_SERVE, code_of
 
 _IDLE_S, _PROBE_EVERY_S, _PROBES = 15, 5, 3
-"""A connection whose peer is gone without a word is noticed within half a minute."""
+"""A connection whose peer disappeared is noticed within half a minute."""
 
 
 def keepalive_options() -> dict[int, int]:
-    """Return the socket options of TCP keepalive, of those that this system has."""
+    """Return those socket options of TCP keepalive that this system has."""
     wanted = {
         # macOS calls the first one TCP_KEEPALIVE.
         getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALIVE", None)): _IDLE_S,
@@ -26,7 +26,7 @@ def keepalive_options() -> dict[int, int]:
 
 
 class ServingConnection(Connection):
-    """A connection that never goes back to the pool once its server has said that it can't serve us.
+    """A connection that does not go back to the pool after its server has said that it can't serve us.
 
     A demoted primary keeps its clients' connections: only a new one leads to the server that took over.
     """
@@ -39,7 +39,7 @@ class ServingConnection(Connection):
         disconnect_on_error: bool = True,
         push_request: bool | None = False,
     ) -> Any:  # noqa: ANN401
-        """Read a reply; after one such as READONLY the pool closes this connection instead of keeping it."""
+        """Read a reply; after one such as READONLY the pool closes this connection."""
         try:
             return await super().read_response(
                 disable_decoding, timeout, disconnect_on_error=disconnect_on_error, push_request=push_request
@@ -54,40 +54,40 @@ class Pool(ConnectionPool):
     """A pool whose idle connections and subscriptions can be dropped at once."""
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - redis-py's
-        """Take what each connection is made with."""
+        """Take the options of each connection."""
         super().__init__(connection_class=ServingConnection, **options)
         self._subscribed: weakref.WeakSet[AbstractConnection] = weakref.WeakSet()
         self.moves = 0
-        """How often subscriptions were dropped so far."""
+        """How often subscriptions have been dropped."""
 
     def note_subscription(self, connection: AbstractConnection) -> None:
-        """Remember a connection that `drop` shall close although it is in use."""
+        """Remember a connection that `drop` may close even if it is in use."""
         self._subscribed.add(connection)
 
     async def drop(self, *, subscriptions: bool) -> None:
-        """Close what is idle, and subscriptions too if asked: they are opened again where the address leads now."""
+        """Close idle connections, and subscriptions if asked. The next ones lead to where Redis is now."""
         connections = list(self._available_connections)
         if subscriptions:
             self.moves += 1
             connections += self._subscribed
             self._subscribed.clear()
-        # None of these waits for the peer, so no connection is handed out half closed.
+        # nowait: the pool must not hand out a connection that is half closed.
         for connection in connections:
             await connection.disconnect(nowait=True)
 
 
 def moves_of(redis: Redis) -> int:
-    """Return how often a client's subscriptions were dropped so far."""
+    """Return how often a client's subscriptions have been dropped."""
     return redis.connection_pool.moves if isinstance(redis.connection_pool, Pool) else 0
 
 
 def note_subscription(redis: Redis, connection: AbstractConnection) -> None:
-    """Let a client's pool drop this connection although it is in use."""
+    """Let a client's pool drop this connection even if it is in use."""
     if isinstance(redis.connection_pool, Pool):
         redis.connection_pool.note_subscription(connection)
 
 
 async def drop_connections(redis: Redis, *, subscriptions: bool) -> None:
-    """Close a client's idle connections, and its subscriptions too if asked."""
+    """Close a client's idle connections, and its subscriptions if asked."""
     if isinstance(redis.connection_pool, Pool):
         await redis.connection_pool.drop(subscriptions=subscriptions)

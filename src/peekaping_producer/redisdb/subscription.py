@@ -1,4 +1,4 @@
-"""Messages of Redis channels, on a connection that is asked whether it lives when it has been silent for long."""
+"""Messages of Redis channels, on a connection that is pinged if it has been silent for long."""
 
 from collections.abc import Callable, Sequence
 
@@ -18,10 +18,10 @@ async def listen(
     on_message: Callable[[str, bytes], None],
     on_subscribed: Callable[[], None] = lambda: None,
 ) -> None:
-    """Hand over each message, as its channel and data, until cancelled; what was sent before `on_subscribed` is gone.
+    """Call `on_message` with each channel and data until cancelled. Messages from before `on_subscribed` are missed.
 
-    Returns when the pool has dropped the connection, so that the caller subscribes where the address leads now. Raises
-    Unavailable when the connection is lost, or answers no longer.
+    Returns when the pool has dropped the connection, so that the caller subscribes to where Redis is now. Raises
+    Unavailable if the connection is lost or no longer answers.
     """
     moves = moves_of(redis)
     try:
@@ -64,7 +64,7 @@ async def _listen(
 
 
 async def _next(pubsub: PubSub, within_s: float) -> tuple[str, str, bytes] | None:
-    """Return the next message's kind, channel and data; None when there is none in time."""
+    """Return the next message's kind, channel and data; None if there is none in time."""
     async with answered(within_s * 2):
         message = await pubsub.get_message(timeout=within_s)
     if message is None:

@@ -1,1 +1,1 @@
-"""The schedule in Redis: who is due, who is claimed, and the one step that turns a claim into a task."""
+"""The schedule in Redis: which monitors are due, which are claimed, and the one step that turns a claim into a task."""
