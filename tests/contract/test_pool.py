@@ -13,7 +13,7 @@ from peekaping_producer.errors import Unavailable
 from peekaping_producer.node.redis_watch import RedisWatch
 from peekaping_producer.redisdb.client import answered, open_redis
 from peekaping_producer.redisdb.keys import SIGNALS
-from peekaping_producer.redisdb.pool import note_subscription
+from peekaping_producer.redisdb.pool import drop_connections, moves_of, note_subscription
 from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.timing import Timing
 from support.databases import SqliteDatabase
@@ -83,3 +83,31 @@ async def test_a_server_that_can_not_serve_us_loses_its_connection(
             async with answered(10):
                 await redis.set("key", "value")
         assert await redis.client_id() != first
+
+
+async def test_a_connection_that_was_a_subscription_is_not_closed_under_the_command_that_uses_it_now(
+    sqlite_db: SqliteDatabase, redis_server: RedisServer
+) -> None:
+    async with client_of(sqlite_db, redis_server) as redis:
+        async with redis.pubsub() as pubsub:
+            await pubsub.subscribe(SIGNALS)
+            note_subscription(redis, pubsub.connection)
+        connection = await redis.connection_pool.get_connection()  # type: ignore[no-untyped-call]
+        await connection.send_command("PING")
+        await drop_connections(redis, subscriptions=True)
+        assert await connection.read_response() == b"PONG"
+        await redis.connection_pool.release(connection)
+
+
+async def test_a_node_that_stops_closes_no_connection_before_its_last_commands(
+    sqlite_db: SqliteDatabase, redis_server: RedisServer
+) -> None:
+    test = TestNode()
+    async with client_of(sqlite_db, redis_server) as redis:
+        watch = RedisWatch(test.node, redis, Schedule(redis, Timing()))
+        await redis.ping()
+        moves = moves_of(redis)
+        async with running(watch.connections_loop()) as (loop,):
+            test.node.stop.set()
+            await loop
+        assert moves_of(redis) == moves

@@ -33,7 +33,7 @@ class RedisWatch:
         one may lead to a server that answers and is told nothing.
         """
         while not self._node.stop:
-            if await self._changed.within(_IDLE_S):
+            if await self._changed.within(_IDLE_S) and not self._node.stop:
                 await drop_connections(self._redis, subscriptions=not self._node.redis_outage.ongoing)
 
     async def reminder_loop(self) -> None:

@@ -64,6 +64,11 @@ class Pool(ConnectionPool):
         """Remember a connection that `drop` may close even if it is in use."""
         self._subscribed.add(connection)
 
+    async def release(self, connection: AbstractConnection) -> None:
+        """Take a connection back; a subscription that has ended is one no longer, and may serve any command next."""
+        self._subscribed.discard(connection)
+        await super().release(connection)
+
     async def drop(self, *, subscriptions: bool) -> None:
         """Close idle connections, and subscriptions if asked. The next ones lead to where Redis is now."""
         connections = list(self._available_connections)
