@@ -235,7 +235,7 @@ async def another_epoch(redis: Redis) -> None:
 async def backed_up(redis: Redis) -> dict[bytes, tuple[int, bytes]]:
     """Return all keys with what RESTORE needs."""
     keys = cast("list[bytes]", await redis.keys())
-    backup = {key: (max(0, await redis.pttl(key)), cast("bytes | None", await redis.dump(key))) for key in keys}
+    backup = {key: (max(0, await redis.pttl(key)), await redis.dump(key)) for key in keys}
     return {key: (ttl_ms, value) for key, (ttl_ms, value) in backup.items() if value is not None}
 
 
