@@ -3,7 +3,6 @@
 import json
 from typing import Final
 
-from msgspec import UNSET, Struct, UnsetType
 from msgspec.json import Encoder
 
 from peekaping_producer.asynq.message import encode_task
@@ -14,70 +13,30 @@ _CERT_KEY: Final = "check_cert_expiry"
 _encoder = Encoder()
 
 
-class _ProxyPayload(Struct, frozen=True):
-    id: str
-    protocol: str
-    host: str
-    port: int
-    auth: bool
-    username: str | UnsetType
-    password: str | UnsetType
-
-
-class _HeartbeatPayload(Struct, frozen=True):
-    id: str
-    monitor_id: MonitorId
-    status: int
-    msg: str
-    ping: int
-    duration: int
-    down_count: int
-    retries: int
-    important: bool
-    time: str
-    end_time: str
-    notified: bool
-
-
-class _Payload(Struct, frozen=True):
-    monitor_id: MonitorId
-    monitor_name: str
-    monitor_type: str
-    interval: int
-    timeout: int
-    max_retries: int
-    retry_interval: int
-    resend_interval: int
-    config: str
-    proxy: _ProxyPayload | UnsetType
-    last_heartbeat: _HeartbeatPayload | UnsetType
-    scheduled_at: str
-    is_under_maintenance: bool
-    check_cert_expiry: bool
-
-
 def build_task(snapshot: Snapshot, scheduled_at: str, *, under_maintenance: bool) -> bytes:
     """Return the encoded task of one check.
 
     `scheduled_at` is the claim's instant, RFC 3339 in UTC: a worker drops what is older than 1.5 intervals.
     """
-    monitor = snapshot.monitor
-    payload = _Payload(
-        monitor.id,
-        monitor.name,
-        monitor.type,
-        monitor.interval,
-        monitor.timeout,
-        monitor.max_retries,
-        monitor.retry_interval,
-        monitor.resend_interval,
-        monitor.config,
-        _proxy(snapshot.proxy) if snapshot.proxy else UNSET,
-        _heartbeat(snapshot.last_heartbeat) if snapshot.last_heartbeat else UNSET,
-        scheduled_at,
-        under_maintenance,
-        wants_cert_expiry(monitor.type, monitor.config),
-    )
+    monitor, proxy, heartbeat = snapshot.monitor, snapshot.proxy, snapshot.last_heartbeat
+    payload: dict[str, object] = {
+        "monitor_id": monitor.id,
+        "monitor_name": monitor.name,
+        "monitor_type": monitor.type,
+        "interval": monitor.interval,
+        "timeout": monitor.timeout,
+        "max_retries": monitor.max_retries,
+        "retry_interval": monitor.retry_interval,
+        "resend_interval": monitor.resend_interval,
+        "config": monitor.config,
+    }
+    if proxy:
+        payload["proxy"] = _proxy(proxy)
+    if heartbeat:
+        payload["last_heartbeat"] = _heartbeat(heartbeat)
+    payload["scheduled_at"] = scheduled_at
+    payload["is_under_maintenance"] = under_maintenance
+    payload["check_cert_expiry"] = wants_cert_expiry(monitor.type, monitor.config)
     return encode_task(monitor.id, monitor.timeout, _encoder.encode(payload))
 
 
@@ -91,15 +50,15 @@ def stale_task(monitor_id: MonitorId) -> bytes:
 
 
 def wants_cert_expiry(monitor_type: str, config: str) -> bool:
-    """Tell whether the check also looks at the certificate's expiry, reading `config` as Go's encoding/json does.
+    """Return whether the check includes the certificate's expiry, reading `config` as Go's encoding/json does.
 
-    The key is matched without case, the last one wins, and null keeps the earlier value. Go's decoder fails as a whole
-    on a value that is neither, whatever stands before or after it (docs/protocol.md, section 2).
+    The key is matched without case, the last one wins, and null keeps the earlier value. On a value that is neither a
+    bool nor null, Go's decoder fails as a whole (docs/protocol.md, section 2).
     """
     lowered = monitor_type.lower()
     if not (lowered.startswith("http") or lowered == "tcp"):
         return False
-    if _CERT_KEY not in config.lower() and "\\u" not in config:
+    if _CERT_KEY not in config and _CERT_KEY not in config.lower() and "\\u" not in config:
         return False
     try:
         fields = _decoder.decode(config)
@@ -116,44 +75,47 @@ def wants_cert_expiry(monitor_type: str, config: str) -> bool:
 
 
 class _Fields:
-    """A JSON object with its keys as often as they stand in the text."""
+    """A JSON object that keeps repeated keys."""
 
     def __init__(self, pairs: list[tuple[str, object]]) -> None:
         self.pairs = pairs
 
 
 def _refuse(constant: str) -> None:
-    """Refuse NaN and the infinities, which are Python's and no JSON."""
+    """Refuse NaN and the infinities, which Python allows and JSON does not."""
     raise ValueError(constant)
 
 
 _decoder = json.JSONDecoder(object_pairs_hook=_Fields, parse_constant=_refuse, parse_int=str)
 
 
-def _proxy(proxy: Proxy) -> _ProxyPayload:
-    return _ProxyPayload(
-        proxy.id,
-        proxy.protocol,
-        proxy.host,
-        proxy.port,
-        proxy.auth,
-        proxy.username or UNSET,
-        proxy.password or UNSET,
-    )
+def _proxy(proxy: Proxy) -> dict[str, object]:
+    payload: dict[str, object] = {
+        "id": proxy.id,
+        "protocol": proxy.protocol,
+        "host": proxy.host,
+        "port": proxy.port,
+        "auth": proxy.auth,
+    }
+    if proxy.username:
+        payload["username"] = proxy.username
+    if proxy.password:
+        payload["password"] = proxy.password
+    return payload
 
 
-def _heartbeat(beat: Heartbeat) -> _HeartbeatPayload:
-    return _HeartbeatPayload(
-        beat.id,
-        beat.monitor_id,
-        beat.status,
-        beat.msg,
-        beat.ping,
-        beat.duration,
-        beat.down_count,
-        beat.retries,
-        beat.important,
-        rfc3339(beat.time),
-        rfc3339(beat.end_time) if beat.end_time else ZERO_TIME,
-        beat.notified,
-    )
+def _heartbeat(beat: Heartbeat) -> dict[str, object]:
+    return {
+        "id": beat.id,
+        "monitor_id": beat.monitor_id,
+        "status": beat.status,
+        "msg": beat.msg,
+        "ping": beat.ping,
+        "duration": beat.duration,
+        "down_count": beat.down_count,
+        "retries": beat.retries,
+        "important": beat.important,
+        "time": rfc3339(beat.time),
+        "end_time": rfc3339(beat.end_time) if beat.end_time else ZERO_TIME,
+        "notified": beat.notified,
+    }

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from peekaping_producer.errors import ConfigurationError, Unavailable
+from peekaping_producer.errors import ConfigurationError, Unavailable, one_line
 
 HOST = "127.0.0.1"
 
@@ -246,8 +246,7 @@ def _binary() -> Path:
     try:
         return Path(get_binary_path())
     except ValkeyBinaryNotFoundError as error:
-        reason = " ".join(str(error).split())
-        raise ConfigurationError(f"the embedded Redis does not run on this machine: {reason}") from error
+        raise ConfigurationError(f"the embedded Redis does not run on this machine: {one_line(error)}") from error
 
 
 def _short_folder() -> Path:

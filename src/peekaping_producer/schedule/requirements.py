@@ -5,7 +5,7 @@ from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import InvalidResponse, NoPermissionError, RedisError
 
 from peekaping_producer.asynq import keys as asynq
-from peekaping_producer.errors import ConfigurationError, Unavailable
+from peekaping_producer.errors import ConfigurationError, Unavailable, one_line
 from peekaping_producer.redisdb.client import answered
 from peekaping_producer.redisdb.keys import DUE, INVALID, LEADER, NODE, SIGNALS
 from peekaping_producer.redisdb.replies import code_of
@@ -43,7 +43,7 @@ _PROBES: tuple[tuple[str | int, ...], ...] = (
 
 def problem_of(error: RedisError) -> str | None:
     """Return the line for an operator, None where the refusal can pass by itself."""
-    said = " ".join(str(error).split())
+    said = one_line(error)
     match code_of(error):
         case "NOAUTH":
             return "REDIS_PASSWORD is not set, and Redis at REDIS_HOST requires a password: set it"
@@ -80,7 +80,7 @@ async def missing_rights(redis: Redis) -> str | None:
             refused["SUBSCRIBE"] = error
     if not refused:
         return None
-    said = " ".join(str(next(iter(refused.values()))).split())
+    said = one_line(next(iter(refused.values())))
     return f"the Redis user lacks the right to {', '.join(refused)}, grant it by ACL: {said}"
 
 
