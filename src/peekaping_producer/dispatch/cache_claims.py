@@ -1,4 +1,4 @@
-"""What a node claims while its database is unavailable: only monitors that its cache can serve."""
+"""What a node claims while its database is unavailable: only monitors that its cache can serve (invariant 12)."""
 
 import time
 from itertools import islice
@@ -14,18 +14,18 @@ from peekaping_producer.schedule.redis_clock import Step
 from peekaping_producer.schedule.store import Schedule
 
 _MOST_PAGES = 5
-"""Pages that are read for one batch at most."""
+"""The most pages that are read for one batch."""
 
 
 class CacheClaims:
-    """Reads what is due, page by page, and claims of it what the cache holds.
+    """Reads what is due, page by page, and claims what the cache can serve.
 
-    All others stay due and overdue: every other node sees them, and this one takes them, the oldest first, as soon as
-    its database is available again. Each is read once a slot.
+    All other monitors stay due, where every other node sees them. This node claims them, the longest overdue first,
+    when its database is available again. Each is read, and counted, once for each slot.
     """
 
     def __init__(self, node: Node, schedule: Schedule, cache: LastKnown) -> None:
-        """Take the schedule, and the cache that the claimed are served from."""
+        """Take the schedule, and the cache that serves what is claimed."""
         self._node = node
         self._timing = node.timing
         self._schedule = schedule
@@ -61,10 +61,10 @@ class CacheClaims:
         self._last: Claimed | None = None
         """How far due has been read."""
         self._again: Claimed | None = None
-        """How far what is before that has been read again."""
+        """How far the part before that has been read again."""
         self._again_at_s = time.monotonic() + self._timing.peek_again_s
         self._ready: dict[MonitorId, Claimed] = {}
-        """What the cache holds of it and is not claimed yet."""
+        """What the cache can serve of what was read, and is not claimed yet."""
 
     def _take(self, most: int) -> list[Claimed]:
         taken = list(islice(self._ready.values(), most))
@@ -76,16 +76,16 @@ class CacheClaims:
         page = await self._peek(self._last)
         if page.due:
             self._last = page.due[-1]
-            self._node.tally.count(self._sorted_out(page))
+            self._node.tally.count(self._sort(page))
         return page
 
     async def _read_again(self) -> None:
-        """Read a page of what was passed over: claims that expired are put back there, for example."""
+        """Read a page of what was passed over: for example, expired claims are put back there."""
         now_s = time.monotonic()
         if self._last is None or now_s < self._again_at_s:
             return
         page = await self._peek(self._again)
-        self._sorted_out(page)
+        self._sort(page)
         if len(page.due) < self._timing.peek_page or page.due[-1].due_ms > self._last.due_ms:
             self._again, self._again_at_s = None, now_s + self._timing.peek_again_s
         else:
@@ -96,14 +96,14 @@ class CacheClaims:
         self._step = self._step or page.step
         return page
 
-    def _sorted_out(self, page: Peeked) -> list[Outcome]:
-        """Note which monitors of a page the cache can serve; return why it can't serve each of the others."""
-        refusals: list[Outcome] = []
+    def _sort(self, page: Peeked) -> list[Outcome]:
+        """Note which monitors of a page the cache can serve; return why each of the others is deferred."""
+        deferred: list[Outcome] = []
         ready, refusal_of, since_s = self._ready, self._cache.refusal, self._since_s
         for one in page.due:
             refusal = refusal_of(one.id, since_s)
             if refusal:
-                refusals.append(refusal)
+                deferred.append(refusal)
             else:
                 ready[one.id] = one
-        return refusals
+        return deferred

@@ -1,4 +1,4 @@
-"""The loop that turns due monitors into tasks: claim → read → build → settle, batch by batch, on every node."""
+"""The loop that turns due monitors into tasks, batch by batch, on every node: claim → read → plan → settle."""
 
 import asyncio
 import time
@@ -25,16 +25,17 @@ from peekaping_producer.schedule.store import Schedule
 
 
 class Dispatcher:
-    """Workers that take turns at the claim: one waits for the next due time, the others queue behind it.
+    """Workers that take turns to claim: one waits for the next due time, the others wait for their turn.
 
-    So many workers overlap database and Redis time under load, and cost nothing when idle. A batch is claimed only
-    when a database connection is free for it: a lease never runs out in a queue.
+    Under load several batches overlap, one reading the database while another waits for Redis; idle workers cost
+    nothing. A batch is claimed only if a database connection is free for it, so no lease expires while it waits for
+    one. Every claim is settled or expires (invariant 3).
     """
 
     def __init__(
         self, node: Node, schedule: Schedule, source: Source, *, connections: int, server_zone: ZoneInfo
     ) -> None:
-        """Take the stores; the catalogue has at most `connections` for batches."""
+        """Take the stores; the catalog has at most `connections` for batches."""
         self._node = node
         self._timing = node.timing
         self._schedule = schedule
@@ -47,13 +48,13 @@ class Dispatcher:
         self._settles_failed_until_s = 0.0
         self._next_claim_s = self._earliest_claim_s = 0.0
         self._unnoted_step: Step | None = None
-        self._aside = Notices(node.log, LogEvent.MONITORS_INVALID)
+        self._invalid = Notices(node.log, LogEvent.MONITORS_INVALID)
         self._settled = Paced(node.log.debug, LogEvent.BATCHES_SETTLED, node.timing.often_logged_every_s)
         self._unsettled = Paced(node.log.error, LogEvent.MONITORS_NOT_SETTLED, node.timing.often_logged_every_s)
         self._broken_maintenances = Notices(node.log, LogEvent.MAINTENANCES_INVALID)
 
     async def worker(self) -> None:
-        """Handle batch after batch until it is time to stop; a batch once claimed is settled."""
+        """Handle batches until it is time to stop. A batch that is claimed by then is still settled."""
         while not self._node.stop:
             async with self._in_flight.room():
                 async with self._turn:
@@ -69,7 +70,7 @@ class Dispatcher:
                 await self._note_go_node()
 
     async def _next_batch(self) -> Claim | None:
-        """Wait until something is due and claim it; None when it is time to stop."""
+        """Wait until something is due and claim it; return None when it is time to stop."""
         while not self._node.stop:
             wait_s = self._next_claim_s - time.monotonic()
             if wait_s > 0:
@@ -94,13 +95,13 @@ class Dispatcher:
         return None
 
     def _note_claims_work(self) -> None:
-        """End an outage; but not while settles fail, as where memory suffices for the one and not for the other."""
+        """End an outage, unless settles fail: Redis' memory may suffice for claims and not for settles."""
         self._node.claims.recovered()
         if time.monotonic() >= self._settles_failed_until_s:
             self._node.settles.recovered()
 
     def _note_settle_failed(self, error: Unavailable) -> None:
-        """Note a failure that counts until a settle works, or until there was none for two leases."""
+        """Note a failure that counts until a settle works, or until none was tried for two leases."""
         self._settles_failed_until_s = time.monotonic() + 2 * self._timing.lease_ms / 1000
         self._node.redis_failed(error, self._node.settles)
 
@@ -112,7 +113,7 @@ class Dispatcher:
         return await self._cache_claims.claim(since_s)
 
     def _plan_next_claim(self, claim: Claim) -> None:
-        """Claim again at once after a full batch, else when the next monitor is due."""
+        """Claim again at once after a full batch, otherwise when the next monitor is due."""
         timing = self._timing
         if len(claim.claimed) == timing.batch:
             self._next_claim_s = self._earliest_claim_s = claim.answered_at_s
@@ -124,7 +125,7 @@ class Dispatcher:
         self._next_claim_s = max(self._earliest_claim_s, claim.answered_at_s + wait_s)
 
     def _clock_stepped(self, step: Step, claim: Claim) -> None:
-        """Have the step noted before the next claim, which would take all that it made overdue."""
+        """Have the step noted before the next claim, which would otherwise take all that it made overdue."""
         self._unnoted_step = step
         self._next_claim_s = claim.answered_at_s
         self._node.log.warning(LogEvent.REDIS_CLOCK_STEPPED, by_s=round(step.by_ms / 1000, 1))
@@ -137,12 +138,12 @@ class Dispatcher:
             self._unnoted_step = None
 
     async def _plan(self, claim: Claim) -> Plan:
-        """Read the batch and decide; what is not known is given back."""
+        """Read the batch and give each monitor an order."""
         until_s = claim.answered_at_s + self._timing.read_deadline_s
         reading = await self._read([claimed.id for claimed in claim.claimed], until_s)
         planned = plan(claim, reading, self._server_zone, self._node.spacing.now, release_ms=self._timing.release_ms)
         if planned.go_slots and not claim.go_seen:
-            # Seen for the first time: this batch's own next slots lie beside the Go node's already.
+            # Noticed for the first time: the next slots of this very batch are to be beside the Go node's.
             self._node.spacing.update(go_seen=True)
             planned = plan(
                 claim, reading, self._server_zone, self._node.spacing.now, release_ms=self._timing.release_ms
@@ -150,7 +151,7 @@ class Dispatcher:
         self._node.tally.count(reading.deferred.values())
         for id_, error in planned.faults.items():
             self._node.faults.note(LogEvent.MONITOR_FAILED, error, monitor=id_)
-        self._aside.report(planned.invalid)
+        self._invalid.report(planned.invalid)
         self._node.status.note_invalid(planned.invalid)
         self._broken_maintenances.report(planned.broken_maintenances)
         self._node.tally.add(Outcome.INVALID, len(planned.invalid))
@@ -158,10 +159,10 @@ class Dispatcher:
         return planned
 
     async def _read(self, ids: Sequence[MonitorId], until_s: float) -> Reading:
-        """Read the batch; where that fails in a way nobody foresaw, one monitor at a time."""
+        """Read the batch; after an unforeseen exception, read its monitors one at a time (invariant 7)."""
         try:
             return await self._source.read(ids, until_s)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it must not fail the same batch again and again
+        except Exception as error:  # noqa: BLE001 - whatever it is, the same batch must not fail again and again
             self._node.faults.note(LogEvent.BATCH_FAILED, error)
         whole = Reading({}, {}, {}, from_cache=True)
         for id_ in ids:
@@ -177,7 +178,7 @@ class Dispatcher:
         return whole
 
     async def _note_go_node(self) -> None:
-        """Tell all nodes of a Go producer: an exact multiple of the period in due is never of ours."""
+        """Let all nodes know of a Go producer: a due time at a multiple of the period is not ours (invariant 11)."""
         try:
             await self._schedule.note_go_node()
         except Unavailable as error:
@@ -186,7 +187,7 @@ class Dispatcher:
     async def _settle(self, claim: Claim, orders: list[Order], started_s: float) -> None:
         try:
             settlement = await self._schedule.settle(claim, orders, self._note_settle_failed)
-        except Unavailable:  # noted by then
+        except Unavailable:  # noted for each try
             self._node.tally.add(Outcome.UNSETTLED, len(orders))
             return
         if not settlement.failures:

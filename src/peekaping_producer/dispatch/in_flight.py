@@ -1,4 +1,4 @@
-"""How many batches this node reads from the database at once: only as many as bring a gain."""
+"""How many batches this node reads from the database at once: only as many as make it faster."""
 
 import asyncio
 import time
@@ -6,24 +6,24 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 _FIRST = 4
-"""So many keep a process busy whose database answers within a few milliseconds."""
+"""If the database answers within a few milliseconds, this many keep the process busy."""
 _IDLE = 0.75
-"""While the process is busy for less of the time than this, it waits for the database: more batches fill the gaps."""
+"""If the process is busy for less of the time than this, it waits for the database: more batches fill the gaps."""
 _BUSY = 0.97
-"""From here on one batch fewer costs nothing."""
+"""If the process is busier than this, one batch fewer costs nothing."""
 
 
 class InFlight:
-    """Room for batches from before their claim to the end of their read: each has a database connection of its own.
+    """Room for batches from before their claim to the end of their read. Each has a database connection of its own.
 
-    There is room for four at first. It doubles as long as full batches, one after the other, leave the thread that
-    handles them idle for part of the time, and shrinks while they don't: more would only wait for that thread.
+    There is room for four at first. It doubles while a series of full batches leaves the thread that handles them idle
+    for part of the time, and shrinks while the thread is always busy: more batches would only wait for it.
     """
 
     def __init__(
         self, most: int, clock: Callable[[], float] = time.monotonic, cpu: Callable[[], float] = time.thread_time
     ) -> None:
-        """Allow at most `most` at once; `cpu` tells how long this thread has been busy."""
+        """Allow at most `most` at once; `cpu` returns for how long this thread has been busy, in seconds."""
         self._most = most
         self._clock = clock
         self._cpu = cpu
@@ -46,7 +46,7 @@ class InFlight:
                 self._free.release()
 
     def batch_read(self, *, full: bool) -> None:
-        """Note a batch that was read; one that was not full says that there is nothing to catch up with."""
+        """Note a batch that was read; if it was not full, there is nothing to catch up with."""
         if not full:
             self._batches = 0
             return

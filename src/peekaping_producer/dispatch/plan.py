@@ -1,4 +1,4 @@
-"""From what was claimed and what the database holds to one order for each monitor (invariant 7). Pure."""
+"""Decides on one order for each claimed monitor, by what was read of it (invariant 7). Pure."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,29 +17,29 @@ from peekaping_producer.schedule.orders import Claim, Claimed, Enqueue, Order, R
 
 
 class Plan(Struct, frozen=True):
-    """The orders of one batch, and what is to be told of it."""
+    """The orders of one batch, and what is to be logged and counted."""
 
     orders: list[Order]
     invalid: dict[str, str]
     """Monitors skipped as invalid: id → reason."""
     broken_maintenances: dict[str, str]
-    """Maintenances that can't be judged, and count as not in their window: id → reason."""
+    """Maintenances that can't be evaluated, and count as outside their window: id → reason."""
     gone: int
-    """Claimed monitors that have no row, or an inactive one."""
+    """Claimed monitors that are deleted or inactive."""
     go_slots: int
-    """Claimed monitors that were due at an exact multiple of their period, as only a Go producer writes it."""
+    """Claimed monitors that were due at an exact multiple of their period, which only a Go producer writes."""
     faults: dict[str, Exception] = {}
-    """Unforeseen exceptions by the monitors that raised them, which are invalid by that."""
+    """Unforeseen exceptions, by the monitors that raised them and are skipped as invalid for that."""
 
 
 def plan(claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacing, *, release_ms: int) -> Plan:
-    """Give one order to each claimed monitor: a task for an active one, out of the schedule for any other.
+    """Give one order to each claimed monitor: a task if it is active, otherwise out of the schedule.
 
-    One of which nothing is known now is due again after its delay.
-    An invalid monitor leaves the schedule; the sweep brings it back, and so looks at it again. So does one that
-    raises an exception nobody foresaw: its batch is then planned again, one monitor at a time.
+    A deferred monitor, of which nothing is known now, is due again after a delay (invariant 6). An invalid monitor
+    leaves the schedule, and the next sweep brings it back. So does one that raises an unforeseen exception: its batch
+    is then planned again, one monitor at a time.
     """
-    with suppress(Exception):  # it comes again below
+    with suppress(Exception):  # raised again below
         return _plan(claim, reading, server_zone, spacing, release_ms)
     plans: list[Plan] = []
     for claimed in claim.claimed:
@@ -53,7 +53,7 @@ def plan(claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacing
 def invalid_among(
     reading: Reading, now_ms: int, server_zone: ZoneInfo, spacing: Spacing = Spacing.SPREAD
 ) -> dict[str, str]:
-    """Return those of the monitors read that would be skipped as invalid at this instant, with the reasons."""
+    """Return those monitors of a reading that would be skipped as invalid at this instant, with the reasons."""
     claimed = tuple(Claimed(id_, now_ms) for id_ in (*reading.found, *reading.invalid))
     claim = Claim(now_ms, "", None, go_seen=False, claimed=claimed, answered_at_s=0)
     return plan(claim, reading, server_zone, spacing, release_ms=0).invalid

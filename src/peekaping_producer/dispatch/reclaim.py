@@ -1,4 +1,4 @@
-"""The loop that puts ended claims back into due: the only recovery from a dead node, run by every node."""
+"""The loop that puts expired claims back into due (invariant 3). Every node runs it, in case another one dies."""
 
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.node.node import Node
@@ -9,9 +9,9 @@ from peekaping_producer.schedule.store import Schedule
 
 
 async def reclaim_loop(node: Node, schedule: Schedule) -> None:
-    """Reclaim every second until it is time to stop, and at once again while there is more than one call takes."""
+    """Reclaim every second until it is time to stop; again at once if there was as much as one call takes."""
     timing = node.timing
-    reclaimed, ended = 0, Paced(node.log.warning, LogEvent.CLAIMS_EXPIRED, node.timing.often_logged_every_s)
+    reclaimed, expired = 0, Paced(node.log.warning, LogEvent.CLAIMS_EXPIRED, node.timing.often_logged_every_s)
     while not await node.stop.within(0 if reclaimed >= timing.reclaim_limit else timing.reclaim_every_s):
         try:
             reclaimed = await schedule.reclaim()
@@ -22,4 +22,4 @@ async def reclaim_loop(node: Node, schedule: Schedule) -> None:
         if reclaimed:
             node.due_sooner.ring()
             node.tally.add(Outcome.RECLAIMED, reclaimed)
-            ended.add({"count": reclaimed})
+            expired.add({"count": reclaimed})

@@ -20,16 +20,16 @@ T = TypeVar("T")
 
 
 class Source:
-    """Reads batches for the path of checks, and never fails: a database that is unavailable is no longer asked.
+    """Reads batches of monitors, and never fails: while the database is unavailable, it answers from the cache.
 
-    The first read that fails opens the breaker. From then on batches are answered from the cache at once, those too
-    whose reads are under way. Meanwhile a probe reads the newest batch again and again until it succeeds. A whole
-    batch, so that a database that is merely slow does not alternate; and the newest, so that one batch that always
-    fails does not keep the breaker open.
+    The first read that fails opens the breaker. From then on batches are answered from the cache at once, including
+    those whose reads are under way. Meanwhile a probe reads the newest batch again and again until it succeeds: a whole
+    batch, so that a slow database does not count as available and unavailable in turn; the newest, so that one batch
+    that always fails does not keep the breaker open.
     """
 
     def __init__(self, node: Node, catalog: Catalog, cache: LastKnown) -> None:
-        """Take the catalogue, and the cache to keep."""
+        """Take the catalog, and the cache to fill."""
         self._node = node
         self._database = node.database_outage.user()
         self._catalog = catalog
@@ -44,30 +44,30 @@ class Source:
 
     @property
     def serving_from_cache(self) -> bool:
-        """Tell whether batches are answered from the cache."""
+        """Whether batches are answered from the cache."""
         return self.unavailable_since_s is not None
 
     def distrust(self) -> None:
-        """Open the breaker: a leader could not read, and no batch need have failed yet."""
+        """Open the breaker, though no batch may have failed yet: this node could not read anything as leader."""
         if not self.serving_from_cache:
             self._open(Unavailable("database", "no read of the leader succeeds"), self._newest_batch)
 
     async def read(self, ids: Sequence[MonitorId], until_s: float) -> Reading:
-        """Return what is known of these monitors, by this host's monotonic instant `until_s`."""
+        """Return what is known of these monitors. `until_s` is the deadline, by the monotonic clock."""
         began_s = time.monotonic()
         if self.serving_from_cache:
             if any(map(is_monitor_id, ids)):
                 self._newest_batch = ids
-        elif began_s < until_s:  # else it is this process that stood still
+        elif began_s < until_s:  # otherwise this process was suspended
             try:
                 reading = await self._answer(partial(self._catalog.read, ids), until_s - began_s)
             except Unavailable as error:
-                # One that began before the breaker closed, or opened, says nothing of now.
+                # A read that began before the breaker last opened or closed says nothing about now.
                 if began_s >= self._back_since_s and not self.serving_from_cache:
                     self._open(error, ids)
             else:
                 self.cache.keep(ids, reading, began_s)
-                # Where all are invalid, the database may not even have been asked.
+                # If all are invalid, the database may not even have been asked.
                 if not self.serving_from_cache and len(reading.invalid) < len(ids):
                     self._backoff.reset()
                     self._node.database_outage.answered()
@@ -81,7 +81,7 @@ class Source:
         return reading
 
     async def probe_loop(self) -> None:
-        """Probe a database that is unavailable until it answers, until it is time to stop."""
+        """Probe the database while it is unavailable, until it is time to stop."""
         while not self._node.stop:
             if not self.serving_from_cache:
                 await self._opened.within(_IDLE_S)
@@ -99,11 +99,11 @@ class Source:
             except Unavailable as error:
                 self._database.failed(error)
             else:
-                # The delays go on growing until a batch has been read too.
+                # The delays are reset only after a batch has been read.
                 self._close()
 
     async def _answer(self, read: Callable[[], Awaitable[T]], within_s: float) -> T:
-        """Return what a read gives in time; raises Unavailable where it does not, or is cut short by the breaker."""
+        """Return what a read returns. Raises Unavailable if it is too slow, or cut short by the breaker."""
         try:
             async with asyncio.timeout(within_s) as limit:
                 self._reads.add(limit)
@@ -127,5 +127,5 @@ class Source:
     def _close(self) -> None:
         self.unavailable_since_s, self._back_since_s = None, time.monotonic()
         self._database.recovered()
-        # What the cache could not serve is overdue, and is claimed at once.
+        # What the cache could not serve is overdue: claim it at once.
         self._node.due_sooner.ring()

@@ -1,4 +1,4 @@
-"""The loop by which a node says that it is alive, what it does, and which monitors it skips as invalid."""
+"""The loop in which a node reports that it is alive, what it does, and which monitors it skips as invalid."""
 
 import msgspec
 
@@ -12,7 +12,7 @@ from peekaping_producer.observe.outcomes import PLACED
 
 
 async def heartbeat_loop(node: Node, registry: Registry, invalid: InvalidMonitors, concurrency: int) -> None:
-    """Register every few seconds, and when leadership changes, until it is time to stop; then leave."""
+    """Register every few seconds, and when something important changes, until it is time to stop; then leave."""
     started = rfc3339(now_utc())
     while not node.stop:
         try:
@@ -24,7 +24,7 @@ async def heartbeat_loop(node: Node, registry: Registry, invalid: InvalidMonitor
     try:
         await registry.leave(node.id)
     except Unavailable as error:
-        node.redis_failed(error)  # the record goes by itself
+        node.redis_failed(error)  # the record expires
 
 
 async def _list_invalid(node: Node, invalid: InvalidMonitors) -> None:

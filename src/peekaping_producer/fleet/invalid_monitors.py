@@ -1,4 +1,4 @@
-"""The monitors that are skipped as invalid, and why: kept in Redis, so that a person sees them without a database."""
+"""The list of monitors that are skipped as invalid, and why, in Redis: `status` shows it without a database."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
@@ -10,11 +10,11 @@ from peekaping_producer.redisdb.keys import INVALID
 from peekaping_producer.timing import Timing
 
 MOST_LISTED = 1_000
-"""So many are kept: where there are more, one mistake made them all."""
+"""The most that are listed. If there are more, one mistake is behind them."""
 
 
 class InvalidMonitors:
-    """The list. Every method raises Unavailable when Redis does not do it in time."""
+    """The list. Every method raises Unavailable if Redis does not answer in time."""
 
     def __init__(self, redis: Redis, timing: Timing) -> None:
         """Take the client."""
@@ -22,7 +22,7 @@ class InvalidMonitors:
         self._timeout_s = timing.redis_timeout_s
 
     async def note(self, reasons: Mapping[str, str]) -> None:
-        """Add monitors, or change the reasons of those that are listed; what the list can't hold is left out."""
+        """Add monitors with their reasons, or replace the reasons; what exceeds the limit is left out."""
         if not reasons:
             return
         async with answered(self._timeout_s):
@@ -32,14 +32,14 @@ class InvalidMonitors:
                 await cast("Any", self._redis.hset(INVALID, mapping=cast("Any", fields)))
 
     async def forget(self, ids: Iterable[str]) -> None:
-        """Take monitors from the list."""
+        """Remove monitors from the list."""
         gone = [_bytes(id_) for id_ in ids]
         if gone:
             async with answered(self._timeout_s):
                 await cast("Any", self._redis.hdel(INVALID, *gone))
 
     async def all(self) -> dict[str, str]:
-        """Return the reasons by the monitors' ids."""
+        """Return the listed monitors: id → reason."""
         async with answered(self._timeout_s):
             listed = cast("dict[bytes, bytes]", await cast("Any", self._redis.hgetall(INVALID)))
         return {
@@ -53,5 +53,5 @@ class InvalidMonitors:
 
 
 def _bytes(id_: str) -> bytes:
-    """Return an id as it is in Redis: one that is none may be no text."""
+    """Return an id as it is in Redis: an invalid id may not be valid UTF-8."""
     return id_.encode("utf-8", "surrogateescape")

@@ -1,4 +1,4 @@
-"""The registry of nodes: what each says of itself, so that a person can see the fleet."""
+"""The registry of nodes: a record of each, so that `status` can show the fleet."""
 
 from typing import Any, cast
 
@@ -36,18 +36,18 @@ class NodeInfo(Struct, frozen=True):
 
 
 class SeenNode(Struct, frozen=True):
-    """A node, and when it was seen."""
+    """A node, and when it was last seen."""
 
     info: NodeInfo
-    """What it last said of itself."""
+    """Its last record."""
     last_seen_ms: int
     """When that was, Unix ms by Redis' clock."""
     gone: bool
-    """It has been silent for three times the interval, without having left: it was killed, or is cut off."""
+    """It has missed three heartbeats and has not left: it was killed, or is cut off."""
 
 
 class Registry:
-    """The nodes' records. Every method raises Unavailable when Redis does not do it in time."""
+    """The nodes' records. Every method raises Unavailable if Redis does not answer in time."""
 
     def __init__(self, redis: Redis, timing: Timing) -> None:
         """Take the client."""
@@ -58,7 +58,7 @@ class Registry:
         self._register = load_script(redis, __package__, "time", "register")
 
     async def register(self, info: NodeInfo) -> None:
-        """Write a node's record. It counts as alive for three times the interval of writing, then it is gone."""
+        """Write a node's record. The node counts as alive for three times the interval of heartbeats, then as gone."""
         async with answered(self._timing.redis_timeout_s):
             await self._register(
                 keys=(NODES, NODE + info.id, HEALTHY),
@@ -72,7 +72,7 @@ class Registry:
             )
 
     async def leave(self, node_id: str) -> None:
-        """Take a node's record away."""
+        """Remove a node's record."""
         async with answered(self._timing.redis_timeout_s), self._redis.pipeline(transaction=False) as pipe:
             pipe.zrem(NODES, node_id)
             pipe.zrem(HEALTHY, node_id)
@@ -84,9 +84,9 @@ class Registry:
         return [node.info for node in await self.seen() if not node.gone]
 
     async def seen(self) -> list[SeenNode]:
-        """Return all nodes that have not left, those that are gone too, in the order of their ids.
+        """Return all nodes that have not left, including those that are gone, in the order of their ids.
 
-        One whose record can't be read is left out.
+        A node whose record can't be read is left out.
         """
         async with answered(self._timing.redis_timeout_s), self._redis.pipeline(transaction=False) as pipe:
             pipe.time()
@@ -99,7 +99,7 @@ class Registry:
         return [self._seen(info, alive_until_ms, now_ms) for alive_until_ms, info in found if info]
 
     def _seen(self, info: NodeInfo, alive_until_ms: float, now_ms: int) -> SeenNode:
-        # A score of garbage may be infinite; nobody was seen later than now.
+        # Garbage in the set may have an infinite score; no node was seen later than now.
         last_seen_ms = max(0, min(now_ms, alive_until_ms - self._alive_ms))
         return SeenNode(info, int(last_seen_ms), gone=alive_until_ms <= now_ms)
 

@@ -1,4 +1,4 @@
-"""What nodes tell each other at once: leadership is vacant, a monitor is due sooner, Redis' clock was stepped."""
+"""Signals between nodes: leadership is vacant, a monitor is due sooner, Redis' clock was stepped."""
 
 from redis.asyncio import Redis
 
@@ -11,12 +11,12 @@ from peekaping_producer.redisdb.subscription import listen
 
 
 async def signals_loop(node: Node, redis: Redis, vacant: Bell) -> None:
-    """Listen until it is time to stop. A signal that is lost costs a second: every loop looks by itself then."""
+    """Listen until it is time to stop. A lost signal costs a second at most, as every loop polls, too."""
     bells = {b"vacant": vacant, b"due": node.due_sooner, b"clock": node.sweep_wanted, b"vanished": node.sweep_wanted}
 
     def ring(_channel: str, data: bytes) -> None:
         if data == b"vanished" and node.status.leading:
-            node.loss.is_suspected("claimed monitors are gone from it")
+            node.loss.is_suspected("claimed monitors are missing in it")
         if data in bells:
             bells[data].ring()
 

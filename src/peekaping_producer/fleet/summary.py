@@ -1,4 +1,4 @@
-"""Once a minute, one line that tells how the checks go."""
+"""A log line with the counts of the last minute."""
 
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.node.node import Node
@@ -7,13 +7,13 @@ from peekaping_producer.schedule.view import ScheduleView
 
 
 async def summary_loop(node: Node, view: ScheduleView) -> None:
-    """Write a summary every minute until it is time to stop."""
+    """Log a summary every minute until it is time to stop."""
     while not await node.stop.within(node.timing.summary_every_s):
         await write_summary(node, view)
 
 
 async def write_summary(node: Node, view: ScheduleView) -> None:
-    """Write the summary of all that was counted since the last one."""
+    """Log what was counted since the last summary."""
     totals = node.tally.take()
     figures: dict[str, object] = {
         "checks": totals.checks,

@@ -115,7 +115,7 @@ class Election:
         if min(extended.due, extended.leased) < 0:
             self._node.keys_damaged.ring()
         elif term.has_shrunk(extended.due, extended.leased, extended.left):
-            self._node.loss.is_suspected("many monitors are gone from it at once")
+            self._node.loss.is_suspected("many monitors are missing in it at once")
             self._node.sweep_wanted.ring()
 
     async def _handed_over(self) -> bool:

@@ -1,4 +1,4 @@
-"""A term of leadership: taken, extended and resigned in Redis, whose clock ends it there.
+"""A term of leadership: taken, extended and resigned in Redis, where it expires by Redis' clock.
 
 This node stops trusting it earlier, by its monotonic clock: the time counts from before the request was sent
 (invariant 9).
@@ -22,19 +22,19 @@ from peekaping_producer.timing import Timing
 
 _EPOCH = re.compile(rb"([0-9]{1,15}):[0-9a-f]+:([0-9]{1,15})")
 _EMPTY = "Redis has lost its data"
-_OLDER = "Redis holds older data than before: restored, or taken over by a replica that lagged"
+_OLDER = "Redis has older data than before: it was restored, or a replica that lagged took over"
 _MUCH = 10
-"""Where more than one in so many is gone within a second, nobody has removed them one by one."""
+"""If more than one monitor in so many is missing after a second, they were not removed one by one."""
 
 
 class Term:
-    """The time a node leads. What it writes is fenced by Redis too: a frozen process may wake up after the end."""
+    """The time in which a node leads. Redis fences its writes, too: a suspended process may wake up after the end."""
 
     def __init__(self, node_id: str, lasts_until_s: float) -> None:
         """Begin; `lasts_until_s` by the monotonic clock."""
         self.node_id = node_id
         self.ended = Stop()
-        """Set at the end; a duty waits on this, and looks at `is_over` before it goes on."""
+        """Set at the end; duties wait on this, and check `is_over` before they go on."""
         self.lasts_until_s = lasts_until_s
         self.epoch = 0
         """The number of the last extension that Redis has confirmed."""
@@ -42,24 +42,25 @@ class Term:
         self.generation = 0
         """Redis' time when it began, Unix ms, and more than that of the term before."""
         self.lost: str | None = None
-        """Why Redis is known to have lost the schedule before the term began."""
+        """Why Redis must have lost the schedule before the term began, if it must."""
         self.left = 0
         """Monitors that settles and removals took out of the schedule, up to the last extension."""
         self._size = 0
 
     @property
     def is_over(self) -> bool:
-        """Tell whether this node leads no longer."""
+        """Whether this node no longer leads."""
         return bool(self.ended) or time.monotonic() >= self.lasts_until_s
 
     def expect(self, monitors: int) -> None:
-        """Note that a sweep has just seen so many in the schedule."""
+        """Note that a sweep has just found so many monitors in the schedule."""
         self._size = max(self._size, monitors)
 
     def has_shrunk(self, due: int, leased: int, left: int) -> bool:
-        """Tell whether so many monitors are gone since the last extension that a key may have been deleted.
+        """Return whether so many monitors are missing since the last extension that a key may have been deleted.
 
-        Those that have left by a settle or a removal are not gone: a sweep brings invalid ones back, to leave again.
+        Those that left by a settle or a removal are not missing: invalid ones are brought back by each sweep, and leave
+        again.
         """
         before, self._size = self._size, due + leased
         left_before, self.left = self.left, left
@@ -79,14 +80,14 @@ class Extension(Struct, frozen=True):
     """A term goes on."""
 
     due: int
-    """Monitors in due; -1 where the key holds another type."""
+    """Monitors in due; -1 if the key has the wrong type."""
     leased: int
     left: int
-    """Monitors that settles and removals took out of the schedule so far; -1 where that is not known."""
+    """Monitors that settles and removals took out of the schedule so far; -1 if the key has the wrong type."""
 
 
 class Terms:
-    """The leader key. Every method raises Unavailable when Redis does not do it in time."""
+    """The leader key. Every method raises Unavailable if Redis does not answer in time."""
 
     def __init__(self, redis: Redis, node_id: str, timing: Timing) -> None:
         """Act in the name of this node."""
@@ -98,12 +99,12 @@ class Terms:
         self._seen: tuple[int, int] | None = None
         """Generation and number of the newest epoch that this node has seen in Redis."""
         self._lost: str | None = None
-        """A loss that the next leader shall log."""
+        """A loss that is still to be logged, if this node leads next."""
 
     async def take(self, *, healthy: bool = True) -> Term | Other | None:
-        """Begin a term if nobody leads, or if this node does and has forgotten it.
+        """Begin a term if nobody leads, or if this node's own term is still in Redis.
 
-        None where it is left to another node: this one's database is unavailable, and that one's is not.
+        None if the term is left to another node, whose database is available while this one's is not.
         """
         timing = self._timing
         term = Term(self._node_id, self._lasts_until_s())
@@ -131,7 +132,7 @@ class Terms:
         return term
 
     def _see_another(self, found: tuple[int, int] | None) -> None:
-        """Note how far another node's term has come; one that goes on after a loss has logged it."""
+        """Note how far another node's term has come; a node that leads after a loss has logged it."""
         if found and self._seen:
             if found < self._seen:
                 self._lost = _OLDER
@@ -140,7 +141,7 @@ class Terms:
         self._seen = found or self._seen
 
     def _loss(self, found: tuple[int, int] | None, size: int) -> str | None:
-        """Return why Redis must have lost data since this node saw it, if it must."""
+        """Return why Redis must have lost data since this node last saw an epoch; None if it need not have."""
         if self._seen is None:
             return None
         if found is None:
@@ -148,7 +149,7 @@ class Terms:
         return _OLDER if found < self._seen else None
 
     async def extend(self, term: Term) -> Extension | str:
-        """Let the term last on; return why it is over instead where it is."""
+        """Extend the term; if it is over, return why."""
         lasts_until_s = self._lasts_until_s()
         left_s = term.lasts_until_s - time.monotonic()
         async with answered(min(self._timing.redis_timeout_s, max(0.0, left_s))):
@@ -159,7 +160,7 @@ class Terms:
         if reply is None:
             return "Redis has another leader, or lost its data"
         before, due, leased, left = cast("tuple[bytes, int, int, int]", reply)
-        # A reply that was lost leaves the same next epoch standing.
+        # If a reply was lost, Redis already has the next epoch.
         if before.decode(errors="replace") not in {_epoch(term, term.epoch), next_}:
             self._lost = self._loss(_place_of(before), due + leased)
             return "Redis lost data"
@@ -169,11 +170,10 @@ class Terms:
         return Extension(due, leased, left)
 
     async def resign(self, *, to_healthy: bool = False) -> bool:
-        """End this node's term, and wake the others; return whether there was one.
+        """End this node's term and wake the others; return whether there was a term.
 
-        With `to_healthy` only while another node has a healthy database.
-
-        A server that can't do it is left for a new connection, which may lead to another, until the time is up.
+        With `to_healthy`, only if another node has a healthy database. If the server can't do it, this is tried again
+        on a new connection, which may lead to another server, until the time is up.
         """
         condition = "to a healthy node" if to_healthy else ""
         give_up_s = time.monotonic() + self._timing.redis_timeout_s
@@ -195,6 +195,6 @@ def _epoch(term: Term, number: int) -> str:
 
 
 def _place_of(epoch: bytes) -> tuple[int, int] | None:
-    """Return the generation and number of an epoch; None where there is none, or one of another format."""
+    """Return the generation and number of an epoch; None if there is none, or it has another format."""
     found = _EPOCH.fullmatch(epoch)
     return (int(found[1]), int(found[2])) if found else None

@@ -4,7 +4,7 @@ import random
 
 
 class Backoff:
-    """Delays that double from `first_s` to `cap_s`, each cut by a random half so that nodes don't come back in step."""
+    """Delays that double from `first_s` to `cap_s`, each shortened at random by up to half to spread the nodes."""
 
     def __init__(self, first_s: float, cap_s: float) -> None:
         """Start at `first_s`."""
@@ -13,7 +13,7 @@ class Backoff:
         self._next_s = first_s
 
     def reset(self) -> None:
-        """Start over: it worked."""
+        """Start again with the first delay."""
         self._next_s = self._first_s
 
     def next_delay_s(self) -> float:

@@ -1,6 +1,6 @@
-"""SIGTERM, SIGINT and SIGHUP from the first line of ours on; imports nothing that takes time.
+"""Handles SIGTERM, SIGINT and SIGHUP from the first line of our code on, so it imports nothing that takes time.
 
-The kernel drops a signal to process 1 that has no handler, and a container's process is that.
+In a container this is process 1, to which the kernel delivers only signals that it handles.
 """
 
 import os
@@ -8,12 +8,12 @@ import signal
 import sys
 from collections.abc import Callable
 
-OF_THE_END = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 Receiver = Callable[[signal.Signals], None]
 
 
 class _Handler:
-    """Hands signals over to whoever has begun something; until then they end the process at once, with code 0."""
+    """Passes signals on to the receiver; without one, a signal ends the process at once, with code 0."""
 
     def __init__(self) -> None:
         self.receiver: Receiver | None = None
@@ -28,15 +28,15 @@ _handler = _Handler()
 
 
 def take_signals() -> None:
-    """Handle signals where `run` is what the command line says; every other command ends by them as any program."""
+    """Handle signals if the command is `run`. Other commands keep the default: a signal ends them."""
     if sys.argv[1:2] not in ([], ["run"]):
         return
-    for number in OF_THE_END:
-        # nohup means that its program goes on.
+    for number in STOP_SIGNALS:
+        # nohup has SIGHUP ignored, so that the program goes on.
         if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _handler)
 
 
 def hand_over_signals(receiver: Receiver) -> None:
-    """Call `receiver`, in the main thread between any two steps of it, for each signal from now on."""
+    """Call `receiver` for each signal from now on, in the main thread, between any two of its instructions."""
     _handler.receiver = receiver

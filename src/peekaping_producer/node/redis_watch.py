@@ -1,4 +1,4 @@
-"""What a node does when Redis is unavailable: connections are dropped, outages logged again, damaged keys renamed."""
+"""What a node does about Redis' failures: it drops connections, logs outages again, and renames damaged keys."""
 
 from redis.asyncio import Redis
 
@@ -15,10 +15,10 @@ _REPAIR_EVERY_S = 0.5
 
 
 class RedisWatch:
-    """What a node does about a Redis that has been away."""
+    """Three loops that deal with Redis' failures."""
 
     def __init__(self, node: Node, redis: Redis, schedule: Schedule) -> None:
-        """Hear of outages from now on."""
+        """Watch for outages from now on."""
         self._node = node
         self._redis = redis
         self._schedule = schedule
@@ -27,10 +27,10 @@ class RedisWatch:
         node.redis_outage.on_change(self._changed.ring)
 
     async def connections_loop(self) -> None:
-        """Drop connections that may lead to a server that is no longer in charge, until it is time to stop.
+        """Drop connections that may lead to a server that is no longer the primary, until it is time to stop.
 
-        At the beginning of an outage those that are idle. At its end the subscriptions too: made during the outage,
-        one may lead to a server that answers and is told nothing.
+        At the start of an outage the idle ones. At its end also the subscriptions: one made during the outage may lead
+        to a server that answers but receives no messages.
         """
         while not self._node.stop:
             if await self._changed.within(_IDLE_S) and not self._node.stop:
@@ -44,20 +44,20 @@ class RedisWatch:
                 outage.remind(every_s)
 
     async def keys_loop(self) -> None:
-        """Rename keys of ours that hold another type than they should, until it is time to stop.
+        """Rename keys of ours that hold the wrong type, until it is time to stop.
 
-        What was in them comes back by a sweep: the leader sees the schedule shrink, or its term ends.
+        A sweep restores their content: the leader notices that the schedule shrank, or its term ends.
         """
         while not self._node.stop:
             if await self._node.keys_damaged.within(self._node.timing.keys_every_s) or self._node.status.leading:
                 try:
-                    self._name(await self._schedule.repair())
+                    self._report(await self._schedule.repair())
                 except Unavailable as error:
                     self._node.redis_failed(error)
-                # One of asynq's is reported again by each settle.
+                # Each settle reports a wrong key of asynq's again.
                 await self._node.stop.within(_REPAIR_EVERY_S)
 
-    def _name(self, wrong: list[WrongKey]) -> None:
+    def _report(self, wrong: list[WrongKey]) -> None:
         log = self._node.log
         for one in wrong:
             if one.renamed_to:

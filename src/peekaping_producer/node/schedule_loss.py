@@ -1,4 +1,4 @@
-"""Whether the schedule was lost, logged once when it is noticed and once when a sweep has rebuilt it."""
+"""Whether the schedule was lost. Logged once when that is noticed, and once when a sweep has rebuilt it."""
 
 import time
 from collections.abc import Callable
@@ -16,13 +16,13 @@ class _Loss(Struct):
 
 
 class ScheduleLoss:
-    """A loss is certain where Redis has other data than before, and suspected where many monitors are gone at once.
+    """A loss is certain if Redis has other data than before, and suspected if many monitors are missing at once.
 
-    A suspicion asks for a sweep too, and is logged only when that finds monitors missing.
+    Both lead to a sweep. A suspected loss is logged only if the sweep finds monitors missing.
     """
 
     def __init__(self, log: Logger, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin with a schedule that is whole."""
+        """Begin with a complete schedule."""
         self._log = log
         self._clock = clock
         self._loss: _Loss | None = None
@@ -33,7 +33,7 @@ class ScheduleLoss:
         self._warn(self._loss)
 
     def is_suspected(self, reason: str) -> None:
-        """Note that a part of the schedule may be gone."""
+        """Note that a part of the schedule may be missing."""
         if self._loss is None:
             self._loss = _Loss(reason, self._clock())
 
@@ -44,7 +44,7 @@ class ScheduleLoss:
             self._warn(loss)
 
     def sweep_ended(self, began_s: float, monitors: int) -> None:
-        """Note that a sweep has brought all monitors into the schedule; one that began earlier proves nothing."""
+        """Note that a sweep has scheduled all monitors. A sweep that began before the loss does not count."""
         loss = self._loss
         if loss is None or began_s < loss.since_s:
             return
@@ -54,7 +54,7 @@ class ScheduleLoss:
         self._loss = None
 
     def forget(self) -> None:
-        """Forget it: another node leads and sweeps."""
+        """Forget the loss: another node leads, and sweeps."""
         self._loss = None
 
     def _warn(self, loss: _Loss) -> None:

@@ -1,4 +1,4 @@
-"""Whether the fleet spreads its slots or aligns them beside a Go producer's (PRODUCER_SCHEDULE)."""
+"""Whether slots are spread, or aligned to a Go producer's (PRODUCER_SCHEDULE)."""
 
 from peekaping_producer.config.settings import ScheduleMode
 from peekaping_producer.model.cadence import Spacing
@@ -9,7 +9,7 @@ _FIXED = {ScheduleMode.SPREAD: Spacing.SPREAD, ScheduleMode.ALIGNED: Spacing.ALI
 
 
 class SpacingChoice:
-    """The spacing that holds now. `auto` spreads, but aligns while any node has noticed a Go producer of late."""
+    """The current spacing. `auto` spreads, but aligns while any node has noticed a Go producer recently."""
 
     def __init__(self, mode: ScheduleMode, log: Logger) -> None:
         """Begin as if there were no Go producer."""
@@ -19,11 +19,11 @@ class SpacingChoice:
 
     @property
     def now(self) -> Spacing:
-        """The spacing of every slot that is chosen from now on."""
+        """The spacing of the slots that are chosen now."""
         return spacing_for(self._mode, go_seen=self._go_seen)
 
     def update(self, *, go_seen: bool) -> None:
-        """Take in what the last claim said of the mark that nodes leave; a change is told once."""
+        """Note whether the last claim found a Go producer; a change is logged once."""
         if go_seen == self._go_seen:
             return
         self._go_seen = go_seen
@@ -36,5 +36,5 @@ class SpacingChoice:
 
 
 def spacing_for(mode: ScheduleMode, *, go_seen: bool) -> Spacing:
-    """Return the spacing that the setting means while a Go producer has or has not been noticed of late."""
+    """Return the spacing by the setting, and by whether a Go producer has been noticed recently."""
     return _FIXED.get(mode) or (Spacing.ALIGNED if go_seen else Spacing.SPREAD)

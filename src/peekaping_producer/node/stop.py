@@ -1,4 +1,4 @@
-"""When a loop ends, and what ends its waits early."""
+"""When loops stop, and what ends their waits early."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 
 class Stop:
-    """Set once, when the process is asked to end; ends every wait."""
+    """Set once, when it is time to stop; ends every wait."""
 
     def __init__(self) -> None:
         """Begin unset."""
@@ -15,11 +15,11 @@ class Stop:
         self._limits: set[asyncio.Timeout] = set()
 
     def __bool__(self) -> bool:
-        """Tell whether it is time to stop."""
+        """Return whether it is time to stop."""
         return self._event.is_set()
 
     def set(self) -> None:
-        """Ask every loop to end."""
+        """Ask every loop to stop."""
         self._event.set()
         for bell in self._bells:
             bell.ring()
@@ -41,7 +41,7 @@ class Stop:
                 raise
 
     def bell(self) -> "Bell":
-        """Return a new bell, which rings when it is time to stop too."""
+        """Return a new bell, which also rings when it is time to stop."""
         bell = Bell()
         self._bells.append(bell)
         return bell
@@ -50,19 +50,19 @@ class Stop:
         """Wait at most `seconds`; return whether it is time to stop."""
         if seconds > 0:
             return await _set_within(self._event, seconds)
-        await asyncio.sleep(0)  # a loop without a wait still gives the others their turn
+        await asyncio.sleep(0)  # a loop that does not wait must let the others run
         return bool(self)
 
 
 class Bell:
-    """Ends another loop's wait early. A ring that nobody waits for is kept until somebody does."""
+    """Ends another loop's wait early. If nobody waits, the ring counts for the next wait."""
 
     def __init__(self) -> None:
         """Begin silent."""
         self._event = asyncio.Event()
 
     def ring(self) -> None:
-        """End the present wait, or the next."""
+        """End the current wait, or the next."""
         self._event.set()
 
     async def within(self, seconds: float) -> bool:

@@ -1,4 +1,4 @@
-"""What Redis refuses at the start and only a person can fix, in a line that says how."""
+"""The checks of Redis at the start: what only a person can fix, in one line that says how."""
 
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as ConnectionLost
@@ -38,11 +38,11 @@ _PROBES: tuple[tuple[str | int, ...], ...] = (
     ("HLEN", INVALID),
     ("HDEL", INVALID, ""),
 )
-"""Commands of the producer, each so that it changes nothing: Redis judges rights before it looks at the rest."""
+"""The producer's commands, each with arguments that change nothing: Redis checks rights before anything else."""
 
 
 def problem_of(error: RedisError) -> str | None:
-    """Return the line for an operator, None where the refusal can pass by itself."""
+    """Return the line for an operator; None if the refusal may be transient."""
     said = one_line(error)
     match code_of(error):
         case "NOAUTH":
@@ -59,7 +59,7 @@ def problem_of(error: RedisError) -> str | None:
 
 
 async def missing_rights(redis: Redis) -> str | None:
-    """Try what the producer needs, changing nothing; return the line for an operator where the user may not do it all.
+    """Try what the producer needs, changing nothing; return the line for an operator if a right is missing.
 
     Raises RedisError for any other failure of the connection.
     """
@@ -85,18 +85,18 @@ async def missing_rights(redis: Redis) -> str | None:
 
 
 OLDEST_REDIS = (6, 2)
-"""ZRANGE … BYSCORE came with it."""
+"""The first with ZRANGE … BYSCORE."""
 
 _HUNG_UP = (ConnectionLost, InvalidResponse)
-"""What redis-py makes of a server that closes a connection, or speaks another language."""
+"""What redis-py raises if a server closes the connection, or speaks another protocol."""
 
 
 async def check_redis(redis: Redis, timeout_s: float) -> None:
     """Make sure that Redis answers and can hold a schedule.
 
-    Raises Unavailable while it does not answer, is starting or refuses for a reason that can pass, and
-    ConfigurationError for what only a person can fix: a refused password, a database number that is not there, a
-    missing right, a port that speaks TLS only, a version before 6.2, Redis Cluster.
+    Raises Unavailable while it does not answer, is starting, or refuses for a transient reason, and ConfigurationError
+    for what only a person can fix: a refused password, a database number that does not exist, a missing right, a port
+    that speaks TLS only, a version before 6.2, Redis Cluster.
     """
     try:
         async with answered(timeout_s):
@@ -115,7 +115,7 @@ async def check_redis(redis: Redis, timeout_s: float) -> None:
 
 
 async def check_rights(redis: Redis, timeout_s: float) -> None:
-    """Make sure that the Redis user may do all that a producer does. Raises as `check_redis` does."""
+    """Make sure that the Redis user has every right that a producer needs. Raises as `check_redis` does."""
     async with answered(timeout_s):
         problem = await missing_rights(redis)
     if problem:
@@ -123,7 +123,7 @@ async def check_rights(redis: Redis, timeout_s: float) -> None:
 
 
 async def _raise_for_operator(error: Unavailable, redis: Redis) -> None:
-    """Raise ConfigurationError where only a person can fix what is behind an error."""
+    """Raise ConfigurationError if only a person can fix the cause of an error."""
     cause = error.__cause__
     problem = problem_of(cause) if isinstance(cause, RedisError) else None
     if problem:
