@@ -37,7 +37,7 @@ def bare(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Run the producer: what the bare command does too."""
+    """Run the producer, which is also what the bare command does."""
     if context.invoked_subcommand is None and not version:
         run()
 
@@ -54,9 +54,9 @@ def run() -> None:
 def status(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Again and again, until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat every second, until Ctrl-C.")] = False,
 ) -> None:
-    """Show the fleet, the schedule and the queue; exit code 1 where there is trouble. Needs only REDIS_*."""
+    """Show the fleet, the schedule and the queue; exit code 1 if there is trouble. Needs only REDIS_*."""
     from peekaping_producer.commands.status import show_status  # noqa: PLC0415 - `run` needs none of it
 
     if not show_status(load_redis_settings(), as_json=as_json, watch=watch):
@@ -69,7 +69,7 @@ def run_now(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Make monitors due at once; their own slots stay as they are."""
+    """Make monitors due at once; their slots do not change."""
     from peekaping_producer.commands.run_now import run_now as make_due  # noqa: PLC0415 - `run` needs none of it
 
     result = make_due(load_settings(), monitors)
@@ -84,7 +84,7 @@ def explain(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Say why a monitor is, or is not, checked; exit code 1 where it is not."""
+    """Explain why a monitor is, or is not, checked; exit code 1 if it is not."""
     from peekaping_producer.commands.explain import explain as look_up  # noqa: PLC0415 - `run` needs none of it
 
     explanation = look_up(load_settings(), monitor)
@@ -101,10 +101,10 @@ def _print(value: Struct, lines: Iterable[str], *, as_json: bool) -> None:
 @app.command()
 def demo(
     monitors: Annotated[
-        int | None, typer.Option(help="How many monitors, up to 100,000; default: a named dozen.")
+        int | None, typer.Option(help="How many monitors, up to 100,000; default: a dozen with names.")
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option(help="How long; default: until Ctrl-C, 30 without a terminal.")
+        float | None, typer.Option(help="How long; default: until Ctrl-C; without a terminal 30, with --break 90.")
     ] = None,
     interval: Annotated[int | None, typer.Option(help="Seconds between two checks of a monitor.")] = None,
     nodes: Annotated[int, typer.Option(help="How many producers.")] = 1,
@@ -112,14 +112,14 @@ def demo(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
     breaking: Annotated[bool, typer.Option("--break", help="Kill a worker and a producer, flush Redis.")] = False,
 ) -> None:
-    """Show the producer at work, with a Redis, database, targets and worker of its own; nothing of yours is used."""
+    """Show the producer at work, with its own Redis, database, targets and worker; it uses nothing of yours."""
     from peekaping_producer.demo.run import Options, run_demo  # noqa: PLC0415 - an extra, and slow to import
 
     raise typer.Exit(run_demo(Options(monitors, seconds, interval, nodes, as_json, breaking)))
 
 
 def main() -> None:
-    """Run the command; what only a person can mend ends it with code 2 and one line for each problem."""
+    """Run the command. What needs operator action ends it with exit code 2 and one line for each problem."""
     forget_drivers_variables()
     try:
         app(prog_name="peekaping-producer")

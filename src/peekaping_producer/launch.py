@@ -1,4 +1,4 @@
-"""`run` as a process: settings, log and signals before it, and the exit code and the last line after it."""
+"""`run` as a process: settings, log and signals at the start, the exit code and last lines at the end."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ EXIT_CONFIGURATION = 2
 
 
 def launch() -> int:
-    """Run the producer until a signal ends it; return the exit code. What ends it otherwise is on standard error."""
+    """Run the producer until a signal stops it; return the exit code. Errors go to standard error."""
     node_id = new_node_id()
     mode, service_name = log_settings()
     if mode is Mode.PROD and sys.stderr is not None:
@@ -32,27 +32,27 @@ def launch() -> int:
         )
     try:
         settings = load_settings()
-        # Python has no standard output when the process was started with it closed.
+        # sys.stdout is None if the process was started with standard output closed.
         with logging_to(sys.stdout, settings.mode, settings.log_level, settings.service_name, node_id) as log:
             for unknown in unknown_variables():
                 log.warning(LogEvent.UNKNOWN_VARIABLE, variable=unknown.name, did_you_mean=unknown.nearest)
             with asyncio.Runner() as runner:
-                runner.get_loop()  # may fail, and a coroutine made before would warn that nobody awaits it
+                runner.get_loop()  # may fail; a coroutine created before it would warn that it was never awaited
                 runner.run(_until_signalled(settings, log, node_id))
     except ConfigurationError as error:
-        _say(mode, service_name, node_id, error.problems)
+        _report(mode, service_name, node_id, error.problems)
         return EXIT_CONFIGURATION
     except Exception as error:  # noqa: BLE001 - the last resort
-        _say(mode, service_name, node_id, [f"ended by an unexpected {type(error).__name__}: {error}"], error)
+        _report(mode, service_name, node_id, [f"ended by an unexpected {type(error).__name__}: {error}"], error)
         return EXIT_UNFORESEEN
     return 0
 
 
 async def _until_signalled(settings: Settings, log: Logger, node_id: str) -> None:
-    """Stop at the first signal, end at once at the second."""
+    """Stop at the first signal, exit at once at the second."""
     stop, loop = Stop(), asyncio.get_running_loop()
 
-    def ask(number: signal.Signals) -> None:
+    def request_stop(number: signal.Signals) -> None:
         if not stop:
             log.info(LogEvent.SHUTDOWN_REQUESTED, signal=number.name)
             stop.set()
@@ -60,19 +60,21 @@ async def _until_signalled(settings: Settings, log: Logger, node_id: str) -> Non
     def on_signal(number: signal.Signals) -> None:
         if stop or loop.is_closed():
             os._exit(128 + number)
-        loop.call_soon_threadsafe(ask, number)
+        loop.call_soon_threadsafe(request_stop, number)
 
     hand_over_signals(on_signal)
     await produce(settings, log, Timing(), stop, node_id)
 
 
 def _log_unraisable(log: Logger, ignored: "sys.UnraisableHookArgs") -> None:
-    """Write what Python would write as plain text: an exception where there is nobody to raise it to."""
+    """Log as JSON what Python would print as plain text: an exception that it cannot raise to anyone."""
     log.error(LogEvent.EXCEPTION_IGNORED, where=repr(ignored.object), exc_info=ignored.exc_value)
 
 
-def _say(mode: Mode, service_name: str, node_id: str, problems: Sequence[str], error: Exception | None = None) -> None:
-    """Write what ends the process to standard error: JSON in `prod`, else plain text."""
+def _report(
+    mode: Mode, service_name: str, node_id: str, problems: Sequence[str], error: Exception | None = None
+) -> None:
+    """Write what ended the process to standard error: as JSON in `prod`, else as plain text."""
     if sys.stderr is None:
         return
     if mode is Mode.PROD:

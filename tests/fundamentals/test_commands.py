@@ -151,9 +151,9 @@ async def test_status_of_an_empty_redis(shell: Shell) -> None:
     text = await shell.told("status", code=1)
     lines = text.splitlines()
     assert lines[:2] == [NOT_RUNNING, f"trouble    {NO_WORKER}"]
-    assert "leader     nobody" in lines
-    assert "schedule   no monitor is in it" in lines
-    assert "slots      spread (where PRODUCER_SCHEDULE is auto)" in lines
+    assert "leader     none" in lines
+    assert "schedule   empty" in lines
+    assert "slots      spread (with PRODUCER_SCHEDULE=auto)" in lines
     assert "nodes      none" in lines
     assert "0 pending, 0 running, 0 worker processes" in text
 
@@ -164,7 +164,7 @@ async def test_status_when_all_is_well(shell: Shell, redis: Redis) -> None:
     await put_worker(redis)
     await redis.zadd(DUE, {MONITOR: await redis_now_ms(redis) + 3_600_000})
     lines = (await shell.told("status")).splitlines()
-    assert lines[:2] == [f"leader     {NODE.id}", "schedule   1 monitor, 0 being handled; none is overdue"]
+    assert lines[:2] == [f"leader     {NODE.id}", "schedule   1 monitor, 0 being handled; none overdue"]
     status = json.loads(await shell.told("status", "--json"))
     assert (status["running"], status["trouble"]) == (True, [])
     assert status["overdue"] == {"count": 0, "longest_ms": 0, "monitors": []}
@@ -354,7 +354,7 @@ async def test_status_beside_a_go_producer(shell: Shell, redis: Redis) -> None:
     await put_worker(redis)
     text = await shell.told("status")
     assert "leader     producer-4711 (a Go producer)" in text
-    assert "slots      aligned, for a Go producer was seen within 2 minutes" in text
+    assert "slots      aligned, because a Go producer was detected in the last 2 minutes" in text
     status = json.loads(await shell.told("status", "--json"))
     assert (status["leader"], status["leader_is_go"], status["spacing"]) == ("producer-4711", True, "aligned")
     assert status["running"]
@@ -502,7 +502,7 @@ async def test_run_now_of_a_monitor_that_is_handled_this_moment(
 ) -> None:
     await empty_sqlite_db.insert("monitors", a_monitor())
     await redis.zadd(LEASE, {MONITOR: await redis_now_ms(redis) + 60_000})
-    assert await shell.told("run-now", MONITOR) == f"{MONITOR}: being handled this very moment\n"
+    assert await shell.told("run-now", MONITOR) == f"{MONITOR}: being handled right now\n"
     assert not await redis.exists(DUE)
 
 
@@ -580,7 +580,7 @@ async def test_explain_a_monitor_that_is_well(
         assert told["monitor"] == (f"'Shop', type http, every 1 min, timeout 16 s, through proxy {proxy['id']}; active")
         assert told["schedule"].startswith("due in ")
         assert told["schedule"].endswith(f", at {rfc3339(from_unix_ms(due_ms))}")
-        assert told["maintenance"] == "none that is active"
+        assert told["maintenance"] == "none active"
         assert told["task"].startswith("none in the queue")
         assert told["leader"] == "host-1-na0"
         slots, spacing = told["next slots"].split(" (")
@@ -611,7 +611,9 @@ async def test_explain_a_monitor_that_nothing_is_known_of(
         await in_the_schedule(redis)
     told = await shell.explained(code=1)
     assert told["monitor"] == "unknown: the database has no such monitor"
-    assert told["schedule"] == ("still in it; a producer takes it out without a check" if scheduled else "not in it")
+    assert told["schedule"] == (
+        "still scheduled; a producer will remove it without a check" if scheduled else "not scheduled"
+    )
     assert not promises(told)
     explanation = json.loads(await shell.told("explain", MONITOR, "--json", code=1))
     assert (explanation["verdict"], explanation["due"], explanation["next_slots"]) == ("unknown", None, [])
@@ -643,7 +645,7 @@ async def test_explain_a_monitor_that_is_not_active(
     await empty_sqlite_db.insert("monitors", a_monitor(active=False))
     await in_the_schedule(redis)
     told = await shell.explained(code=1)
-    assert told["monitor"].endswith("; NOT ACTIVE, so it gets no check")
+    assert told["monitor"].endswith("; NOT ACTIVE, so it is not checked")
     assert not promises(told)
 
 
@@ -660,7 +662,7 @@ async def test_explain_a_monitor_that_is_invalid(
     await empty_sqlite_db.insert("monitors", a_monitor(**wrong))
     await in_the_schedule(redis)
     told = await shell.explained(code=1)
-    assert told["monitor"] == f"skipped as invalid, so it gets no check: {reason}"
+    assert told["monitor"] == f"skipped as invalid, so it is not checked: {reason}"
     assert not promises(told)
     explanation = json.loads(await shell.told("explain", MONITOR, "--json", code=1))
     assert (explanation["verdict"], explanation["monitor"], explanation["due"]) == ("invalid", None, None)
@@ -676,7 +678,7 @@ async def test_explain_with_no_producer_predicts_nothing(
     told = await shell.explained(code=1)
     assert told["monitor"].endswith(f"; active, but {NOT_RUNNING}")
     assert told["schedule"] == (
-        "in it, but no producer is running to check it"
+        "scheduled, but no producer is running to check it"
         if due_in_ms > 0
         else "OVERDUE for 1 min: no producer is running"
     )
@@ -705,7 +707,7 @@ async def test_explain_a_monitor_under_maintenance(shell: Shell, led: None, empt
     await empty_sqlite_db.update("maintenances", manual["id"], active=False)
     told = await shell.explained()
     assert told["maintenance"].startswith("not in a window now, of 1 active")
-    assert f"{broken['id']} can't be judged: " in told["maintenance"]
+    assert f"{broken['id']} cannot be evaluated: " in told["maintenance"]
 
 
 async def test_explain_where_a_monitor_stands(
@@ -715,10 +717,10 @@ async def test_explain_where_a_monitor_stands(
     now_ms = await redis_now_ms(redis)
     await redis.zadd(LEASE, {MONITOR: now_ms + 3_600_000})
     told = await shell.explained()
-    assert told["schedule"].startswith("claimed by a node this moment; if that node died, it is due again in ")
+    assert told["schedule"].startswith("being handled by a node; due again in ")
     await redis.zadd(LEASE, {MONITOR: now_ms - 7_200_000})
     told = await shell.explained()
-    assert told["schedule"].startswith("was claimed by a node that has not settled it for 2 h")
+    assert told["schedule"].startswith("its claim expired 2 h")
     await redis.delete(LEASE)
     await redis.zadd(DUE, {MONITOR: now_ms - 7_200_000})
     told = await shell.explained()
@@ -752,9 +754,9 @@ async def test_explain_what_became_of_the_task(
     cases = [
         ("pending", "waits for a worker, queued "),
         ("active", "is being run by a worker"),
-        ("orphaned", "was taken by a worker that has died; the next check takes its place"),
-        ("archived", "is 'archived' in asynq; the next check takes its place"),
-        ("malformed", "is 'pondering' in asynq; the next check takes its place"),
+        ("orphaned", "was taken by a worker that has died; the next check replaces it"),
+        ("archived", "is 'archived' in asynq; the next check replaces it"),
+        ("malformed", "is 'pondering' in asynq; the next check replaces it"),
     ]
     for state, words in cases:
         await redis.flushall()
@@ -839,7 +841,7 @@ async def test_explain_tells_the_rest_while_the_database_is_away(
     with free_port() as port:
         server = on_postgres(port)
         told = await shell.explained(code=1, **server)
-    assert told["monitor"].startswith("can't be read: database: ")
+    assert told["monitor"].startswith("cannot be read: database: ")
     assert told["schedule"].startswith("due in ")
     assert told["task"].startswith("none in the queue")
 

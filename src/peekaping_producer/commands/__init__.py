@@ -1,1 +1,1 @@
-"""What operators ask the fleet from a shell: its status, a run at once, and why a monitor is or is not checked."""
+"""The commands for operators: `status`, `explain` and `run-now`."""

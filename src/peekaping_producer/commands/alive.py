@@ -1,4 +1,4 @@
-"""Who is there to check monitors: what each command must know before it promises anything."""
+"""Whether a producer runs: what every command checks before it promises anything."""
 
 from collections.abc import Iterable
 
@@ -10,5 +10,5 @@ LEADERLESS = "no node leads: new monitors are not scheduled, deleted ones not re
 
 
 def is_running(nodes: Iterable[SeenNode], place: Place) -> bool:
-    """Tell whether a producer runs: a node of ours that is alive, or a leader of either kind."""
+    """Return whether a producer runs: one of our nodes is alive, or a node of either kind leads."""
     return place.leader is not None or any(not node.gone for node in nodes)

@@ -1,4 +1,4 @@
-"""The way of a command to Redis and the database: by the same settings as `run`, tried once."""
+"""Connects a command to Redis and the database, with the settings of `run` and without retries."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,8 +13,8 @@ from peekaping_producer.timing import Timing
 
 
 @asynccontextmanager
-async def reached_redis(settings: RedisSettings, timing: Timing) -> AsyncIterator[Redis]:
-    """Connect for the time of the block. Raises ConfigurationError and Unavailable as `check_redis` does."""
+async def connected_redis(settings: RedisSettings, timing: Timing) -> AsyncIterator[Redis]:
+    """Connect for the time of the block. Raises ConfigurationError and Unavailable, as `check_redis` does."""
     redis = open_redis(settings, timing.redis_timeout_s)
     try:
         await check_redis(redis, timing.redis_timeout_s)
@@ -34,8 +34,8 @@ async def opened_catalog(settings: Settings, timing: Timing) -> AsyncIterator[Ca
 
 
 @asynccontextmanager
-async def reached_catalog(settings: Settings, timing: Timing) -> AsyncIterator[Catalog]:
-    """Connect for the time of the block. Raises ConfigurationError and Unavailable as the catalogue's check does."""
+async def connected_catalog(settings: Settings, timing: Timing) -> AsyncIterator[Catalog]:
+    """Connect for the time of the block. Raises ConfigurationError and Unavailable, as the catalog's check does."""
     async with opened_catalog(settings, timing) as catalog:
         await catalog.check()
         yield catalog

@@ -1,4 +1,4 @@
-"""`explain`: why one monitor is or is not checked, in words for a person under stress."""
+"""`explain`: why a monitor is or is not checked, in plain words."""
 
 import asyncio
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from peekaping_producer.asynq.queue import TaskState, complaints
 from peekaping_producer.clock import from_unix_ms, rfc3339
+from peekaping_producer.commands.alive import LEADERLESS
 from peekaping_producer.commands.findings import Findings, Verdict, look_up
 from peekaping_producer.commands.format import instant, printable, printable_name, span
 from peekaping_producer.config.settings import Settings
@@ -21,14 +22,14 @@ _SLOTS = 3
 
 
 class Match(Struct, frozen=True):
-    """One of several monitors of a name."""
+    """One of several monitors with the same name."""
 
     monitor_id: str
     name: str
 
 
 class Row(Struct, frozen=True):
-    """What the database holds about the monitor."""
+    """The monitor's row."""
 
     name: str
     type: str
@@ -46,22 +47,22 @@ class Explanation(Struct, frozen=True):
     """By Redis' clock, RFC 3339, UTC, as all instants."""
     verdict: Verdict
     reason: str | None
-    """Why the monitor is not checked, in words; null where it is."""
+    """Why the monitor is not checked, in words; null if it is."""
     running: bool
     """Whether a producer runs at all, ours or Go's."""
     monitor_id: str | None
     matches: list[Match]
-    """The monitors among which a name does not decide."""
+    """The monitors of an ambiguous name."""
     monitor: Row | None
-    """null where the row is invalid, or not known."""
+    """null if the row is invalid or not known."""
     due: str | None
-    """When it is or was due; null where it is claimed or not in the schedule, and where no check is to come."""
+    """When it is or was due; null if it is claimed or not scheduled, or if no check will come."""
     claimed: bool
-    """Whether a node is handling it this moment."""
+    """Whether a node is handling it right now."""
     next_slots: list[str]
-    """Empty where no check is to come."""
+    """Empty if no check will come."""
     task: TaskState | None
-    """Its task in the queue; null where there is none."""
+    """Its task in the queue; null if there is none."""
     queue_trouble: list[str]
     leader: str | None
     leader_is_go: bool
@@ -70,7 +71,7 @@ class Explanation(Struct, frozen=True):
 
 
 def explain(settings: Settings, argument: str) -> Explanation:
-    """Explain the monitor of this id or name. Raises ConfigurationError, and Unavailable when Redis does not answer."""
+    """Explain the monitor of this id or name. Raises ConfigurationError, and Unavailable if Redis does not answer."""
     findings = asyncio.run(look_up(settings, argument))
     place, snapshot = findings.place, findings.snapshot
     return Explanation(
@@ -78,8 +79,8 @@ def explain(settings: Settings, argument: str) -> Explanation:
         verdict=findings.verdict,
         reason=findings.reason,
         running=findings.running,
-        monitor_id=findings.meant.monitor_id,
-        matches=[Match(match.id, match.name) for match in findings.meant.matches],
+        monitor_id=findings.target.monitor_id,
+        matches=[Match(match.id, match.name) for match in findings.target.matches],
         monitor=None if snapshot is None else _row(snapshot, place, settings),
         due=_due(findings),
         claimed=place.lease_ms is not None,
@@ -109,9 +110,9 @@ def _row(snapshot: Snapshot, place: Place, settings: Settings) -> Row:
 def _text(findings: Findings, settings: Settings) -> Iterator[str]:
     snapshot = findings.snapshot
     yield f"monitor      {_monitor(findings)}"
-    for match in findings.meant.matches:
+    for match in findings.target.matches:
         yield f"             {match.id}  {printable_name(match.name)}"
-    if findings.meant.monitor_id is None:
+    if findings.target.monitor_id is None:
         return
     yield f"schedule     {_place(findings)}"
     slots = _slots(findings, settings)
@@ -120,7 +121,7 @@ def _text(findings: Findings, settings: Settings) -> Iterator[str]:
     if snapshot and snapshot.monitor.active:
         yield f"maintenance  {_maintenance(snapshot, findings.place, settings)}"
     yield f"task         {_task(findings.task)}"
-    yield f"queue        {'; '.join(complaints(findings.queue)) or 'is being worked on'}"
+    yield f"queue        {'; '.join(complaints(findings.queue)) or 'ok'}"
     yield f"leader       {_leader(findings.place)}"
 
 
@@ -132,7 +133,7 @@ def _monitor(findings: Findings) -> str:
     proxy = f", through proxy {snapshot.proxy.id}" if snapshot.proxy else ""
     times = f"every {span(monitor.interval)}, timeout {span(monitor.timeout)}"
     verdict = findings.reason if findings.verdict is not Verdict.NOT_RUNNING else f"active, but {findings.reason}"
-    id_ = f" ({monitor.id})" if findings.meant.named else ""
+    id_ = f" ({monitor.id})" if findings.target.named else ""
     named = f"'{printable_name(monitor.name)}'{id_}, type {printable_name(monitor.type)}"
     return f"{named}, {times}{proxy}; {verdict or 'active'}"
 
@@ -141,9 +142,9 @@ def _place(findings: Findings) -> str:
     place = findings.place
     absent = place.due_ms is None and place.lease_ms is None
     if findings.verdict in {Verdict.UNKNOWN, Verdict.INACTIVE, Verdict.INVALID}:
-        return "not in it" if absent else "still in it; a producer takes it out without a check"
+        return "not scheduled" if absent else "still scheduled; a producer will remove it without a check"
     if absent:
-        return "not in it: nothing will check it until a leader's sweep or an event brings it in"
+        return "not scheduled: not checked until a sweep or an event of the API server adds it"
     return _present(place, running=findings.running)
 
 
@@ -154,17 +155,17 @@ def _present(place: Place, *, running: bool) -> str:
         if not running:
             return f"claimed by a node that is gone, and {nobody}"
         if left_s < 0:
-            return f"was claimed by a node that has not settled it for {span(-left_s)}; it comes back within a second"
-        return f"claimed by a node this moment; if that node died, it is due again in {span(left_s)}"
+            return f"its claim expired {span(-left_s)} ago; due again within a second"
+        return f"being handled by a node; due again in {span(left_s)} if that node has died"
     due_ms = place.due_ms or 0
     in_s = (due_ms - place.now_ms) / 1000
     if in_s < 0:
         return f"OVERDUE for {span(-in_s)}: {'no node has claimed it yet' if running else nobody}"
-    return f"due in {span(in_s)}, at {instant(due_ms)}" if running else f"in it, but {nobody} to check it"
+    return f"due in {span(in_s)}, at {instant(due_ms)}" if running else f"scheduled, but {nobody} to check it"
 
 
 def _slots(findings: Findings, settings: Settings) -> list[str]:
-    """Return the next slots of a monitor that is checked, none of any other: they would be a promise."""
+    """Return the next slots of a monitor that is checked; none for any other, since they would be a promise."""
     if findings.verdict is not Verdict.CHECKED or findings.snapshot is None:
         return []
     monitor = findings.snapshot.monitor
@@ -187,12 +188,12 @@ def _spacing(findings: Findings, settings: Settings) -> Spacing:
 
 def _maintenance(snapshot: Snapshot, place: Place, settings: Settings) -> str:
     if not snapshot.maintenances:
-        return "none that is active"
+        return "none active"
     verdict = under_maintenance(snapshot.maintenances, from_unix_ms(place.now_ms), settings.tz)
     inside = (
         "IN ITS WINDOW NOW, checks are reported as maintenance" if verdict.under_maintenance else "not in a window now"
     )
-    broken = "".join(f"; {one.maintenance_id} can't be judged: {one.reason}" for one in verdict.broken)
+    broken = "".join(f"; {one.maintenance_id} cannot be evaluated: {one.reason}" for one in verdict.broken)
     return f"{inside}, of {len(snapshot.maintenances)} active{broken}"
 
 
@@ -206,12 +207,12 @@ def _task(task: TaskState | None) -> str:
         case "active" if task.lease_left_s is not None and task.lease_left_s >= 0:
             return f"is being run by a worker{since}"
         case "active":
-            return f"was taken by a worker that has died{since}; the next check takes its place"
+            return f"was taken by a worker that has died{since}; the next check replaces it"
         case _:
-            return f"is {task.state!r} in asynq{since}; the next check takes its place"
+            return f"is {task.state!r} in asynq{since}; the next check replaces it"
 
 
 def _leader(place: Place) -> str:
     if place.leader is None:
-        return "nobody leads: new monitors are not scheduled, deleted ones not removed"
+        return LEADERLESS
     return f"{printable(place.leader)}{' (a Go producer)' if is_go_node(place.leader) else ''}"

@@ -1,15 +1,15 @@
-"""Figures and texts for people. What Redis and the database hold may be garbage, and is written in some way too."""
+"""Formats numbers and texts for people. Values from Redis and the database may be garbage, and are printed too."""
 
 from collections.abc import Iterator, Sequence
 
 from peekaping_producer.clock import from_unix_ms, rfc3339
 
 _LONGEST_S = 1e9
-"""Some thirty years: a longer span is nobody's."""
+"""Some thirty years: a longer span is garbage."""
 
 
 def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Return the rows as lines, every column as wide as its widest cell; one that is empty in all rows is left out."""
+    """Return the rows as lines, each column as wide as its widest cell; columns without any cell are left out."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     used = [any(column[1:]) or len(rows) == 1 for column in zip(*rows, strict=True)]
     for row in rows:
@@ -36,7 +36,7 @@ def span(seconds: float) -> str:
 
 
 def instant(unix_ms: float) -> str:
-    """Return a score as RFC 3339, UTC, or as it is where it is no instant."""
+    """Return a score as RFC 3339, UTC; unchanged if it is not a valid time."""
     try:
         return rfc3339(from_unix_ms(int(unix_ms)))
     except (OverflowError, ValueError):
@@ -49,10 +49,10 @@ def count(number: int, one: str, many: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text from Redis that may go to a terminal and into JSON."""
+    """Return a text from Redis, safe for a terminal and for JSON."""
     return text if text.isascii() and text.isprintable() else ascii(text)[1:-1]
 
 
 def printable_name(text: str) -> str:
-    """Return a monitor's name that may go to a terminal, in whatever script it is written."""
+    """Return a monitor's name, safe for a terminal, in any script."""
     return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)

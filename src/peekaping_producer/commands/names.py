@@ -1,4 +1,4 @@
-"""Names for the ids that Redis holds, where the database is set and answers soon: a help, never a need."""
+"""Names of monitors for `status`, which works without them: if `DB_*` is set and the database answers soon."""
 
 import time
 from collections.abc import Iterable
@@ -11,16 +11,16 @@ from peekaping_producer.model.monitor import MonitorId
 
 _WITHIN_S = 2.0
 _AGAIN_AFTER_S = 10.0
-"""A database that did not answer is not asked again sooner: a watched status goes on meanwhile."""
+"""A database that did not answer is asked again only after this, so that `--watch` stays responsive."""
 
 
 class Names:
-    """Looks names up in the database that DB_* name."""
+    """Looks up names in the database of `DB_*`."""
 
     def __init__(self) -> None:
-        """Find out whether there is one; nothing is connected yet."""
+        """Check the settings; nothing is connected yet."""
         self.problem: str | None = None
-        """Why names are not known; None where they are."""
+        """Why names are not known; None if they are."""
         self._known: dict[str, str] = {}
         self._catalog: Catalog | None = None
         self._next_s = 0.0
@@ -31,7 +31,7 @@ class Names:
             self.problem = "DB_* is not set" if unset else "; ".join(error.problems)
 
     async def of(self, ids: Iterable[str]) -> dict[str, str]:
-        """Return the names that are known of these monitors, within 2 seconds."""
+        """Return the known names of these monitors, within 2 seconds."""
         wanted = [MonitorId(id_) for id_ in dict.fromkeys(ids) if is_monitor_id(id_)]
         if self._catalog and wanted and time.monotonic() >= self._next_s:
             try:
@@ -39,7 +39,7 @@ class Names:
                 self.problem = None
             except Unavailable as error:
                 self._fail(error.reason)
-            except ValueError as error:  # pymongo's, of a user or password that it can't send
+            except ValueError as error:  # by pymongo, for a user or password that it cannot send
                 self._fail(str(error))
         return self._known
 

@@ -9,20 +9,20 @@ from peekaping_producer.model.monitor import MonitorId
 NEITHER = "not a monitor id, and no monitor has this name"
 
 
-class Meant(Struct, frozen=True):
-    """What an argument means."""
+class Target(Struct, frozen=True):
+    """The monitor that an argument means, or why it means none."""
 
     argument: str
     monitor_id: MonitorId | None = None
-    """None where it means no monitor, or several."""
+    """None if it means no monitor, or several."""
     named: bool = False
-    """It was found by its name."""
+    """Whether it was found by its name."""
     matches: tuple[Named, ...] = ()
-    """The monitors among which the name does not decide."""
+    """The monitors of an ambiguous name."""
 
     @property
     def problem(self) -> str | None:
-        """Why it means no monitor; None where it means one."""
+        """Why it means no monitor; None if it means one."""
         if self.monitor_id is not None:
             return None
         return f"{len(self.matches)} monitors have this name, give the id of one" if self.matches else NEITHER
@@ -34,13 +34,13 @@ def id_of(argument: str, catalog: Catalog) -> MonitorId | None:
     return MonitorId(text) if catalog.is_id(text) else None
 
 
-async def meant_by(argument: str, catalog: Catalog) -> Meant:
-    """Find out which monitor is meant. Raises Unavailable when names are needed and can't be read."""
+async def resolve(argument: str, catalog: Catalog) -> Target:
+    """Find the monitor that an argument means. Raises Unavailable if the name must be looked up and cannot be."""
     id_, name = id_of(argument, catalog), argument.strip()
     if id_ is not None:
-        return Meant(argument, id_)
-    # No database has a name that is not valid UTF-8, as a shell may hand one over.
+        return Target(argument, id_)
+    # A shell may pass bytes that are not valid UTF-8; no database has such a name.
     matches = tuple(await catalog.named(name)) if name and is_text(name) else ()
     if len(matches) == 1:
-        return Meant(argument, matches[0].id, named=True)
-    return Meant(argument, matches=matches)
+        return Target(argument, matches[0].id, named=True)
+    return Target(argument, matches=matches)

@@ -1,4 +1,4 @@
-"""`run-now`: checks at once, without a change of the monitors' own slots."""
+"""`run-now`: makes monitors due at once, without changing their slots."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -7,9 +7,9 @@ from msgspec import Struct
 
 from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.commands.alive import NOT_RUNNING, is_running
-from peekaping_producer.commands.connect import reached_catalog, reached_redis
+from peekaping_producer.commands.connect import connected_catalog, connected_redis
 from peekaping_producer.commands.format import printable_name
-from peekaping_producer.commands.resolve import Meant, meant_by
+from peekaping_producer.commands.resolve import Target, resolve
 from peekaping_producer.config.settings import Settings
 from peekaping_producer.fleet.registry import Registry
 from peekaping_producer.model.monitor import MonitorId
@@ -18,18 +18,18 @@ from peekaping_producer.schedule.view import ScheduleView
 from peekaping_producer.timing import Timing
 
 
-class Wanted(Struct, frozen=True):
-    """What became of one argument."""
+class Result(Struct, frozen=True):
+    """The result for one argument."""
 
     argument: str
     monitor_id: str | None
-    """null where the argument means no monitor, or several."""
+    """null if the argument means no monitor, or several."""
     due: bool
     """Whether its check is due now."""
     result: str
     """In words."""
     matches: list[str]
-    """The ids among which a name does not decide."""
+    """The ids of an ambiguous name."""
 
 
 class RunNow(Struct, frozen=True):
@@ -37,20 +37,20 @@ class RunNow(Struct, frozen=True):
 
     running: bool
     """Whether a producer runs at all, ours or Go's."""
-    monitors: list[Wanted]
+    monitors: list[Result]
 
     @property
     def done(self) -> bool:
-        """Whether all checks are due, and somebody is there to run them."""
-        return self.running and all(wanted.due for wanted in self.monitors)
+        """Whether all checks are due, and a producer runs."""
+        return self.running and all(result.due for result in self.monitors)
 
     def text(self) -> Iterator[str]:
-        """Return it as a person reads it."""
-        for wanted in self.monitors:
-            by_name = wanted.monitor_id and wanted.monitor_id != wanted.argument.lower()
-            label = f"{wanted.argument} ({wanted.monitor_id})" if by_name else wanted.monitor_id or wanted.argument
-            yield f"{label}: {wanted.result}"
-            yield from (f"  {match}" for match in wanted.matches)
+        """Return the lines that are printed without `--json`."""
+        for one in self.monitors:
+            by_name = one.monitor_id and one.monitor_id != one.argument.lower()
+            label = f"{one.argument} ({one.monitor_id})" if by_name else one.monitor_id or one.argument
+            yield f"{label}: {one.result}"
+            yield from (f"  {match}" for match in one.matches)
         if not self.running:
             yield NOT_RUNNING
 
@@ -62,21 +62,21 @@ def run_now(settings: Settings, arguments: Sequence[str]) -> RunNow:
 
 async def _run_now(settings: Settings, arguments: Sequence[str]) -> RunNow:
     timing = Timing()
-    async with reached_redis(settings, timing) as redis, reached_catalog(settings, timing) as catalog:
-        meant = [await meant_by(argument, catalog) for argument in arguments]
-        # Each monitor once, however often it is named.
-        distinct = list({one.monitor_id or one.argument: one for one in meant}.values())
+    async with connected_redis(settings, timing) as redis, connected_catalog(settings, timing) as catalog:
+        targets = [await resolve(argument, catalog) for argument in arguments]
+        # Each monitor once, even if several arguments mean it.
+        distinct = list({one.monitor_id or one.argument: one for one in targets}.values())
         refused = await _refused([one.monitor_id for one in distinct if one.monitor_id], catalog)
         wanted = [one.monitor_id for one in distinct if one.monitor_id and one.monitor_id not in refused]
         schedule = Schedule(redis, timing)
         due = dict(zip(wanted, await schedule.run_now(wanted), strict=True)) if wanted else {}
         place = await ScheduleView(redis, timing.redis_timeout_s).place_of(MonitorId(""))
         running = is_running(await Registry(redis, timing).seen(), place)
-    return RunNow(running, [_wanted(one, refused, due) for one in distinct])
+    return RunNow(running, [_result(one, refused, due) for one in distinct])
 
 
 async def _refused(ids: Sequence[MonitorId], catalog: Catalog) -> dict[MonitorId, str]:
-    """Return those that get no check, each with the reason."""
+    """Return those that are not checked, with the reason."""
     reading = await catalog.read(ids)
     refused: dict[MonitorId, str] = {}
     for id_ in ids:
@@ -89,12 +89,12 @@ async def _refused(ids: Sequence[MonitorId], catalog: Catalog) -> dict[MonitorId
     return refused
 
 
-def _wanted(one: Meant, refused: dict[MonitorId, str], due: dict[MonitorId, bool]) -> Wanted:
+def _result(one: Target, refused: dict[MonitorId, str], due: dict[MonitorId, bool]) -> Result:
     argument, id_ = printable_name(one.argument.strip()), one.monitor_id
     if id_ is None:
         matches = [match.id for match in one.matches]
-        return Wanted(argument, None, due=False, result=str(one.problem), matches=[*matches])
+        return Result(argument, None, due=False, result=str(one.problem), matches=[*matches])
     if id_ in refused:
-        return Wanted(argument, id_, due=False, result=refused[id_], matches=[])
-    result = "due now" if due[id_] else "being handled this very moment"
-    return Wanted(argument, id_, due=True, result=result, matches=[])
+        return Result(argument, id_, due=False, result=refused[id_], matches=[])
+    result = "due now" if due[id_] else "being handled right now"
+    return Result(argument, id_, due=True, result=result, matches=[])

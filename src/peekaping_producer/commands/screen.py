@@ -1,4 +1,4 @@
-"""Where `status` prints: once, line after line, or on a terminal's whole screen."""
+"""Prints `status`: once, line by line, or on a terminal's whole screen."""
 
 from contextlib import ExitStack
 from types import TracebackType
@@ -15,10 +15,10 @@ from peekaping_producer.errors import Unavailable
 
 
 class Screen:
-    """Shows one status after the other."""
+    """Prints one status after the other."""
 
     def __init__(self, *, as_json: bool, watch: bool) -> None:
-        """Take how to print: one JSON object a line, or text; and whether the text is watched."""
+        """Print JSON, one object a line, or text; with `watch` on the whole screen of a terminal."""
         self._as_json = as_json
         self._watch = watch
         self._console = Console(highlight=False)
@@ -27,7 +27,7 @@ class Screen:
         self._last = ""
 
     def __enter__(self) -> Self:
-        """Take the terminal's screen, where one is watched."""
+        """Switch to the terminal's alternate screen, if there is one to watch."""
         if self._watch and self._console.is_terminal and not self._as_json:
             self._live = self._stack.enter_context(Live(console=self._console, auto_refresh=False, screen=True))
         return self
@@ -35,24 +35,24 @@ class Screen:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give the screen back."""
+        """Restore the screen."""
         self._stack.close()
 
     def show(self, status: Status) -> None:
-        """Show it."""
+        """Print a status."""
         if self._as_json:
             self._console.out(msgspec.json.encode(status).decode())
             return
         self._last = status_text(status)
         self._print(self._last)
 
-    def say_unavailable(self, error: Unavailable) -> None:
-        """Say that there is no status now, above the last one where the screen has room for it."""
+    def show_unavailable(self, error: Unavailable) -> None:
+        """Print that there is no status now; on a screen, above the last one."""
         if self._as_json:
             self._console.out(msgspec.json.encode({"unavailable": str(error)}).decode())
             return
         reason = f"{error}; trying again"
-        self._print(f"{reason}\n\nas it was before:\n\n{self._last}" if self._live and self._last else reason)
+        self._print(f"{reason}\n\nlast status:\n\n{self._last}" if self._live and self._last else reason)
 
     def _print(self, text: str) -> None:
         if self._live:

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from peekaping_producer.asynq.queue import complaints, queue_state
 from peekaping_producer.clock import from_unix_ms, rfc3339
 from peekaping_producer.commands.alive import LEADERLESS, NOT_RUNNING, is_running
-from peekaping_producer.commands.connect import reached_redis
+from peekaping_producer.commands.connect import connected_redis
 from peekaping_producer.commands.format import count, instant, printable, printable_name, span
 from peekaping_producer.commands.names import Names
 from peekaping_producer.commands.screen import Screen
@@ -38,12 +38,12 @@ MOST_OVERDUE = 5
 MOST_INVALID = 20
 MOST_GONE = 10
 OVERDUE_AFTER_MS = 10_000
-"""A monitor that is due for longer is trouble, even while a producer runs: what a dead node had claimed takes 6 s."""
+"""A monitor overdue for longer is trouble even while a producer runs: claims of a dead node take 6 s to come back."""
 _WATCH_EVERY_S = 1.0
 
 
 async def read_status(redis: Redis, timing: Timing, names: Names | None = None) -> Status:
-    """Gather it, with names where they are known. Raises Unavailable when Redis does not answer in time."""
+    """Read the status, with the names that are known. Raises Unavailable if Redis does not answer in time."""
     schedule = ScheduleView(redis, timing.redis_timeout_s)
     place = await schedule.place_of(MonitorId(""))
     overview = await schedule.overview()
@@ -94,7 +94,7 @@ async def read_status(redis: Redis, timing: Timing, names: Names | None = None) 
 
 
 def _nodes(seen: Iterable[SeenNode], leader: str | None, now_ms: int) -> list[NodeStatus]:
-    """Return those that are alive, and then those that are gone, the last of them first."""
+    """Return the nodes that are alive, and then those that are gone, the latest first."""
     ordered = sorted(seen, key=lambda node: (node.gone, -node.last_seen_ms if node.gone else 0, node.info.id))
     alive = [node for node in ordered if not node.gone]
     return [_node(node, leader, now_ms) for node in (*alive, *ordered[len(alive) :][:MOST_GONE])]
@@ -123,7 +123,7 @@ def _node(node: SeenNode, leader: str | None, now_ms: int) -> NodeStatus:
 
 def _overdue(late: Late, now_ms: int, names: dict[str, str]) -> Overdue:
     def overdue_ms(due_ms: float) -> int:
-        # A score of garbage may be infinite.
+        # A damaged score may be infinite.
         return int(max(0, min(now_ms, now_ms - due_ms)))
 
     return Overdue(
@@ -158,18 +158,18 @@ def _invalid_trouble(number: int) -> list[str]:
 
 
 def show_status(settings: RedisSettings, *, as_json: bool, watch: bool) -> bool:
-    """Print it, again and again with `watch`; return whether there is no trouble.
+    """Print the status, with `watch` every second; return whether there is no trouble.
 
     Raises ConfigurationError and Unavailable.
     """
-    # As Ctrl-C does: a watched terminal gets its screen back.
+    # As Ctrl-C does, so that the terminal's screen is restored.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     return asyncio.run(_show(settings, as_json=as_json, watch=watch))
 
 
 async def _show(settings: RedisSettings, *, as_json: bool, watch: bool) -> bool:
     timing = Timing()
-    async with reached_redis(settings, timing) as redis, AsyncExitStack() as stack:
+    async with connected_redis(settings, timing) as redis, AsyncExitStack() as stack:
         names = Names()
         stack.push_async_callback(names.close)
         screen = stack.enter_context(Screen(as_json=as_json, watch=watch))
@@ -179,7 +179,7 @@ async def _show(settings: RedisSettings, *, as_json: bool, watch: bool) -> bool:
             except Unavailable as error:
                 if not watch:
                     raise
-                screen.say_unavailable(error)
+                screen.show_unavailable(error)
             else:
                 screen.show(status)
                 if not watch:

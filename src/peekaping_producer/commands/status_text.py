@@ -1,4 +1,4 @@
-"""`status` as a person reads it: trouble first."""
+"""`status` as text, trouble first."""
 
 from collections.abc import Iterator
 
@@ -9,11 +9,11 @@ from peekaping_producer.commands.status_values import NodeStatus, Status
 from peekaping_producer.model.cadence import Spacing
 
 _ON_TIME_MS = 1_000
-"""Due for less is on time."""
+"""Overdue for less counts as on time."""
 
 
 def status_text(status: Status) -> str:
-    """Return it in paragraphs."""
+    """Return the status in paragraphs."""
     parts = [_trouble(status), _headline(status), _nodes(status), _queue(status.queue), _invalid(status), _runs(status)]
     return "\n\n".join(text for part in parts if (text := "\n".join(part)))
 
@@ -25,21 +25,21 @@ def _trouble(status: Status) -> Iterator[str]:
 
 def _headline(status: Status) -> Iterator[str]:
     if status.leader is None:
-        yield "leader     nobody"
+        yield "leader     none"
     else:
         yield f"leader     {status.leader}{' (a Go producer)' if status.leader_is_go else ''}"
     yield f"schedule   {_schedule(status)}"
-    aligned = "aligned, for a Go producer was seen within 2 minutes"
-    yield f"slots      {'spread' if status.spacing == Spacing.SPREAD else aligned} (where PRODUCER_SCHEDULE is auto)"
+    aligned = "aligned, because a Go producer was detected in the last 2 minutes"
+    yield f"slots      {'spread' if status.spacing == Spacing.SPREAD else aligned} (with PRODUCER_SCHEDULE=auto)"
     if status.names_problem:
         yield f"names      not shown: {status.names_problem}"
 
 
 def _schedule(status: Status) -> str:
     if not status.scheduled:
-        return "no monitor is in it"
+        return "empty"
     overdue_ms = status.overdue.longest_ms
-    late = f"the longest overdue for {span(overdue_ms / 1000)}" if overdue_ms >= _ON_TIME_MS else "none is overdue"
+    late = f"the longest overdue for {span(overdue_ms / 1000)}" if overdue_ms >= _ON_TIME_MS else "none overdue"
     return f"{count(status.scheduled, 'monitor', 'monitors')}, {status.claimed:,} being handled; {late}"
 
 

@@ -17,20 +17,20 @@ class NodeStatus(Struct, frozen=True):
     last_seen: str
     seen_ago_s: float
     gone: bool
-    """It has been silent for 9 s without having left: it was killed, or is cut off from Redis. Shown for an hour."""
+    """It has not registered for 9 s: it was killed, or is cut off from Redis. Listed for an hour."""
     leads: bool
     concurrency: int
     checks: int
     """Tasks it has put into the queue since its start."""
     lateness_p50_ms: int | None
-    """Of the last minute or less; null when there was no check."""
+    """Of the last minute or less; null if there was no check."""
     lateness_p99_ms: int | None
     database_problem: str | None
-    """Why its database does not answer; null while it does."""
+    """Why its database is unavailable; null if it is not."""
     checks_from_cache: int
     """Checks served from the cache since the database became unavailable."""
     cache_age_s: float
-    """The age of the oldest entry that one of them was served from."""
+    """The age of the oldest cache entry used for them."""
     last_sweep: dict[str, Any] | None
     """The result of its last sweep as leader."""
 
@@ -49,13 +49,13 @@ class Overdue(Struct, frozen=True):
     count: int
     """Overdue for more than 10 s; while no producer runs, overdue at all."""
     longest_ms: int
-    """How long the longest overdue one has been due; 0 when none is."""
+    """How long the longest overdue monitor has been due; 0 if none is."""
     monitors: list[OverdueMonitor]
-    """The first of those that are counted."""
+    """The first of them."""
 
 
 class InvalidMonitor(Struct, frozen=True):
-    """A monitor that gets no check, for its row is invalid."""
+    """A monitor that is not checked, because its row is invalid."""
 
     monitor_id: str
     name: str | None
@@ -66,7 +66,7 @@ class Invalid(Struct, frozen=True):
     """The monitors that are skipped as invalid."""
 
     count: int
-    """1000 stands for that or more."""
+    """1000 means 1000 or more."""
     monitors: list[InvalidMonitor]
     """Some of them."""
 
@@ -78,7 +78,7 @@ class NextRun(Struct, frozen=True):
     name: str | None
     due: str
     in_s: float
-    """Below 0 where it is overdue."""
+    """Negative if it is overdue."""
 
 
 class Status(Struct, frozen=True):
@@ -89,7 +89,7 @@ class Status(Struct, frozen=True):
     running: bool
     """Whether a producer runs at all, ours or Go's."""
     trouble: list[str]
-    """What keeps monitors from being checked, in words; exit code 1 where there is any."""
+    """What keeps monitors from being checked, in words; if there is any, the exit code is 1."""
     overdue: Overdue
     nodes: list[NodeStatus]
     leader: str | None
@@ -99,9 +99,9 @@ class Status(Struct, frozen=True):
     scheduled: int
     """Monitors in the schedule."""
     claimed: int
-    """How many of them a node is handling this moment."""
+    """How many of them a node is handling right now."""
     invalid: Invalid
     queue: QueueState
     next_runs: list[NextRun]
     names_problem: str | None
-    """Why names are not known; null where they are."""
+    """Why names are not known; null if they are."""

@@ -64,7 +64,7 @@ def log_settings(env_file: Path = ENV_FILE) -> tuple[Mode, str]:
 
 
 def unknown_variables(env_file: Path = ENV_FILE) -> list[Unknown]:
-    """Return the variables that look like settings but are none, such as misspelled ones.
+    """Return the variables that look like settings but are not, such as misspelled ones.
 
     Raises ConfigurationError where `env_file` can't be read.
     """
@@ -95,7 +95,7 @@ def _load(model: type[T], env_file: Path) -> T:
 
 
 def _between_quotes(value: str) -> str | None:
-    """Return what is between the quotes around a value; None if there are none."""
+    """Return what is between the quotes around a value; None if there are no quotes."""
     value = value.strip()
     in_quotes = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
     return value[1:-1] if in_quotes else None

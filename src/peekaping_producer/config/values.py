@@ -62,7 +62,7 @@ def _host(value: object) -> object:
     if isinstance(host, str) and ("@" in host or "://" in host or not host.isprintable() or len(host.split()) != 1):
         raise ValueError
     if isinstance(host, str) and not host.startswith("/"):
-        # A look-up fails if a part of the name is empty or longer than 63 characters.
+        # DNS resolution fails if a part of the name is empty or longer than 63 characters.
         host.encode("idna")
     return host
 

@@ -24,7 +24,7 @@ _DRIVERS_OWN = ("PG", "MYSQL")
 
 
 class Unknown(Struct, frozen=True):
-    """A variable that looks like a setting but is none."""
+    """A variable that looks like a setting but is not one."""
 
     name: str
     nearest: str | None
@@ -48,7 +48,7 @@ def forget_drivers_variables() -> None:
 
 
 def unknown_among(variables: Mapping[str, str], known: Iterable[str]) -> list[Unknown]:
-    """Return those of these variables that look like settings but are none, in alphabetical order."""
+    """Return those of these variables that look like settings but are not, in alphabetical order."""
     known = set(known)
     unknown = sorted(name for name, value in variables.items() if _looks_like_a_setting(name, value, known))
     return [Unknown(_printable(name), _nearest(name.upper(), known)) for name in unknown]

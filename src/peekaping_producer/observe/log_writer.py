@@ -1,4 +1,4 @@
-"""Writes log lines in a thread of its own: a pipe that nobody reads blocks that thread, and never the checks."""
+"""Writes log lines in its own thread: a pipe that nobody reads blocks that thread, never the checks."""
 
 import os
 import select
@@ -10,24 +10,24 @@ from itertools import islice
 from typing import TextIO
 
 MOST_WAITING = 10_000
-"""Lines that wait to be written; with more, lines are dropped until half of them are written."""
+"""The most lines that wait to be written; once there are more, lines are dropped until half of them are written."""
 _BATCH = 100
 _CHUNK_BYTES = 4096
-"""What a pipe takes whole or not at all."""
+"""A pipe accepts this much completely or not at all."""
 _PROGRESS_WITHIN_S = 0.5
-"""At the end, a reader that has taken nothing for so long is no longer waited for."""
+"""At the end, a reader that has read nothing for this long is no longer waited for."""
 _CLOSED_WITHIN_S = 5.0
 _RETRY_S = 0.1
-"""After a refusal, as by a full disk."""
+"""After a write failed, for example because the disk is full."""
 
 
 class LogWriter:
-    """A bounded queue of lines before a file descriptor. Never raises for what the descriptor refuses."""
+    """A bounded queue of lines for a file descriptor. Never raises if the descriptor refuses them."""
 
     def __init__(self, stream: TextIO | None, most_waiting: int = MOST_WAITING) -> None:
-        """Take the descriptor and the encoding of a stream, of which nothing else is used; None for nowhere."""
+        """Write to the descriptor of a stream, in its encoding; None drops all lines."""
         self.on_dropped: Callable[[int], object] = lambda _count: None
-        """Called with the number of lines that were dropped, where they are missing, once lines are written again."""
+        """Called with the number of dropped lines, where they are missing, once lines are written again."""
         self._fd = _descriptor(stream)
         self._encoding, self._errors = (stream.encoding, stream.errors or "strict") if stream else ("utf-8", "strict")
         self._is_terminal = self._fd is not None and os.isatty(self._fd)
@@ -42,11 +42,11 @@ class LogWriter:
         self._thread.start()
 
     def isatty(self) -> bool:
-        """Tell whether people look at it directly."""
+        """Return whether it is a terminal."""
         return self._is_terminal
 
     def write(self, text: str) -> None:
-        """Queue a line, or drop it. Raises UnicodeEncodeError for what the stream's encoding lacks."""
+        """Queue a line, or drop it. Raises UnicodeEncodeError if the stream's encoding lacks a character."""
         line = text.encode(self._encoding, self._errors)
         with self._changed:
             if self._fd is None:
@@ -63,10 +63,10 @@ class LogWriter:
                 self._changed.notify()
 
     def flush(self) -> None:
-        """Do nothing: what is queued is written soon."""
+        """Do nothing: queued lines are written soon."""
 
     def close(self) -> None:
-        """Write what is queued, for as long as somebody reads, and end the thread."""
+        """Write the queued lines, for as long as somebody reads them, and end the thread."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -79,7 +79,7 @@ class LogWriter:
             now_s = time.monotonic()
 
     def _report(self) -> None:
-        """Say how many lines are missing here, as a line of its own."""
+        """Report how many lines are missing here."""
         self._dropping = False
         count, self._dropped = self._dropped, 0
         if count:
@@ -107,7 +107,7 @@ class LogWriter:
             time.sleep(_RETRY_S)
 
     def _put(self, data: bytes) -> bool:
-        """Write these bytes, however long it takes; return whether it was done."""
+        """Write these bytes, however long it takes; return whether that succeeded."""
         view = memoryview(data)
         while view and self._fd is not None:
             try:
@@ -124,7 +124,7 @@ class LogWriter:
         return True
 
     def _give_up(self) -> None:
-        """Nobody will ever read again."""
+        """Drop all lines from now on: the reader has closed the pipe."""
         with self._changed:
             self._fd = None
 
@@ -132,5 +132,5 @@ class LogWriter:
 def _descriptor(stream: TextIO | None) -> int | None:
     try:
         return stream.fileno() if stream else None
-    except (OSError, ValueError):  # it has none, or is closed
+    except (OSError, ValueError):  # it has no descriptor, or is closed
         return None
