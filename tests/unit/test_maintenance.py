@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from peekaping_producer.errors import CorruptRecord
-from peekaping_producer.model.maintenance import Broken, Verdict, in_window, under_maintenance, zone
+from peekaping_producer.model.maintenance import Verdict, under_maintenance, zone
 from peekaping_producer.model.monitor import Maintenance
 
 ZULU = ZoneInfo("UTC")
@@ -53,7 +52,9 @@ def _at(text: str) -> datetime:
 
 
 def _holds(maintenance: Maintenance, now: str) -> bool:
-    return in_window(maintenance, _at(now), ZULU)
+    verdict = under_maintenance([maintenance], _at(now), ZULU)
+    assert not verdict.broken
+    return verdict.under_maintenance
 
 
 def test_manual_holds_while_active_whatever_else_it_says() -> None:
@@ -221,11 +222,12 @@ def test_a_broken_one_names_its_field_and_hides_no_other(broken: Maintenance, co
     broken = replace(broken, id="m-broken")
     now = _at("2026-05-04T09:30:00")
 
-    with pytest.raises(CorruptRecord, match=f"^{column}") as caught:
-        in_window(broken, now, ZULU)
+    verdict = under_maintenance([broken], now, ZULU)
 
-    named = (Broken("m-broken", caught.value.reason),)
-    assert under_maintenance([broken], now, ZULU) == Verdict(under_maintenance=False, broken=named)
+    assert not verdict.under_maintenance
+    named = verdict.broken
+    assert [one.maintenance_id for one in named] == ["m-broken"]
+    assert named[0].reason.startswith(column)
     assert under_maintenance([broken, SINGLE], now, ZULU) == Verdict(under_maintenance=True, broken=named)
     assert under_maintenance([SINGLE, broken], now, ZULU) == Verdict(under_maintenance=True, broken=named)
     assert under_maintenance([replace(broken, active=False)], now, ZULU) == Verdict(under_maintenance=False)
@@ -293,10 +295,6 @@ def test_whatever_the_columns_hold_each_active_one_is_judged_or_named(
 ) -> None:
     verdict = under_maintenance(maintenances, now, ZoneInfo("America/New_York"))
 
-    held, broken = False, []
-    for maintenance in filter(lambda each: each.active, maintenances):
-        try:
-            held |= in_window(maintenance, now, ZoneInfo("America/New_York"))
-        except CorruptRecord as error:
-            broken.append(Broken(maintenance.id, error.reason))
-    assert verdict == Verdict(held, tuple(broken))
+    alone = [under_maintenance([one], now, ZoneInfo("America/New_York")) for one in maintenances]
+    held = any(one.under_maintenance for one in alone)
+    assert verdict == Verdict(held, tuple(broken for one in alone for broken in one.broken))

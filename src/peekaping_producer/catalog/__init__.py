@@ -1,1 +1,1 @@
-"""The database, read-only: ids in, frozen values out. A failed read raises, and is never an empty one."""
+"""Peekaping's database, read-only: ids in, frozen values out. A failed read raises; it is never an empty one."""

@@ -16,48 +16,54 @@ from peekaping_producer.observe.outcomes import Outcome
 
 RECENT_PERIODS = 5
 RECENT_S = 300.0
-"""An entry counts as recent when it was read within so many periods of its monitor, or within this."""
+"""An entry is recent if it was read within so many periods of its monitor, or within so many seconds."""
 MB = 1 << 20
 
 _NOT_CACHED, _PUSH = Outcome.DEFERRED_NOT_CACHED, Outcome.DEFERRED_PUSH
 _OBJECTS_BYTES = 33 + 49 + 16
-"""What an entry's bytes and its id take beside their characters: two headers, and the rounding of the allocator."""
+"""Of an entry and its id, beside their characters: two headers, and the allocator's rounding."""
 _ID_BYTES = 49 + 36 + 11
+"""Of the id of a removed monitor, with the rounding."""
 _TABLE_BYTES = 48
-"""What a dict takes for an entry at most: just after it has grown."""
+"""The most that a dict takes for an entry: just after it has grown."""
 _FULL_TABLE_BYTES = 24
-"""And a little more than it takes for one just before."""
+"""A little more than a dict takes for an entry just before it grows."""
 _LEAST_BYTES = 36 + _OBJECTS_BYTES
-"""An entry that holds nothing."""
+"""Of an empty entry."""
 _ASSUMED_BYTES = 400
+"""Of an entry, until there are some to average."""
 _FILLED = 0.97
 """The share of the bound that a sample aims at: sizes differ."""
 _RESAMPLE = 0.1
-"""The sample is chosen again when the number of monitors has changed by this much."""
+"""The sample is chosen again when the number of monitors has changed by this share."""
 _ENOUGH_TO_AVERAGE = 1_000
 _ALL = 1 << 20
 _READS_END_WITHIN_S = 60.0
+"""A removal is remembered for so long: no read that began before it takes longer."""
 _HEADER = struct.Struct("<dI")
-"""Of an entry: when its reading began, and the monitor's interval, so that both are known without decoding it."""
+"""Of an entry: when its read began, and the monitor's interval, both available without decoding the rest."""
 _header_of = _HEADER.unpack_from
 _IS_PUSH = b""
+"""The entry of a push monitor: it only says that this is one."""
+_ID = Monitor.__struct_fields__.index("id")
+"""An entry omits the id, which is its key."""
 _encode_into = Encoder().encode_into
 _decode = Decoder().decode
 
 
 class LastKnown:
-    """The cache: active monitors as this node read them last, within a bound of memory.
+    """The cache: active monitors as this node last read them, within a bound of memory.
 
-    When it is full, the monitors in it are refreshed and no new one is admitted. Where it can't hold all, it holds a
-    sample by hash: slots in time have nothing to do with it, so checks served from the cache are spread evenly. Each
-    process samples differently, so several nodes hold more together.
+    A full cache updates its entries and admits no new ones. If it cannot hold all monitors, it holds a sample by hash,
+    so that checks served from the cache are spread evenly in time. Each process samples differently, so several nodes
+    together hold more.
 
-    Entries are encoded, because that takes half the memory of the values, can be measured, and costs the garbage
-    collector nothing.
+    Entries are encoded: that takes half the memory of the values, can be measured, and costs the garbage collector
+    nothing.
     """
 
     def __init__(self, most_bytes: int) -> None:
-        """Begin empty; 0 bytes keep it so."""
+        """Start empty; with 0 bytes, it stays empty."""
         self._most_bytes = most_bytes
         self._entries: dict[MonitorId, bytes] = {}
         self._entries_bytes = 0
@@ -69,7 +75,7 @@ class LastKnown:
         self._refused = False
 
     def __len__(self) -> int:
-        """Return how many monitors it holds."""
+        """Return the number of monitors in it."""
         return len(self._entries)
 
     @property
@@ -79,15 +85,15 @@ class LastKnown:
 
     @property
     def too_small(self) -> bool:
-        """Tell whether there are monitors that it has no room for; never where it was switched off."""
+        """Return whether it lacks room for some monitors; never if it is switched off."""
         return self._most_bytes > 0 and (self._refused or self._sample < _ALL)
 
     def needed_mb(self, monitors: int) -> int:
-        """Return how many megabytes would hold so many monitors like those that it holds."""
+        """Return how many megabytes would hold so many monitors of the present average size."""
         return math.ceil(monitors * self._average_bytes() / (MB * _FILLED))
 
     def expect(self, monitors: int) -> None:
-        """Note how many monitors there are; where they don't fit, a sample of them is kept from now on."""
+        """Take the number of monitors that exist; if they do not fit, a sample of them is kept from now on."""
         self._expected = monitors
         changed = abs(monitors - self._sampled_of) > self._sampled_of * _RESAMPLE
         if changed and (self._refused or len(self._entries) >= min(_ENOUGH_TO_AVERAGE, monitors)):
@@ -97,7 +103,7 @@ class LastKnown:
             self._refused = False
 
     def keep(self, ids: Collection[MonitorId], reading: Reading, at_s: float) -> None:
-        """Take over a reading of `ids` that began at `at_s`; what is gone, inactive or invalid in it is forgotten."""
+        """Store a reading of `ids` that began at `at_s`; one that is gone, inactive or invalid in it is removed."""
         if not self._most_bytes:
             return
         table_bytes = sys.getsizeof(self._entries)
@@ -129,7 +135,7 @@ class LastKnown:
             self.expect(self._expected)
 
     def forget(self, ids: Iterable[MonitorId], at_s: float) -> None:
-        """Forget monitors that were removed at `at_s`; a reading that began before cannot restore them."""
+        """Remove monitors that left the schedule at `at_s`; an earlier reading cannot restore them."""
         while self._forgotten_s and next(iter(self._forgotten_s.values())) < at_s - _READS_END_WITHIN_S:
             self._forgotten_s.popitem(last=False)
         for id_ in ids:
@@ -138,11 +144,11 @@ class LastKnown:
             self._remove(id_)
 
     def forgotten_since(self, id_: MonitorId, at_s: float) -> bool:
-        """Tell whether a monitor was removed at `at_s` or later: a reading that began then is older than that."""
+        """Return whether a monitor was removed at `at_s` or later, so that a reading that began then is outdated."""
         return self._forgotten_s.get(id_, -math.inf) >= at_s
 
     def refusal(self, id_: MonitorId, since_s: float) -> Outcome | None:
-        """Return why a monitor can't be served while the database is unavailable since `since_s`; None if it can."""
+        """Return why a monitor cannot be served in an outage since `since_s`; None if it can."""
         entry = self._entries.get(id_)
         if not entry:
             return _NOT_CACHED if entry is None else _PUSH
@@ -151,7 +157,7 @@ class LastKnown:
         return None if age_s <= RECENT_S or age_s <= RECENT_PERIODS * interval else _NOT_CACHED
 
     def read(self, ids: Sequence[MonitorId], since_s: float, now_s: float) -> Reading:
-        """Answer for a database that is unavailable since `since_s`: by what was read shortly before, or a reason."""
+        """Return what was read shortly before an outage since `since_s`, and the reasons for what is not available."""
         found: dict[MonitorId, Snapshot] = {}
         deferred: dict[MonitorId, Outcome] = {}
         oldest_s = now_s
@@ -166,12 +172,12 @@ class LastKnown:
         return Reading(found, {}, deferred, from_cache=True, age_s=now_s - oldest_s)
 
     def interval_s(self, id_: MonitorId) -> int | None:
-        """Return the interval that a monitor had when it was read last; None where that is not known."""
+        """Return the interval that a monitor had when it was last read; None if it is not in the cache."""
         entry = self._entries.get(id_)
         return _known(id_, entry)[1].monitor.interval if entry else None
 
     def _remove(self, id_: MonitorId) -> int:
-        """Remove the entry of a monitor; return how many bytes it took."""
+        """Remove a monitor's entry; return how many bytes it took."""
         before = self._entries.pop(id_, None)
         taken_bytes = 0 if before is None else len(before) + len(id_) + _OBJECTS_BYTES
         self._entries_bytes -= taken_bytes
@@ -186,30 +192,33 @@ class LastKnown:
 
 
 def _entry(snapshot: Snapshot | None, at_s: float) -> bytes | None:
-    """Return what is kept of a monitor: nothing of one that gets no check, or of texts that are not UTF-8."""
+    """Return a monitor's entry; None if it gets no check, or has text that is not valid UTF-8."""
     if snapshot is None or not snapshot.monitor.active:
         return None
     if snapshot.monitor.type == "push":
         return _IS_PUSH
+    monitor = list(astuple(snapshot.monitor))
+    del monitor[_ID]
     proxy = astuple(snapshot.proxy) if snapshot.proxy else None
     maintenances = [astuple(one) for one in snapshot.maintenances]
     encoded = bytearray(_HEADER.pack(at_s, snapshot.monitor.interval))
     try:
-        _encode_into((astuple(snapshot.monitor)[1:], proxy, maintenances), encoded, _HEADER.size)
+        _encode_into((monitor, proxy, maintenances), encoded, _HEADER.size)
     except (ValueError, OverflowError):
         return None
-    # Encoder.encode gives bytes that keep the room they were written in.
+    # Encoder.encode would return bytes that keep their whole write buffer.
     return bytes(encoded)
 
 
 def _known(id_: MonitorId, entry: bytes) -> tuple[float, Snapshot]:
-    """Return when a monitor was read, and what."""
+    """Return when a monitor was read, and what was read."""
     monitor: list[Any]
     proxy: list[Any] | None
     maintenances: list[list[Any]]
     monitor, proxy, maintenances = _decode(entry[_HEADER.size :])
+    monitor.insert(_ID, id_)
     return _header_of(entry)[0], Snapshot(
-        Monitor(id_, *monitor),
+        Monitor(*monitor),
         Proxy(*proxy) if proxy else None,
         tuple([Maintenance(*one) for one in maintenances]),
         None,

@@ -1,6 +1,6 @@
-"""When a monitor is due: a grid of its own, `phase + k × period`, in Unix milliseconds.
+"""When a monitor is due: the slots of its grid, `phase + k × period`, in Unix milliseconds.
 
-The settle and schedule scripts do the same arithmetic with Redis' clock; a test holds the two together.
+The settle and schedule scripts do the same arithmetic with Redis' clock; a test checks that both agree.
 """
 
 from enum import StrEnum
@@ -11,16 +11,16 @@ from msgspec import Struct
 from peekaping_producer.model.monitor import MonitorId
 
 ALIGNED_PHASE_MS = 1
-"""Aligned slots lie 1 ms after a multiple of the period: beside a Go node's, and never mistaken for one of its own."""
+"""Aligned slots are 1 ms after a multiple of the period: next to a Go node's slots, but distinct from them."""
 
 
 class Spacing(StrEnum):
-    """Where in its period a monitor's slots lie."""
+    """Where in its period a monitor's slots are."""
 
     SPREAD = "spread"
-    """At a hash of its id, so that many monitors of one interval spread evenly."""
+    """At a hash of its id, so that monitors with the same interval are spread evenly."""
     ALIGNED = "aligned"
-    """Just after a multiple of the period, as Go producers have it."""
+    """Just after a multiple of the period, where Go producers check."""
 
 
 class Cadence(Struct, frozen=True):
@@ -41,7 +41,7 @@ class Cadence(Struct, frozen=True):
 
 
 def cadence(monitor_id: MonitorId, interval_s: int, spacing: Spacing = Spacing.SPREAD) -> Cadence:
-    """Return the grid of a monitor: the same on every node and in every process, with no one to ask."""
+    """Return the grid of a monitor: the same on every node and in every process, without any coordination."""
     period_ms = interval_s * 1000
     if spacing is Spacing.ALIGNED:
         return Cadence(period_ms, ALIGNED_PHASE_MS)

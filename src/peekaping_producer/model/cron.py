@@ -15,10 +15,10 @@ from msgspec import Struct
 from peekaping_producer.errors import CorruptRecord
 
 _LONGEST = 1024
-"""Characters; every value of every field spelled out is less than half of that."""
+"""Characters; an expression with every value of every field spelled out is less than half as long."""
 
 _REACH = timedelta(days=3660)
-"""A cron that fires at all does so every eight years (29 February around 2100), plus one that a clock change skips."""
+"""The longest gap is eight years (29 February around 2100), plus a firing that a clock change skips."""
 
 _ZONE = re.compile(r"(?:CRON_)?TZ=([^ ]*)(?: (.*))?", re.DOTALL)
 _NUMBER = re.compile(r"\+?[0-9]{1,9}")
@@ -32,7 +32,7 @@ class _Field(Struct, frozen=True):
     lowest: int
     highest: int
     words: tuple[str, ...] = ()
-    """Names for the values from `lowest` on."""
+    """The names of the values from `lowest` on."""
 
 
 _MINUTE = _Field("minute", 0, 59)
@@ -49,11 +49,11 @@ class Cron(Struct, frozen=True):
     fields: str
     """Five fields of plain numbers, or `*` where nothing is restricted."""
     zone: ZoneInfo | None
-    """From a `TZ=` or `CRON_TZ=` prefix; None = the zone of whoever asks."""
+    """From a `TZ=` or `CRON_TZ=` prefix; None for the zone of the maintenance."""
 
 
 def parse(text: str) -> Cron:
-    """Parse an expression; CorruptRecord if it isn't one, or names no day that exists (31 February)."""
+    """Parse an expression. Raises CorruptRecord if it is invalid, or names no day that exists (31 February)."""
     if len(text) > _LONGEST:
         raise CorruptRecord(f"cron has {len(text)} characters")
     zone, expression = _split_zone(text)
@@ -69,7 +69,7 @@ def parse(text: str) -> Cron:
 def last_firing(cron: Cron, zone: ZoneInfo, now: datetime) -> datetime | None:
     """Return the last firing ≤ `now`, in UTC; None if there was none in ten years.
 
-    It fires at each instant whose wall time matches: not at one that a clock change skips, twice at one that comes
+    It fires at each instant whose wall time matches: never if a clock change skips that time, twice if it occurs
     twice. `now` is aware, of 1972 or later: since then all offsets are whole minutes, and so are firings.
     """
     return _last_firing(cron.fields, cron.zone or zone, now.replace(second=0, microsecond=0))
@@ -80,7 +80,7 @@ def _last_firing(fields: str, zone: ZoneInfo, minute: datetime) -> datetime | No
     local = minute.astimezone(zone)
     wall = local.replace(tzinfo=None)
     firing = _walk_back(fields, zone, wall, minute)
-    if local.fold:  # The hour comes for the second time: wall times later than this one have already been, once.
+    if local.fold:  # the second pass of a repeated hour: later wall times have already occurred once
         ahead = _walk_back(fields, zone, wall + _repeated(local), minute)
         return max((each for each in (firing, ahead) if each), default=None)
     return firing
@@ -99,7 +99,7 @@ def _walk_back(fields: str, zone: ZoneInfo, wall: datetime, latest: datetime) ->
 
 
 def _repeated(local: datetime) -> timedelta:
-    """Return by how much the clock was set back, at a wall time that comes twice."""
+    """Return by how much the clock was set back, at a wall time that occurs twice."""
     first, second = local.replace(fold=0).utcoffset(), local.replace(fold=1).utcoffset()
     return (first or timedelta()) - (second or timedelta())
 
@@ -118,7 +118,7 @@ def _split_zone(text: str) -> tuple[ZoneInfo | None, str]:
 
 
 def _expand(part: str, field: _Field) -> frozenset[int] | None:
-    """Return the values a field allows; None if it restricts nothing: any item is `*` or `?`, but for `*/2` and up."""
+    """Return the values that a field allows; None for all: an item is `*` or `?`, with no step above 1."""
     values: set[int] = set()
     restricted = True
     for item in filter(None, part.split(",")):
@@ -135,7 +135,7 @@ def _expand(part: str, field: _Field) -> frozenset[int] | None:
 
 
 def _span(span: str, field: _Field, *, open_ended: bool) -> tuple[int, int]:
-    """Return the first and last value of `*`, `N` or `N-M`; with a step behind it, `N` alone means from N on."""
+    """Return the first and last value of `*`, `N` or `N-M`; with a step, `N` means from N on."""
     if span in {"*", "?"}:
         return field.lowest, field.highest
     first_text, hyphen, last_text = span.partition("-")

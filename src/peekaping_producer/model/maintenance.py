@@ -1,6 +1,6 @@
 """Whether a maintenance is in its window at an instant (docs/protocol.md, section 4). Pure: values in, verdict out.
 
-A maintenance is parsed once and remembered; asking again costs about a microsecond.
+A maintenance is parsed once; after that, each call costs about a microsecond.
 """
 
 import re
@@ -29,19 +29,19 @@ _LONGEST_MIN = timedelta.max // timedelta(minutes=1)
 
 
 class Broken(Struct, frozen=True):
-    """A maintenance with a field that is missing or can't be understood. It is in no window."""
+    """A maintenance with a field that is missing or invalid. It is in no window."""
 
     maintenance_id: str
     reason: str
 
 
 class Verdict(Struct, frozen=True):
-    """What the maintenances of one monitor amount to."""
+    """The result for the maintenances of one monitor."""
 
     under_maintenance: bool
     """Any active maintenance is in its window."""
     broken: tuple[Broken, ...] = ()
-    """The active ones that could not be judged, for the caller to log once each."""
+    """The active ones that are broken, for the caller to log once each."""
 
 
 _NO = Verdict(under_maintenance=False)
@@ -49,9 +49,10 @@ _YES = Verdict(under_maintenance=True)
 
 
 def under_maintenance(maintenances: Iterable[Maintenance], now: datetime, server_zone: ZoneInfo) -> Verdict:
-    """Judge a monitor by its maintenances at `now` (aware, UTC). Inactive ones don't count; a broken one hides none.
+    """Return whether a monitor is under maintenance at `now` (aware, UTC).
 
-    `server_zone` is what `SAME_AS_SERVER` means. Never raises.
+    Inactive maintenances do not count; a broken one has no effect on the others. `server_zone` is the zone that
+    `SAME_AS_SERVER` means. Never raises.
     """
     held = False
     broken: list[Broken] = []
@@ -67,34 +68,26 @@ def under_maintenance(maintenances: Iterable[Maintenance], now: datetime, server
     return _YES if held else _NO
 
 
-def in_window(maintenance: Maintenance, now: datetime, server_zone: ZoneInfo) -> bool:
-    """Judge one maintenance, active or not, at `now` (aware, UTC); CorruptRecord if a field it needs is unusable."""
-    window = _window(maintenance, server_zone)
-    if isinstance(window, Broken):
-        raise CorruptRecord(window.reason)
-    return window.holds(now)
-
-
 @lru_cache(maxsize=1024)
 def zone(name: str | None, server_zone: ZoneInfo) -> ZoneInfo:
-    """Return the zone a `timezone` column means; what is empty or unknown means UTC."""
+    """Return the zone that a `timezone` column means; UTC for an empty or unknown one."""
     if name == _SAME_AS_SERVER:
         return server_zone
     try:
         return ZoneInfo(name) if name else _UTC
-    except (KeyError, ValueError, OSError):  # Not there; not a zone's name or file; a folder, or too long a name.
+    except (KeyError, ValueError, OSError):  # unknown, no zone's name or file, a folder, too long a name
         return _UTC
 
 
 class _Always(Struct, frozen=True):
     """Strategy `manual`."""
 
-    def holds(self, now: datetime) -> bool:  # noqa: ARG002  (all windows are asked alike)
+    def holds(self, now: datetime) -> bool:  # noqa: ARG002  (as the other windows)
         return True
 
 
 class _Between(Struct, frozen=True):
-    """Strategy `single`, and the bounds of all that recur. Both ends are out."""
+    """Strategy `single`, and the bounds of all that recur. Both ends are exclusive."""
 
     start: datetime
     end: datetime
@@ -122,7 +115,7 @@ class _EveryDays(Struct, frozen=True):
         return self._began_on(today, today + _DAY, now) or self._began_on(today - _DAY, today, now)
 
     def _began_on(self, day: date, end_day: date, now: datetime) -> bool:
-        """Say whether `now` is in the window that begins on `day`, if one does, and ends on `end_day`."""
+        """Return whether `now` is in the window from `day` to `end_day`, if one begins on `day`."""
         days = (day - self.first_day).days
         if days < 0 or days % self.interval_days:
             return False
@@ -202,7 +195,7 @@ def _interval_days(days: int | None) -> int:
 
 
 def _duration(minutes: int | None) -> timedelta:
-    """Return the length of a window; 0 and less are windows that hold nothing."""
+    """Return the length of a window; one of 0 or less contains no instant."""
     if minutes is None:
         raise CorruptRecord("duration is missing")
     return timedelta(minutes=min(max(minutes, 0), _LONGEST_MIN))
@@ -216,7 +209,7 @@ def _present(column: str, text: str | None) -> str:
 
 @lru_cache(maxsize=4096)
 def _between(first: datetime, last: datetime, local: ZoneInfo) -> _Between:
-    """Return the window between two wall times: the longer one where a bound comes twice.
+    """Return the window between two wall times; the longer one if a bound occurs twice.
 
     A bound that a clock change skips moves later, by as much as the clock does.
     """
