@@ -80,7 +80,7 @@ async def _run_loops(settings: Settings, node: Node, redis: Redis, catalog: Cata
     watch = RedisWatch(node, redis, schedule)
     vacant, sync, invalid = node.stop.bell(), Sync(node, schedule, catalog, cache), InvalidMonitors(redis, node.timing)
     duties = _duties(node, redis, schedule, sync, InvalidWatch(node, invalid, catalog, settings.tz))
-    election = Election(node, Terms(redis, node.id, node.timing), vacant, duties, source.distrust)
+    election = Election(node, Terms(redis, node.id, node.timing), vacant, duties, source.open_breaker)
     registry, concurrency = Registry(redis, node.timing), settings.producer_concurrency
     async with asyncio.TaskGroup() as loops:
 

@@ -256,9 +256,9 @@ async def test_reads_under_way_when_the_first_one_fails_are_answered_at_once(own
 async def test_a_breaker_that_no_batch_has_opened_is_closed_by_the_probe(own_db: PostgresDatabase) -> None:
     async with watched(own_db) as node:
         own_db.server.stop()
-        node.source.distrust()
+        node.source.open_breaker()
         assert node.source.serving_from_cache
-        node.source.distrust()
+        node.source.open_breaker()
         own_db.server.restart()
         await node.until_back()
     assert len(node.logged(AWAY)) == len(node.logged(BACK)) == 1

@@ -47,7 +47,7 @@ class Source:
         """Whether batches are answered from the cache."""
         return self.unavailable_since_s is not None
 
-    def distrust(self) -> None:
+    def open_breaker(self) -> None:
         """Open the breaker, though no batch may have failed yet: this node could not read anything as leader."""
         if not self.serving_from_cache:
             self._open(Unavailable("database", "no read of the leader succeeds"), self._newest_batch)

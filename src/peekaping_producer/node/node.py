@@ -37,8 +37,8 @@ class Node(Struct, frozen=True):
     faults: Faults
     redis_outage: Outage
     claims: OutageUser
-    """For which Redis is unavailable, as `settles`: its outage lasts until both work, whatever else is answered."""
     settles: OutageUser
+    """Claims and settles: an outage of Redis lasts until both work, even if Redis answers other commands."""
     database_outage: Outage
     loss: ScheduleLoss
     spacing: SpacingChoice

@@ -43,17 +43,17 @@ async def _listen(
             await pubsub.subscribe(*channels)
         note_subscription(redis, pubsub.connection)
         missing = len(channels)
-        asked = False
+        pinged = False
         while True:
-            message = await _next(pubsub, timing.redis_timeout_s if asked else timing.silence_s)
+            message = await _next(pubsub, timing.redis_timeout_s if pinged else timing.silence_s)
             if message is None:
-                if asked:
+                if pinged:
                     raise Unavailable("redis", "a subscription is silent and does not answer")
                 async with answered(timing.redis_timeout_s):
                     await pubsub.ping()
-                asked = True
+                pinged = True
                 continue
-            asked = False
+            pinged = False
             kind, channel, data = message
             if kind == "subscribe":
                 missing -= 1

@@ -110,7 +110,7 @@ async def check_redis(redis: Redis, timeout_s: float) -> None:
         raise ConfigurationError(f"REDIS_HOST is a Redis {version}: 6.2 or newer is needed")
     if info.get("cluster_enabled"):
         raise ConfigurationError(
-            "REDIS_HOST is a Redis Cluster: Peekaping's keys lie in different slots; use a single Redis"
+            "REDIS_HOST is a Redis Cluster: Peekaping's keys are in different slots; use a single Redis"
         )
 
 
