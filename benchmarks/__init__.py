@@ -1,1 +1,1 @@
-"""How fast the Producer is, measured on this machine beside the limits of its parts. README.md explains the figures."""
+"""How fast the producer is on this machine, compared with the limits of its parts. README.md explains the figures."""

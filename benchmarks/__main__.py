@@ -8,13 +8,13 @@ from typing import Final
 
 import msgspec
 
-from benchmarks.away import AwayHerd, measure_away
 from benchmarks.ceiling import SettleCeiling, measure_rows, measure_settle
 from benchmarks.database import Database, postgres_database, sqlite_database
 from benchmarks.distance import DistantHerd, measure_distant
 from benchmarks.flame import HOW_TO_INSTALL, record_flame
 from benchmarks.herd import Herd, measure_herd
 from benchmarks.idle import Idle, measure_idle
+from benchmarks.outage import OutageHerd, measure_outage
 from benchmarks.reading import measure_batches
 from benchmarks.report import Report, as_plot, as_text, database_report, lines, machine
 from benchmarks.rows import RowsRead
@@ -38,7 +38,7 @@ class Size(msgspec.Struct, frozen=True):
 
     monitors: int = 20_000
     rounds: int = 3
-    """Herds for each database, of which the median in rate is kept."""
+    """Herds for each database; the one with the median rate is reported."""
     idle_s: float = 10
     starts: int = 5
     swept: int = 100_000
@@ -46,7 +46,7 @@ class Size(msgspec.Struct, frozen=True):
     readings: int = 60
     """Of one batch, on each kind of database."""
     heartbeats: int = 1_000_000
-    """Among which the newest are looked for."""
+    """Among which the newest are found."""
 
 
 QUICK = Size(monitors=2_000, rounds=1, idle_s=1, starts=1, swept=2_000, readings=2, heartbeats=10_000)
@@ -77,7 +77,7 @@ def measure(size: Size, flames: Path | None) -> Report:
     where = machine()
     herds: dict[str, tuple[Herd, RowsRead]] = {}
     settle: SettleCeiling | None = None
-    away: AwayHerd | None = None
+    outage: OutageHerd | None = None
     distant: list[DistantHerd] = []
     for kind, database_of in KINDS.items():
         with database_of(size.monitors, INTERVAL_S) as database:
@@ -85,17 +85,17 @@ def measure(size: Size, flames: Path | None) -> Report:
             rounds = sorted((measure_herd(database) for _ in range(size.rounds)), key=lambda herd: herd.checks_per_s)
             herds[kind] = rounds[len(rounds) // 2], measure_rows(database)
             if kind == "postgres":
-                away = measure_away(database)
+                outage = measure_outage(database)
                 distant = measure_distant(database)
             if flames:
                 print(record_flame(database, flames) or HOW_TO_INSTALL)
     assert settle is not None
-    assert away is not None
+    assert outage is not None
     databases = {kind: database_report(herd, rows, settle) for kind, (herd, rows) in herds.items()}
     with postgres_database(size.swept, FAR_INTERVAL_S) as database:
         sweep = measure_sweep(database)
     batches = measure_batches(size.readings, size.heartbeats)
-    return Report(where, settle, databases, *_at_rest(size), sweep, away, batches, distant)
+    return Report(where, settle, databases, *_at_rest(size), sweep, outage, batches, distant)
 
 
 def _at_rest(size: Size) -> tuple[list[Idle], Startup]:

@@ -1,4 +1,4 @@
-"""The limits beside which a herd is seen: the settle script driven from C, and reading the rows alone."""
+"""The limits of a herd: the settle script alone, driven from C, and reading the rows alone."""
 
 import asyncio
 import os
@@ -34,7 +34,7 @@ from peekaping_producer.timing import Timing
 BLAST = Path(__file__).parent / "blast.c"
 LAST_REPLY = b"+PONG\r\n"
 LONG_LEASE_MS = 600_000
-"""The claims stand before the first settle is sent."""
+"""All claims are made before the first settle is sent."""
 
 
 class SettleCeiling(Struct, frozen=True):
@@ -42,7 +42,7 @@ class SettleCeiling(Struct, frozen=True):
 
     checks_per_s: float
     client: str
-    """`c`, or `python` where there is no C compiler: then the client costs a little too."""
+    """`c`, or `python` if there is no C compiler: then the client costs a little too."""
 
 
 def measure_rows(database: Database) -> RowsRead:

@@ -1,4 +1,4 @@
-"""Databases in Peekaping's schema, filled with monitors: made from the fixtures of the tests."""
+"""Databases in Peekaping's schema, filled with monitors: created with the fixtures of the tests."""
 
 import asyncio
 import shutil
@@ -37,14 +37,14 @@ TYPES = ("http",) * 14 + ("tcp",) * 3 + ("ping",) * 2 + ("push",)
 """In turn: of 20 monitors, 14 are http, 3 tcp, 2 ping, and one is push and has a heartbeat."""
 PROXY_EVERY = 20
 MAINTENANCE_EVERY = 25
-"""One in so many monitors goes through a proxy, and one in so many is in a maintenance."""
+"""One in this many monitors has a proxy, and one in this many a maintenance."""
 PROXY, MAINTENANCE = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
 LOADED_TABLES = ("heartbeats", "monitor_maintenances", "monitors", "maintenances", "proxies")
 """Emptied before the load, in this order."""
 
 
 class Database(Struct, frozen=True):
-    """One database that a producer can be pointed at."""
+    """A database for a producer."""
 
     kind: str
     """`postgres` or `sqlite`."""
@@ -73,7 +73,7 @@ COLUMNS = {
 
 
 def make_rows(monitors: int, interval_s: int) -> Rows:
-    """Make monitors of a mixture as in use, and what belongs to them."""
+    """Return a realistic mixture of monitors, and the rows that belong to them."""
     rows: Rows = {table: [] for table in COLUMNS}
     rows["proxies"].append((PROXY, "http", "proxy.example.org", 3128, False))
     rows["maintenances"].append((MAINTENANCE, "Nightly backup", True, "cron", "0 2 * * *", "Europe/Berlin", 60))
@@ -95,7 +95,7 @@ def _ids(rows: Rows) -> tuple[MonitorId, ...]:
 
 @contextmanager
 def sqlite_database(monitors: int, interval_s: int) -> Iterator[Database]:
-    """Hold a SQLite file of so many active monitors."""
+    """Create a SQLite file with so many active monitors."""
     rows = make_rows(monitors, interval_s)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         file = Path(folder) / "peekaping.sqlite"
@@ -117,7 +117,7 @@ def sqlite_database(monitors: int, interval_s: int) -> Iterator[Database]:
 
 @contextmanager
 def postgres_database(monitors: int, interval_s: int) -> Iterator[Database]:
-    """Start a Postgres and fill a database of it with so many active monitors."""
+    """Start a Postgres with a database of so many active monitors."""
     rows = make_rows(monitors, interval_s)
     with Postgres() as server:
         settings = {

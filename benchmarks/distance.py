@@ -1,4 +1,4 @@
-"""The herd with a database that is some way off: how the rate grows with PRODUCER_CONCURRENCY."""
+"""The herd with a distant database: how the rate grows with PRODUCER_CONCURRENCY."""
 
 import psutil
 from msgspec import Struct
@@ -9,10 +9,10 @@ from benchmarks.herd import await_settled, duration_s, empty_queue, make_due
 from benchmarks.producer import running_producer, wait_until
 from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.redisdb.keys import DUE
-from support.delaying_proxy import delaying_proxy_aside
+from support.delaying_proxy import delaying_proxy_in_thread
 
 ADDED_MS = 20
-"""To every round trip to the database."""
+"""Added to every round trip to the database."""
 CONCURRENCIES = (1, 4, 10, 32)
 
 
@@ -23,12 +23,12 @@ class DistantHerd(Struct, frozen=True):
     checks: int
     checks_per_s: float
     connections: int
-    """To the database, the leader's two among them."""
+    """To the database, including the leader's two."""
 
 
 def measure_distant(database: Database, added_ms: int = ADDED_MS) -> list[DistantHerd]:
     """Run the herd with each concurrency."""
-    with delaying_proxy_aside(int(database.settings["DB_PORT"]), added_ms / 1000) as port:
+    with delaying_proxy_in_thread(int(database.settings["DB_PORT"]), added_ms / 1000) as port:
         distant = Database(database.kind, database.settings | {"DB_PORT": str(port)}, database.ids, database.pid)
         return [_herd(distant, concurrency) for concurrency in CONCURRENCIES]
 

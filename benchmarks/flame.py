@@ -12,7 +12,7 @@ HOW_TO_INSTALL = "py-spy is not installed, so there is no profile: install it wi
 
 
 def record_flame(database: Database, folder: Path) -> Path | None:
-    """Run the herd once more under the profiler; return the graph's file, or None where there is no profiler."""
+    """Run the herd once more under the profiler; return the graph's file, or None if there is no profiler."""
     profiler = shutil.which("py-spy", path=Path(sys.executable).parent) or shutil.which("py-spy")
     if profiler is None:
         return None

@@ -1,4 +1,4 @@
-"""The herd: all monitors are due at once, and one node without a worker beside it turns them into tasks."""
+"""The herd: all monitors are due at once, and one node turns them into tasks, without a worker."""
 
 import json
 import time
@@ -19,7 +19,7 @@ from peekaping_producer.redisdb.keys import CLAIMS, DUE, LEASE
 
 PAGE = 1_000
 WARM_UP = 400
-"""Monitors made due once before the herd, so that connections stand and statements are compiled."""
+"""Monitors made due once before the herd, so that connections are open and statements compiled."""
 
 
 class Herd(Struct, frozen=True):
@@ -32,11 +32,11 @@ class Herd(Struct, frozen=True):
     producer_cpu_us_per_check: float
     redis_cpu_us_per_check: float
     database_cpu_us_per_check: float | None
-    """None where the database has no process of its own."""
+    """None if the database has no process of its own."""
     peak_memory_bytes: int
     claims: int
     redis_commands_per_check: float
-    """EVALSHA calls sent: all that a producer at work sends."""
+    """EVALSHA calls: a busy producer sends nothing else."""
 
 
 def measure_herd(database: Database, wrapper: Sequence[str] = ()) -> Herd:
@@ -81,12 +81,12 @@ def make_due(redis: Redis, ids: Sequence[MonitorId]) -> None:
 
 
 def empty_queue(redis: Redis, ids: Sequence[MonitorId]) -> None:
-    """Take every task back."""
+    """Remove every task."""
     redis.delete(*(asynq.TASK + task_id(id_) for id_ in ids), asynq.PENDING, CLAIMS)
 
 
 def await_settled(redis: Redis, checks: int) -> None:
-    """Wait until so many tasks are in place, and no claim stands."""
+    """Wait until so many tasks are in place, and no claim is left."""
     wait_until(lambda: redis.llen(asynq.PENDING) >= checks and not redis.zcard(LEASE), "all checks are settled", 0.05)
 
 

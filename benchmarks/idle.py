@@ -19,7 +19,7 @@ class Idle(Struct, frozen=True):
 
     concurrency: int
     seconds: float
-    """For how long it was watched."""
+    """How long it was watched."""
     commands_per_s: float
     """Commands sent to Redis; what scripts call inside is not counted."""
     cpu_percent_of_core: float

@@ -1,4 +1,4 @@
-"""The real producer as a process of its own, started as an operator would, and what it costs."""
+"""The real producer as a process, started as an operator would, and what it costs."""
 
 import os
 import re
@@ -54,14 +54,14 @@ def cost(pid: int) -> Cost:
 
 
 def _peak_memory_bytes(process: psutil.Process) -> int:
-    """Linux keeps the peak; elsewhere what it takes now must do."""
+    """Return the peak memory on Linux, the current one elsewhere."""
     status = Path(f"/proc/{process.pid}/status")
     found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.exists() else None
     return int(found[1]) * 1024 if found else int(process.memory_info().rss)
 
 
 def environment(database: Database, redis_port: int, concurrency: int) -> dict[str, str]:
-    """Return the whole environment: nothing of ours leaks into what is measured."""
+    """Return the whole environment: nothing of the caller's affects what is measured."""
     return {
         "PATH": os.environ["PATH"],
         **database.settings,

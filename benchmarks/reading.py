@@ -1,4 +1,4 @@
-"""Reading a batch of 200 monitors from each kind of database, beside the bare driver.
+"""Reading a batch of 200 monitors from each kind of database, compared with the bare driver.
 
 Each monitor has a proxy and a maintenance; both sides ask for the same rows, in turns. The driver's are dicts or
 tuples, unchecked; the catalogue's are frozen values. Then the newest heartbeats of 500 push monitors on Postgres.
@@ -17,7 +17,7 @@ from typing import Any
 from bson import ObjectId
 from msgspec import Struct
 
-from benchmarks.database import TESTS  # lets `support` be found
+from benchmarks.database import TESTS  # makes `support` importable
 from peekaping_producer.catalog.catalog import open_catalog
 from peekaping_producer.model.monitor import MonitorId
 from support.databases import (
@@ -188,7 +188,7 @@ async def on_mongo(database: MongoDatabase, rounds: int) -> Rates:
 
 
 async def newest_heartbeats(database: PostgresDatabase, history: int, rounds: int) -> Heartbeats:
-    """Read push monitors among whose heartbeats the newest are looked for."""
+    """Read push monitors with their newest heartbeats."""
     rows = [monitor_row(id=numbered_id(number), type="push") for number in range(1, PUSHED + 1)]
     await database.insert("monitors", *rows)
     await database.execute(
@@ -211,7 +211,7 @@ async def newest_heartbeats(database: PostgresDatabase, history: int, rounds: in
 
 
 def measure_batches(rounds: int, history: int) -> Batches:
-    """Read in fresh databases of our own, so often each; with so many heartbeats in the last."""
+    """Read so many times in each of several fresh databases; the last one has so many heartbeats."""
     with TemporaryDirectory() as folder, ExitStack() as servers:
         return asyncio.run(_measure(Path(folder), servers, rounds, history))
 
@@ -228,7 +228,7 @@ async def _measure(folder: Path, servers: ExitStack, rounds: int, history: int) 
         rates.append(await on_sqlite(sqlite_copy(folder, rows=False), rounds))
         another = await stack.enter_async_context(postgres_copy(postgres, rows=False))
         newest = await newest_heartbeats(another, history, rounds)
-        # The last, since from then on new ids are MongoDB's.
+        # The last one: from here on new ids are MongoDB's.
         secantus = servers.enter_context(Secantus())
         rates.append(await on_mongo(await stack.enter_async_context(mongo_copy(secantus, rows=False)), rounds))
     return Batches(rates, newest, absent)

@@ -1,4 +1,4 @@
-"""What was measured, as a value, a table, and a plot."""
+"""The results, as a value, a table, and a plot."""
 
 import os
 import platform
@@ -9,11 +9,11 @@ from html import escape
 import psutil
 from msgspec import Struct
 
-from benchmarks.away import AwayHerd
 from benchmarks.ceiling import SettleCeiling
 from benchmarks.distance import ADDED_MS, DistantHerd
 from benchmarks.herd import Herd
 from benchmarks.idle import Idle
+from benchmarks.outage import OutageHerd
 from benchmarks.reading import BATCH, Batches
 from benchmarks.rows import RowsRead
 from benchmarks.startup import Startup
@@ -31,18 +31,18 @@ class Machine(Struct, frozen=True):
     processor: str
     cores: int
     load_before: float
-    """Of the last minute; figures beside a busy machine say little."""
+    """Of the last minute; figures of a busy machine say little."""
 
 
 class DatabaseReport(Struct, frozen=True):
-    """A herd beside its ceilings."""
+    """A herd, compared with its limits."""
 
     herd: Herd
     rows: RowsRead
     herd_to_settle: float
     """The herd's rate as a share of what the settle script alone reaches."""
     herd_to_rows: float
-    """And of what reading the rows alone reaches."""
+    """And as a share of what reading the rows alone reaches."""
 
 
 class Report(Struct, frozen=True):
@@ -54,7 +54,7 @@ class Report(Struct, frozen=True):
     idle: list[Idle]
     startup: Startup
     sweep: SweepCost
-    away: AwayHerd
+    outage: OutageHerd
     batches: Batches
     distant: list[DistantHerd]
 
@@ -82,7 +82,7 @@ def _processor() -> str:
 
 
 def database_report(herd: Herd, rows: RowsRead, settle: SettleCeiling) -> DatabaseReport:
-    """Set a herd beside its ceilings."""
+    """Compare a herd with its limits."""
     return DatabaseReport(herd, rows, herd.checks_per_s / settle.checks_per_s, herd.checks_per_s / rows.catalog_per_s)
 
 
@@ -99,7 +99,7 @@ def lines(report: Report) -> list[Line]:
     ]
     for kind, one in report.databases.items():
         table += _herd_lines(kind, one)
-    table += _away_lines(report.away)
+    table += _outage_lines(report.outage)
     table += _distant_lines(report.distant)
     table += _batch_lines(report.batches)
     for idle in report.idle:
@@ -108,7 +108,7 @@ def lines(report: Report) -> list[Line]:
         table.append((f"{where}: CPU", f"{idle.cpu_percent_of_core:.2f} % of a core", "< 1"))
     table += _sweep_lines(report.sweep, report.idle[0].peak_memory_bytes)
     table.append(("start to first claim", f"{report.startup.first_claim_ms:.0f} ms", "≤ 800"))
-    table.append(("  of it imports (as importtime tells)", f"{report.startup.import_ms:.0f} ms", ""))
+    table.append(("  of which imports (by importtime)", f"{report.startup.import_ms:.0f} ms", ""))
     return table
 
 
@@ -117,23 +117,27 @@ def _sweep_lines(sweep: SweepCost, idle_memory_bytes: int) -> list[Line]:
     return [
         (f"sweep of {sweep.monitors:,}, nothing to change", f"{sweep.nothing_to_change_s:.1f} s", ""),
         ("  CPU of the leader", f"{sweep.nothing_to_change_cpu_s:.1f} s", "≤ 5"),
-        ("  whole schedule back after a flush", f"{sweep.rebuilt_s:.1f} s", "≤ 10"),
+        ("  schedule rebuilt after a flush", f"{sweep.rebuilt_s:.1f} s", "≤ 10"),
         ("  more memory than an idle node's", f"{more / 1e6:.0f} MB", "≤ 100"),
     ]
 
 
-def _away_lines(away: AwayHerd) -> list[Line]:
+def _outage_lines(outage: OutageHerd) -> list[Line]:
     return [
-        (f"herd of {away.checks:,}, postgres away", _rate(away.away_per_s), ""),
-        ("  CPU of the producer", f"{away.away_cpu_us_per_check:.0f} µs a check", ""),
-        ("  ÷ the same herd with it", f"{away.away_per_s / away.with_it_per_s:.0%}", "≥ 100 %"),
+        (f"herd of {outage.checks:,}, postgres unavailable", _rate(outage.unavailable_per_s), ""),
+        ("  CPU of the producer", f"{outage.unavailable_cpu_us_per_check:.0f} µs a check", ""),
+        (
+            "  ÷ the herd with postgres",
+            f"{outage.unavailable_per_s / outage.available_per_s:.0%}",
+            "≥ 100 %",
+        ),
     ]
 
 
 def _distant_lines(herds: list[DistantHerd]) -> list[Line]:
     return [
         (
-            f"postgres {ADDED_MS} ms further off, herd of {herd.checks:,}, PRODUCER_CONCURRENCY={herd.concurrency}",
+            f"postgres + {ADDED_MS} ms latency, herd of {herd.checks:,}, PRODUCER_CONCURRENCY={herd.concurrency}",
             f"{_rate(herd.checks_per_s)}",
             f"{herd.connections} connections",
         )
@@ -193,7 +197,7 @@ LONGEST = WIDTH - LEFT - 90
 
 
 def as_plot(report: Report) -> str:
-    """Draw the rates as bars in an SVG, the herds beside their ceilings."""
+    """Draw the rates as bars in an SVG, the herds next to their limits."""
     bars = [("settle script alone", report.settle.checks_per_s, "#9aa5b1")]
     for kind, one in report.databases.items():
         bars.append((f"{kind}: rows alone, bare driver", one.rows.driver_per_s, "#9aa5b1"))

@@ -25,7 +25,7 @@ class Startup(Struct, frozen=True):
     first_claim_ms: float
     """From the start of the process to the first claim in Redis; the median of several."""
     import_ms: float
-    """Importing everything that `run` needs, as `python -X importtime` tells; it slows imports by about a fifth."""
+    """Importing everything that `run` needs, by `python -X importtime`, which slows imports by about a fifth."""
     slowest_imports_ms: dict[str, float]
     """The packages that take longest, their own modules alone."""
 

@@ -56,7 +56,7 @@ async def delaying_proxy(upstream_port: int, round_trip_s: float) -> AsyncIterat
 
 
 @contextmanager
-def delaying_proxy_aside(upstream_port: int, round_trip_s: float) -> Iterator[int]:
+def delaying_proxy_in_thread(upstream_port: int, round_trip_s: float) -> Iterator[int]:
     """Do the same in a thread of its own, for a caller without an event loop."""
     port = 0
     ready = threading.Event()

@@ -1,4 +1,4 @@
-"""The herd with the database away, beside the same herd with it: by one producer, one after the other."""
+"""The herd with the database unavailable, after the same herd with the database, both by one producer."""
 
 import psutil
 from msgspec import Struct
@@ -12,18 +12,18 @@ from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.redisdb.keys import DUE, LEASE
 
 
-class AwayHerd(Struct, frozen=True):
-    """Two herds of all monitors but push ones, which are put off while the database is away."""
+class OutageHerd(Struct, frozen=True):
+    """Two herds of all monitors except push monitors, which are deferred while the database is unavailable."""
 
     checks: int
-    with_it_per_s: float
-    away_per_s: float
-    with_it_cpu_us_per_check: float
+    available_per_s: float
+    unavailable_per_s: float
+    available_cpu_us_per_check: float
     """Of the producer."""
-    away_cpu_us_per_check: float
+    unavailable_cpu_us_per_check: float
 
 
-def measure_away(database: Database) -> AwayHerd:
+def measure_outage(database: Database) -> OutageHerd:
     """Run the herd, freeze the database, wait until the producer has noticed, and run the herd again."""
     assert database.pid is not None
     ids = tuple(id_ for number, id_ in enumerate(database.ids) if TYPES[number % len(TYPES)] != "push")
@@ -33,8 +33,8 @@ def measure_away(database: Database) -> AwayHerd:
         running_producer(database, server.port) as producer,
     ):
         wait_until(lambda: redis.zcard(DUE) == len(database.ids), "the first sweep is done")
-        _herd(redis, producer, ids)  # fills the copy, and warms up
-        with_it = _herd(redis, producer, ids)
+        _herd(redis, producer, ids)  # fills the cache, and warms up
+        available = _herd(redis, producer, ids)
         server_processes = [psutil.Process(database.pid), *psutil.Process(database.pid).children(recursive=True)]
         for process in server_processes:
             process.suspend()
@@ -42,15 +42,15 @@ def measure_away(database: Database) -> AwayHerd:
             make_due(redis, ids[:1])
             wait_until(lambda: b"database unavailable" in producer.log.read_bytes(), "the outage is noticed")
             wait_until(lambda: not redis.zcard(LEASE), "the batch in flight is settled")
-            away = _herd(redis, producer, ids)
+            unavailable = _herd(redis, producer, ids)
         finally:
             for process in server_processes:
                 process.resume()
-    return AwayHerd(len(ids), with_it[0], away[0], with_it[1], away[1])
+    return OutageHerd(len(ids), available[0], unavailable[0], available[1], unavailable[1])
 
 
 def _herd(redis: Redis, producer: Producer, ids: tuple[MonitorId, ...]) -> tuple[float, float]:
-    """Return checks per second, and the producer's processor time of one in microseconds."""
+    """Return checks per second, and the producer's CPU time of one in microseconds."""
     empty_queue(redis, ids)
     before = cost(producer.pid)
     make_due(redis, ids)
