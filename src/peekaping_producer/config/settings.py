@@ -96,7 +96,7 @@ class Settings(_Base):
 
     db_type: Annotated[DbType, one_of(DB_TYPES)] = setting(
         meaning="The kind of database Peekaping runs on.",
-        allowed="one of postgres, postgresql, mysql, sqlite, mongo, mongodb",
+        allowed=f"one of {', '.join(DB_TYPES)}",
     )
     db_host: Host | None = setting(
         None,
