@@ -13,10 +13,10 @@ from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.leader.event_message import CREATED
 from peekaping_producer.timing import Timing
 from support.databases import Database, Row, proxy_row
-from support.fleet import scheduled_ids
 from support.ledger import Ledger, until_holds, working
 from support.producer import InProcess, producing
 from support.redis_time import redis_now_ms, until_ms
+from support.schedule import scheduled_ids
 from vectors.vectors import load
 
 EVENTS_ALONE = Timing(claim_wait_s=0.05, sweep_every_s=600, changes_every_s=600, reread_after_s=(0.3, 1.0))

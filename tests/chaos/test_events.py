@@ -25,10 +25,11 @@ from peekaping_producer.redisdb.keys import DUE, LEASE
 from peekaping_producer.timing import Timing
 from support.databases import Database, Row, SqliteDatabase, monitor_row, new_id
 from support.events import ZERO_TIME, publish_created, publish_deleted, publish_updated, row_message
-from support.fleet import scheduled_ids, text
+from support.fleet import text
 from support.ledger import until_holds, working
 from support.producer import InProcess, producing, until
 from support.redis_time import redis_now_ms, until_ms
+from support.schedule import scheduled_ids
 
 EVENTS_ALONE = Timing(claim_wait_s=0.05, sweep_every_s=600, changes_every_s=600, reread_after_s=(0.3, 1.0))
 ACTED, DROPPED = "events handled", "events dropped as invalid"

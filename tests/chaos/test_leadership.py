@@ -19,10 +19,11 @@ from peekaping_producer.redisdb.keys import LEASE
 from support.catalogues import locked_out
 from support.databases import PostgresDatabase, Row, SqliteDatabase, monitor_row
 from support.events import publish_created, publish_deleted
-from support.fleet import TAKEN, fleet, scheduled_ids
+from support.fleet import TAKEN, fleet
 from support.go_producer import LEADER
 from support.ledger import Death, until_holds
 from support.producer import Producer
+from support.schedule import scheduled_ids
 
 LOST, RESIGNED = "leadership lost", "leadership resigned"
 PAUSE_S = 3.0

@@ -21,11 +21,12 @@ from peekaping_producer.redisdb.keys import DUE, LEASE
 from peekaping_producer.timing import Timing
 from support.databases import PostgresDatabase, Row, SqliteDatabase, monitor_row, new_id
 from support.events import publish_created, publish_deleted, publish_updated
-from support.fleet import scheduled_ids, text
+from support.fleet import text
 from support.go_producer import LEADER, GoProducer, GoTiming, go_producing, go_started
 from support.ledger import Ledger, until_holds, working
 from support.producer import InProcess, producing
 from support.redis_time import redis_now_ms
+from support.schedule import scheduled_ids
 
 ALIGNED = "go producer detected"
 SPREAD = "go producer gone"

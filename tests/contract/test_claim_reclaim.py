@@ -106,7 +106,7 @@ async def test_a_schedule_of_another_type_is_unavailable(redis: Redis) -> None:
         await Schedule(redis, Timing()).claim(1)
 
 
-async def test_an_ended_claim_comes_back_at_the_instant_it_was_made(redis: Redis) -> None:
+async def test_invariant_3_an_expired_claim_is_due_again_at_the_time_it_was_made(redis: Redis) -> None:
     schedule = Schedule(redis, Timing(lease_ms=50))
     await redis.zadd(DUE, {MONITOR: 1})
     claim = await schedule.claim(1)

@@ -78,7 +78,7 @@ async def noted(schedule: Schedule, claim: Claim) -> Step:
 # --- forward
 
 
-async def test_after_a_step_forward_each_monitor_is_claimed_when_it_would_have_been(stepped: Stepped) -> None:
+async def test_invariant_8_after_a_clock_step_each_monitor_is_claimed_when_it_would_have_been(stepped: Stepped) -> None:
     redis = stepped.redis
     schedule, other = Schedule(redis, TIMING), Schedule(redis, TIMING)
     for node in (schedule, other):

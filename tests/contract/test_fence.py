@@ -68,7 +68,7 @@ async def test_a_claim_that_ended_but_is_still_there_can_be_settled(redis: Redis
     assert await schedule.reclaim() == 0
 
 
-async def test_a_reclaimed_claim_is_lost(redis: Redis) -> None:
+async def test_invariant_2_a_settle_after_a_reclaim_is_lost_and_changes_nothing(redis: Redis) -> None:
     schedule = Schedule(redis, Timing(lease_ms=LEASE_MS))
     await make_due(redis, MONITOR)
     claim = await schedule.claim(1)

@@ -206,7 +206,9 @@ async def test_schedule_and_remove_survive_a_flush_of_scripts(redis: Redis, sche
 
 
 @pytest.mark.parametrize("leader", [None, b"other-1-n0", LEADING.encode() + b"0", b"\xff", b"producer-4711"])
-async def test_who_does_not_lead_changes_nothing(redis: Redis, schedule: Schedule, leader: bytes | None) -> None:
+async def test_invariant_9_a_node_that_does_not_lead_changes_nothing(
+    redis: Redis, schedule: Schedule, leader: bytes | None
+) -> None:
     scheduled, claimed, new = monitors(3)
     await redis.zadd(DUE, {scheduled: 10**13, MONITOR: 1})
     await redis.zadd(LEASE, {claimed: 10**13})

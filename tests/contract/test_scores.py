@@ -107,7 +107,7 @@ async def _stands_still(redis: Redis) -> bool:
     return await redis_now_ms(redis) == AT_S * 1000
 
 
-def test_no_score_of_any_script_is_a_multiple_of_a_second(standing_still_port: int) -> None:
+def test_invariant_11_no_score_of_any_script_is_a_multiple_of_a_second(standing_still_port: int) -> None:
     with asyncio.Runner() as runner:
 
         @settings(deadline=None, max_examples=15)

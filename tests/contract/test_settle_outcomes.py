@@ -286,7 +286,7 @@ async def test_a_dead_worker_whose_hash_has_expired_does_not_hold_an_orphan(redi
         ("scheduled", Outcome.HEALED_SCHEDULED),
     ],
 )
-async def test_a_task_in_a_set_is_taken_out_of_it(redis: Redis, state: InSet, outcome: Outcome) -> None:
+async def test_invariant_4_a_task_in_any_other_set_is_replaced(redis: Redis, state: InSet, outcome: Outcome) -> None:
     await put_in_set(redis, MONITOR, state)
     assert (await standing(redis, MONITOR)).places == [state]
     assert await settle_one(redis) is outcome

@@ -21,9 +21,10 @@ from peekaping_producer.errors import Unavailable
 from peekaping_producer.leader import sync as sync_module
 from peekaping_producer.leader.sync import Arrival
 from peekaping_producer.model.monitor import MonitorId, Schedulable
-from peekaping_producer.redisdb.keys import DUE, LEASE
+from peekaping_producer.redisdb.keys import DUE
 from support.databases import Database, SqliteDatabase, monitor_row, new_id, numbered_id
 from support.leader_duties import CALM, Leader, leader
+from support.schedule import scheduled_ids
 
 FAR_MS = 10**13
 LASTS_S = 30
@@ -33,11 +34,6 @@ COUNT = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT 
 MANY = 10_000_000
 COUNT_MANY = COUNT.replace("FROM n)", f"FROM n LIMIT {MANY})")
 """For seconds."""
-
-
-async def scheduled(redis: Redis) -> set[str]:
-    members = [*await redis.zrange(DUE, 0, -1), *await redis.zrange(LEASE, 0, -1)]
-    return {member.decode() for member in members if isinstance(member, bytes)}
 
 
 def edited(_monitor: Schedulable) -> Arrival:
@@ -120,7 +116,7 @@ async def test_an_event_is_acted_on_while_a_whole_table_is_read(redis: Redis, an
         created = monitor_row()
         await any_db.insert("monitors", created)
         await led.sync.reconcile(led.term, [MonitorId(created["id"])], edited)
-        assert created["id"] in await scheduled(redis)
+        assert created["id"] in await scheduled_ids(redis)
         assert not task.done()
         held.let_go.set()
         await task
@@ -130,7 +126,7 @@ async def test_an_event_is_acted_on_while_a_whole_table_is_read(redis: Redis, an
 
 
 @pytest.mark.parametrize("through", ["a page", "changes"])
-async def test_a_monitor_that_goes_while_it_is_read_does_not_come_back(
+async def test_invariant_10_a_monitor_removed_while_it_is_read_does_not_come_back(
     redis: Redis, any_db: Database, through: str
 ) -> None:
     goes, stays = (monitor_row(updated_at=now_utc()) for _ in range(2))
@@ -146,7 +142,7 @@ async def test_a_monitor_that_goes_while_it_is_read_does_not_come_back(
         # Of a sweep the other half would find it: that half is not needed.
         led.catalog.after = _end_after_pages(led)
         await task
-    assert await scheduled(redis) == {stays["id"]}
+    assert await scheduled_ids(redis) == {stays["id"]}
 
 
 def _end_after_pages(led: Leader):  # type: ignore[no-untyped-def]  # noqa: ANN202
@@ -169,7 +165,7 @@ async def test_a_monitor_that_comes_while_it_is_found_gone_stays(redis: Redis, a
         await led.sync.reconcile(led.term, [MonitorId(row["id"])], edited)
         held.let_go.set()
         assert await task == 0
-    assert await scheduled(redis) == {row["id"]}
+    assert await scheduled_ids(redis) == {row["id"]}
 
 
 async def test_more_than_memory_is_meant_for_is_read_again(
@@ -187,7 +183,7 @@ async def test_more_than_memory_is_meant_for_is_read_again(
         await led.sync.reconcile(led.term, [MonitorId(row["id"]) for row in rows[:3]], edited)
         held.let_go.set()
         await task
-    assert await scheduled(redis) == {row["id"] for row in rows[3:]}
+    assert await scheduled_ids(redis) == {row["id"] for row in rows[3:]}
 
 
 # --- failures
@@ -221,7 +217,7 @@ async def test_a_page_that_failed_is_read_again_and_none_before_it(redis: Redis,
         async with led.elected(led.sweeper.duty()):
             await led.test.until_logged("sweep finished")
     assert len(failing.began_s) == 4 + 2, "two of the four pages were read thrice"
-    assert len(await scheduled(redis)) == 6
+    assert len(await scheduled_ids(redis)) == 6
 
 
 async def test_a_failure_on_the_way_out_starts_no_new_way_in(redis: Redis, any_db: Database) -> None:
@@ -260,7 +256,7 @@ async def test_a_poll_that_failed_goes_on_at_its_page(redis: Redis, any_db: Data
         await led.changes.poll_once(led.term)
     assert len(failing.began_s) == 3 + 2
     assert since[0] == since[1]
-    assert len(await scheduled(redis)) == 5
+    assert len(await scheduled_ids(redis)) == 5
 
 
 async def test_polls_that_fail_are_as_far_apart_as_those_that_succeed(

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from peekaping_producer.commands.status import read_status
 from peekaping_producer.demo.clock import now_ms
 from peekaping_producer.demo.redis_server import HOST, RedisServer
-from peekaping_producer.redisdb.keys import DUE, LEASE
+from peekaping_producer.redisdb.keys import DUE
 from peekaping_producer.timing import Timing
 from support.database_fixtures import on_own_server
 from support.databases import (
@@ -32,6 +32,7 @@ from support.events import publish_created, publish_deleted
 from support.fleet import addressed
 from support.ledger import Ledger, until_holds, working
 from support.producer import Producer, started
+from support.schedule import is_not_scheduled
 from support.server_process import ServerProcess
 
 AWAY = "database unavailable"
@@ -212,12 +213,7 @@ async def status_tells_of_copies(redis: Redis) -> bool:
 async def until_removed(redis: Redis, id_: str) -> None:
     """Publish that a monitor was deleted, and wait until that has been acted on."""
     assert await publish_deleted(redis, id_) >= 1
-    await until_holds(lambda: is_out(redis, id_), "the event has been acted on")
-
-
-async def is_out(redis: Redis, id_: str) -> bool:
-    """Tell whether the schedule does not know a monitor."""
-    return await redis.zscore(DUE, id_) is None and await redis.zscore(LEASE, id_) is None
+    await until_holds(lambda: is_not_scheduled(redis, id_), "the event has been acted on")
 
 
 @pytest.mark.long

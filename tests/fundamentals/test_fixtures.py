@@ -22,6 +22,7 @@ from peekaping_producer.observe.log import make_logger
 from peekaping_producer.redisdb.keys import DUE, LEASE
 from peekaping_producer.timing import Timing
 from support.databases import SCHEDULABLE, Database
+from support.schedule import scheduled_ids
 from vectors.vectors import load
 
 TIMING = Timing(claim_wait_s=0.05, reclaim_every_s=0.1, sweep_every_s=0.1)
@@ -50,13 +51,6 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(WITHIN_S):
         while not await condition():
             await asyncio.sleep(0.01)
-
-
-async def scheduled(redis: Redis) -> set[str]:
-    """Return the monitors that have a place in the schedule; a moving one is in one of the two sets."""
-    script = "return {redis.call('ZRANGE', KEYS[1], 0, -1), redis.call('ZRANGE', KEYS[2], 0, -1)}"
-    due, leased = await redis.eval(script, 2, DUE, LEASE)
-    return {id_.decode() for id_ in (*due, *leased)}
 
 
 async def now(redis: Redis) -> int:
@@ -93,10 +87,10 @@ async def test_every_active_monitor_is_scheduled_and_no_other(
     active = set(await any_fixture_db.ids(SCHEDULABLE))
 
     async with producing(any_fixture_db, redis_server):
-        await until(lambda: _equals(scheduled(redis), active))
+        await until(lambda: _equals(scheduled_ids(redis), active))
 
     assert len(active) >= (16 if any_fixture_db.kind == "mongo" else 78)
-    assert await scheduled(redis) == active
+    assert await scheduled_ids(redis) == active
 
 
 async def test_every_scheduled_monitor_gets_a_proper_pending_task(
@@ -106,7 +100,7 @@ async def test_every_scheduled_monitor_gets_a_proper_pending_task(
     started_ms = await now(redis)
 
     async with producing(any_fixture_db, redis_server):
-        await until(lambda: _equals(scheduled(redis), active))
+        await until(lambda: _equals(scheduled_ids(redis), active))
         now_ms = await make_all_due(redis)
         await until(lambda: _all_settled(redis, now_ms, len(active)))
     ended_ms = await now(redis)
@@ -133,7 +127,7 @@ async def test_checks_follow_one_another(any_fixture_db: Database, redis_server:
     active = set(await any_fixture_db.ids(SCHEDULABLE))
 
     async with producing(any_fixture_db, redis_server):
-        await until(lambda: _equals(scheduled(redis), active))
+        await until(lambda: _equals(scheduled_ids(redis), active))
         for _ in range(3):
             await until(partial(_all_settled, redis, await make_all_due(redis), len(active)))
             assert len(await pending(redis)) == len(active)
@@ -155,13 +149,13 @@ async def test_a_monitor_that_must_get_none_gets_none(
 
     async with producing(any_fixture_db, redis_server) as log:
         active = set(await any_fixture_db.ids(SCHEDULABLE))
-        await until(lambda: _equals(scheduled(redis), active))
+        await until(lambda: _equals(scheduled_ids(redis), active))
         now_ms = await make_all_due(redis)
         await until(lambda: _all_settled(redis, now_ms, len(active)))
 
     assert others >= set(absent)
     assert len(others) >= 1
-    assert await scheduled(redis) == active
+    assert await scheduled_ids(redis) == active
     for id_ in others:
         assert not await redis.exists(keys.TASK + task_id(MonitorId(id_)))
     lines = [json.loads(line) for line in log.getvalue().splitlines()]

@@ -14,10 +14,11 @@ from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.redisdb.keys import DUE, EPOCH, LEADER, LEASE, LEFT, OUR_TYPES
 from peekaping_producer.timing import Timing
 from support.databases import SqliteDatabase, monitor_row
-from support.fleet import Fleet, fleet, scheduled_ids
+from support.fleet import Fleet, fleet
 from support.ledger import until_holds
 from support.nodes import connected
 from support.producer import InProcess, producing
+from support.schedule import scheduled_ids
 
 AWAY, STILL, BACK = "redis unavailable", "redis still unavailable", "redis recovered"
 LOST, REBUILT, RENAMED = "schedule lost", "schedule rebuilt", "redis key of wrong type renamed"

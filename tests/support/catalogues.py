@@ -145,3 +145,13 @@ async def locked_out(database: PostgresDatabase | MySqlDatabase, table: str) -> 
         async with holder.transaction():
             await holder.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
             yield
+
+
+@asynccontextmanager
+async def monitors_unreadable(database: Database) -> AsyncIterator[None]:
+    """Let every read of monitors in an SQL database fail, for the time of the block."""
+    await database.execute("ALTER TABLE monitors RENAME TO monitors_elsewhere")
+    try:
+        yield
+    finally:
+        await database.execute("ALTER TABLE monitors_elsewhere RENAME TO monitors")

@@ -13,11 +13,12 @@ from redis.asyncio import Redis
 from peekaping_producer.config.settings import DbType
 from peekaping_producer.demo.child import Child
 from peekaping_producer.demo.clock import now_ms
-from peekaping_producer.redisdb.keys import DUE, LEASE
+from peekaping_producer.redisdb.keys import LEASE
 from support.databases import Database, Row
 from support.go_producer import LEADER
 from support.ledger import Death, Ledger, Verdict, until_holds, worker_options
 from support.producer import Producer, started
+from support.schedule import scheduled_ids
 
 TAKEN, FOLLOWS = "leadership taken", "another node leads"
 SETTLED_WITHIN_MS = 300
@@ -156,15 +157,6 @@ def addressed(database: Database, redis_port: int) -> dict[str, Any]:
 def text(reply: bytes | str | None) -> str:
     """Return a reply as text; nothing is the empty text."""
     return reply.decode() if isinstance(reply, bytes) else reply or ""
-
-
-async def scheduled_ids(redis: Redis) -> set[str]:
-    """Return every monitor that is in the schedule: due later, overdue, or claimed."""
-    async with redis.pipeline(transaction=True) as pipe:
-        pipe.zrange(DUE, 0, -1)
-        pipe.zrange(LEASE, 0, -1)
-        due, leased = await pipe.execute()
-    return {id_.decode() for id_ in (*due, *leased)}
 
 
 @asynccontextmanager

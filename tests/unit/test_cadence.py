@@ -51,7 +51,7 @@ def runs(grids: list[Cadence], start_ms: int, lateness: list[float]) -> list[Run
 
 @unhurried
 @given(IDS, INTERVALS_S, SPACINGS, INSTANTS_MS, st.lists(LATENESS_OF_PERIOD, min_size=1, max_size=50))
-def test_checks_keep_their_distance_whatever_the_lateness(
+def test_invariant_1_checks_are_at_least_half_a_period_apart_however_late(
     monitor: MonitorId, interval_s: int, spacing: Spacing, start_ms: int, lateness: list[float]
 ) -> None:
     grid = cadence(monitor, interval_s, spacing)

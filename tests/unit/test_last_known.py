@@ -119,7 +119,7 @@ def test_a_push_monitor_is_put_off_whatever_was_known() -> None:
 
 
 @pytest.mark.parametrize(("interval_s", "within_s"), [(1, RECENT_S), (60, RECENT_S), (3600, RECENT_PERIODS * 3600)])
-def test_only_what_was_read_shortly_before_the_outage_is_served(interval_s: int, within_s: float) -> None:
+def test_invariant_12_only_monitors_read_shortly_before_the_outage_are_served(interval_s: int, within_s: float) -> None:
     one = snapshot(interval=interval_s)
     copy = kept(one)
     assert served(copy, one.monitor.id, since_s=NOW_S + within_s)
