@@ -18,7 +18,7 @@ from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.observe.log import Logger, logging_to, make_logger
 from peekaping_producer.timing import Timing
 
-EXIT_UNFORESEEN = 1
+EXIT_UNEXPECTED = 1
 EXIT_CONFIGURATION = 2
 
 
@@ -44,7 +44,7 @@ def launch() -> int:
         return EXIT_CONFIGURATION
     except Exception as error:  # noqa: BLE001 - the last resort
         _report(mode, service_name, node_id, [f"ended by an unexpected {type(error).__name__}: {error}"], error)
-        return EXIT_UNFORESEEN
+        return EXIT_UNEXPECTED
     return 0
 
 

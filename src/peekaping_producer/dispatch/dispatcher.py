@@ -159,7 +159,7 @@ class Dispatcher:
         return planned
 
     async def _read(self, ids: Sequence[MonitorId], until_s: float) -> Reading:
-        """Read the batch; after an unforeseen exception, read its monitors one at a time (invariant 7)."""
+        """Read the batch; after an unexpected exception, read its monitors one at a time (invariant 7)."""
         try:
             return await self._source.read(ids, until_s)
         except Exception as error:  # noqa: BLE001 - whatever it is, the same batch must not fail again and again

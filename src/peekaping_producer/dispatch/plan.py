@@ -29,14 +29,14 @@ class Plan(Struct, frozen=True):
     go_slots: int
     """Claimed monitors that were due at an exact multiple of their period, which only a Go producer writes."""
     faults: dict[str, Exception] = {}
-    """Unforeseen exceptions, by the monitors that raised them and are skipped as invalid for that."""
+    """Unexpected exceptions, by the monitors that raised them, which are skipped as invalid."""
 
 
 def plan(claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacing, *, release_ms: int) -> Plan:
     """Give one order to each claimed monitor: a task if it is active, otherwise out of the schedule.
 
     A deferred monitor, of which nothing is known now, is due again after a delay (invariant 6). An invalid monitor
-    leaves the schedule, and the next sweep brings it back. So does one that raises an unforeseen exception: its batch
+    leaves the schedule, and the next sweep brings it back. So does one that raises an unexpected exception: its batch
     is then planned again, one monitor at a time.
     """
     with suppress(Exception):  # raised again below

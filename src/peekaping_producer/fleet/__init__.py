@@ -1,1 +1,1 @@
-"""What nodes tell each other and people: heartbeats, signals, summaries, and the list of invalid monitors."""
+"""What nodes report to each other and to operators: heartbeats, signals, summaries, and invalid monitors."""

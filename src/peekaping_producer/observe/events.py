@@ -15,7 +15,7 @@ class LogEvent(StrEnum):
     SETTINGS_LOADED = "settings loaded"
     """The settings in effect, by the names of their variables, secrets masked. Nothing to do."""
     UNKNOWN_VARIABLE = "unknown variable ignored"
-    """A variable looks like a setting but is none. To do: correct its name (`did_you_mean`) or remove it."""
+    """A variable looks like a setting but is not one. To do: correct its name (`did_you_mean`) or remove it."""
     SHUTDOWN_REQUESTED = "shutdown requested"
     """A signal arrived; the node settles what it has claimed, then stops. Nothing to do."""
     PRODUCER_STOPPED = "producer stopped"
@@ -44,7 +44,7 @@ class LogEvent(StrEnum):
     """Redis refused to write the result of a claim; the monitors are due again. To do: fix what `reason` says."""
     CLAIMS_EXPIRED = "claims expired"
     """Monitors were claimed but not settled in time, because a node died, was paused or lost Redis; they are due again.
-    To do: find out why, if it keeps happening.
+    To do: find out why, if it recurs.
     """
 
     # Leadership and schedule
@@ -56,7 +56,7 @@ class LogEvent(StrEnum):
     """
     LEADERSHIP_LOST = "leadership lost"
     """Another node leads, Redis lost data, or Redis did not confirm an extension in time. To do: check Redis and the
-    load of this host, if it keeps happening.
+    load of this host, if it recurs.
     """
     RESIGNATION_FAILED = "resignation failed"
     """Redis did not answer when this node resigned; the term will expire within 4 s. Nothing to do."""
@@ -158,6 +158,6 @@ class LogEvent(StrEnum):
     LOG_LINES_DROPPED = "log lines dropped"
     """Nobody read the log, so `count` lines are missing before this one. To do: check the log collector."""
     LIBRARY_WARNING = "library warning"
-    """A library that the producer uses logged a warning. To do: report it if it keeps coming."""
+    """A library that the producer uses logged a warning. To do: report it if it recurs."""
     LIBRARY_ERROR = "library error"
-    """A library that the producer uses logged an error. To do: report it if it keeps coming."""
+    """A library that the producer uses logged an error. To do: report it if it recurs."""
