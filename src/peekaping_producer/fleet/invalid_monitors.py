@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from redis.asyncio import Redis
 
-from peekaping_producer.redisdb.client import answered
+from peekaping_producer.redisdb.client import answered, text_of
 from peekaping_producer.redisdb.keys import INVALID
 from peekaping_producer.timing import Timing
 
@@ -42,9 +42,7 @@ class InvalidMonitors:
         """Return the listed monitors: id → reason."""
         async with answered(self._timeout_s):
             listed = cast("dict[bytes, bytes]", await cast("Any", self._redis.hgetall(INVALID)))
-        return {
-            id_.decode("utf-8", "surrogateescape"): reason.decode(errors="replace") for id_, reason in listed.items()
-        }
+        return {text_of(id_): reason.decode(errors="replace") for id_, reason in listed.items()}
 
     async def count(self) -> int:
         """Return how many are listed."""

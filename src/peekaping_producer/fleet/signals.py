@@ -16,7 +16,7 @@ async def signals_loop(node: Node, redis: Redis, vacant: Bell) -> None:
 
     def ring(_channel: str, data: bytes) -> None:
         if data == b"vanished" and node.status.leading:
-            node.loss.is_suspected("claimed monitors are missing in it")
+            node.loss.suspect("claimed monitors are missing in it")
         if data in bells:
             bells[data].ring()
 

@@ -68,7 +68,7 @@ class Election:
         self._node.status.lead(leading=True)
         self._node.log.info(LogEvent.LEADERSHIP_TAKEN)
         if term.lost:
-            self._node.loss.is_certain(term.lost)
+            self._node.loss.confirm(term.lost)
         try:
             async with asyncio.TaskGroup() as duties:
                 for duty in self._duties:
@@ -115,7 +115,7 @@ class Election:
         if min(extended.due, extended.leased) < 0:
             self._node.keys_damaged.ring()
         elif term.has_shrunk(extended.due, extended.leased, extended.left):
-            self._node.loss.is_suspected("many monitors are missing in it at once")
+            self._node.loss.suspect("many monitors are missing in it at once")
             self._node.sweep_wanted.ring()
 
     async def _handed_over(self) -> bool:

@@ -27,12 +27,12 @@ class ScheduleLoss:
         self._clock = clock
         self._loss: _Loss | None = None
 
-    def is_certain(self, reason: str) -> None:
+    def confirm(self, reason: str) -> None:
         """Note that Redis has lost data; the sweep that follows rebuilds the schedule."""
         self._loss = _Loss(reason, self._clock())
         self._warn(self._loss)
 
-    def is_suspected(self, reason: str) -> None:
+    def suspect(self, reason: str) -> None:
         """Note that a part of the schedule may be missing."""
         if self._loss is None:
             self._loss = _Loss(reason, self._clock())
