@@ -60,7 +60,7 @@ async def insert_raw(database: MongoDatabase, collection: str, *documents: dict[
     ],
     ids=str,
 )
-async def test_a_monitors_nonsense_is_set_aside_alone(empty_mongo_db: MongoDatabase, field: str, value: object) -> None:
+async def test_an_invalid_monitor_affects_only_itself(empty_mongo_db: MongoDatabase, field: str, value: object) -> None:
     good, bad = monitor_row(type="push"), monitor_row(config=f'{{"password": "{SECRET}"}}')
     await empty_mongo_db.insert("monitors", good, bad)
     await set_raw(empty_mongo_db, "monitor", bad["id"], **{field: value})
@@ -74,7 +74,7 @@ async def test_a_monitors_nonsense_is_set_aside_alone(empty_mongo_db: MongoDatab
 
 
 @pytest.mark.parametrize("value", [60, Int64(60), 60.0], ids=repr)
-async def test_a_whole_number_of_any_type_is_one(empty_mongo_db: MongoDatabase, value: object) -> None:
+async def test_a_whole_number_may_have_any_numeric_type(empty_mongo_db: MongoDatabase, value: object) -> None:
     row = monitor_row()
     await empty_mongo_db.insert("monitors", row)
     await set_raw(empty_mongo_db, "monitor", row["id"], interval=value, timeout=value)
@@ -87,7 +87,7 @@ async def test_a_whole_number_of_any_type_is_one(empty_mongo_db: MongoDatabase, 
     assert {type(monitor.interval), type(monitor.timeout), type(page.interval)} == {int}
 
 
-async def test_missing_fields_read_as_nothing_and_zero(empty_mongo_db: MongoDatabase) -> None:
+async def test_missing_fields_read_as_empty_or_zero(empty_mongo_db: MongoDatabase) -> None:
     id_, proxy_id = ObjectId(), ObjectId()
     await insert_raw(empty_mongo_db, "monitor", {"_id": id_, "interval": 60, "active": True, "proxy_id": proxy_id})
     await insert_raw(empty_mongo_db, "proxies", {"_id": proxy_id})
@@ -111,7 +111,7 @@ async def test_a_monitor_without_active_is_inactive(empty_mongo_db: MongoDatabas
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
-async def test_an_id_of_any_other_type_never_ends_the_pages(empty_mongo_db: MongoDatabase, limit: int) -> None:
+async def test_an_id_of_any_other_type_never_ends_the_paging(empty_mongo_db: MongoDatabase, limit: int) -> None:
     good = [monitor_row() for _ in range(3)]
     await empty_mongo_db.insert("monitors", *good)
     odd = ["no-id", "", 5, 2.5, True, "A" * 24, "0" * 23, {"a": 1}, datetime(2026, 1, 1, tzinfo=UTC), b"x" * 12]
@@ -126,7 +126,7 @@ async def test_an_id_of_any_other_type_never_ends_the_pages(empty_mongo_db: Mong
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 5, 100])
-async def test_pages_of_both_types_of_ids_are_in_one_order(empty_mongo_db: MongoDatabase, limit: int) -> None:
+async def test_ids_of_both_types_are_paged_in_one_order(empty_mongo_db: MongoDatabase, limit: int) -> None:
     ids = [numbered_id(number) for number in range(1, 12)]
     documents = [
         {"_id": ObjectId(id_) if number % 3 else id_, "interval": 60, "active": True, "updated_at": CREATED_AT}
@@ -167,7 +167,7 @@ async def test_the_newest_heartbeat_wins_whichever_type_its_reference_has(empty_
     [("time", "yesterday"), ("time", 5), ("status", "up"), ("ping", 1.5), ("important", 7), ("msg", 5)],
     ids=str,
 )
-async def test_a_heartbeats_nonsense_sets_aside_its_push_monitor(
+async def test_an_invalid_heartbeat_makes_its_push_monitor_invalid(
     empty_mongo_db: MongoDatabase, field: str, value: object
 ) -> None:
     good, bad = monitor_row(type="push"), monitor_row(type="push")
@@ -184,7 +184,7 @@ async def test_a_heartbeats_nonsense_sets_aside_its_push_monitor(
     assert SECRET not in reading.invalid[bad["id"]]
 
 
-async def test_a_proxys_nonsense_sets_aside_the_monitors_behind_it(empty_mongo_db: MongoDatabase) -> None:
+async def test_an_invalid_proxy_makes_the_monitors_behind_it_invalid(empty_mongo_db: MongoDatabase) -> None:
     bad, good = proxy_row(password=SECRET), proxy_row()
     behind_bad, behind_good = monitor_row(proxy_id=bad["id"]), monitor_row(proxy_id=good["id"])
     await empty_mongo_db.insert("proxies", bad, good)
@@ -204,7 +204,7 @@ async def test_a_proxys_nonsense_sets_aside_the_monitors_behind_it(empty_mongo_d
     [{"strategy": 5}, {"cron": ["*"]}, {"duration": "long"}, {"interval_day": 1.5}, {"timezone": {"a": 1}}],
     ids=str,
 )
-async def test_a_maintenances_nonsense_costs_no_check(empty_mongo_db: MongoDatabase, values: dict[str, Any]) -> None:
+async def test_an_invalid_maintenance_costs_no_check(empty_mongo_db: MongoDatabase, values: dict[str, Any]) -> None:
     row, bad, good = monitor_row(), maintenance_row(), maintenance_row()
     await empty_mongo_db.insert("monitors", row)
     await empty_mongo_db.insert("maintenances", bad, good)
@@ -225,7 +225,7 @@ async def test_a_maintenances_nonsense_costs_no_check(empty_mongo_db: MongoDatab
     assert reading.invalid == {}
 
 
-def test_a_date_beyond_the_calendar_and_a_text_that_is_not_utf8_are_decoded_and_then_refused() -> None:
+def test_a_date_after_year_9999_and_text_that_is_not_utf8_are_decoded_and_then_rejected() -> None:
     """The server of these tests can't hold them, MongoDB itself can."""
     sent = bson.encode({"time": DatetimeMS(300_000_000_000_000), "msg": "abc"}).replace(b"abc", b"a\xffc")
 

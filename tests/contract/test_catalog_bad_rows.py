@@ -54,7 +54,7 @@ async def set_raw(database: SqliteDatabase, table: str, id_: str, column: str, s
         ("proxy_id", NOT_UTF8),
     ],
 )
-async def test_a_monitors_nonsense_is_set_aside_alone(empty_sqlite_db: SqliteDatabase, column: str, value: str) -> None:
+async def test_an_invalid_monitor_affects_only_itself(empty_sqlite_db: SqliteDatabase, column: str, value: str) -> None:
     good, bad = monitor_row(type="push"), monitor_row(config=CONFIG)
     await empty_sqlite_db.insert("monitors", good, bad)
     await set_raw(empty_sqlite_db, "monitors", bad["id"], column, value)
@@ -70,7 +70,7 @@ async def test_a_monitors_nonsense_is_set_aside_alone(empty_sqlite_db: SqliteDat
 
 
 @pytest.mark.parametrize("value", ["0", "-5", "-2147483648"])
-async def test_an_interval_that_is_not_positive_is_set_aside(any_db: Database, value: str) -> None:
+async def test_an_interval_that_is_not_positive_is_invalid(any_db: Database, value: str) -> None:
     good, bad = monitor_row(), monitor_row(interval=int(value), config=CONFIG)
     await any_db.insert("monitors", good, bad)
 
@@ -99,7 +99,7 @@ async def test_an_interval_that_is_not_positive_is_set_aside(any_db: Database, v
         ("password", "x'00'"),
     ],
 )
-async def test_a_proxys_nonsense_sets_aside_the_monitors_behind_it(
+async def test_an_invalid_proxy_makes_the_monitors_behind_it_invalid(
     empty_sqlite_db: SqliteDatabase, column: str, value: str
 ) -> None:
     bad, good = proxy_row(username="user", password=SECRET), proxy_row(host="good")
@@ -136,7 +136,7 @@ async def test_a_proxys_nonsense_sets_aside_the_monitors_behind_it(
         ("msg", "x'00'"),
     ],
 )
-async def test_a_heartbeats_nonsense_sets_aside_its_push_monitor(
+async def test_an_invalid_heartbeat_makes_its_push_monitor_invalid(
     empty_sqlite_db: SqliteDatabase, column: str, value: str
 ) -> None:
     good, bad = monitor_row(type="push"), monitor_row(type="push")
@@ -174,7 +174,7 @@ async def test_a_heartbeats_nonsense_sets_aside_its_push_monitor(
         ("duration", "1 << 62"),
     ],
 )
-async def test_a_maintenances_nonsense_costs_no_check(empty_sqlite_db: SqliteDatabase, column: str, value: str) -> None:
+async def test_an_invalid_maintenance_costs_no_check(empty_sqlite_db: SqliteDatabase, column: str, value: str) -> None:
     row, bad, good = monitor_row(), maintenance_row(), maintenance_row()
     await empty_sqlite_db.insert("monitors", row)
     await empty_sqlite_db.insert("maintenances", bad, good)
@@ -189,9 +189,7 @@ async def test_a_maintenances_nonsense_costs_no_check(empty_sqlite_db: SqliteDat
 
 
 @pytest.mark.parametrize("active", ["0", "2", "'yes'", "0.5"])
-async def test_a_maintenance_that_is_not_plainly_active_is_not_read(
-    empty_sqlite_db: SqliteDatabase, active: str
-) -> None:
+async def test_only_a_maintenance_whose_active_is_true_is_read(empty_sqlite_db: SqliteDatabase, active: str) -> None:
     row, maintenance = monitor_row(), maintenance_row()
     await empty_sqlite_db.insert("monitors", row)
     await empty_sqlite_db.insert("maintenances", maintenance)
@@ -205,7 +203,7 @@ async def test_a_maintenance_that_is_not_plainly_active_is_not_read(
 
 
 @pytest.mark.parametrize("proxy_id", ["", "no-uuid", "AAAAAAAA-AAAA-4AAA-8AAA-AAAAAAAAAAAA"])
-async def test_a_proxy_id_that_names_no_row_costs_no_check(empty_sqlite_db: SqliteDatabase, proxy_id: str) -> None:
+async def test_a_proxy_id_without_a_row_costs_no_check(empty_sqlite_db: SqliteDatabase, proxy_id: str) -> None:
     row = monitor_row(proxy_id=proxy_id)
     await empty_sqlite_db.insert("monitors", row)
 
@@ -215,7 +213,7 @@ async def test_a_proxy_id_that_names_no_row_costs_no_check(empty_sqlite_db: Sqli
     assert reading.found[row["id"]].proxy is None
 
 
-async def test_links_that_lead_nowhere_cost_no_check(empty_sqlite_db: SqliteDatabase) -> None:
+async def test_links_to_missing_rows_cost_no_check(empty_sqlite_db: SqliteDatabase) -> None:
     row, maintenance = monitor_row(), maintenance_row()
     await empty_sqlite_db.insert("monitors", row)
     await empty_sqlite_db.insert("maintenances", maintenance)
@@ -229,7 +227,7 @@ async def test_links_that_lead_nowhere_cost_no_check(empty_sqlite_db: SqliteData
     assert reading.found[row["id"]].maintenances == ()
 
 
-async def test_bad_rows_of_every_kind_leave_a_whole_batch_unharmed(empty_sqlite_db: SqliteDatabase) -> None:
+async def test_bad_rows_of_every_kind_do_not_affect_the_rest_of_a_batch(empty_sqlite_db: SqliteDatabase) -> None:
     good = [monitor_row() for _ in range(50)]
     bad = [monitor_row() for _ in range(4)]
     await empty_sqlite_db.insert("monitors", *good, *bad)
@@ -245,7 +243,7 @@ async def test_bad_rows_of_every_kind_leave_a_whole_batch_unharmed(empty_sqlite_
     assert reading.invalid.keys() == {row["id"] for row in bad}
 
 
-async def test_times_beyond_the_calendar_harm_only_their_own_row(empty_sqlite_db: SqliteDatabase) -> None:
+async def test_times_after_year_9999_affect_only_their_own_row(empty_sqlite_db: SqliteDatabase) -> None:
     good, bad = monitor_row(type="push"), monitor_row(type="push")
     beat = heartbeat_row(bad["id"])
     await empty_sqlite_db.insert("monitors", good, bad)
@@ -264,7 +262,7 @@ async def test_times_beyond_the_calendar_harm_only_their_own_row(empty_sqlite_db
 
 
 @pytest.mark.parametrize("time", ["20000-01-01", "0044-03-15 BC", "infinity", "-infinity"])
-async def test_times_beyond_the_calendar_harm_only_their_own_row_on_postgres(
+async def test_times_after_year_9999_affect_only_their_own_row_on_postgres(
     empty_postgres_db: PostgresDatabase, time: str
 ) -> None:
     good, bad, changed = (monitor_row(type="push", updated_at=CREATED_AT) for _ in range(3))
@@ -285,7 +283,7 @@ async def test_times_beyond_the_calendar_harm_only_their_own_row_on_postgres(
     assert changes.newest == CREATED_AT
 
 
-async def test_a_zero_date_on_mysql_harms_only_its_own_row(empty_mysql_db: MySqlDatabase) -> None:
+async def test_a_zero_date_on_mysql_affects_only_its_own_row(empty_mysql_db: MySqlDatabase) -> None:
     good, bad = monitor_row(type="push"), monitor_row(type="push")
     await empty_mysql_db.insert("monitors", good, bad)
     await empty_mysql_db.insert("heartbeats", heartbeat_row(good["id"]), heartbeat_row(bad["id"]))
@@ -304,7 +302,7 @@ async def test_a_zero_date_on_mysql_harms_only_its_own_row(empty_mysql_db: MySql
     assert {monitor.id for monitor in page.monitors} == {good["id"], bad["id"]}
 
 
-async def test_an_active_that_is_no_truth_value_is_told_by_the_page_too(empty_sqlite_db: SqliteDatabase) -> None:
+async def test_a_page_reports_an_active_that_is_not_a_boolean(empty_sqlite_db: SqliteDatabase) -> None:
     bad = monitor_row()
     await empty_sqlite_db.insert("monitors", bad)
     await set_raw(empty_sqlite_db, "monitors", bad["id"], "active", "'yes'")

@@ -58,7 +58,7 @@ async def test_peekapings_own_database_passes(any_fixture_db: Database) -> None:
         await catalog.check()
 
 
-async def test_columns_and_tables_beyond_those_needed_do_no_harm(any_sql_db: Database) -> None:
+async def test_extra_columns_and_tables_do_no_harm(any_sql_db: Database) -> None:
     await any_sql_db.execute("ALTER TABLE monitors ADD COLUMN colour TEXT; CREATE TABLE extra (id INTEGER)")
 
     async with opened(any_sql_db) as catalog:
@@ -119,7 +119,7 @@ each_server = pytest.mark.parametrize("kind", ["postgres", "mysql", "mongo"])
 
 
 @each_server
-async def test_a_refused_port_is_a_matter_of_time_and_says_where(kind: str) -> None:
+async def test_a_refused_port_is_transient_and_the_error_names_it(kind: str) -> None:
     with socket.socket() as taken:
         taken.bind((HOST, 0))  # bound, not listening: a connection is refused
         port = taken.getsockname()[1]
@@ -131,7 +131,7 @@ async def test_a_refused_port_is_a_matter_of_time_and_says_where(kind: str) -> N
 
 
 @each_server
-async def test_a_host_without_an_address_is_a_matter_of_time(kind: str) -> None:
+async def test_a_host_without_an_address_is_transient(kind: str) -> None:
     reason = await unavailable(elsewhere(kind, "no.such.invalid", 5432))
 
     assert "is DB_HOST right?" in reason
@@ -140,7 +140,7 @@ async def test_a_host_without_an_address_is_a_matter_of_time(kind: str) -> None:
 
 @pytest.mark.parametrize("host", ["%%%", "[::1", "a,,b", "/no/such.sock", "::1", "x" * 60])
 @each_server
-async def test_a_host_of_any_form_is_told_in_one_line(kind: str, host: str) -> None:
+async def test_any_invalid_host_is_reported_in_one_line(kind: str, host: str) -> None:
     try:
         async with opened(elsewhere(kind, host, 1), timeout_s=0.5) as catalog:
             await catalog.check()
@@ -167,17 +167,17 @@ async def test_a_refused_login_names_the_variables_and_shows_no_password(server_
     assert WRONG not in problem
 
 
-async def test_an_unknown_user_is_the_operators(server_db: ServerDatabase) -> None:
+async def test_an_unknown_user_needs_the_operator(server_db: ServerDatabase) -> None:
     assert "DB_USER" in await refusal(server_db.settings(db_user="nobody-known"))
 
 
 @pytest.mark.parametrize("name", ["a.b", "my db", "$x", "a/b"])
-async def test_a_name_that_mongodb_takes_for_none_is_the_operators(name: str) -> None:
+async def test_a_name_that_mongodb_does_not_allow_needs_the_operator(name: str) -> None:
     with pytest.raises(ConfigurationError, match="DB_NAME is "):
         open_catalog(elsewhere("mongo", HOST, 1, name), connections=1, timeout_s=1)
 
 
-async def test_what_the_server_refuses_later_names_the_settings_too(server_db: ServerDatabase) -> None:
+async def test_a_later_refusal_names_the_settings_too(server_db: ServerDatabase) -> None:
     user = await guest(server_db)
     async with opened(server_db.settings(db_user=user, db_pass=WRONG)) as catalog:
         with pytest.raises(Unavailable, match=r"DB_HOST .*\(DB_USER or DB_PASS is refused") as raised:
@@ -186,7 +186,7 @@ async def test_what_the_server_refuses_later_names_the_settings_too(server_db: S
 
 
 @pytest.mark.parametrize("kind", ["postgres", "mysql"])
-async def test_another_kind_of_server_makes_doubt_of_db_type(kind: str) -> None:
+async def test_another_kind_of_server_makes_the_error_question_db_type(kind: str) -> None:
     async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n")
         await writer.drain()
@@ -197,7 +197,7 @@ async def test_another_kind_of_server_makes_doubt_of_db_type(kind: str) -> None:
         assert f"DB_TYPE is {kind}" in await unavailable(elsewhere(kind, HOST, port))
 
 
-async def test_an_unknown_database_is_the_operators(server_db: ServerDatabase) -> None:
+async def test_an_unknown_database_needs_the_operator(server_db: ServerDatabase) -> None:
     settings_ = server_db.settings(db_name="no_such_database")
     # MongoDB makes a database with its first document, so one may still come.
     problem = await (unavailable if server_db.kind == "mongo" else refusal)(settings_)
@@ -206,7 +206,7 @@ async def test_an_unknown_database_is_the_operators(server_db: ServerDatabase) -
     assert "no_such_database" in problem
 
 
-async def test_a_missing_right_to_read_is_the_operators(server_db: ServerDatabase) -> None:
+async def test_a_missing_right_to_read_needs_the_operator(server_db: ServerDatabase) -> None:
     user = await guest(server_db, rights=False)
 
     problem = await refusal(server_db.settings(db_user=user, db_pass=PASSWORD))
@@ -242,7 +242,7 @@ async def test_the_documented_rights_are_enough_for_all_reads(server_db: ServerD
     assert any(one.last_heartbeat for one in reading.found.values())
 
 
-async def test_a_password_that_mongodb_can_t_have_is_the_operators(mongo_db: MongoDatabase) -> None:
+async def test_a_password_that_mongodb_does_not_allow_needs_the_operator(mongo_db: MongoDatabase) -> None:
     problem = await refusal(mongo_db.settings(db_pass="secret \U0001f680"))
 
     assert "DB_PASS" in problem
@@ -250,7 +250,7 @@ async def test_a_password_that_mongodb_can_t_have_is_the_operators(mongo_db: Mon
 
 
 @pytest.mark.parametrize("password", ["p@ss:w/o?r#d%41&=+ \\'\"`;$", "ünï 日本", "a" * 100])
-async def test_a_password_may_hold_anything(server_db: ServerDatabase, password: str) -> None:
+async def test_a_password_may_contain_anything(server_db: ServerDatabase, password: str) -> None:
     user = await guest(server_db)
     await set_password(server_db, user, password)
 
@@ -258,19 +258,19 @@ async def test_a_password_may_hold_anything(server_db: ServerDatabase, password:
         await catalog.check()
 
 
-async def test_a_folder_is_no_sqlite_file(tmp_path: Path) -> None:
+async def test_a_folder_is_not_an_sqlite_file(tmp_path: Path) -> None:
     assert "folder" in await refusal(settings(db_type="sqlite", db_name=str(tmp_path)))
 
 
 @pytest.mark.parametrize("content", [b"x" * 5000, b"SQLite format 2\0" + b"\0" * 5000], ids=["text", "other-version"])
-async def test_a_file_of_another_kind_is_no_sqlite_file(tmp_path: Path, content: bytes) -> None:
+async def test_a_file_of_another_kind_is_not_an_sqlite_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "notes.txt"
     path.write_bytes(content)
 
     assert "not an SQLite file" in await refusal(settings(db_type="sqlite", db_name=str(path)))
 
 
-async def test_an_absent_file_is_waited_for_and_never_made(tmp_path: Path) -> None:
+async def test_a_missing_file_is_waited_for_and_never_created(tmp_path: Path) -> None:
     path = tmp_path / "later.sqlite"
     where = settings(db_type="sqlite", db_name=str(path))
 
@@ -317,7 +317,7 @@ async def test_a_relative_path_is_taken_from_the_working_folder(
         await catalog.check()
 
 
-async def test_a_path_that_leads_through_a_file_is_told_and_waited_for(sqlite_db: SqliteDatabase) -> None:
+async def test_a_path_through_a_file_is_reported_and_waited_for(sqlite_db: SqliteDatabase) -> None:
     path = sqlite_db.path / "deeper.sqlite"
 
     reason = await unavailable(settings(db_type="sqlite", db_name=str(path)))
@@ -339,7 +339,7 @@ async def test_the_catalogue_could_not_write_even_if_it_tried(any_sql_db: Databa
     assert len(await any_sql_db.ids()) == 1
 
 
-async def test_a_damaged_sqlite_file_is_the_operators(sqlite_db: SqliteDatabase) -> None:
+async def test_a_damaged_sqlite_file_needs_the_operator(sqlite_db: SqliteDatabase) -> None:
     with sqlite_db.path.open("r+b") as file:
         file.seek(100)
         file.write(b"\xff" * 4_000)

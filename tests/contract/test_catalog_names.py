@@ -42,7 +42,7 @@ async def test_monitors_by_name(any_db: Database) -> None:
             assert await ids(unknown) == []
 
 
-async def test_many_of_one_name_are_bounded(any_db: Database) -> None:
+async def test_the_number_of_monitors_of_one_name_is_bounded(any_db: Database) -> None:
     await any_db.insert("monitors", *(monitor_row(name="Same") for _ in range(130)))
     async with opened(any_db) as catalog:
         assert len(await catalog.named("Same")) == 100
@@ -50,7 +50,7 @@ async def test_many_of_one_name_are_bounded(any_db: Database) -> None:
 
 
 @pytest.mark.parametrize("value", ["x'ff'", "cast(x'41ff42' AS TEXT)", "5"])
-async def test_a_name_that_is_no_text_harms_nothing(empty_sqlite_db: SqliteDatabase, value: str) -> None:
+async def test_a_name_that_is_not_text_does_no_harm(empty_sqlite_db: SqliteDatabase, value: str) -> None:
     good, bad = monitor_row(name="Good"), monitor_row(name="Bad")
     await empty_sqlite_db.insert("monitors", good, bad)
 

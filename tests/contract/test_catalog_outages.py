@@ -169,9 +169,7 @@ async def test_a_batch_cancelled_in_the_middle_leaves_no_connection_behind(serve
         assert (await catalog.active(None, 10)).monitors
 
 
-async def test_a_slow_statement_is_given_up_by_the_server_too(
-    postgres_db: PostgresDatabase, mysql_db: MySqlDatabase
-) -> None:
+async def test_the_server_gives_up_a_slow_statement_too(postgres_db: PostgresDatabase, mysql_db: MySqlDatabase) -> None:
     for database in (postgres_db, mysql_db):
         ids = [MonitorId(id_) for id_ in await database.ids()]
         async with opened(database, timeout_s=DEADLINE_S) as catalog:
@@ -190,7 +188,7 @@ async def test_a_statement_is_bounded_by_postgres_itself(postgres_db: PostgresDa
             await connection.exec_driver_sql("SELECT pg_sleep(5)")
 
 
-async def test_a_slow_statement_on_sqlite_is_ended_even_if_it_begins_too_late(sqlite_db: SqliteDatabase) -> None:
+async def test_a_slow_statement_on_sqlite_is_interrupted_even_if_it_begins_too_late(sqlite_db: SqliteDatabase) -> None:
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
     async with opened(sqlite_db) as catalog:
         assert isinstance(catalog, SqlCatalog)
@@ -210,7 +208,7 @@ async def test_a_slow_statement_on_sqlite_is_ended_even_if_it_begins_too_late(sq
             assert (await catalog.active(None, 10)).monitors
 
 
-async def test_a_frozen_mongodb_holds_no_end(own_mongo_server: Secantus) -> None:
+async def test_a_frozen_mongodb_does_not_hold_up_the_end(own_mongo_server: Secantus) -> None:
     database = await mongo_database(own_mongo_server, rows=True)
     catalog = open_catalog(database.settings(), connections=2, timeout_s=30)
     await catalog.active(None, 10)
@@ -226,7 +224,7 @@ async def test_a_frozen_mongodb_holds_no_end(own_mongo_server: Secantus) -> None
     assert took_s < 10
 
 
-async def test_a_slow_statement_on_mongodb_bears_the_time_it_may_take(mongo_db: MongoDatabase) -> None:
+async def test_a_statement_on_mongodb_carries_its_time_limit(mongo_db: MongoDatabase) -> None:
     """How long it may take is for the server to keep; that it was told is what can be seen."""
     ids = [MonitorId(id_) for id_ in await mongo_db.ids()]
     listener = Commands()
@@ -252,7 +250,7 @@ async def test_more_readers_than_connections_wait_their_turn(server_db: ServerDa
     assert all(len(reading.found) == len(readings[0].found) > 10 for reading in readings)
 
 
-async def test_never_more_connections_than_told(mysql_db: MySqlDatabase) -> None:
+async def test_never_more_connections_than_the_limit(mysql_db: MySqlDatabase) -> None:
     ids = [MonitorId(id_) for id_ in await mysql_db.ids()]
     async with opened(mysql_db, connections=2) as catalog, mysql_db.connected() as observer:
         await asyncio.gather(*(catalog.read(ids) for _ in range(20)))
@@ -273,7 +271,7 @@ async def test_a_pool_with_nothing_free_is_unavailable_by_the_deadline(postgres_
         assert (await catalog.read(ids)).found == {}
 
 
-async def test_a_backend_ended_by_an_administrator_is_replaced(postgres_db: PostgresDatabase) -> None:
+async def test_a_connection_that_an_administrator_terminates_is_replaced(postgres_db: PostgresDatabase) -> None:
     async with opened(postgres_db, connections=1) as catalog:
         ids = [MonitorId(id_) for id_ in await postgres_db.ids("active")]
         await catalog.check()
@@ -286,7 +284,7 @@ async def test_a_backend_ended_by_an_administrator_is_replaced(postgres_db: Post
         assert (await catalog.read(ids)).found
 
 
-async def test_a_connection_that_mariadb_was_told_to_kill_is_replaced(mysql_db: MySqlDatabase) -> None:
+async def test_a_connection_that_mariadb_kills_is_replaced(mysql_db: MySqlDatabase) -> None:
     async with opened(mysql_db, connections=1) as catalog:
         ids = [MonitorId(id_) for id_ in await mysql_db.ids("active")]
         await catalog.read(ids)
@@ -298,7 +296,7 @@ async def test_a_connection_that_mariadb_was_told_to_kill_is_replaced(mysql_db: 
         assert (await catalog.read(ids)).found
 
 
-async def test_sqlite_is_read_whole_while_another_process_writes(empty_sqlite_db: SqliteDatabase) -> None:
+async def test_sqlite_is_read_completely_while_another_process_writes(empty_sqlite_db: SqliteDatabase) -> None:
     watched = monitor_row(id=numbered_id(1), retry_interval=0, name="0")
     await empty_sqlite_db.insert("monitors", watched)
     writer = subprocess.Popen(
@@ -344,7 +342,7 @@ async def test_sqlite_locked_by_another_is_unavailable_by_the_deadline(sqlite_db
     assert len(after.found) > 50
 
 
-async def test_an_sqlite_file_that_is_replaced_by_nonsense_is_unavailable(sqlite_db: SqliteDatabase) -> None:
+async def test_an_sqlite_file_replaced_by_garbage_is_unavailable(sqlite_db: SqliteDatabase) -> None:
     async with opened(sqlite_db) as catalog:
         Path(sqlite_db.path).write_bytes(b"nonsense" * 1000)
         with pytest.raises(Unavailable):

@@ -11,7 +11,7 @@ from support.databases import CREATED_AT, Database, SqliteDatabase, monitor_row,
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7, 9, 10, 11, 1000])
-async def test_pages_hold_every_active_monitor_once_and_in_order(any_db: Database, limit: int) -> None:
+async def test_pages_have_every_active_monitor_once_and_in_order(any_db: Database, limit: int) -> None:
     rows = [monitor_row(interval=20 + n) for n in range(10)]
     await any_db.insert("monitors", *rows, *(monitor_row(active=False) for _ in range(5)))
 
@@ -34,14 +34,14 @@ async def test_a_page_that_is_not_full_is_the_last(any_db: Database) -> None:
     assert ([one.id for one in rest.monitors], rest.next_after) == ([numbered_id(3)], None)
 
 
-async def test_no_monitors_are_one_empty_page(any_db: Database) -> None:
+async def test_without_monitors_there_is_one_empty_page(any_db: Database) -> None:
     async with opened(any_db) as catalog:
         page = await catalog.active(None, 10)
 
     assert (page.monitors, page.invalid, page.next_after) == ((), {}, None)
 
 
-async def test_a_page_begins_behind_an_id_that_is_gone(any_db: Database) -> None:
+async def test_a_page_begins_after_an_id_that_is_gone(any_db: Database) -> None:
     await any_db.insert("monitors", *(monitor_row(id=numbered_id(n)) for n in (1, 3)))
 
     async with opened(any_db) as catalog:
@@ -51,7 +51,7 @@ async def test_a_page_begins_behind_an_id_that_is_gone(any_db: Database) -> None
 
 
 @pytest.mark.parametrize("limit", [1, 2, 100])
-async def test_an_interval_of_nonsense_is_set_aside_on_its_page(any_db: Database, limit: int) -> None:
+async def test_an_invalid_interval_is_reported_on_its_page(any_db: Database, limit: int) -> None:
     good = [monitor_row() for _ in range(4)]
     bad = [monitor_row(interval=0), monitor_row(interval=-5)]
     await any_db.insert("monitors", *good, *bad)
@@ -95,7 +95,7 @@ async def test_many_monitors_are_paged_through(any_db: Database) -> None:
         ("x'ff'", None),
     ],
 )
-async def test_a_creation_time_of_any_form_is_no_reason_to_set_aside(
+async def test_a_creation_time_of_any_form_makes_no_monitor_invalid(
     empty_sqlite_db: SqliteDatabase, stored: str, read: datetime | None
 ) -> None:
     await empty_sqlite_db.insert("monitors", monitor_row())
@@ -109,7 +109,7 @@ async def test_a_creation_time_of_any_form_is_no_reason_to_set_aside(
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
 @pytest.mark.parametrize("bad_id", ["'no-uuid'", "5", "NULL", "x'00ff'", "cast(x'ff' AS TEXT)", "''", "2.5"])
-async def test_an_id_of_nonsense_never_ends_the_pages(empty_sqlite_db: SqliteDatabase, bad_id: str, limit: int) -> None:
+async def test_an_invalid_id_never_ends_the_paging(empty_sqlite_db: SqliteDatabase, bad_id: str, limit: int) -> None:
     good, bad = [monitor_row() for _ in range(4)], monitor_row(id=new_id())
     await empty_sqlite_db.insert("monitors", *good, bad)
     await empty_sqlite_db.execute(f"UPDATE monitors SET id = {bad_id} WHERE id = '{bad['id']}'")

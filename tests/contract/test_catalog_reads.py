@@ -46,7 +46,7 @@ async def test_every_column_of_a_monitor_arrives(any_db: Database) -> None:
     assert (snapshot.proxy, snapshot.maintenances, snapshot.last_heartbeat) == (None, (), None)
 
 
-async def test_only_the_asked_for_are_read_and_unknown_ids_are_in_neither(any_db: Database) -> None:
+async def test_only_the_requested_ids_are_read_and_unknown_ones_are_in_neither(any_db: Database) -> None:
     wanted, other = monitor_row(), monitor_row()
     await any_db.insert("monitors", wanted, other)
 
@@ -64,7 +64,7 @@ async def test_no_ids_give_an_empty_reading(any_db: Database) -> None:
     assert (reading.found, reading.invalid) == ({}, {})
 
 
-async def test_an_id_asked_for_twice_is_read_once(any_db: Database) -> None:
+async def test_an_id_requested_twice_is_read_once(any_db: Database) -> None:
     row = monitor_row()
     await any_db.insert("monitors", row)
 
@@ -89,7 +89,7 @@ async def test_an_id_asked_for_twice_is_read_once(any_db: Database) -> None:
     ],
     ids=["empty", "number", "word", "upper-case", "upper-case-hex", "newline", "not-utf8", "long", "sql"],
 )
-async def test_an_id_of_another_form_is_set_aside_and_the_others_are_read(any_db: Database, id_: str) -> None:
+async def test_an_id_of_another_form_is_invalid_and_the_others_are_read(any_db: Database, id_: str) -> None:
     row = monitor_row()
     await any_db.insert("monitors", row)
 
@@ -100,7 +100,7 @@ async def test_an_id_of_another_form_is_set_aside_and_the_others_are_read(any_db
     assert reading.invalid == {id_: no_id(any_db)}
 
 
-async def test_an_id_of_the_other_kind_of_database_is_set_aside(any_db: Database) -> None:
+async def test_an_id_of_the_other_kind_of_database_is_invalid(any_db: Database) -> None:
     other = "0" * 24 if any_db.kind != "mongo" else "00000000-0000-4000-8000-000000000000"
     row = monitor_row()
     await any_db.insert("monitors", row)
@@ -191,9 +191,7 @@ async def test_a_config_that_is_not_json_goes_out_as_it_is(empty_sqlite_db: Sqli
     [{"timeout": 0}, {"timeout": -5}, {"type": ""}, {"type": "no-such"}, {"name": ""}, {"max_retries": -1}],
     ids=str,
 )
-async def test_odd_values_that_workers_can_read_are_no_reason_to_set_aside(
-    any_db: Database, values: dict[str, Any]
-) -> None:
+async def test_odd_values_that_workers_can_read_are_valid(any_db: Database, values: dict[str, Any]) -> None:
     row = monitor_row(**values)
     await any_db.insert("monitors", row)
 
@@ -324,7 +322,7 @@ async def test_a_push_monitor_gets_its_newest_heartbeat(any_db: Database) -> Non
     assert found[MonitorId(silent["id"])].last_heartbeat is None
 
 
-async def test_nulls_of_a_heartbeat_read_as_nothing_and_zero(any_db: Database) -> None:
+async def test_nulls_of_a_heartbeat_read_as_empty_or_zero(any_db: Database) -> None:
     push = monitor_row(type="push")
     nulls = dict.fromkeys(("msg", "ping", "duration", "down_count", "retries", "end_time"))
     await any_db.insert("monitors", push)

@@ -86,7 +86,7 @@ async def test_through_pgbouncer_statements_are_bounded_and_can_t_write(
                     await connection.exec_driver_sql("DELETE FROM monitors")
 
 
-async def test_nothing_that_is_set_reaches_other_clients_of_pgbouncer(
+async def test_no_session_setting_reaches_other_clients_of_pgbouncer(
     pgbouncer_of_any_mode: PgBouncer, postgres_db: PostgresDatabase
 ) -> None:
     async with opened(through(pgbouncer_of_any_mode, postgres_db)) as catalog:
@@ -147,7 +147,7 @@ async def test_another_schema_by_its_name(postgres_db: PostgresDatabase) -> None
             await catalog.check()
 
 
-async def test_a_schema_that_is_not_there_yet_is_waited_for(postgres_db: PostgresDatabase) -> None:
+async def test_a_missing_schema_is_waited_for(postgres_db: PostgresDatabase) -> None:
     async with opened(postgres_db.settings(db_schema="no_such")) as catalog:
         with pytest.raises(Unavailable, match="DB_SCHEMA 'no_such'"):
             await catalog.check()

@@ -153,7 +153,7 @@ def _end_after_pages(led: Leader):  # type: ignore[no-untyped-def]  # noqa: ANN2
     return end
 
 
-async def test_a_monitor_that_comes_while_it_is_found_gone_stays(redis: Redis, any_db: Database) -> None:
+async def test_a_monitor_added_while_it_is_found_gone_stays(redis: Redis, any_db: Database) -> None:
     row = monitor_row(active=False)
     await any_db.insert("monitors", row)
     await redis.zadd(DUE, {row["id"]: FAR_MS})
@@ -168,7 +168,7 @@ async def test_a_monitor_that_comes_while_it_is_found_gone_stays(redis: Redis, a
     assert await scheduled_ids(redis) == {row["id"]}
 
 
-async def test_more_than_memory_is_meant_for_is_read_again(
+async def test_arrivals_beyond_the_memory_bound_are_read_again(
     redis: Redis, empty_sqlite_db: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sync_module, "_MOST_ACTED_ON", 2)
@@ -220,7 +220,7 @@ async def test_a_page_that_failed_is_read_again_and_none_before_it(redis: Redis,
     assert len(await scheduled_ids(redis)) == 6
 
 
-async def test_a_failure_on_the_way_out_starts_no_new_way_in(redis: Redis, any_db: Database) -> None:
+async def test_a_failure_while_removing_does_not_restart_the_pages(redis: Redis, any_db: Database) -> None:
     await any_db.insert("monitors", monitor_row())
     await redis.zadd(DUE, {new_id(): FAR_MS})
     async with leader(redis, any_db) as led:
@@ -242,7 +242,7 @@ async def test_a_new_term_starts_a_sweep_over(redis: Redis, empty_sqlite_db: Sql
     assert line["seen"] == 6
 
 
-async def test_a_poll_that_failed_goes_on_at_its_page(redis: Redis, any_db: Database) -> None:
+async def test_a_failed_poll_continues_at_its_page(redis: Redis, any_db: Database) -> None:
     now = now_utc()
     await any_db.insert("monitors", *(monitor_row(updated_at=now) for _ in range(5)))
     since: list[datetime] = []
@@ -259,9 +259,7 @@ async def test_a_poll_that_failed_goes_on_at_its_page(redis: Redis, any_db: Data
     assert len(await scheduled_ids(redis)) == 5
 
 
-async def test_polls_that_fail_are_as_far_apart_as_those_that_succeed(
-    redis: Redis, empty_sqlite_db: SqliteDatabase
-) -> None:
+async def test_failing_polls_are_as_far_apart_as_successful_ones(redis: Redis, empty_sqlite_db: SqliteDatabase) -> None:
     cost_s, share = 0.1, 5
     async with leader(redis, empty_sqlite_db, replace(CALM, changes_every_s=0.01, share=share)) as led:
         failing = Failing(led, "changed", range(1, 4), cost_s)
@@ -270,7 +268,7 @@ async def test_polls_that_fail_are_as_far_apart_as_those_that_succeed(
     assert min(failing.pauses_s[:3]) >= cost_s * share
 
 
-async def test_a_poll_that_failed_in_an_outage_is_made_again_soon_after_its_end(
+async def test_a_poll_that_failed_in_an_outage_is_repeated_soon_after_its_end(
     redis: Redis, empty_sqlite_db: SqliteDatabase
 ) -> None:
     """However long its share of the time would have it rest: until then the outage is not over."""
@@ -286,7 +284,7 @@ async def test_a_poll_that_failed_in_an_outage_is_made_again_soon_after_its_end(
             await led.test.until_logged("database recovered")
 
 
-async def test_a_page_that_fails_again_and_again_is_not_read_without_a_pause(
+async def test_a_page_that_keeps_failing_is_not_read_without_a_pause(
     redis: Redis, empty_sqlite_db: SqliteDatabase
 ) -> None:
     cost_s, share = 0.1, 5

@@ -16,7 +16,7 @@ ENTRY_BYTES = 218
 
 
 @pytest.mark.long
-def test_with_room_for_a_fifth_a_fifth_of_the_checks_goes_on_each_second() -> None:
+def test_with_room_for_a_fifth_a_fifth_of_the_checks_continues_each_second() -> None:
     due: list[list[MonitorId]] = [[] for _ in range(PERIOD_S)]
     for number in range(MONITORS):
         id_ = MonitorId(f"{number:08x}-0000-4000-8000-{number:012x}")

@@ -125,7 +125,7 @@ def test_only_a_hash_that_falls_on_a_second_is_moved_off_it_by_a_millisecond(int
 
 @unhurried
 @given(IDS, INTERVALS_S)
-def test_aligned_slots_lie_one_millisecond_after_the_multiple(monitor: MonitorId, interval_s: int) -> None:
+def test_aligned_slots_are_one_millisecond_after_the_multiple(monitor: MonitorId, interval_s: int) -> None:
     grid = cadence(monitor, interval_s, Spacing.ALIGNED)
     assert grid.phase_ms == ALIGNED_PHASE_MS == 1
 

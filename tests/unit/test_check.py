@@ -94,11 +94,11 @@ def test_asynq_waits_longer_than_the_check(timeout_s: int, allowed_s: int) -> No
     assert payload(of)["timeout"] == timeout_s
 
 
-def test_maintenance_is_said() -> None:
+def test_the_payload_says_whether_it_is_under_maintenance() -> None:
     assert payload(snapshot(), under_maintenance=True)["is_under_maintenance"] is True
 
 
-def test_a_snapshots_maintenances_are_no_part_of_the_payload() -> None:
+def test_maintenances_are_not_in_the_payload() -> None:
     window = Maintenance("m", True, "manual", None, None, None, None, None, None, None, None)
     assert payload(Snapshot(MONITOR, None, (window,), None)) == payload(snapshot())
 
@@ -170,7 +170,7 @@ def test_a_config_goes_out_as_it_is(text: str) -> None:
 
 
 @pytest.mark.parametrize("type_", ["http", "HTTP", "http-keyword", "https", "httpfoo", "tcp", "TCP"])
-def test_types_that_may_look_at_the_certificate(type_: str) -> None:
+def test_types_that_may_check_the_certificate(type_: str) -> None:
     assert wants_cert_expiry(type_, '{"check_cert_expiry": true}')
 
 
@@ -255,7 +255,9 @@ def rule(flag_values: list[str]) -> bool:
 
 @settings(deadline=None)
 @given(st.data(), st.lists(FLAGS | OTHERS, max_size=6), st.sampled_from(["", " ", "\n\t"]))
-def test_the_flag_of_any_config_is_by_the_rule(data: st.DataObject, members: list[tuple[str, str]], space: str) -> None:
+def test_the_flag_of_any_config_follows_the_rule(
+    data: st.DataObject, members: list[tuple[str, str]], space: str
+) -> None:
     texts = [f"{data.draw(json_texts(key))}{space}:{space}{value}" for key, value in members]
     config = space + "{" + f"{space},{space}".join(texts) + "}" + space
     flag_values = [value for key, value in members if key.lower().replace("\u212a", "k") == CERT_KEY]
@@ -268,7 +270,7 @@ def test_the_flag_is_in_the_payload() -> None:
     assert payload(snapshot(config=config, type="push"))["check_cert_expiry"] is False
 
 
-def test_a_stale_task_is_older_than_any_workers_patience() -> None:
+def test_a_stale_task_is_too_old_for_any_worker() -> None:
     task = message(stale_task(ID))
     body = json.loads(task.payload)
     age = datetime.now(UTC) - datetime.fromisoformat(body["scheduled_at"])

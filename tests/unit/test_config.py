@@ -382,7 +382,7 @@ PASSWORDS = ["pa${HOME}ss", "a b#c #d", "$x`y`", '"', "=;:@/?%41&", "é😀", "{
 
 
 @pytest.mark.parametrize("password", PASSWORDS)
-def test_a_password_may_hold_anything(place: Place, password: str) -> None:
+def test_a_password_may_contain_anything(place: Place, password: str) -> None:
     secret = place.load(POSTGRES | {"DB_PASS": password}).db_pass
     assert secret is not None
     assert secret.get_secret_value() == password

@@ -93,6 +93,6 @@ def test_of_its_newest_heartbeat(number: int, value: object, expected: str) -> N
     assert reason(rows.HEARTBEATS, row) == expected
 
 
-def test_of_a_page_s_row() -> None:
+def test_of_a_row_of_a_page() -> None:
     assert reason(rows.SCHEDULABLES, [ID, 0, None, None, True]) == "interval is 0 s: must be at least 1 s"
     assert reason(rows.SCHEDULABLES, [ID, 60, None, None, "yes"]) == "active is 'yes': must be true or false"

@@ -45,7 +45,7 @@ def served(copy: LastKnown, *ids: MonitorId, since_s: float = NOW_S, now_s: floa
     return copy.read(ids, since_s, now_s).found
 
 
-def test_it_gives_what_it_was_given() -> None:
+def test_it_returns_what_was_stored() -> None:
     whole = replace(snapshot(name="Jörg 🦔", config='{"a": "ä\\u0000"}'), proxy=PROXY, maintenances=(MAINTENANCE,) * 2)
     bare = snapshot(config="", proxy_id="p", timeout=-(2**31), max_retries=2**31 - 1)
     copy = kept(whole, bare)
@@ -92,12 +92,12 @@ _MAYBE = st.none() | _TEXT
         st.none(),
     )
 )
-def test_whatever_a_database_may_hold_comes_back_as_it_was(value: Snapshot) -> None:
+def test_whatever_a_database_may_hold_is_returned_unchanged(value: Snapshot) -> None:
     id_ = value.monitor.id
     assert served(kept(value), id_) == {id_: value}
 
 
-def test_a_text_that_cannot_be_kept_harms_nobody_else() -> None:
+def test_text_that_cannot_be_stored_affects_no_other_monitor() -> None:
     broken = replace(snapshot(), maintenances=(replace(MAINTENANCE, strategy="\udcff"),))
     huge = replace(snapshot(), maintenances=(replace(MAINTENANCE, duration=2**70),))
     sound = snapshot()
@@ -106,12 +106,12 @@ def test_a_text_that_cannot_be_kept_harms_nobody_else() -> None:
     ]
 
 
-def test_a_monitor_never_read_is_put_off() -> None:
+def test_a_monitor_never_read_is_deferred() -> None:
     id_ = new_id()
     assert kept().read([id_], NOW_S, NOW_S).deferred == {id_: Outcome.DEFERRED_NOT_CACHED}
 
 
-def test_a_push_monitor_is_put_off_whatever_was_known() -> None:
+def test_a_push_monitor_is_always_deferred() -> None:
     push = snapshot(type="push")
     beat = Heartbeat("h", push.monitor.id, 1, "", 0, 0, 0, 0, False, datetime.now(UTC), None, False)
     answer = kept(replace(push, last_heartbeat=beat)).read([push.monitor.id], NOW_S, NOW_S)
@@ -145,7 +145,7 @@ def test_the_age_is_that_of_the_oldest_served() -> None:
 
 
 @pytest.mark.parametrize("how", ["gone", "inactive", "invalid"])
-def test_a_fresh_reading_that_finds_it_no_more_forgets_it(how: str) -> None:
+def test_a_later_reading_without_it_removes_it(how: str) -> None:
     one, other = snapshot(), snapshot()
     id_ = one.monitor.id
     copy = kept(one, other)
@@ -155,7 +155,7 @@ def test_a_fresh_reading_that_finds_it_no_more_forgets_it(how: str) -> None:
     assert list(served(copy, id_, other.monitor.id)) == [other.monitor.id]
 
 
-def test_one_that_becomes_a_push_monitor_is_one() -> None:
+def test_a_monitor_that_becomes_a_push_monitor_is_treated_as_one() -> None:
     one = snapshot()
     copy = kept(one)
     copy.keep([one.monitor.id], reading(snapshot(one.monitor.id, type="push")), NOW_S + 1)
@@ -171,7 +171,7 @@ def test_the_newest_reading_counts() -> None:
     assert len(copy) == 1
 
 
-def test_a_removed_one_is_forgotten_and_a_reading_under_way_does_not_bring_it_back() -> None:
+def test_a_removed_monitor_is_not_restored_by_a_reading_under_way() -> None:
     one = snapshot()
     id_ = one.monitor.id
     copy = kept(one)
@@ -183,21 +183,21 @@ def test_a_removed_one_is_forgotten_and_a_reading_under_way_does_not_bring_it_ba
     assert served(copy, id_)
 
 
-def test_what_was_forgotten_takes_no_memory_for_ever() -> None:
+def test_removed_monitors_take_no_memory_for_ever() -> None:
     copy = LastKnown(MB)
     for second in range(1000):
         copy.forget([new_id()], NOW_S + second)
     assert len(copy._forgotten_s) < 100
 
 
-def test_no_memory_for_it_means_none() -> None:
+def test_with_no_memory_it_stays_empty() -> None:
     one = snapshot()
     copy = kept(one, most_bytes=0)
     assert copy.read([one.monitor.id], NOW_S, NOW_S).deferred == {one.monitor.id: Outcome.DEFERRED_NOT_CACHED}
     assert len(copy) == 0
 
 
-def test_a_full_cache_refreshes_what_it_has_and_admits_nothing_new() -> None:
+def test_a_full_cache_updates_its_entries_and_admits_no_new_ones() -> None:
     copy = LastKnown(100_000)
     ones = [snapshot(config="x" * 1000) for _ in range(200)]
     ids = [one.monitor.id for one in ones]
@@ -225,7 +225,7 @@ def test_monitors_that_are_removed_make_room_for_others() -> None:
     assert full - 5 < len(copy) <= full
 
 
-def test_a_cache_that_is_switched_off_or_holds_all_is_not_too_small() -> None:
+def test_a_cache_that_is_off_or_holds_all_is_not_too_small() -> None:
     one = snapshot()
     for most_bytes in (0, MB):
         copy = kept(one, most_bytes=most_bytes)
@@ -233,7 +233,7 @@ def test_a_cache_that_is_switched_off_or_holds_all_is_not_too_small() -> None:
         assert not copy.too_small
 
 
-def test_the_megabytes_that_it_asks_for_hold_all() -> None:
+def test_the_megabytes_it_needs_hold_all() -> None:
     ones = [snapshot(config="x" * 300) for _ in range(5_000)]
     found = reading(*ones)
     copy = kept(*ones)
@@ -245,7 +245,7 @@ def test_the_megabytes_that_it_asks_for_hold_all() -> None:
     assert not larger.too_small
 
 
-def test_one_larger_than_the_whole_bound_is_not_kept_and_leaves_no_older_value() -> None:
+def test_a_monitor_larger_than_the_bound_is_removed() -> None:
     one, other = snapshot(), snapshot()
     copy = kept(one, most_bytes=50_000)
     copy.keep([one.monitor.id], reading(snapshot(one.monitor.id, config="x" * 60_000)), NOW_S + 1)
@@ -255,7 +255,7 @@ def test_one_larger_than_the_whole_bound_is_not_kept_and_leaves_no_older_value()
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3000), st.sampled_from(["keep", "gone", "forget"]))))
-def test_its_size_is_that_of_what_it_holds(steps: list[tuple[int, int, str]]) -> None:
+def test_its_size_is_that_of_its_entries(steps: list[tuple[int, int, str]]) -> None:
     ids = [MonitorId(str(uuid.UUID(int=number))) for number in range(10)]
     copy, mirror = LastKnown(10_000), LastKnown(10_000)
     for second, (number, length, step) in enumerate(steps):

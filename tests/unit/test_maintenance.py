@@ -57,7 +57,7 @@ def _holds(maintenance: Maintenance, now: str) -> bool:
     return verdict.under_maintenance
 
 
-def test_manual_holds_while_active_whatever_else_it_says() -> None:
+def test_manual_applies_while_active_whatever_its_other_fields() -> None:
     odd = replace(MANUAL, start_date_time="x", end_date_time="2001-01-01T00:00", timezone="bad", duration=-1)
 
     assert under_maintenance([odd], _at("2026-05-05T05:05:05"), ZULU) == Verdict(under_maintenance=True)
@@ -66,13 +66,13 @@ def test_manual_holds_while_active_whatever_else_it_says() -> None:
     )
 
 
-def test_both_ends_of_single_are_out() -> None:
+def test_both_ends_of_single_are_exclusive() -> None:
     moments = ["08:59:59", "09:00:00", "09:00:00.000001", "09:59:59.999999", "10:00:00"]
 
     assert [_holds(SINGLE, f"2026-05-04T{moment}") for moment in moments] == [False, False, True, True, False]
 
 
-def test_a_window_that_ends_before_it_starts_holds_nothing() -> None:
+def test_a_window_that_ends_before_it_starts_is_empty() -> None:
     backwards = replace(SINGLE, start_date_time="2026-05-04T10:00", end_date_time="2026-05-04T09:00")
 
     assert not _holds(backwards, "2026-05-04T09:30:00")
@@ -84,7 +84,7 @@ def test_a_cron_window_begins_with_its_firing_and_ends_before_its_duration_is_ov
     assert [_holds(CRON, f"2026-05-04T{moment}") for moment in moments] == [False, True, True, False]
 
 
-def test_cron_windows_are_cut_by_the_bounds_though_the_firing_may_lie_before_them() -> None:
+def test_cron_windows_are_cut_by_the_bounds_even_if_the_firing_is_before_them() -> None:
     night = replace(CRON, cron="0 22 * * *", duration=300)
 
     assert not _holds(night, "2025-01-01T00:00:00")
@@ -144,14 +144,14 @@ def test_days_are_counted_by_the_calendar_across_clock_changes() -> None:
     assert _holds(morning, "2026-03-30T22:45:00")
 
 
-def test_a_daily_window_takes_in_both_passes_of_an_hour_that_comes_twice() -> None:
+def test_a_daily_window_includes_both_passes_of_a_repeated_hour() -> None:
     early = replace(DAILY, timezone="Europe/Berlin", start_time="01:30", end_time="02:45", interval_day=1)
 
     held = {"00:30": True, "00:50": True, "01:30": True, "01:44": True, "01:45": False}
     assert {moment: _holds(early, f"2026-10-25T{moment}:00") for moment in held} == held
 
 
-def test_a_night_that_holds_a_clock_change_still_ends_by_the_wall_clock() -> None:
+def test_a_night_with_a_clock_change_still_ends_by_the_wall_clock() -> None:
     night = replace(DAILY, timezone="Europe/Berlin", start_time="22:00", end_time="06:00", interval_day=1)
 
     assert _holds(night, "2026-10-25T04:59:59")
@@ -183,7 +183,7 @@ def test_an_unknown_zone_means_utc(name: str | None, meant: str) -> None:
 
 
 @pytest.mark.parametrize("timezone", ["Pacific/Kiritimati", "America/Los_Angeles", "UTC"])
-def test_bounds_at_the_ends_of_the_calendar_hold_what_lies_between(timezone: str) -> None:
+def test_bounds_at_the_ends_of_the_calendar_include_what_is_between(timezone: str) -> None:
     ages = replace(SINGLE, timezone=timezone, start_date_time="0001-01-01T00:00", end_date_time="9999-12-31T23:59")
 
     assert _holds(ages, "2026-05-04T09:00:00")
@@ -218,7 +218,7 @@ def test_bounds_at_the_ends_of_the_calendar_hold_what_lies_between(timezone: str
         (replace(MANUAL, strategy="Manual"), "strategy"),
     ],
 )
-def test_a_broken_one_names_its_field_and_hides_no_other(broken: Maintenance, column: str) -> None:
+def test_a_broken_maintenance_names_its_field_and_hides_no_other(broken: Maintenance, column: str) -> None:
     broken = replace(broken, id="m-broken")
     now = _at("2026-05-04T09:30:00")
 
@@ -233,7 +233,7 @@ def test_a_broken_one_names_its_field_and_hides_no_other(broken: Maintenance, co
     assert under_maintenance([replace(broken, active=False)], now, ZULU) == Verdict(under_maintenance=False)
 
 
-def test_one_in_its_window_is_enough() -> None:
+def test_one_maintenance_in_its_window_is_enough() -> None:
     over = replace(SINGLE, id="m-over", end_date_time="2026-05-04T09:10")
     now = _at("2026-05-04T09:30:00")
 
@@ -242,19 +242,19 @@ def test_one_in_its_window_is_enough() -> None:
     assert under_maintenance([over, over], now, ZULU) == Verdict(under_maintenance=False)
 
 
-def test_no_maintenance_is_no_maintenance() -> None:
+def test_without_maintenances_there_is_no_maintenance() -> None:
     assert under_maintenance([], _at("2026-05-04T09:30:00"), ZULU) == Verdict(under_maintenance=False)
 
 
 @pytest.mark.timeout(10)
 @pytest.mark.parametrize("duration", [INT32_MAX, 153_722_868, 10**30])
 @pytest.mark.parametrize("cron", ["* * * * *", "0 0 1 1 *", "0 0 29 2 *"])
-def test_a_duration_of_ages_holds_and_is_cheap(duration: int, cron: str) -> None:
+def test_an_extremely_long_duration_works_and_is_cheap(duration: int, cron: str) -> None:
     assert _holds(replace(CRON, cron=cron, duration=duration), "2026-05-04T09:30:00")
 
 
 @pytest.mark.parametrize("duration", [0, -5, -(2**31), -(10**30)])
-def test_a_duration_of_nothing_holds_nothing(duration: int) -> None:
+def test_a_duration_of_zero_or_less_is_an_empty_window(duration: int) -> None:
     assert not _holds(replace(CRON, cron="* * * * *", duration=duration), "2026-05-04T09:30:00")
 
 
@@ -290,7 +290,7 @@ INSTANTS = st.datetimes(datetime(1972, 1, 8), datetime(9998, 12, 31), timezones=
 
 @settings(max_examples=300, deadline=timedelta(seconds=5))
 @given(maintenances=st.lists(MAINTENANCES, max_size=4), now=INSTANTS)
-def test_whatever_the_columns_hold_each_active_one_is_judged_or_named(
+def test_whatever_the_columns_hold_each_active_one_is_judged_or_reported(
     maintenances: list[Maintenance], now: datetime
 ) -> None:
     verdict = under_maintenance(maintenances, now, ZoneInfo("America/New_York"))
