@@ -1,4 +1,4 @@
-"""What MongoDB can hold that no table can: fields missing, of any type, ids of any type. One harms only itself."""
+"""What MongoDB can hold and no table can: missing fields, fields and ids of any type. Each affects only itself."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -226,7 +226,7 @@ async def test_an_invalid_maintenance_costs_no_check(empty_mongo_db: MongoDataba
 
 
 def test_a_date_after_year_9999_and_text_that_is_not_utf8_are_decoded_and_then_rejected() -> None:
-    """The server of these tests can't hold them, MongoDB itself can."""
+    """The server of these tests cannot store them, MongoDB itself can."""
     sent = bson.encode({"time": DatetimeMS(300_000_000_000_000), "msg": "abc"}).replace(b"abc", b"a\xffc")
 
     document = bson.decode(sent, TOLERANT)

@@ -1,6 +1,6 @@
-"""One row of nonsense is set aside with a reason, and harms nothing but itself.
+"""An invalid row is reported with a reason, and affects only itself.
 
-SQLite takes any value in any column, so that is where most nonsense can be.
+SQLite accepts any value in any column, so these tests use it.
 """
 
 import pytest
@@ -27,7 +27,7 @@ INTEGERS = ("interval", "timeout", "max_retries", "retry_interval", "resend_inte
 
 
 async def set_raw(database: SqliteDatabase, table: str, id_: str, column: str, sql_value: str) -> None:
-    """Store a value as SQL writes it, whatever the column's type."""
+    """Store a value given as an SQL literal, whatever the column's type."""
     await database.execute(f"""UPDATE {table} SET "{column}" = {sql_value} WHERE id = '{id_}'""")
 
 

@@ -1,4 +1,4 @@
-"""At the start: is it there, may we in, and is it Peekaping's? What only a person can mend is one clear error."""
+"""The check at the start: is the database there, open to us, and Peekaping's? An operator must fix what is not."""
 
 import asyncio
 import shutil
@@ -34,7 +34,7 @@ WRONG = "wr0ng-p4ss"
 
 
 async def refusal(where: Database | Settings) -> str:
-    """Return what the check tells the operator, in one line."""
+    """Return what the check reports to the operator, in one line."""
     async with opened(where) as catalog:
         with pytest.raises(ConfigurationError) as raised:
             await catalog.check()
@@ -44,7 +44,7 @@ async def refusal(where: Database | Settings) -> str:
 
 
 async def unavailable(where: Database | Settings) -> str:
-    """Return the reason for which the check asks to be tried again, in one line."""
+    """Return why the check should be tried again, in one line."""
     async with opened(where) as catalog:
         with pytest.raises(Unavailable) as raised:
             await catalog.check()
@@ -199,7 +199,7 @@ async def test_another_kind_of_server_makes_the_error_question_db_type(kind: str
 
 async def test_an_unknown_database_needs_the_operator(server_db: ServerDatabase) -> None:
     settings_ = server_db.settings(db_name="no_such_database")
-    # MongoDB makes a database with its first document, so one may still come.
+    # MongoDB creates a database with its first document, so this one may still appear.
     problem = await (unavailable if server_db.kind == "mongo" else refusal)(settings_)
 
     assert "DB_NAME" in problem
@@ -351,7 +351,7 @@ async def test_a_damaged_sqlite_file_needs_the_operator(sqlite_db: SqliteDatabas
 
 
 def elsewhere(kind: str, host: str, port: int, name: str = "peekaping") -> Settings:
-    """Return the settings of a database that is not there."""
+    """Return the settings of a database that does not exist."""
     return settings(db_type=kind, db_host=host, db_port=port, db_user="user", db_pass=PASSWORD, db_name=name)
 
 

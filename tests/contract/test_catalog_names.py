@@ -1,4 +1,4 @@
-"""Monitors by the names that people know them by, in every kind of database."""
+"""Monitors by their names, in every kind of database."""
 
 import msgspec
 import pytest

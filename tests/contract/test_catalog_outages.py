@@ -1,4 +1,4 @@
-"""A database that stops, stalls or is busy is an error in time, never an empty answer; when it is back, all is well."""
+"""A database that stops, stalls or is busy raises by the deadline and never returns nothing; later it works again."""
 
 import asyncio
 import sqlite3
@@ -37,7 +37,7 @@ from support.server_process import ServerProcess
 
 DEADLINE_S = 0.5
 GRACE_S = 1.0
-"""What giving up may take beyond the deadline, on a busy machine."""
+"""How long giving up may take beyond the deadline, on a busy machine."""
 
 _WRITER = """
 import sqlite3, sys, uuid
@@ -182,7 +182,7 @@ async def test_the_server_gives_up_a_slow_statement_too(postgres_db: PostgresDat
 
 
 async def test_a_statement_is_bounded_by_postgres_itself(postgres_db: PostgresDatabase) -> None:
-    """Our own deadline would end it too, so it is asked without one."""
+    """Without a deadline of ours, which would end it too."""
     async with opened(postgres_db, timeout_s=0.5) as catalog, engine(catalog).connect() as connection:
         with pytest.raises(Exception, match="statement timeout"):
             await connection.exec_driver_sql("SELECT pg_sleep(5)")
@@ -214,7 +214,7 @@ async def test_a_frozen_mongodb_does_not_hold_up_the_end(own_mongo_server: Secan
     await catalog.active(None, 10)
     own_mongo_server.pause()
     reading = asyncio.create_task(catalog.active(None, 10))
-    await asyncio.sleep(0)  # the reading's turn to begin
+    await asyncio.sleep(0)  # lets the reading start
     began_s = time.monotonic()
     await catalog.close()
     took_s = time.monotonic() - began_s
@@ -225,7 +225,7 @@ async def test_a_frozen_mongodb_does_not_hold_up_the_end(own_mongo_server: Secan
 
 
 async def test_a_statement_on_mongodb_carries_its_time_limit(mongo_db: MongoDatabase) -> None:
-    """How long it may take is for the server to keep; that it was told is what can be seen."""
+    """The server enforces the limit; this test sees only that it is sent."""
     ids = [MonitorId(id_) for id_ in await mongo_db.ids()]
     listener = Commands()
     pymongo.monitoring.register(listener)
@@ -327,7 +327,7 @@ async def test_sqlite_is_read_completely_while_another_process_writes(empty_sqli
 
 
 async def test_sqlite_locked_by_another_is_unavailable_by_the_deadline(sqlite_db: SqliteDatabase) -> None:
-    """In WAL mode only recovery and a few others lock readers out; another journal mode shows it plainly."""
+    """In WAL mode little but recovery locks readers out, so the test uses another journal mode."""
     with sqlite_db.connected() as holder:
         holder.execute("PRAGMA journal_mode = DELETE")
     ids = [MonitorId(id_) for id_ in await sqlite_db.ids()]
@@ -360,19 +360,19 @@ async def read_within(catalog: Catalog, ids: list[MonitorId], *, seconds: float)
 
 
 async def read_until_it_fails(catalog: Catalog, ids: list[MonitorId]) -> None:
-    """Read again and again: what is left to pass may be more than one reading."""
+    """Read repeatedly: more than one reading may still pass."""
     for _ in range(1_000):
         await catalog.read(ids)
 
 
 def process_of(database: ServerDatabase) -> ServerProcess:
-    """Return the process of a server of the test's own."""
+    """Return the process of the test's own server."""
     assert isinstance(database.server, ServerProcess)
     return database.server
 
 
 async def until_no_statement_runs(database: PostgresDatabase | MySqlDatabase, observer: Any) -> None:
-    """Wait until the server is at no statement of the catalogue."""
+    """Wait until the server runs no statement of the catalogue."""
     async with asyncio.timeout(10):
         while await _statements(database, observer):
             await asyncio.sleep(0.01)
@@ -395,7 +395,7 @@ async def _statements(database: PostgresDatabase | MySqlDatabase, observer: Any)
 
 
 class Commands(pymongo.monitoring.CommandListener):
-    """What is sent to MongoDB: each command, and the time it may take."""
+    """Records what is sent to MongoDB: each command, and its time limit."""
 
     def __init__(self) -> None:
         self.limits_ms: list[tuple[str, int]] = []

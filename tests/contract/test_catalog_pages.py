@@ -1,4 +1,4 @@
-"""What the catalogue promises of the pages of active monitors, on every kind of database."""
+"""Pages of active monitors, on every kind of database."""
 
 from datetime import UTC, datetime, timedelta
 

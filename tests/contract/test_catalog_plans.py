@@ -1,4 +1,4 @@
-"""The newest heartbeats of push monitors are read by the index on monitor and time, never by reading a history."""
+"""The newest heartbeats of push monitors are read by the index on monitor and time, never by scanning the history."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -30,7 +30,7 @@ from support.databases import (
 
 PUSHED = 500
 INDEX = "idx_heartbeats_monitor_time"
-"""Postgres and SQLite have a second one, with one more column behind."""
+"""Postgres and SQLite have a second one, with one more column."""
 
 
 async def with_history(database: Database, beats: int, monitors: int = PUSHED) -> list[MonitorId]:
@@ -49,7 +49,7 @@ async def with_history(database: Database, beats: int, monitors: int = PUSHED) -
 async def explained(
     catalog: Catalog, ids: list[MonitorId], explain: str, statement_name: str = "heartbeats"
 ) -> list[Any]:
-    """Return the plan of the statement that reads the newest heartbeats, or another, as the database tells it."""
+    """Return the plan of the statement that reads the newest heartbeats, or another, as the database explains it."""
     assert isinstance(catalog, SqlCatalog)
     sent: list[tuple[str, Any]] = []
 
@@ -140,7 +140,7 @@ async def test_on_mariadb(empty_mysql_db: MySqlDatabase) -> None:
 
 
 async def test_on_mongodb(empty_mongo_db: MongoDatabase) -> None:
-    """A look-up's inner pipeline is not explained, so its stages are, as the query they are for one monitor."""
+    """The inner pipeline of a $lookup is not explained, so its stages are explained as a query for one monitor."""
     (id_, *_) = await with_history(empty_mongo_db, beats=20, monitors=3)
     sort, limit = NEWEST
     async with empty_mongo_db.connected() as collections:
@@ -154,7 +154,7 @@ async def test_on_mongodb(empty_mongo_db: MongoDatabase) -> None:
 
     stages = {stage["stage"]: stage for stage in _stages(plan)}
     assert stages["IXSCAN"]["keyPattern"] == {"monitor_id": 1, "time": -1}
-    # That the order is the index's own, and nothing is left to sort, this server does not see.
+    # This server does not see that the order is that of the index, so that nothing needs sorting.
     assert list(sort["$sort"].items()) == list(stages["IXSCAN"]["keyPattern"].items())
     assert "COLLSCAN" not in stages
 

@@ -1,4 +1,4 @@
-"""What the catalogue promises of a reading by ids, on every kind of database."""
+"""Reading monitors by their ids, on every kind of database."""
 
 from datetime import timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""Other ways to a server than TCP to its default schema: Unix sockets, a schema by name, PgBouncer; and none at all."""
+"""Unix sockets, a named schema, PgBouncer, server time zones, and a refused login."""
 
 import asyncio
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def pgbouncer_of_any_mode(request: pytest.FixtureRequest, postgres_server: Postg
 
 
 def through(pgbouncer: PgBouncer, database: PostgresDatabase) -> Settings:
-    """Return the settings that docs/databases.md asks for with this PgBouncer: none of its own in session mode."""
+    """Return the settings that docs/databases.md requires for this PgBouncer: none in session mode."""
     own = {"db_statement_cache": "off"} if pgbouncer.mode == "transaction" else {}
     return database.settings(db_port=pgbouncer.port, **own)
 
@@ -47,7 +47,7 @@ async def test_many_readers_through_pgbouncer(pgbouncer_of_any_mode: PgBouncer, 
     settings = through(pgbouncer_of_any_mode, postgres_db)
     async with opened(postgres_db) as direct, opened(settings, connections=8) as catalog:
         expected = in_order(await direct.read(ids))
-        # All at once from the start: each finds out for itself that there is a pooler.
+        # All at once, so that several find the pooler at the same time.
         first = await asyncio.gather(*(catalog.read(ids) for _ in range(8)))
         assert all(in_order(reading) == expected for reading in first)
         await catalog.check()
@@ -94,7 +94,7 @@ async def test_no_session_setting_reaches_other_clients_of_pgbouncer(
         address = {"host": HOST, "port": pgbouncer_of_any_mode.port, "user": SUPERUSER, "database": postgres_db.name}
         other = await asyncpg.connect(**address, statement_cache_size=0)
         try:
-            # Enough times to meet each session.
+            # Often enough to use every session.
             for _ in range(6):
                 assert await other.fetchval("SHOW default_transaction_read_only") == "off"
                 assert await other.fetchval("SHOW statement_timeout") == "0"
@@ -126,7 +126,7 @@ async def test_postgres_by_its_unix_socket(postgres_db: PostgresDatabase) -> Non
 
 async def test_mariadb_by_its_unix_socket(own_mysql_server: MariaDB) -> None:
     database = await mysql_database(own_mysql_server, rows=True)
-    # Whatever listens at the port is not asked.
+    # The port is not used.
     async with opened(database.settings(db_host=own_mysql_server.unix_socket, db_port=1)) as catalog:
         await catalog.check()
         assert (await catalog.active(None, 10)).monitors
@@ -162,7 +162,7 @@ async def test_the_zone_of_the_mysql_server_does_not_matter(empty_mysql_db: MySq
         zone = (await connection.exec_driver_sql("SELECT @@session.time_zone")).scalar_one()
 
     assert (monitor.created_at, monitor.updated_at, changes.newest) == (CREATED_AT, CREATED_AT, CREATED_AT)
-    # So a TIMESTAMP in the place of a DATETIME arrives in UTC too.
+    # So a TIMESTAMP instead of a DATETIME is read in UTC too.
     assert zone == "+00:00"
 
 

@@ -30,10 +30,10 @@ FAR_MS = 10**13
 LASTS_S = 30
 SLEEP = {"postgres": f"SELECT pg_sleep({LASTS_S})", "mysql": f"SELECT SLEEP({LASTS_S})"}
 COUNT = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
-"""Without an end."""
+"""Endless."""
 MANY = 10_000_000
 COUNT_MANY = COUNT.replace("FROM n)", f"FROM n LIMIT {MANY})")
-"""For seconds."""
+"""Takes seconds."""
 
 
 def edited(_monitor: Schedulable) -> Arrival:
@@ -41,7 +41,7 @@ def edited(_monitor: Schedulable) -> Arrival:
 
 
 class Held:
-    """Holds a reading up, after its rows were read, until it is let go."""
+    """Holds up a reading that has read its rows, until it is released."""
 
     def __init__(self, led: Leader, name: str) -> None:
         self._name = name
@@ -92,7 +92,7 @@ async def test_neither_a_batch_nor_an_urgent_read_waits_for_a_whole_table(any_sq
 
 
 async def test_a_whole_table_may_take_longer_than_a_batch(any_sql_db: Database) -> None:
-    """A server knows it too: its own limit would end the statement."""
+    """The server has the longer limit too: its own would end the statement."""
     long = text({"postgres": "SELECT pg_sleep(1)", "mysql": "SELECT SLEEP(1)"}.get(any_sql_db.kind, COUNT_MANY))
     catalog = open_catalog(any_sql_db.settings(), connections=1, timeout_s=0.3, scan_timeout_s=LASTS_S)
     assert isinstance(catalog, SqlCatalog)
@@ -139,7 +139,7 @@ async def test_invariant_10_a_monitor_removed_while_it_is_read_does_not_come_bac
         await any_db.update("monitors", goes["id"], active=False)
         await led.sync.reconcile(led.term, [MonitorId(goes["id"])], edited)
         held.let_go.set()
-        # Of a sweep the other half would find it: that half is not needed.
+        # The second half of a sweep would find it, and is not needed.
         led.catalog.after = _end_after_pages(led)
         await task
     assert await scheduled_ids(redis) == {stays["id"]}
@@ -206,7 +206,7 @@ class Failing:
 
     @property
     def pauses_s(self) -> list[float]:
-        """From the end of each failure to the next reading."""
+        """The times from the end of each failure to the next reading."""
         return [after - before - self._cost_s for before, after in zip(self.began_s, self.began_s[1:], strict=False)]
 
 
@@ -271,7 +271,7 @@ async def test_failing_polls_are_as_far_apart_as_successful_ones(redis: Redis, e
 async def test_a_poll_that_failed_in_an_outage_is_repeated_soon_after_its_end(
     redis: Redis, empty_sqlite_db: SqliteDatabase
 ) -> None:
-    """However long its share of the time would have it rest: until then the outage is not over."""
+    """Even if its share of the time would make it wait longer: until then the outage is not over."""
     unavailable = Unavailable("database", "as in the test")
     async with leader(redis, empty_sqlite_db, replace(CALM, changes_every_s=0.01, share=100_000)) as led:
         checks = led.test.node.database_outage.user()

@@ -1,4 +1,4 @@
-"""Catalogues for tests: opened on a database, and closed with the proof that no connection is left checked out."""
+"""Catalogues for tests, with a check at the end that no connection is left checked out."""
 
 import asyncio
 import gc
@@ -45,9 +45,9 @@ async def opened(
 
 
 async def _forget_sockets(connecting: set[asyncio.Task[Any]]) -> None:
-    """Let go of a socket that pymongo leaves to the collector when its client is closed while it is connecting."""
+    """Collect a socket that pymongo leaves open if its client is closed while it connects."""
     with warnings.catch_warnings():
-        # Until its own task has ended, the socket is not the collector's.
+        # The socket can be collected once its task has ended.
         if connecting:
             await asyncio.wait(connecting, timeout=SETTLE_WITHIN_S)
         warnings.simplefilter("ignore", ResourceWarning)
@@ -55,14 +55,14 @@ async def _forget_sockets(connecting: set[asyncio.Task[Any]]) -> None:
 
 
 async def until_checked_in(catalog: Catalog) -> None:
-    """Make sure that nobody has a connection in hand; one whose work was given up comes back soon."""
+    """Wait until no connection is checked out; one whose work was given up is returned soon."""
     async with asyncio.timeout(SETTLE_WITHIN_S):
         while checked_out(catalog):
             await asyncio.sleep(0.01)
 
 
 def checked_out(catalog: Catalog) -> int:
-    """Return how many connections of the pool are in somebody's hands."""
+    """Return how many connections are checked out of the pools."""
     if isinstance(catalog, MongoCatalog):
         servers = [server for client in _clients(catalog) for server in client._topology._servers.values()]
         return sum(server.pool.active_sockets for server in servers)
@@ -88,7 +88,7 @@ def engine(catalog: Catalog) -> AsyncEngine:
 
 
 def sync_engine(catalog: Catalog) -> Engine:
-    """Return the engine of a catalogue in an SQL database, as events and pools know it."""
+    """Return the engine of a catalogue in an SQL database, as SQLAlchemy's events and pools need it."""
     assert isinstance(catalog, SqlCatalog)
     return _sync(catalog._batches)
 
@@ -101,7 +101,7 @@ def _sync(connections: Connections) -> Engine:
 
 
 def in_order(reading: Reading) -> Reading:
-    """Return a reading with each monitor's maintenances in the order of their ids; databases have none of their own."""
+    """Return a reading with each monitor's maintenances in the order of their ids; databases have no order."""
     found = {
         id_: replace(one, maintenances=tuple(sorted(one.maintenances, key=lambda maintenance: maintenance.id)))
         for id_, one in reading.found.items()
@@ -110,12 +110,12 @@ def in_order(reading: Reading) -> Reading:
 
 
 def no_id(database: Database) -> str:
-    """Return what is said of an id that can't be one in this database."""
+    """Return the reason for an id that is invalid in this database."""
     return "id is not an ObjectId" if database.kind == "mongo" else "id is not a UUID in lower case"
 
 
 def many(database: Database) -> int:
-    """Return how many rows count as many; the server of MongoDB's protocol takes seconds for ten thousand."""
+    """Return a large number of rows; the server of MongoDB's protocol takes seconds for ten thousand."""
     return 1_000 if database.kind == "mongo" else 10_000
 
 
@@ -136,7 +136,7 @@ async def all_pages(catalog: Catalog, limit: int) -> tuple[list[Schedulable], di
 
 @asynccontextmanager
 async def locked_out(database: PostgresDatabase | MySqlDatabase, table: str) -> AsyncIterator[None]:
-    """Keep everybody else from reading a table, for the time of the block."""
+    """Lock a table against all readers, for the time of the block."""
     async with database.connected() as holder:
         if isinstance(database, MySqlDatabase):
             await holder.execute(f"LOCK TABLES {table} WRITE")
@@ -149,7 +149,7 @@ async def locked_out(database: PostgresDatabase | MySqlDatabase, table: str) -> 
 
 @asynccontextmanager
 async def monitors_unreadable(database: Database) -> AsyncIterator[None]:
-    """Let every read of monitors in an SQL database fail, for the time of the block."""
+    """Make every read of monitors in an SQL database fail, for the time of the block."""
     await database.execute("ALTER TABLE monitors RENAME TO monitors_elsewhere")
     try:
         yield

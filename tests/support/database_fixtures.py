@@ -1,4 +1,4 @@
-"""Databases to ask for: a fresh one for each test, on a Postgres shared by the tests of this process, or on SQLite."""
+"""Fixtures of databases: a fresh one for each test, on servers that the tests of this process share, or on SQLite."""
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -138,7 +138,7 @@ async def empty_mongo_db(mongo_server: Secantus) -> AsyncIterator[MongoDatabase]
 
 
 Copies = Callable[..., AbstractAsyncContextManager[Database]]
-"""Makes a fresh database for the time of a block, in a folder where it needs one, with rows or without."""
+"""Makes a fresh database for the time of a block, with rows or without; one that needs a folder uses the given one."""
 
 
 SERVERS = ["postgres", "mysql", "mongo"]
@@ -189,7 +189,7 @@ def _any_sql_kind(request: pytest.FixtureRequest) -> Copies:
 
 @pytest.fixture(scope="session", params=["sqlite", "postgres", "mysql", "mongo"])
 def _any_kind(request: pytest.FixtureRequest) -> Copies:
-    """Choose the kind; a server is up before the checks around a test look for what it starts."""
+    """Choose the kind; a server is up before the leak checks around a test record what is running."""
     return _copies(request.param, request)
 
 

@@ -1,4 +1,4 @@
-"""Peekaping's databases for tests: the fixture with its rows, or its bare schema, on SQLite and on Postgres.
+"""Peekaping's databases for tests: the fixture with its rows, or its bare schema, on every kind of database.
 
 Both kinds offer the same few methods, and take the same rows: dicts with every column, made by `monitor_row` and its
 siblings. Instants are aware datetimes; each kind stores them the way Peekaping does.
@@ -47,15 +47,15 @@ COLLECTIONS = {
 }
 """MongoDB's collections by the names of the tables."""
 _ROW_TABLES = ("heartbeats", "monitor_maintenances", "monitors", "maintenances", "proxies")
-"""What a bare schema is emptied of: children before parents."""
+"""The tables that are emptied for a bare schema: children before parents."""
 
 
 class Database(Protocol):
-    """One database of Peekaping's, free to be changed by the test that has it."""
+    """A database of Peekaping's that the test may change."""
 
     kind: Kind
     tick: timedelta
-    """The least difference of two instants that it keeps."""
+    """Its resolution of time."""
 
     def settings(self, **others: Any) -> Settings:
         """Return the settings that lead to it; `others` by the names of Settings' fields."""
@@ -198,7 +198,7 @@ class MySqlDatabase:
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[Any]:
-        """Connect with asyncmy; gives a cursor."""
+        """Connect with asyncmy and yield a cursor."""
         async with _mysql_cursor(self.server, self.name) as cursor:
             yield cursor
 
@@ -251,7 +251,7 @@ class MongoDatabase:
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[AsyncDatabase[Row]]:
-        """Connect with pymongo; gives the database."""
+        """Connect with pymongo and yield the database."""
         async with mongo_client(self.server) as client:
             yield client[self.name]
 
@@ -299,7 +299,7 @@ def sqlite_copy(folder: Path, *, rows: bool, name: str = "peekaping.sqlite") -> 
 
 
 async def postgres_database(server: Postgres, *, rows: bool) -> PostgresDatabase:
-    """Make a database of the fixture, with its rows or without; it goes with the server."""
+    """Make a database of the fixture, with its rows or without; it ends with the server."""
     template = await _template(server, rows=rows)
     database = PostgresDatabase(server, f"peekaping_{uuid.uuid4().hex[:12]}")
     await _administer(server, f"CREATE DATABASE {database.name} TEMPLATE {template}")
@@ -317,7 +317,7 @@ async def postgres_copy(server: Postgres, *, rows: bool) -> AsyncIterator[Postgr
 
 
 async def mysql_database(server: MySQLServer, *, rows: bool) -> MySqlDatabase:
-    """Make a database with Peekaping's tables, and the rows of the SQLite fixture; it goes with the server."""
+    """Make a database with Peekaping's tables, and the rows of the SQLite fixture; it ends with the server."""
     template = await _mysql_template(server, rows=rows)
     database = MySqlDatabase(server, f"peekaping_{uuid.uuid4().hex[:12]}")
     async with _mysql_cursor(server, None) as cursor:
@@ -341,7 +341,7 @@ async def mysql_copy(server: MySQLServer, *, rows: bool) -> AsyncIterator[MySqlD
 
 
 async def mongo_database(server: Secantus, *, rows: bool) -> MongoDatabase:
-    """Make a database with Peekaping's index, and the recorded documents; it goes with the server."""
+    """Make a database with Peekaping's index, and the recorded documents; it ends with the server."""
     database = MongoDatabase(server, f"peekaping_{uuid.uuid4().hex[:12]}")
     async with database.connected() as collections:
         await collections["heartbeat"].create_index([("monitor_id", 1), ("time", -1)])
@@ -368,7 +368,7 @@ async def mongo_copy(server: Secantus, *, rows: bool) -> AsyncIterator[MongoData
 
 @asynccontextmanager
 async def mongo_client(server: Secantus) -> AsyncIterator[AsyncMongoClient[Row]]:
-    """Connect to a server as one who may do all."""
+    """Connect to a server with all rights."""
     login = {"username": server.user, "password": server.password}
     async with AsyncMongoClient[Row](HOST, server.port, authSource="admin", **login) as client:  # type: ignore[arg-type]
         yield client
@@ -400,7 +400,7 @@ def recorded_documents() -> dict[str, list[Row]]:
 
 
 _id_forms: list[Kind] = []
-"""The kinds of the databases that are open; the last one's form is that of new ids."""
+"""The kinds of the open databases; new ids have the form of the last."""
 
 
 @contextlib.contextmanager
@@ -414,17 +414,17 @@ def ids_are(kind: Kind) -> Iterator[None]:
 
 
 def new_id() -> str:
-    """Return an id as Peekaping makes them in the database of this test."""
+    """Return a new id in the form of this test's database."""
     return str(ObjectId()) if "mongo" in _id_forms[-1:] else str(uuid.uuid4())
 
 
 def numbered_id(number: int) -> str:
-    """Return an id that stands for a number, in the order of numbers."""
+    """Return an id for a number; ids are in the order of the numbers."""
     return f"{number:024x}" if "mongo" in _id_forms[-1:] else str(uuid.UUID(int=number))
 
 
 def stored(database: Database, instant: datetime) -> datetime:
-    """Return an instant as the database keeps it."""
+    """Return an instant as the database stores it."""
     tick = database.tick
     return instant - (instant - datetime(2000, 1, 1, tzinfo=UTC)) % tick
 
@@ -526,7 +526,7 @@ async def _administer(server: Postgres, statement: str) -> None:
 
 
 async def _template(server: Postgres, *, rows: bool) -> str:
-    """Return the name of the database to copy, made when first asked for."""
+    """Return the name of the database to copy, created on first use."""
     name = "fixture" if rows else "bare"
     if name not in server.templates:
         await _administer(server, f"CREATE DATABASE {name}")
@@ -558,7 +558,7 @@ async def _mysql_cursor(server: MySQLServer, database: str | None) -> AsyncItera
 
 
 async def _mysql_template(server: MySQLServer, *, rows: bool) -> str:
-    """Return the name of the database to copy, made when first asked for."""
+    """Return the name of the database to copy, created on first use."""
     prefix = f"fixture_{os.getpid()}"
     database = MySqlDatabase(server, f"{prefix}_rows" if rows else f"{prefix}_bare")
     if database.name not in server.templates:
@@ -567,7 +567,7 @@ async def _mysql_template(server: MySQLServer, *, rows: bool) -> str:
         await database.execute(MYSQL_SCHEMA.read_text(encoding="utf-8"))
         if rows:
             for table in _ROW_TABLES:
-                # MariaDB takes nothing but JSON as a config.
+                # MariaDB accepts only JSON as a config.
                 await database.insert(table, *filter(_is_json, _fixture_rows(table)))
         server.templates.add(database.name)
     return database.name
@@ -595,7 +595,7 @@ def _from_fixture(table: str, column: str, value: object) -> object:
     if column in times and isinstance(value, str):
         instant = datetime.fromisoformat(value)
         return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
-    # A bare number, as SQLite keeps it.
+    # A bare number, as SQLite stores it.
     return repr(value) if column == "config" and isinstance(value, int | float) else value
 
 

@@ -12,14 +12,14 @@ DOCS = Path(__file__).parents[2] / "docs" / "databases.md"
 
 
 def documented(language: str) -> str:
-    """Return the block of code in the docs that grants the rights."""
+    """Return the docs' block of code that grants the rights."""
     (block,) = re.findall(rf"^```{language}\n(.*?)^```", DOCS.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     assert isinstance(block, str)
     return block
 
 
 async def guest(database: Database, *, rights: bool = True) -> str:
-    """Make a user with the documented rights, or with none; return the name. The password is PASSWORD."""
+    """Create a user with the documented rights, or with none; return the name. The password is PASSWORD."""
     if isinstance(database, MongoDatabase):
         return await _mongo_guest(database, rights=rights)
     if isinstance(database, MySqlDatabase):
@@ -27,7 +27,7 @@ async def guest(database: Database, *, rights: bool = True) -> str:
         create, *grants = _statements("mysql", user, database)
         await database.execute(";".join([create, *(grants if rights else [f"GRANT USAGE ON *.* TO {user}@'%'"])]))
         return user
-    # The only one whom this server asks for a password, and shared by all its databases.
+    # The only user that needs a password on this server, shared by all its databases.
     assert isinstance(database, PostgresDatabase)
     create, *grants = _statements("sql", GUEST, database)
     await database.execute(

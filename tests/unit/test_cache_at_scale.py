@@ -1,4 +1,4 @@
-"""A million monitors, a cache for a fifth of them: a fifth of the checks goes on, evenly in time. In virtual time."""
+"""A million monitors, a cache for a fifth of them: a fifth of the checks continues, evenly. In virtual time."""
 
 import pytest
 from msgspec.structs import replace
@@ -12,7 +12,7 @@ from peekaping_producer.observe.outcomes import Outcome
 MONITORS, PERIOD_S = 1_000_000, 60
 EXAMPLE = Monitor(MonitorId(""), "", "http", PERIOD_S, 16, 2, 20, 0, True, "", None)
 ENTRY_BYTES = 218
-"""What one of these takes, in a cache that is full."""
+"""The size of an entry in a full cache."""
 
 
 @pytest.mark.long

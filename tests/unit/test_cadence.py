@@ -24,7 +24,7 @@ LATENESS_OF_PERIOD = st.one_of(st.just(0.0), st.floats(0, 0.5), st.floats(0, 5))
 """How late a check runs, in periods."""
 
 unhurried = settings(deadline=None)
-"""Other tests run beside these."""
+"""Other tests run at the same time."""
 
 
 def fixed_ids(count: int) -> list[MonitorId]:
@@ -104,7 +104,7 @@ def test_slot_from_is_the_first_slot_not_before_the_instant(
 @unhurried
 @given(IDS, INTERVALS_S, SPACINGS, INSTANTS_MS)
 def test_no_slot_is_a_multiple_of_a_second(monitor: MonitorId, interval_s: int, spacing: Spacing, now_ms: int) -> None:
-    # Invariant 11. A multiple of any other period would not do: after an edit the slot is compared with the new one.
+    # Not of any other period either: after an edit, the slot is compared with the new period.
     grid = cadence(monitor, interval_s, spacing)
     assert grid.period_ms == interval_s * 1000
     assert 0 < grid.phase_ms < grid.period_ms

@@ -1,4 +1,4 @@
-"""From a snapshot to the task a worker reads: which keys are there, in which form (docs/protocol.md, section 2)."""
+"""From a snapshot to the task a worker reads: its keys and their forms (docs/protocol.md, section 2)."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -219,7 +219,7 @@ def test_the_certificate_flag_is_read_as_go_reads_it(config: str, wanted: bool) 
 
 CERT_KEY = "check_cert_expiry"
 OTHER_SPELLINGS = {"k": ["K", "\u212a"]}
-"""What folds to the same letter in Go, beside upper case: of these letters only k has a third form."""
+"""Besides upper case, what Go folds to the same letter: of these letters, only k has a third form."""
 NEAR_MISSES = ["check_cert_expir", "check_cert_expiry ", "check-cert-expiry", "check_cert_exp\u0131ry"]
 
 
@@ -231,7 +231,7 @@ def json_texts(draw: st.DrawFn, text: str) -> str:
 
 @st.composite
 def spellings(draw: st.DrawFn) -> str:
-    """Spell the key in a way that Go takes for the same."""
+    """Spell the key in a way that Go treats as equal."""
     return "".join(draw(st.sampled_from([c, c.upper(), *OTHER_SPELLINGS.get(c, [])])) for c in CERT_KEY)
 
 

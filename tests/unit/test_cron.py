@@ -132,11 +132,11 @@ def test_day_and_weekday_are_joined_by_or_when_both_are_restricted(text: str, da
 @pytest.mark.parametrize(
     ("text", "now", "firing"),
     [
-        # 29 March 2026: 02:00 CET becomes 03:00 CEST at 01:00 UTC, and 02:30 doesn't come.
+        # 29 March 2026: 02:00 CET becomes 03:00 CEST at 01:00 UTC, and 02:30 does not occur.
         ("30 2 * * *", "2026-03-29T12:00:00", "2026-03-28T01:30:00"),
         ("*/30 * * * *", "2026-03-29T01:10:00", "2026-03-29T01:00:00"),
         ("30 2 29 3 *", "2026-03-29T12:00:00", "2025-03-29T01:30:00"),
-        # 25 October 2026: 03:00 CEST becomes 02:00 CET at 01:00 UTC, and 02:30 comes twice.
+        # 25 October 2026: 03:00 CEST becomes 02:00 CET at 01:00 UTC, and 02:30 occurs twice.
         ("30 2 * * *", "2026-10-25T00:45:00", "2026-10-25T00:30:00"),
         ("30 2 * * *", "2026-10-25T01:10:00", "2026-10-25T00:30:00"),
         ("30 2 * * *", "2026-10-25T01:30:00", "2026-10-25T01:30:00"),
@@ -154,14 +154,14 @@ def test_a_leap_day_is_found_across_a_century() -> None:
 
 @pytest.mark.timeout(10)
 def test_a_day_that_a_zone_skipped_has_no_firing() -> None:
-    """Samoa had no 30 December 2011: none of its 1,440 firings came, and the year before counts."""
+    """Samoa had no 30 December 2011: none of its 1,440 firings occurred, so the last is a year earlier."""
     firing = last_firing(parse("* * 30 12 *"), ZoneInfo("Pacific/Apia"), _at("2012-03-01T00:00:00"))
 
     assert firing == datetime(2010, 12, 30, 23, 59, tzinfo=ZoneInfo("Pacific/Apia")).astimezone(UTC)
 
 
 class _Asked(Struct, frozen=True):
-    """An expression, and what it means read without the parser."""
+    """An expression and its meaning, found without the parser."""
 
     text: str
     matches: Callable[[datetime], bool]
@@ -219,7 +219,7 @@ def test_it_fires_at_each_instant_whose_wall_time_matches(asked: _Asked, change:
 
     try:
         firing = last_firing(parse(asked.text), zone, now)
-    except CorruptRecord:  # No day that exists.
+    except CorruptRecord:  # names no day that exists
         firing = None
 
     if expected is None:

@@ -1,4 +1,4 @@
-"""The reason why a row is invalid is one that an operator understands, and holds no secret."""
+"""Why a row is invalid: in words that an operator understands, and without secrets."""
 
 import re
 from typing import Any
@@ -16,7 +16,7 @@ ID = "11111111-1111-4111-8111-111111111111"
 MONITOR = Monitor(ID, "Shop", "http", 60, 16, 3, 30, 0, True, f'{{"password": "{SECRET}"}}', None)  # type: ignore[arg-type]
 PROXY = Proxy(ID, "http", "proxy.example.org", 3128, True, "user", SECRET)
 ALIEN = re.compile(r"`|\$|Expected|\bint32\b|<=|>=|\bstr\b|\bNone\b|\bnull\b")
-"""Words of the program's own, of which no reason makes use."""
+"""Words of the code, which no reason uses."""
 
 
 def reason(kind: rows.Kind[Any], row: rows.Row) -> str:

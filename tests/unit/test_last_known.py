@@ -1,4 +1,4 @@
-"""The cache of last known good monitors: what it serves and forgets, and the memory it takes (invariant 12)."""
+"""The cache of last known good monitors: what it serves, what it removes, and the memory it takes (invariant 12)."""
 
 import subprocess
 import sys
@@ -300,7 +300,7 @@ if traced:
     before = tracemalloc.get_traced_memory()[0]
 else:
     before = psutil.Process().memory_info().rss
-# Twice: in use, every entry is replaced again and again.
+# Twice, since in use every entry is replaced many times.
 for at_s in (1.0, 2.0):
     for first in range(0, 40_000 if traced else 200_000, 200):
         keep(first, at_s)
@@ -340,5 +340,5 @@ def test_the_bound_holds_in_real_memory(measured_by: str, sizes: str, megabytes:
         assert took <= size * 1.01 + 100_000
         assert size <= took * 1.15
     else:
-        # The process' own share beside it: the batch in hand, and what the allocator keeps for later.
+        # Beside it, the process needs the current batch and the allocator's reserve.
         assert took <= bound * 1.15 + 16 * MB

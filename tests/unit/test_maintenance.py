@@ -1,4 +1,4 @@
-"""Maintenance windows: their bounds, what makes one broken, and what it costs the others."""
+"""Maintenance windows: their bounds, and what makes one broken."""
 
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -102,7 +102,7 @@ def test_every_strategy_with_a_cron_that_has_no_rule_of_its_own_is_judged_by_it(
 
 def test_the_part_after_midnight_belongs_to_the_day_the_window_began() -> None:
     held = {
-        "2026-05-04T00:30:00": False,  # Would have begun the day before the first.
+        "2026-05-04T00:30:00": False,  # would have begun the day before the first
         "2026-05-04T22:00:00": False,
         "2026-05-04T22:00:01": True,
         "2026-05-05T00:00:00": True,
@@ -138,7 +138,7 @@ def test_days_are_counted_by_the_calendar_across_clock_changes() -> None:
         interval_day=2,
     )
 
-    # 29 March is a day of the window and 23 h long; 30 March, 00:45 there, is none of its days.
+    # 29 March is a day of the window and 23 h long; 30 March, 00:45 there, is not one of its days.
     assert _holds(morning, "2026-03-28T23:45:00")
     assert not _holds(morning, "2026-03-29T22:45:00")
     assert _holds(morning, "2026-03-30T22:45:00")
