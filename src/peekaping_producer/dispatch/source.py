@@ -36,7 +36,7 @@ class Source:
         self.cache = cache
         self.unavailable_since_s: float | None = None
         """Since when batches are answered from the cache, by the monotonic clock; None while they are not."""
-        self._back_since_s = 0.0
+        self._closed_at_s = 0.0
         self._newest_batch: Sequence[MonitorId] = ()
         self._opened = node.stop.bell()
         self._reads: set[asyncio.Timeout] = set()
@@ -63,7 +63,7 @@ class Source:
                 reading = await self._answer(partial(self._catalog.read, ids), until_s - began_s)
             except Unavailable as error:
                 # A read that began before the breaker last opened or closed says nothing about now.
-                if began_s >= self._back_since_s and not self.serving_from_cache:
+                if began_s >= self._closed_at_s and not self.serving_from_cache:
                     self._open(error, ids)
             else:
                 self.cache.keep(ids, reading, began_s)
@@ -125,7 +125,7 @@ class Source:
                     limit.reschedule(now_s)
 
     def _close(self) -> None:
-        self.unavailable_since_s, self._back_since_s = None, time.monotonic()
+        self.unavailable_since_s, self._closed_at_s = None, time.monotonic()
         self._database.recovered()
         # What the cache could not serve is overdue: claim it at once.
         self._node.due_sooner.ring()

@@ -22,7 +22,7 @@ class RedisWatch:
         self._node = node
         self._redis = redis
         self._schedule = schedule
-        self._named: set[str] = set()
+        self._reported: set[str] = set()
         self._changed: Bell = node.stop.bell()
         node.redis_outage.on_change(self._changed.ring)
 
@@ -62,6 +62,6 @@ class RedisWatch:
         for one in wrong:
             if one.renamed_to:
                 log.error(LogEvent.REDIS_KEY_RENAMED, key=one.key, found=one.found, renamed_to=one.renamed_to)
-            elif one.key not in self._named:
+            elif one.key not in self._reported:
                 log.error(LogEvent.ASYNQ_KEY_UNUSABLE, key=one.key, found=one.found)
-        self._named = {one.key for one in wrong}
+        self._reported = {one.key for one in wrong}

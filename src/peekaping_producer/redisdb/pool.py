@@ -65,7 +65,7 @@ class Pool(ConnectionPool):
         self._subscribed.add(connection)
 
     async def release(self, connection: AbstractConnection) -> None:
-        """Take a connection back; a subscription that has ended is one no longer, and may serve any command next."""
+        """Take a connection back. It may serve any command next, so it no longer counts as a subscription."""
         self._subscribed.discard(connection)
         await super().release(connection)
 

@@ -5,7 +5,7 @@
 --       3 open_ms, how long the step counts at most  4 channel of signals  5 longest_term_ms  6 go_seen_ms
 --       7 alive_ms of a node  8 limit, members of a set
 -- Returns 1, or 0 if another node has noted it already.
--- After a step back, whatever expires would last longer by as much: it is given its longest time from now on.
+-- After a step back, everything that expires would last longer by as much, so it is shortened to its normal time.
 local noted = redis.pcall('HMGET', KEYS[1], 'noted_ms', 'by_ms')
 if noted[1] then
   local noted_ms, same_way = tonumber(noted[1]), (tonumber(noted[2]) > 0) == (tonumber(ARGV[2]) > 0)
