@@ -1,6 +1,7 @@
-"""ARCHITECTURE.md names where each invariant is kept and shown: those files exist, and cite the invariant."""
+"""ARCHITECTURE.md draws the levels of `make layers`, and names the files that keep and show each invariant."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,13 @@ def _cites(path: Path, number: str) -> bool:
     """Return whether a file says `invariant N`, or lists N after `invariants`."""
     lists = re.findall(r"[Ii]nvariants?((?:\W+(?:and\W+)?\d+(?: \([^)]*\))?)+)", path.read_text(encoding="utf-8"))
     return any(number in re.findall(r"\d+", re.sub(r"\([^)]*\)", "", text)) for text in lists)
+
+
+def test_the_levels_are_those_of_the_import_contract() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    (layers,) = [contract["layers"] for contract in settings["contracts"] if contract["type"] == "layers"]
+    drawn = TEXT.partition("### Imports go one way")[2].split("```")[1]
+    assert [line.split() for line in drawn.strip().splitlines()] == [re.findall(r"\w+", level) for level in layers]
 
 
 def test_every_invariant_is_described() -> None:
