@@ -39,6 +39,8 @@ def test_code_that_keeps_an_invariant_cites_it(number: str, kept_in: str) -> Non
     assert _cites(PACKAGE / kept_in, number)
 
 
-@pytest.mark.parametrize(("number", "shown_by"), [(row[0], file) for row in ROWS for file in _files(row[3])])
-def test_a_test_that_shows_an_invariant_cites_it(number: str, shown_by: str) -> None:
-    assert _cites(ROOT / shown_by, number)
+@pytest.mark.parametrize(("number", "shown_by"), [(row[0], _files(row[3])) for row in ROWS])
+def test_an_invariant_has_a_test_named_after_it(number: str, shown_by: list[str]) -> None:
+    first, *others = (ROOT / file for file in shown_by)
+    assert f"def test_invariant_{number}_" in first.read_text(encoding="utf-8")
+    assert all(_cites(path, number) for path in others)
