@@ -79,9 +79,9 @@ def running_producer(
 ) -> Iterator[Producer]:
     """Run a producer to the end of the block; `wrapper` is a program that starts it, such as a profiler.
 
-    `variables` are set beside the usual ones.
+    `variables` are set in addition to the usual ones.
 
-    Raises RuntimeError when it did not end well.
+    Raises RuntimeError if it did not end normally.
     """
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         log = Path(folder) / "producer.log"
@@ -98,7 +98,7 @@ def running_producer(
             try:
                 yield producer
             except TimeoutError as error:
-                raise RuntimeError(f"{error}; the producer said: {log.read_text()[-2000:]}") from error
+                raise RuntimeError(f"{error}; its log: {log.read_text()[-2000:]}") from error
             finally:
                 os.kill(producer.pid, signal.SIGTERM)
                 code = process.wait(STOP_WITHIN_S)

@@ -66,7 +66,7 @@ def log_settings(env_file: Path = ENV_FILE) -> tuple[Mode, str]:
 def unknown_variables(env_file: Path = ENV_FILE) -> list[Unknown]:
     """Return the variables that look like settings but are not, such as misspelled ones.
 
-    Raises ConfigurationError where `env_file` can't be read.
+    Raises ConfigurationError if `env_file` cannot be read.
     """
     return unknown_among(read_env_file(env_file)[0] | environment(), map(str.upper, Settings.model_fields))
 

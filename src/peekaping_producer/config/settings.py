@@ -147,7 +147,7 @@ class Settings(_Base):
     producer_schedule: Annotated[ScheduleMode, one_of(_SCHEDULE_MODES)] = setting(
         ScheduleMode.AUTO,
         meaning="Where in their intervals checks lie: `spread` evenly, `aligned` 1 ms after each multiple of the"
-        " interval, or `auto`: spread, but aligned while a Go producer has been noticed within the last 2 minutes.",
+        " interval, or `auto`: spread, but aligned if a Go producer was detected in the last 2 minutes.",
         allowed="one of auto, spread, aligned",
     )
     mode: Annotated[Mode, one_of(MODES)] = setting(

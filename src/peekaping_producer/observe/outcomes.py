@@ -58,7 +58,7 @@ class Outcome(StrEnum):
     FROM_CACHE = "from_cache"
     """The database is unavailable: the check was built from the cache. It is also counted by how it was settled."""
 
-    # What went wrong besides.
+    # What else went wrong.
     RECLAIMED = "reclaimed"
     """A claim expired: its node died, or could not reach Redis. The monitor is due again."""
     UNSETTLED = "unsettled"
