@@ -65,6 +65,7 @@ class MariaDB(ServerProcess):
     """One MariaDB server of our own."""
 
     name = "MariaDB"
+    prepared_once = True
     host = HOST
     user = "root"
     password = "r00t-of-the-tests"

@@ -38,6 +38,7 @@ class Postgres(ServerProcess):
     """One Postgres server, from `with` to the end of the block; its data goes with it."""
 
     name = "Postgres"
+    prepared_once = True
     stop_signal = signal.SIGINT
     kill_signal = signal.SIGQUIT
 

@@ -13,6 +13,7 @@ class Secantus(ServerProcess):
     """One SecantusDB server. Small data: it reads some 1,600 documents a second."""
 
     name = "Secantus"
+    prepared_once = True
     user = "root"
     password = "r00t:of/the@tests%"
 

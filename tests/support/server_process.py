@@ -1,5 +1,6 @@
 """A database server for tests: a process of ours on this machine only, that is gone when we are."""
 
+import atexit
 import contextlib
 import os
 import pwd
@@ -41,6 +42,10 @@ os.execv(sys.argv[4], sys.argv[4:])
 """
 
 
+_templates: dict[type["ServerProcess"], Path] = {}
+"""The folders of this process's first servers, as they were before these started."""
+
+
 class ServerProcess(ABC):
     """One server, from `with` to the end of the block; its data goes with it."""
 
@@ -50,6 +55,8 @@ class ServerProcess(ABC):
     """Ends it in order."""
     kill_signal = signal.SIGKILL
     """Ends it at once, with all its processes."""
+    prepared_once = False
+    """Whether what `_prepare` makes serves every server of this class; then it is made once and copied."""
 
     def __init__(self) -> None:
         self.templates: set[str] = set()
@@ -63,7 +70,7 @@ class ServerProcess(ABC):
         try:
             os.chown(self._folder, *self._runner())
             self._port = free_port()
-            self._prepare()
+            self._fill()
             self._launch()
         except BaseException:
             self._remove()
@@ -74,6 +81,19 @@ class ServerProcess(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._remove()
+
+    def _fill(self) -> None:
+        """Fill the folder: by a copy of what the first server of this class was given, where that will do."""
+        template = _templates.get(type(self))
+        if template is not None:
+            _copy(template, self.folder)
+            return
+        self._prepare()
+        if self.prepared_once:
+            template = Path(tempfile.mkdtemp(prefix=f"{self.name.lower()}-prepared-", dir="/tmp"))
+            atexit.register(shutil.rmtree, template, ignore_errors=True)
+            _copy(self.folder, template)
+            _templates[type(self)] = template
 
     @abstractmethod
     def _prepare(self) -> None:
@@ -217,6 +237,11 @@ class ServerProcess(ABC):
         if self._folder is not None:
             shutil.rmtree(self._folder)
             self._folder = None
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a folder's contents with their owners."""
+    subprocess.run(["cp", "-a", f"{source}/.", target], check=True)
 
 
 def free_port() -> int:

@@ -66,6 +66,7 @@ class TlsSecantus(Secantus):
     """A server of MongoDB's protocol on a port that speaks TLS only; users play no part."""
 
     name = "TLS-Secantus"
+    prepared_once = False
 
     def _prepare(self) -> None:
         make_certificate(self.folder)
