@@ -30,7 +30,7 @@ def test_an_example_applies_to_this_tree(example: str) -> None:
 
 @pytest.mark.parametrize("example", [text for _, text in EXAMPLES], ids=[name for name, _ in EXAMPLES])
 def test_an_example_names_the_files_it_touches(example: str) -> None:
-    (listed,) = re.findall(r"^Files: (.+?)\.$", example, re.MULTILINE)
+    (listed,) = re.findall(r"^Files: (.+?)\.$", example, re.MULTILINE | re.DOTALL)
     touched = re.findall(r"^\+\+\+ b/(?:src/peekaping_producer/)?(.+)$", _diffs(example), re.MULTILINE)
     assert set(touched) <= set(re.findall(r"`(.+?)`", listed))
 
