@@ -17,8 +17,8 @@ from support.cutting_proxy import cutting_proxy
 from support.databases import PostgresDatabase, monitor_row
 from support.events import publish_created
 from support.fleet import addressed
-from support.ledger import until_holds
 from support.producer import Producer, started
+from support.waiting import until
 
 PERIOD_S = 6
 CUT_OFF_MS = 22_000
@@ -57,14 +57,14 @@ async def test_a_node_without_its_database_leaves_the_checks_to_one_that_has_it(
                 new = monitor_row(interval=PERIOD_S, name="after", created_at=datetime.now(UTC))
                 await empty_postgres_db.insert("monitors", new)
                 await publish_created(redis, new)
-                await until_holds(lambda: past(cut_ms + CUT_OFF_MS), "the time is over", CUT_OFF_MS / 1000 + 5)
+                await until(lambda: past(cut_ms + CUT_OFF_MS), "the time is over", CUT_OFF_MS / 1000 + 5)
                 ended_ms = now_ms()
                 assert await trouble(redis) == 1
                 proxy.flow()
                 await cut_off.until_logged("database recovered")
                 await healthy.stop()
                 back_ms = now_ms()
-                await until_holds(lambda: ran_since(tasks, ids, back_ms), "the node is back")
+                await until(lambda: ran_since(tasks, ids, back_ms), "the node is back")
 
     later = [task for task in tasks if edited_ms + FRESH_WITHIN_MS < task.taken_ms < ended_ms]
     old = [task for task in later if task.name == "before"]
@@ -85,9 +85,9 @@ async def until_knows(redis: Redis, node: Producer, tasks: list[Consumed], ids: 
         nodes = await Registry(redis, Timing()).nodes()
         return any(f"-{node.pid}-" in one.id and one.checks >= len(ids) for one in nodes)
 
-    await until_holds(has, "it has placed many checks", 60)
+    await until(has, "it has placed many checks", 60)
     since_ms = now_ms()
-    await until_holds(lambda: ran_since(tasks, ids, since_ms), "all ran")
+    await until(lambda: ran_since(tasks, ids, since_ms), "all ran")
 
 
 async def trouble(redis: Redis) -> int:

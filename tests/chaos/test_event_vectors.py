@@ -13,10 +13,11 @@ from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.leader.event_message import CREATED
 from peekaping_producer.timing import Timing
 from support.databases import Database, Row, proxy_row
-from support.ledger import Ledger, until_holds, working
+from support.ledger import Ledger, working
 from support.producer import InProcess, producing
 from support.redis_time import redis_now_ms, until_ms
 from support.schedule import scheduled_ids
+from support.waiting import until
 from vectors.vectors import load
 
 EVENTS_ALONE = Timing(claim_wait_s=0.05, sweep_every_s=600, changes_every_s=600, reread_after_s=(0.3, 1.0))
@@ -67,7 +68,7 @@ class Replay:
         async def equal() -> bool:
             return await scheduled_ids(self._redis) == expected
 
-        await until_holds(equal, f"the schedule holds {expected}")
+        await until(equal, f"the schedule holds {expected}")
 
 
 def _row(recorded: dict[str, Any]) -> Row:
@@ -86,7 +87,7 @@ async def replaying(
 ) -> AsyncIterator[tuple[Replay, InProcess, Ledger]]:
     settings = database.settings(redis_host=HOST, redis_port=server.port)
     async with producing(settings, EVENTS_ALONE) as node, working(server.port, folder) as ledger:
-        await until_holds(lambda: _listeners(redis), "it listens")
+        await until(lambda: _listeners(redis), "it listens")
         await node.until_logged("no active monitor found")
         yield Replay(database, redis), node, ledger
 

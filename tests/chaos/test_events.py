@@ -26,10 +26,11 @@ from peekaping_producer.timing import Timing
 from support.databases import Database, Row, SqliteDatabase, monitor_row, new_id
 from support.events import ZERO_TIME, publish_created, publish_deleted, publish_updated, row_message
 from support.fleet import text
-from support.ledger import until_holds, working
-from support.producer import InProcess, producing, until
+from support.ledger import working
+from support.producer import InProcess, producing
 from support.redis_time import redis_now_ms, until_ms
 from support.schedule import scheduled_ids
+from support.waiting import until
 
 EVENTS_ALONE = Timing(claim_wait_s=0.05, sweep_every_s=600, changes_every_s=600, reread_after_s=(0.3, 1.0))
 ACTED, DROPPED = "events handled", "events dropped as invalid"
@@ -70,7 +71,7 @@ class Stage(Struct):
         async def equal() -> bool:
             return await scheduled_ids(self.redis) == ids
 
-        await until_holds(equal, f"{ids} are in the schedule")
+        await until(equal, f"{ids} are in the schedule")
 
     async def due_ms(self, row: Row) -> float | None:
         return await self.redis.zscore(DUE, row["id"])
@@ -86,7 +87,7 @@ async def on_stage(
     settings = database.settings(redis_host=HOST, redis_port=server.port)
     async with producing(settings, EVENTS_ALONE) as node:
         stage = Stage(database, redis, server.port, folder, node)
-        await until_holds(lambda: listeners(redis), "it listens")
+        await until(lambda: listeners(redis), "it listens")
         await until(lambda: bool(node.logged(SWEPT) or node.logged(NOTHING_SWEPT)))
         yield stage
 
@@ -108,7 +109,7 @@ async def test_a_created_one_is_checked_at_once_and_then_on_its_grid(
         began_ms = await redis_now_ms(redis)
         await stage.acts(lambda: publish_created(redis, row))
         await ledger.until_ran([row["id"]], began_ms - 1)
-        await until_holds(lambda: stage.due_ms(row), "it is due again")
+        await until(lambda: stage.due_ms(row), "it is due again")
         await assert_next_slot(stage, row, began_ms)
     assert len(ledger.scheduled(row["id"])) == 1
 
@@ -176,15 +177,15 @@ async def test_any_other_edit_leaves_the_slot_alone_and_shows_in_the_next_task(
     row = monitor_row(interval=LONG_S)
     await sqlite_stage.insert(row)
     await sqlite_stage.acts(lambda: publish_created(redis, row))
-    await until_holds(lambda: redis.llen(keys.PENDING), "its first task waits")
-    await until_holds(lambda: sqlite_stage.due_ms(row), "it has its next slot")
+    await until(lambda: redis.llen(keys.PENDING), "its first task waits")
+    await until(lambda: sqlite_stage.due_ms(row), "it has its next slot")
     due_ms = await sqlite_stage.due_ms(row)
     row = await sqlite_stage.update(row, name="Another name", timeout=7)
     await sqlite_stage.acts(lambda: publish_updated(redis, row, name="A stale name"))
     assert await sqlite_stage.due_ms(row) == due_ms
 
     await redis.zadd(DUE, {row["id"]: 1})
-    await until_holds(lambda: has_name(redis, row), "the waiting task bears the new name")
+    await until(lambda: has_name(redis, row), "the waiting task bears the new name")
     assert await redis.llen(keys.PENDING) == 1
 
 
@@ -195,8 +196,8 @@ async def test_an_edit_wins_over_a_claim_in_flight(sqlite_stage: Stage, redis: R
     await redis.zadd(LEASE, {row["id"]: await redis_now_ms(redis) + 30_000.5})
     row = await sqlite_stage.update(row, name="Another name")
     await sqlite_stage.acts(lambda: publish_updated(redis, row))
-    await until_holds(lambda: has_name(redis, row), "it was claimed anew, and read after the edit")
-    await until_holds(lambda: sqlite_stage.due_ms(row), "it has its next slot")
+    await until(lambda: has_name(redis, row), "it was claimed anew, and read after the edit")
+    await until(lambda: sqlite_stage.due_ms(row), "it has its next slot")
     assert await redis.zcard(LEASE) == 0
 
 
@@ -366,7 +367,7 @@ async def until_tasks_wait(redis: Redis, *rows: Row) -> None:
         hashes = {text(key).removeprefix(keys.TASK) for key in await redis.keys(f"{keys.TASK}*")}
         return set(map(text, await redis.lrange(keys.PENDING, 0, -1))) == hashes == ids
 
-    await until_holds(equal, f"the tasks of {ids} wait, and no others")
+    await until(equal, f"the tasks of {ids} wait, and no others")
 
 
 @pytest.fixture

@@ -16,9 +16,10 @@ from peekaping_producer.redisdb.keys import LEADER, SIGNALS
 from support.databases import SqliteDatabase, monitor_row
 from support.events import publish_created
 from support.fleet import addressed, fleet
-from support.ledger import Death, until_holds
+from support.ledger import Death
 from support.moving_redis import MovingRedis, moving_redis
 from support.producer import Producer, started
+from support.waiting import until
 
 AWAY, BACK = "redis unavailable", "redis recovered"
 WITHIN_MS = 5_000
@@ -49,7 +50,7 @@ async def until_each_enqueues(nodes: list[Producer], since_ms: float) -> None:
 async def retire(worker: Child, servers: MovingRedis) -> None:
     """Stop a worker that has no task: one that is killed in the middle of a task keeps it until its lease expires."""
     await servers.first.set(asynq.PAUSED, 1)
-    await until_holds(lambda: nothing_active(servers.first), "the worker has ended its tasks")
+    await until(lambda: nothing_active(servers.first), "the worker has ended its tasks")
     worker.stop()
 
 
@@ -88,7 +89,7 @@ async def test_every_node_enqueues_again_when_the_address_moves_and_old_connecti
         await nodes.until_ran(rows, 2)
         nodes.assert_nobody_noticed(rows)
 
-        await until_holds(lambda: listened_to_by(servers.second, 3), "all nodes listen at the new primary")
+        await until(lambda: listened_to_by(servers.second, 3), "all nodes listen at the new primary")
         await empty_sqlite_db.insert("monitors", new)
         await publish_created(servers.second, new)
         await nodes.until_ran([new], since_ms=0)

@@ -29,8 +29,9 @@ from support.go_producer import (
     next_multiple,
 )
 from support.go_rows import place_of, rows_at
-from support.ledger import until_holds, working
+from support.ledger import working
 from support.redis_time import redis_now_ms
+from support.waiting import until
 from vectors.vectors import load
 
 QUICK = GoTiming(
@@ -270,8 +271,8 @@ async def test_one_that_is_killed_leaves_its_term_and_its_claims_behind(
 ) -> None:
     await redis.zadd(DUE, {new_id(): 1})
     async with go_started(redis_server.port, empty_sqlite_db) as node:
-        await until_holds(lambda: redis.get(LEADER), "it leads")
-        await until_holds(lambda: redis.zcard(LEASE), "it has claimed")
+        await until(lambda: redis.get(LEADER), "it leads")
+        await until(lambda: redis.zcard(LEASE), "it has claimed")
         node.signal(signal.SIGKILL)
         await node.stop()
         assert text(await redis.get(LEADER)) == node.id

@@ -21,9 +21,10 @@ from support.databases import PostgresDatabase, Row, SqliteDatabase, monitor_row
 from support.events import publish_created, publish_deleted
 from support.fleet import TAKEN, fleet
 from support.go_producer import LEADER
-from support.ledger import Death, until_holds
+from support.ledger import Death
 from support.producer import Producer
 from support.schedule import scheduled_ids
+from support.waiting import until
 
 LOST, RESIGNED = "leadership lost", "leadership resigned"
 PAUSE_S = 3.0
@@ -89,7 +90,7 @@ async def test_a_leader_that_was_frozen_beyond_its_term_no_longer_acts_as_one(
         frozen = await nodes.until_led()
         # It holds claims when it freezes: nobody can read what is claimed.
         async with locked_out(empty_postgres_db, "monitors"):
-            await until_holds(lambda: some_claimed(redis), "claims are held")
+            await until(lambda: some_claimed(redis), "claims are held")
             frozen.signal(signal.SIGSTOP)
             frozen_ms = now_ms()
         await nodes.note_death()
@@ -137,7 +138,7 @@ async def test_a_leader_cut_off_from_redis_and_a_redis_that_answers_nobody(
 
         nodes.deaths.append(Death(now_ms(), None))
         await redis.client_pause(int(PAUSE_S * 1000))
-        await until_holds(redis.ping, "Redis answers again")
+        await until(redis.ping, "Redis answers again")
         # What they asked meanwhile was done at the end of it, and nobody was there to hear.
         nodes.deaths.append(Death(now_ms(), None))
         await nodes.until_led()

@@ -23,10 +23,11 @@ from support.databases import PostgresDatabase, Row, SqliteDatabase, monitor_row
 from support.events import publish_created, publish_deleted, publish_updated
 from support.fleet import text
 from support.go_producer import LEADER, GoProducer, GoTiming, go_producing, go_started
-from support.ledger import Ledger, until_holds, working
+from support.ledger import Ledger, working
 from support.producer import InProcess, producing
 from support.redis_time import redis_now_ms
 from support.schedule import scheduled_ids
+from support.waiting import until
 
 ALIGNED = "go producer detected"
 SPREAD = "go producer gone"
@@ -75,7 +76,7 @@ class Mixed:
             due_ms = await self.scores()
             return all(fits(row, due_ms.get(row["id"])) for row in rows)
 
-        await until_holds(all_fit, f"every monitor is due by {spacing}")
+        await until(all_fit, f"every monitor is due by {spacing}")
 
 
 @pytest.mark.long
@@ -101,13 +102,13 @@ async def test_a_go_node_comes_leads_and_goes_and_no_check_suffers(
         for node in ours:
             await node.until_logged(ALIGNED)
         await mixed.until_due_by(rows, Spacing.ALIGNED, go_slots=True)
-        await until_holds(mixed.has_slots_of_ours, "a slot of ours lies 1 ms after a Go node's")
+        await until(mixed.has_slots_of_ours, "a slot of ours lies 1 ms after a Go node's")
         aligned_ms = await redis_now_ms(redis)
         await ledger.until_ran(ids, aligned_ms)
 
         # We go, and it leads.
         await first.aclose()
-        await until_holds(lambda: led_by_go(redis), "the Go node leads")
+        await until(lambda: led_by_go(redis), "the Go node leads")
         await ledger.until_ran(ids, await redis_now_ms(redis))
 
         # We come back beside it, and follow.
@@ -147,7 +148,7 @@ async def test_beside_a_go_node_everything_ends_in_the_databases_state(
         mixed = Mixed(empty_sqlite_db, redis, redis_server.port, ledger)
         for start in (mixed.ours, mixed.go) if leader == "ours" else (mixed.go, mixed.ours):
             await start(stack)
-            await until_holds(lambda: redis.get(LEADER), "somebody leads")
+            await until(lambda: redis.get(LEADER), "somebody leads")
         assert await led_by_go(redis) == (leader == "go")
         await ledger.until_ran([row["id"] for row in (stays, deleted, lost, deactivated)], 0)
 
@@ -166,7 +167,7 @@ async def test_beside_a_go_node_everything_ends_in_the_databases_state(
             return await scheduled_ids(redis) == {stays["id"], new["id"]}
 
         async with asyncio.timeout(ZOMBIE_GONE_WITHIN_S):
-            await until_holds(whole, "no zombie is left")
+            await until(whole, "no zombie is left")
         gone_ms = await redis_now_ms(redis)
         await ledger.until_ran([stays["id"], new["id"]], gone_ms, 2, 4)
         assert await whole()
@@ -182,7 +183,7 @@ async def test_a_go_leader_that_is_killed_is_replaced_and_what_it_had_claimed_co
         # It leads, and holds a claim of a monitor that it can't find.
         await redis.zadd(DUE, {gone: 1})
         go = await stack.enter_async_context(go_started(redis_server.port, empty_postgres_db, GO))
-        await until_holds(lambda: redis.zscore(LEASE, gone), "it holds a claim")
+        await until(lambda: redis.zscore(LEASE, gone), "it holds a claim")
         settings = empty_postgres_db.settings(redis_host=HOST, redis_port=redis_server.port)
         ours = await stack.enter_async_context(producing(settings, OURS))
         await ours.until_logged("another node leads")
@@ -196,4 +197,4 @@ async def test_a_go_leader_that_is_killed_is_replaced_and_what_it_had_claimed_co
         async def whole() -> bool:
             return await scheduled_ids(redis) == {row["id"]}
 
-        await until_holds(whole, "what it could not find is gone")
+        await until(whole, "what it could not find is gone")

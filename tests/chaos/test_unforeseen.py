@@ -32,9 +32,10 @@ from peekaping_producer.redisdb.keys import DUE, LEADER, LEASE
 from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.timing import Timing
 from support.databases import SqliteDatabase, link_row, maintenance_row, monitor_row
+from support.log_capture import Line
 from support.lying_redis import lying_redis
-from support.nodes import until_async
-from support.producer import InProcess, Line, producing, until
+from support.producer import InProcess, producing
+from support.waiting import until
 
 FAILURES = ("loop failed, restarting", "leader task failed, restarting")
 SKIPPED = "monitor skipped on error"
@@ -67,7 +68,7 @@ async def test_a_monitor_that_can_not_be_planned_is_skipped_and_the_others_go_on
     settings = empty_sqlite_db.settings(redis_host=HOST, redis_port=redis_server.port)
     settings = settings.model_copy(update={"tz": _BrokenZone("UTC")})
     async with producing(settings, Timing(sweep_every_s=0.2, share=0)) as producer:
-        await until_async(lambda: _are_pending(redis, others))
+        await until(lambda: _are_pending(redis, others))
         # The sweep brings it back, and it is planned again, and again.
         await until(
             lambda: len(producer.logged("sweep finished")) >= 3, lambda: str(producer.lines[:12] + producer.lines[-12:])
@@ -158,7 +159,7 @@ async def test_a_loop_that_fails_is_started_again_and_keeps_no_other_from_its_wo
     async with lying_redis(redis_server.port) as lying:
         settings = empty_sqlite_db.settings(redis_host=HOST, redis_port=lying.port)
         async with producing(settings, QUICK) as producer:
-            await until_async(lambda: _has_tasks(redis, 5))
+            await until(lambda: _has_tasks(redis, 5))
             lying.lie(about, lie)
             await redis.client_kill_filter(_type="pubsub")
             await until(
@@ -169,8 +170,8 @@ async def test_a_loop_that_fails_is_started_again_and_keeps_no_other_from_its_wo
             lying.tell_the_truth()
 
             await redis.delete(keys.PENDING, *[key async for key in redis.scan_iter(f"{keys.TASK}*")])
-            await until_async(lambda: _has_tasks(redis, 5))
-            await until_async(lambda: _is_led(redis))
+            await until(lambda: _has_tasks(redis, 5))
+            await until(lambda: _is_led(redis))
     lines = _failures(producer)
     assert {line["loop"] for line in lines} <= {loop, "signals", "listen", "skipped"}
     assert len(lines) == len({(line["loop"], line["exception"]) for line in lines}), "each kind once"
@@ -217,7 +218,7 @@ async def test_a_loop_whose_own_code_fails_is_started_again_and_keeps_no_other_f
     await empty_sqlite_db.insert("monitors", *(monitor_row(interval=1) for _ in range(5)))
     settings = empty_sqlite_db.settings(redis_host=HOST, redis_port=redis_server.port)
     async with producing(settings, QUICK) as producer:
-        await until_async(lambda: _has_tasks(redis, 5))
+        await until(lambda: _has_tasks(redis, 5))
         with pytest.MonkeyPatch.context() as patch:
             for place, name, broken in BROKEN[loop]:
                 patch.setattr(place, name, broken)
@@ -233,8 +234,8 @@ async def test_a_loop_whose_own_code_fails_is_started_again_and_keeps_no_other_f
                 await redis.config_set("maxmemory", 0)
         await until(lambda: any(line["loop"] == loop for line in _failures(producer)))
         await redis.delete(keys.PENDING, *[key async for key in redis.scan_iter(f"{keys.TASK}*")])
-        await until_async(lambda: _has_tasks(redis, 5))
-        await until_async(lambda: _is_led(redis))
+        await until(lambda: _has_tasks(redis, 5))
+        await until(lambda: _is_led(redis))
     lines = _failures(producer)
     assert {line["loop"] for line in lines} <= {loop, "events", "removal"}
     assert all(line["exception"].endswith("LookupError: no one thought of this") for line in lines)

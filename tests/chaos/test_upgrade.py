@@ -17,8 +17,8 @@ from peekaping_producer.redisdb.keys import DUE
 from support.databases import Database, Row, SqliteDatabase, monitor_row
 from support.fleet import Fleet, fleet
 from support.go_producer import GoProcess, GoTiming, go_started
-from support.ledger import until_holds
 from support.redis_time import redis_now_ms
+from support.waiting import until
 
 INTERVAL_S = 4
 MOST_PERIODS = 1.75
@@ -46,7 +46,7 @@ async def align(nodes: Fleet, redis: Redis, rows: Sequence[Row]) -> None:
         due = cast("list[tuple[bytes, float]]", await redis.zrange(DUE, 0, -1, withscores=True))
         return len(due) == len(rows) and all(due_ms % (INTERVAL_S * 1000) == ALIGNED_PHASE_MS for _, due_ms in due)
 
-    await until_holds(aligned, "every slot is aligned")
+    await until(aligned, "every slot is aligned")
 
 
 async def test_from_two_go_nodes_to_two_of_ours_nothing_is_missed_or_doubled(
@@ -80,7 +80,7 @@ async def go_back(ours: Fleet, stack: AsyncExitStack, redis: Redis, port: int, d
         clients = await redis.client_list()
         return sum(client["name"] == "go-producer" and client["sub"] == "3" for client in clients) == 2
 
-    await until_holds(at_work, "both Go nodes listen to events, as one of their loops")
+    await until(at_work, "both Go nodes listen to events, as one of their loops")
     for node in ours.nodes:
         assert await node.stop() == 0
 

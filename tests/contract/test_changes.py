@@ -15,9 +15,9 @@ from support.asynq_states import Standing, put_pending, score, standing
 from support.catalogues import monitors_unreadable
 from support.databases import Database, monitor_row
 from support.leader_duties import CALM, Leader, leader
-from support.nodes import until_async
 from support.redis_time import redis_now_ms
 from support.schedule import is_not_scheduled, is_scheduled, scheduled_ids
+from support.waiting import until
 
 # --- changes
 
@@ -128,9 +128,9 @@ async def test_the_duty_of_changes_looks_again_and_again(redis: Redis, any_sql_d
     async with leader(redis, any_sql_db, timing) as led, led.elected(led.changes.duty()):
         for active in (True, False, True):
             await any_sql_db.update("monitors", row["id"], active=active, updated_at=now_utc())
-            await until_async(partial(is_scheduled if active else is_not_scheduled, redis, row["id"]))
+            await until(partial(is_scheduled if active else is_not_scheduled, redis, row["id"]))
         async with monitors_unreadable(any_sql_db):
             await led.test.until_logged("database unavailable")
             assert await scheduled_ids(redis) == {row["id"]}
         await any_sql_db.update("monitors", row["id"], active=False, updated_at=now_utc())
-        await until_async(lambda: is_not_scheduled(redis, row["id"]))
+        await until(lambda: is_not_scheduled(redis, row["id"]))

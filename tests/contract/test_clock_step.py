@@ -18,9 +18,10 @@ from peekaping_producer.timing import Timing
 from support.databases import SqliteDatabase, monitor_row, new_id
 from support.leader_duties import leader
 from support.leading import LEADING, lead
-from support.nodes import connected, until_async
+from support.nodes import connected
 from support.redis_clock import RedisClock, redis_with_clock
 from support.redis_time import redis_now_ms, until_ms
+from support.waiting import until
 
 HOUR_MS = 3_600_000
 TIMING = Timing()
@@ -45,7 +46,7 @@ class Stepped:
         async def stepped() -> bool:
             return abs(await self.now_ms() - before_ms - by_ms) < abs(by_ms) / 2
 
-        await until_async(stepped, "the clock has been stepped")
+        await until(stepped, "the clock has been stepped")
 
 
 @pytest.fixture
@@ -155,7 +156,7 @@ async def test_without_a_leader_claims_are_free_again_after_a_while(stepped: Ste
     async def claimed() -> bool:
         return bool((await schedule.claim(1)).claimed)
 
-    await until_async(claimed, "it is claimed without a sweep")
+    await until(claimed, "it is claimed without a sweep")
 
 
 # --- back

@@ -17,8 +17,8 @@ from peekaping_producer.node.stop import Bell
 from peekaping_producer.observe.outcomes import Outcome
 from peekaping_producer.redisdb.keys import GO_SEEN, LEADER
 from peekaping_producer.timing import Timing
-from support.nodes import LONG_S, TestNode, connected, running, until_async
-from support.producer import until
+from support.nodes import LONG_S, TestNode, connected, running
+from support.waiting import until
 
 TIMING = Timing(term_ms=10_000, election_every_s=0.05, retry_first_s=0.01, retry_cap_s=0.05, redis_timeout_s=10)
 """A term that a busy machine does not lose."""
@@ -331,7 +331,7 @@ async def test_a_leader_that_resigns_is_replaced_at_once(redis: Redis) -> None:
             await until(lambda some=test: bool(some.lines))  # type: ignore[misc]
         assert duties[first].at_work
         assert not duties[second].began
-        await until_async(lambda: _listeners(redis, 2))
+        await until(lambda: _listeners(redis, 2))
         first.stop.set()
         await until(lambda: duties[second].at_work)
         assert not duties[first].at_work
@@ -353,7 +353,7 @@ async def test_the_same_other_leader_is_told_once(redis: Redis) -> None:
         await test.until_logged(FOLLOWS, 2)
         for _ in range(3):
             await redis.delete(GO_SEEN)
-            await until_async(lambda: _exists(redis, GO_SEEN))
+            await until(lambda: _exists(redis, GO_SEEN))
     assert [line["leader"] for line in test.logged(FOLLOWS)] == ["one-1-n0", "go-4711"]
 
 

@@ -24,9 +24,9 @@ from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.timing import Timing
 from support.asynq_states import Standing, fresh_message, put_active, put_in_set, put_pending, score, standing
 from support.leading import LEADING, lead
-from support.producer import until
 from support.redis_time import redis_now_ms, until_ms
 from support.tcp_proxy import Loss, TcpProxy, tcp_proxy
+from support.waiting import until
 
 MONITOR = MonitorId("11111111-1111-4111-8111-111111111111")
 LEASE_MS = 60

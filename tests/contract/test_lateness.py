@@ -14,9 +14,9 @@ from peekaping_producer.timing import Timing
 from support.asynq_states import fresh_message, put_active
 from support.catalogues import locked_out
 from support.databases import PostgresDatabase, monitor_row
-from support.nodes import until_async
 from support.producer import producing
 from support.redis_time import redis_now_ms, until_ms
+from support.waiting import until
 
 SLOW_MS = 400
 """So long a read takes: less than its deadline."""
@@ -50,13 +50,13 @@ async def test_the_time_that_reading_takes_counts(
         async with locked_out(empty_postgres_db, "monitors"):
             due_ms = await redis_now_ms(redis)
             await redis.zadd(DUE, {slow["id"]: due_ms, running["id"]: due_ms - 60_000})
-            await until_async(claimed, "both are claimed")
+            await until(claimed, "both are claimed")
             await until_ms(redis, due_ms + SLOW_MS)
 
         async def settled() -> bool:
             return not await redis.exists(LEASE)
 
-        await until_async(settled, "both are settled")
+        await until(settled, "both are settled")
     summary = await producer.until_logged("summary")
     assert summary["checks"]["enqueued"] == summary["checks"]["running"] == 1
     assert SLOW_MS <= summary["lateness_p50_ms"] == summary["lateness_p99_ms"] < 60_000

@@ -21,10 +21,9 @@ from support.asynq_states import Standing, fresh_message, put_pending, score, st
 from support.catalogues import monitors_unreadable
 from support.databases import Database, SqliteDatabase, monitor_row, new_id, numbered_id
 from support.leader_duties import CALM, Leader, leader
-from support.nodes import until_async
-from support.producer import until
 from support.redis_time import redis_now_ms
 from support.schedule import is_not_scheduled, is_scheduled, scheduled_ids
+from support.waiting import until
 from vectors.vectors import load
 
 SWEPT, NOTHING_SWEPT = "sweep finished", "sweep changed nothing"
@@ -39,7 +38,7 @@ HANDLED, DROPPED = "events handled", "events dropped as invalid"
 async def listening(led: Leader) -> AsyncIterator[None]:
     """Lead with the duties that hear events and act on them, from the moment the subscription stands."""
     async with led.elected(*led.events.duties()):
-        await until_async(lambda: subscribed(led.redis))
+        await until(lambda: subscribed(led.redis))
         yield
 
 
@@ -168,7 +167,7 @@ async def test_a_monitor_whose_row_comes_after_its_event_is_found(redis: Redis, 
         led.catalog.after = commit
         async with listening(led):
             await publish(redis, CREATED, row["id"], active=True)
-            await until_async(lambda: is_scheduled(redis, row["id"]))
+            await until(lambda: is_scheduled(redis, row["id"]))
             assert await score(redis, DUE, row["id"]) <= await redis_now_ms(redis) + 1
             await led.test.until_logged(HANDLED, 3)
     # Told as gone by the first look, at home since the second.
@@ -254,7 +253,7 @@ async def test_a_burst_of_events_is_read_in_batches(redis: Redis, empty_sqlite_d
             for row in rows:
                 pipe.publish(UPDATED, json.dumps({"type": "monitor.updated", "payload": {"id": row["id"]}}))
             await pipe.execute()
-        await until_async(lambda: counted(redis, count))
+        await until(lambda: counted(redis, count))
         await until(lambda: len(led.events._reads) == 0)
         assert led.catalog.readings["active_of"] <= count / 20
         assert led.catalog.most_ids <= CALM.sweep_page
@@ -315,12 +314,12 @@ async def test_a_new_subscription_asks_for_a_sweep(redis: Redis, any_db: Databas
     async with leader(redis, any_db) as led:
         async with led.elected(led.events.duties()[0], led.sweeper.duty()):
             await led.test.until_logged(NOTHING_SWEPT)
-            await until_async(lambda: subscribed(redis))
+            await until(lambda: subscribed(redis))
             # What is published while nobody listens is lost.
             await any_db.insert("monitors", row)
             assert await redis.client_kill_filter(_type="pubsub") == 1
             await led.test.until_logged(SWEPT)
-            await until_async(lambda: subscribed(redis))
+            await until(lambda: subscribed(redis))
         assert led.test.logged("redis unavailable")
     assert await scheduled_ids(redis) == {row["id"]}
 
@@ -338,13 +337,13 @@ async def test_what_an_event_says_is_gone_goes_though_the_database_is_away(redis
             await publish(redis, UPDATED, edited["id"], active=True)
             await publish(redis, UPDATED, deactivated["id"], active=False)
             await publish(redis, DELETED, deleted["id"])
-            await until_async(lambda: is_not_scheduled(redis, deleted["id"]))
-            await until_async(lambda: is_not_scheduled(redis, deactivated["id"]))
+            await until(lambda: is_not_scheduled(redis, deleted["id"]))
+            await until(lambda: is_not_scheduled(redis, deactivated["id"]))
             assert await standing(redis, MonitorId(deleted["id"])) == Standing({}, [], None, None)
             # Nothing is known of these (invariant 6).
             assert await scheduled_ids(redis) == {edited["id"], other["id"]}
         # It was said too early, or never came true: the database decides when it is back.
-        await until_async(lambda: is_scheduled(redis, deleted["id"]))
+        await until(lambda: is_scheduled(redis, deleted["id"]))
         await until(lambda: len(led.events._reads) == 0)
         assert await scheduled_ids(redis) == {row["id"] for row in (deleted, deactivated, edited, other)}
 
@@ -366,7 +365,7 @@ async def test_what_an_event_says_is_gone_goes_while_readings_hang_and_no_readin
         sweep = asyncio.create_task(led.sweeper.sweep_once(led.term))
         await hangs.wait()
         await publish(redis, DELETED, deleted["id"])
-        await until_async(lambda: is_not_scheduled(redis, deleted["id"]))
+        await until(lambda: is_not_scheduled(redis, deleted["id"]))
         await any_db.delete("monitors", deleted["id"])
         answers.set()
         assert (await sweep).added == 0
@@ -384,7 +383,7 @@ async def test_events_that_came_while_the_database_was_away_are_acted_on_when_it
             await publish(redis, CREATED, created["id"], active=True)
             await led.test.until_logged("database unavailable")
             await publish(redis, DELETED, deleted["id"])
-            await until_async(lambda: is_not_scheduled(redis, deleted["id"]))
+            await until(lambda: is_not_scheduled(redis, deleted["id"]))
             await any_sql_db.insert("monitors_elsewhere", created)
             await any_sql_db.execute(f"DELETE FROM monitors_elsewhere WHERE id = '{deleted['id']}'")
         await until(lambda: len(led.events._reads) == 0)
@@ -414,7 +413,7 @@ async def test_every_recorded_event_in_its_order(
             if commit == "after":
                 await committed(empty_sqlite_db, step, rows)
             wanted = {id_ for id_, active in rows.items() if active}
-            await until_async(lambda wanted=wanted: same(redis, wanted), f"step {step['n']}: {step['what']}")  # type: ignore[misc]
+            await until(lambda wanted=wanted: same(redis, wanted), f"step {step['n']}: {step['what']}")  # type: ignore[misc]
         assert not led.test.logged(DROPPED)
 
 

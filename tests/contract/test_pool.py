@@ -17,7 +17,8 @@ from peekaping_producer.redisdb.pool import drop_connections, moves_of, note_sub
 from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.timing import Timing
 from support.databases import SqliteDatabase
-from support.nodes import TestNode, connected, running, until_async
+from support.nodes import TestNode, connected, running
+from support.waiting import until
 
 NAME = b"peekaping-producer"
 
@@ -66,9 +67,9 @@ async def test_when_an_outage_begins_idle_connections_go_and_when_it_ends_subscr
             before = await connections(observer)
             assert before >= 3
             test.node.claims.failed(Unavailable("redis", "gone"))
-            await until_async(lambda: are(1), "only the subscription is left")
+            await until(lambda: are(1), "only the subscription is left")
             test.node.claims.recovered()
-            await until_async(lambda: are(0), "none is left")
+            await until(lambda: are(0), "none is left")
 
 
 async def test_a_server_that_can_not_serve_us_loses_its_connection(

@@ -15,9 +15,9 @@ from peekaping_producer.leader.sweep import Swept
 from peekaping_producer.observe.outcomes import Outcome
 from peekaping_producer.redisdb.keys import HEALTHY, NODE, NODES
 from peekaping_producer.timing import Timing
-from support.nodes import LONG_S, TestNode, connected, running, until_async
-from support.producer import until
+from support.nodes import LONG_S, TestNode, connected, running
 from support.redis_time import redis_now_ms, until_ms
+from support.waiting import until
 
 TIMING = Timing(heartbeat_every_s=20, gone_kept_s=500, redis_timeout_s=10)
 INFO = NodeInfo(
@@ -157,7 +157,7 @@ async def test_a_registry_without_redis_is_unavailable(own_redis_server: RedisSe
 async def test_a_running_node_is_in_the_registry_until_it_stops(redis: Redis, registry: Registry) -> None:
     test = TestNode(TIMING)
     async with running(heartbeat_loop(test.node, registry, InvalidMonitors(redis, test.node.timing), 7)) as (loop,):
-        await until_async(lambda: _count(registry, 1))
+        await until(lambda: _count(registry, 1))
         (info,) = await registry.nodes()
         assert (info.id, info.version, info.concurrency, info.leader) == (test.node.id, __version__, 7, False)
         assert (info.checks, info.lateness_p50_ms, info.database_problem, info.swept) == (0, None, None, None)
@@ -175,18 +175,18 @@ async def _count(registry: Registry, count: int) -> bool:
 async def test_a_change_of_leadership_is_told_at_once(redis: Redis, registry: Registry) -> None:
     test = TestNode(Timing(heartbeat_every_s=LONG_S, redis_timeout_s=10))
     async with running(heartbeat_loop(test.node, registry, InvalidMonitors(redis, test.node.timing), 1)):
-        await until_async(lambda: _count(registry, 1))
+        await until(lambda: _count(registry, 1))
         for leading in (True, False, True):
             test.node.status.lead(leading=leading)
-            await until_async(lambda wanted=leading: _leads(registry, wanted))  # type: ignore[misc]
+            await until(lambda wanted=leading: _leads(registry, wanted))  # type: ignore[misc]
 
 
 async def test_trouble_with_the_database_is_written_at_once(redis: Redis, registry: Registry) -> None:
     test = TestNode(Timing(heartbeat_every_s=LONG_S, redis_timeout_s=10))
     async with running(heartbeat_loop(test.node, registry, InvalidMonitors(redis, test.node.timing), 1)):
-        await until_async(lambda: _count(registry, 1))
+        await until(lambda: _count(registry, 1))
         test.node.database_outage.user().failed(Unavailable("database", "no answer within 2 s"))
-        await until_async(lambda: _in_trouble(registry))
+        await until(lambda: _in_trouble(registry))
 
 
 async def _in_trouble(registry: Registry) -> bool:
@@ -209,7 +209,7 @@ async def test_a_record_tells_what_the_node_has_done_and_what_is_wrong(redis: Re
     database.failed(Unavailable("database", "no answer within 2 s"))
     node.status.swept = Swept(seen=3, added=1, moved=0, removed=2, relisted=1, invalid=0, seconds=0.25)
     async with running(heartbeat_loop(node, registry, InvalidMonitors(redis, node.timing), 1)):
-        await until_async(lambda: _count(registry, 1))
+        await until(lambda: _count(registry, 1))
         (info,) = await registry.nodes()
         assert (info.checks, info.lateness_p50_ms, info.lateness_p99_ms) == (4, 5, 5)
         assert info.database_problem == "no answer within 2 s"
@@ -217,7 +217,7 @@ async def test_a_record_tells_what_the_node_has_done_and_what_is_wrong(redis: Re
         assert info.swept
         assert info.swept["removed"] == 2
         database.recovered()
-        await until_async(lambda: _works(registry))
+        await until(lambda: _works(registry))
 
 
 async def _works(registry: Registry) -> bool:
@@ -230,11 +230,11 @@ async def test_a_node_whose_redis_was_away_is_listed_again(own_redis_server: Red
     async with connected(own_redis_server.port) as client:
         registry = Registry(client, test.node.timing)
         async with running(heartbeat_loop(test.node, registry, InvalidMonitors(client, test.node.timing), 1)):
-            await until_async(lambda: _count(registry, 1))
+            await until(lambda: _count(registry, 1))
             own_redis_server.kill()
             await until(lambda: test.node.redis_outage.ongoing)
             own_redis_server.restart()
-            await until_async(lambda: _count(registry, 1))
+            await until(lambda: _count(registry, 1))
     assert len(test.logged("redis unavailable")) == 1
 
 
@@ -250,12 +250,12 @@ async def test_a_node_counts_as_healthy_while_its_database_answers_and_says_so_a
         return not await healthy()
 
     async with running(heartbeat_loop(test.node, registry, InvalidMonitors(redis, test.node.timing), 1)) as (loop,):
-        await until_async(healthy)
+        await until(healthy)
         database = test.node.database_outage.user()
         database.failed(Unavailable("database", "no answer within 2 s"))
-        await until_async(unhealthy)
+        await until(unhealthy)
         database.recovered()
-        await until_async(healthy)
+        await until(healthy)
         test.stop.set()
         await loop
     assert await unhealthy()

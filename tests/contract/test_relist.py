@@ -18,9 +18,10 @@ from peekaping_producer.timing import Timing
 from support.asynq_states import fresh_message, put_active, put_backlog, put_pending, standing, task_key
 from support.databases import new_id
 from support.leading import LEADING, lead
-from support.nodes import connected, until_async
+from support.nodes import connected
 from support.redis_clock import redis_with_clock
 from support.redis_time import redis_now_ms
+from support.waiting import until
 
 
 async def backlog(redis: Redis, length: int, oldest_since_s: float) -> None:
@@ -85,7 +86,7 @@ async def test_after_a_step_of_redis_clock_no_task_is_listed_twice(tmp_path: Pat
             await lead(redis)
             await enqueue(redis, ids[:800])
             clock.step(-3600)
-            await until_async(lambda: behind(redis), "the clock is an hour behind")
+            await until(lambda: behind(redis), "the clock is an hour behind")
             await enqueue(redis, ids[800:])
             await Schedule(redis, Timing()).relist(LEADING, ids)
             listed = await redis.lrange(keys.PENDING, 0, -1)

@@ -17,9 +17,10 @@ from peekaping_producer.schedule.store import SHORT_LIST, Schedule
 from peekaping_producer.timing import Timing
 from support.asynq_states import fresh_message, put_backlog, put_malformed
 from support.leading import LEADING, lead
-from support.nodes import connected, until_async
+from support.nodes import connected
 from support.redis_clock import redis_with_clock
 from support.redis_time import redis_now_ms
+from support.waiting import until
 
 AT_S = 1_900_000_000
 
@@ -53,7 +54,7 @@ async def go_through_every_script(
 ) -> None:
     """Bring monitors into every set by every way that there is; look at the scores after each step."""
     await redis.flushall()
-    await until_async(lambda: _stands_still(redis), "the clock stands still")
+    await until(lambda: _stands_still(redis), "the clock stands still")
     await lead(redis)
     await redis.set(CLAIMS, claims)
     schedule = Schedule(redis, Timing())

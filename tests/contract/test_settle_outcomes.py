@@ -41,9 +41,10 @@ from support.asynq_states import (
     standing,
     task_key,
 )
-from support.nodes import connected, until_async
+from support.nodes import connected
 from support.redis_clock import redis_with_clock
 from support.redis_time import redis_now_ms, until_ms
+from support.waiting import until
 
 MONITOR = MonitorId("11111111-1111-4111-8111-111111111111")
 INTERVAL_S = 60
@@ -260,7 +261,7 @@ async def test_a_real_worker_whose_clock_is_an_hour_behind_keeps_its_task(
             async def listed() -> bool:
                 return any([await redis.hexists(one, task_id(MONITOR)) for one in await workers()])
 
-            await until_async(listed, "the worker lists its task")
+            await until(listed, "the worker lists its task")
             (own,) = await workers()
             assert await score(redis, keys.WORKERS, own) < await redis_now_ms(redis) / 1000 - 3000
             assert await settle_one(redis) is Outcome.RUNNING

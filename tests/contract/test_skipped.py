@@ -14,7 +14,8 @@ from peekaping_producer.leader.invalid_watch import InvalidWatch
 from peekaping_producer.timing import Timing
 from support.catalogues import opened
 from support.databases import Database, SqliteDatabase, link_row, maintenance_row, monitor_row, new_id
-from support.nodes import TestNode, a_term, running, until_async
+from support.nodes import TestNode, a_term, running
+from support.waiting import until
 
 NO_INTERVAL = "interval is 0 s: must be at least 1 s"
 UTC = ZoneInfo("UTC")
@@ -54,9 +55,9 @@ async def test_what_a_node_skips_is_listed(redis: Redis, invalid: InvalidMonitor
     test = TestNode(TIMING)
     async with running(heartbeat_loop(test.node, Registry(redis, TIMING), invalid, 1)):
         test.node.status.note_invalid({"a": "one"})
-        await until_async(lambda: _is(invalid, {"a": "one"}))
+        await until(lambda: _is(invalid, {"a": "one"}))
         test.node.status.note_invalid({str(number): "wrong" for number in range(3 * MOST_LISTED)})
-        await until_async(lambda: _counts(invalid, MOST_LISTED))
+        await until(lambda: _counts(invalid, MOST_LISTED))
     assert len(test.node.status.take_invalid()) == 0
 
 
@@ -143,6 +144,6 @@ async def test_the_duty_checks_again_and_again(invalid: InvalidMonitors, empty_s
         running(InvalidWatch(test.node, invalid, catalog, UTC).run(a_term())),
     ):
         await invalid.note({row["id"]: "wrong"})
-        await until_async(lambda: _is(invalid, {row["id"]: NO_INTERVAL}))
+        await until(lambda: _is(invalid, {row["id"]: NO_INTERVAL}))
         await empty_sqlite_db.update("monitors", row["id"], interval=60)
-        await until_async(lambda: _is(invalid, {}))
+        await until(lambda: _is(invalid, {}))

@@ -1,8 +1,6 @@
 """Batches when the database fails: answered from the copy at once, while a probe aside finds out when it is back."""
 
 import asyncio
-import io
-import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,12 +11,8 @@ import pytest
 from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.catalog.last_known import MB, LastKnown
 from peekaping_producer.catalog.reading import Reading
-from peekaping_producer.config.settings import LogLevel, Mode
 from peekaping_producer.dispatch.source import Source
 from peekaping_producer.model.monitor import MonitorId
-from peekaping_producer.node.node import make_node
-from peekaping_producer.node.stop import Stop
-from peekaping_producer.observe.log import make_logger
 from peekaping_producer.observe.outcomes import Outcome
 from peekaping_producer.observe.tally import Totals
 from peekaping_producer.timing import Timing
@@ -32,52 +26,46 @@ from support.databases import (
     new_id,
     numbered_id,
 )
+from support.nodes import TestNode
+from support.waiting import until
 
 DEADLINE_S = 1.0
 AWAY = "database unavailable"
 BACK = "database recovered"
 
 
-class Watched:
-    """A source whose probe runs, and what it said and counted."""
+class Watched(TestNode):
+    """A node with a source whose probe runs, and what it logged and counted."""
 
-    def __init__(self, source: Source, copy: LastKnown, catalog: Catalog, log: io.StringIO, stop: Stop) -> None:
-        self.source = source
-        self.copy = copy
+    __test__ = False
+
+    def __init__(self, catalog: Catalog, cache_bytes: int, timing: Timing) -> None:
+        super().__init__(timing)
         self.catalog = catalog
-        self.stop = stop
-        self._log = log
+        self.copy = LastKnown(cache_bytes)
+        self.source = Source(self.node, catalog, self.copy)
 
     async def read(self, *ids: str) -> Reading:
         return await self.source.read([MonitorId(id_) for id_ in ids], time.monotonic() + DEADLINE_S)
 
-    def logged(self, event: str) -> list[dict[str, Any]]:
-        lines = [json.loads(line) for line in self._log.getvalue().splitlines()]
-        return [line for line in lines if line["event"] == event]
-
     def totals(self) -> Totals:
-        return self.source._node.tally.take()
+        return self.node.tally.take()
 
     async def until_back(self) -> None:
-        async with asyncio.timeout(20):
-            while self.source.serving_from_cache:
-                await asyncio.sleep(0.01)
+        await until(lambda: not self.source.serving_from_cache, "the database is used again")
 
 
 @asynccontextmanager
 async def watched(database: Database, *, copy_bytes: int = MB, **timing: Any) -> AsyncIterator[Watched]:
     """Run a source on a database, with its probe, for the time of the block."""
-    stop, log = Stop(), io.StringIO()
     durations = Timing(lease_ms=int(DEADLINE_S * 2000), retry_first_s=0.02, probe_cap_s=0.05, **timing)
-    node = make_node(make_logger(Mode.PROD, LogLevel.DEBUG, "test", log), durations, stop)
     async with opened(database, timeout_s=DEADLINE_S) as catalog, asyncio.TaskGroup() as loops:
-        copy = LastKnown(copy_bytes)
-        source = Source(node, catalog, copy)
-        loops.create_task(source.probe_loop())
+        node = Watched(catalog, copy_bytes, durations)
+        loops.create_task(node.source.probe_loop())
         try:
-            yield Watched(source, copy, catalog, log, stop)
+            yield node
         finally:
-            stop.set()
+            node.stop.set()
 
 
 async def test_a_stopped_database_is_answered_for_until_it_is_back(

@@ -12,8 +12,8 @@ from peekaping_producer.node.stop import Bell
 from peekaping_producer.redisdb.keys import SIGNALS
 from peekaping_producer.redisdb.subscription import listen
 from peekaping_producer.timing import Timing
-from support.nodes import LONG_S, TestNode, connected, running, until_async
-from support.producer import until
+from support.nodes import LONG_S, TestNode, connected, running
+from support.waiting import until
 
 ONE, TWO = "peekaping:events:monitor.created", "peekaping:events:monitor.deleted"
 CALM = Timing(silence_s=LONG_S, redis_timeout_s=10, retry_first_s=0.02, retry_cap_s=0.1)
@@ -71,7 +71,7 @@ async def test_silence_is_no_end_while_redis_answers(redis: Redis) -> None:
     async with running(ear.listen(redis, timing)):
         await until(lambda: ear.subscribed == 1)
         pings = await _pings(redis)
-        await until_async(lambda: _reached(redis, pings + 3))
+        await until(lambda: _reached(redis, pings + 3))
         await redis.publish(TWO, b"still there")
         await until(lambda: ear.heard == [(TWO, b"still there")])
     assert ear.subscribed == 1
@@ -128,7 +128,7 @@ async def test_each_signal_rings_its_own_bell(redis: Redis) -> None:
     test, vacant = TestNode(CALM), Bell()
     due = test.node.due_sooner
     async with running(signals_loop(test.node, redis, vacant)):
-        await until_async(lambda: heard_by_all(redis, 1))
+        await until(lambda: heard_by_all(redis, 1))
         for strange in (b"", b"\xff", b"DUE", b"due "):
             await redis.publish(SIGNALS, strange)
         await redis.publish(SIGNALS, "vacant")
@@ -146,9 +146,9 @@ async def test_signals_are_heard_again_after_the_connection_was_lost(redis: Redi
     test, vacant = TestNode(CALM), Bell()
     async with running(signals_loop(test.node, redis, vacant)):
         for _ in range(2):
-            await until_async(lambda: heard_by_all(redis, 1))
+            await until(lambda: heard_by_all(redis, 1))
             assert await redis.client_kill_filter(_type="pubsub") == 1
-        await until_async(lambda: heard_by_all(redis, 1))
+        await until(lambda: heard_by_all(redis, 1))
         await redis.publish(SIGNALS, "vacant")
         assert await vacant.within(20)
 
@@ -156,11 +156,11 @@ async def test_signals_are_heard_again_after_the_connection_was_lost(redis: Redi
 async def test_it_is_told_that_redis_is_away_and_tried_until_it_is_back(own_redis_server: RedisServer) -> None:
     test, vacant = TestNode(CALM), Bell()
     async with connected(own_redis_server.port) as client, running(signals_loop(test.node, client, vacant)):
-        await until_async(lambda: heard_by_all(client, 1))
+        await until(lambda: heard_by_all(client, 1))
         own_redis_server.kill()
         await test.until_logged("redis unavailable")
         own_redis_server.restart()
-        await until_async(lambda: heard_by_all(client, 1))
+        await until(lambda: heard_by_all(client, 1))
 
 
 @pytest.mark.parametrize("times", range(5))
@@ -171,4 +171,4 @@ async def test_a_stop_ends_the_ear_whatever_it_is_at(redis: Redis, times: int) -
         for _ in range(times * 3):
             await asyncio.sleep(0)
         test.stop.set()
-    await until_async(lambda: heard_by_all(redis, 0))
+    await until(lambda: heard_by_all(redis, 0))

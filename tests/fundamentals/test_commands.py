@@ -43,10 +43,11 @@ from support.databases import (
     new_id,
     proxy_row,
 )
-from support.nodes import connected, until_async
+from support.nodes import connected
 from support.postgres import SUPERUSER, Postgres
 from support.producer import WITHIN_S, Ended, command, environment, run_here, run_to_the_end, started
 from support.redis_time import redis_now_ms
+from support.waiting import until
 
 MONITOR = MonitorId("11111111-1111-4111-8111-111111111111")
 SECRET = "hush-do-not-tell"
@@ -305,7 +306,7 @@ async def test_status_lists_monitors_that_are_skipped_as_invalid_until_they_are_
         async def fixed() -> bool:
             return await invalid() == {}
 
-        await until_async(listed)
+        await until(listed)
         lines = (await shell.told("status", code=1)).splitlines()
         assert lines[0] == "trouble    2 monitors are skipped as invalid and not checked"
         rows = [re.split(r"  +", line) for line in lines]
@@ -313,7 +314,7 @@ async def test_status_lists_monitors_that_are_skipped_as_invalid_until_they_are_
             assert [id_, name, reasons[id_]] in rows
         await empty_sqlite_db.update("monitors", MONITOR, interval=60)
         await empty_sqlite_db.update("monitors", late["id"], timeout=16)
-        await until_async(fixed, "the leader has seen them fixed")
+        await until(fixed, "the leader has seen them fixed")
 
 
 async def test_status_shows_a_killed_node_as_gone_within_ten_seconds(
@@ -333,11 +334,11 @@ async def test_status_shows_a_killed_node_as_gone_within_ten_seconds(
         async def gone() -> bool:
             return bool((await nodes())[killed]["gone"])
 
-        await until_async(both)
+        await until(both)
         dies.signal(signal.SIGKILL)
         await dies.ended()
         killed_ms = await redis_now_ms(redis)
-        await until_async(gone)
+        await until(gone)
         # Not when this test saw it, but when it counted as gone.
         assert await score(redis, NODES, killed) <= killed_ms + 10_000
         node = (await nodes())[killed]

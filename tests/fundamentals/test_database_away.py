@@ -30,10 +30,11 @@ from support.databases import (
 )
 from support.events import publish_created, publish_deleted
 from support.fleet import addressed
-from support.ledger import Ledger, until_holds, working
+from support.ledger import Ledger, working
 from support.producer import Producer, started
 from support.schedule import is_not_scheduled
 from support.server_process import ServerProcess
+from support.waiting import until
 
 AWAY = "database unavailable"
 BACK = "database recovered"
@@ -161,7 +162,7 @@ async def outlives_an_outage(kind: Kind, how: str, folder: Path) -> None:
                     await redis.zadd(DUE, {new["id"]: away_ms})
                     await until_removed(redis, deleted_within["id"])
                     gone_ms[deleted_within["id"]] = now_ms()
-                    await until_holds(lambda: status_tells_of_copies(redis), "status tells of it")
+                    await until(lambda: status_tells_of_copies(redis), "status tells of it")
                     for _ in range(3):
                         # As a sweep that was under way would.
                         await redis.zadd(DUE, gone_ms, nx=True)
@@ -213,7 +214,7 @@ async def status_tells_of_copies(redis: Redis) -> bool:
 async def until_removed(redis: Redis, id_: str) -> None:
     """Publish that a monitor was deleted, and wait until that has been acted on."""
     assert await publish_deleted(redis, id_) >= 1
-    await until_holds(lambda: is_not_scheduled(redis, id_), "the event has been acted on")
+    await until(lambda: is_not_scheduled(redis, id_), "the event has been acted on")
 
 
 @pytest.mark.long

@@ -11,10 +11,10 @@ from peekaping_producer.redisdb.keys import DUE
 from peekaping_producer.timing import Timing
 from support.databases import PostgresDatabase, monitor_row
 from support.delaying_proxy import delaying_proxy
-from support.nodes import until_async
 from support.postgres import SUPERUSER
 from support.producer import producing
 from support.redis_time import redis_now_ms
+from support.waiting import until
 
 ROUND_TRIP_S = 0.05
 SMALL_BATCHES = Timing(batch=10)
@@ -53,7 +53,7 @@ async def settled(
             async def all_later() -> bool:
                 return bool(await redis.zcount(DUE, now_ms + 1_000_000, "+inf") == MONITORS)
 
-            await until_async(all_later, "all are settled")
+            await until(all_later, "all are settled")
             took_s = time.monotonic() - began_s
             return took_s, await connections_of_ours(database)
 

@@ -2,10 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from functools import partial
-from io import StringIO
 from typing import Any
 
 from redis.asyncio import Redis
@@ -14,43 +13,33 @@ from peekaping_producer.app import produce
 from peekaping_producer.asynq import keys
 from peekaping_producer.asynq.message import TASK_TYPE, task_id
 from peekaping_producer.asynq.task_message_pb2 import TaskMessage
-from peekaping_producer.config.settings import LogLevel, Mode
 from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.node.stop import Stop
-from peekaping_producer.observe.log import make_logger
 from peekaping_producer.redisdb.keys import DUE, LEASE
 from peekaping_producer.timing import Timing
 from support.databases import SCHEDULABLE, Database
+from support.log_capture import CapturedLog
 from support.schedule import scheduled_ids
+from support.waiting import WITHIN_S, until
 from vectors.vectors import load
 
 TIMING = Timing(claim_wait_s=0.05, reclaim_every_s=0.1, sweep_every_s=0.1)
-WITHIN_S = 20.0
 
 
 @asynccontextmanager
-async def producing(database: Database, redis_server: RedisServer) -> AsyncIterator[StringIO]:
+async def producing(database: Database, redis_server: RedisServer) -> AsyncIterator[CapturedLog]:
     """Run the producer for the time of the block; give its log, complete after the block."""
-    log = StringIO()
+    captured = CapturedLog()
     stop = Stop()
     settings = database.settings(redis_host=HOST, redis_port=redis_server.port)
-    producer = asyncio.create_task(
-        produce(settings, make_logger(Mode.PROD, LogLevel.DEBUG, "test", log), TIMING, stop), name="producer"
-    )
+    producer = asyncio.create_task(produce(settings, captured.log, TIMING, stop), name="producer")
     try:
-        yield log
+        yield captured
     finally:
         stop.set()
         async with asyncio.timeout(WITHIN_S):
             await producer
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until a condition in Redis holds."""
-    async with asyncio.timeout(WITHIN_S):
-        while not await condition():
-            await asyncio.sleep(0.01)
 
 
 async def now(redis: Redis) -> int:
@@ -158,9 +147,8 @@ async def test_a_monitor_that_must_get_none_gets_none(
     assert await scheduled_ids(redis) == active
     for id_ in others:
         assert not await redis.exists(keys.TASK + task_id(MonitorId(id_)))
-    lines = [json.loads(line) for line in log.getvalue().splitlines()]
-    assert "producer stopped" in {line["event"] for line in lines}
-    assert {line["level"] for line in lines} <= {"debug", "info", "warning"}
+    assert "producer stopped" in {line["event"] for line in log.lines}
+    assert {line["level"] for line in log.lines} <= {"debug", "info", "warning"}
 
 
 async def _equals(seen: Awaitable[set[str]], expected: set[str]) -> bool:

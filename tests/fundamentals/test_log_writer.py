@@ -21,8 +21,8 @@ from peekaping_producer.observe.log import make_logger
 from peekaping_producer.observe.log_writer import LogWriter
 from peekaping_producer.redisdb.keys import CLAIMS, DUE, EPOCH, LEADER
 from support.databases import SqliteDatabase, monitor_row
-from support.nodes import until_async
-from support.producer import WITHIN_S, command, environment, until
+from support.producer import WITHIN_S, command, environment
+from support.waiting import until
 
 DROPPED = "log lines dropped"
 _SMALLEST_PIPE_BYTES = 4096
@@ -128,18 +128,18 @@ async def test_a_log_that_nobody_reads_stops_no_check_and_costs_no_leadership(
     with _pipe() as (reading, stream):
         process = subprocess.Popen(command("run"), cwd=tmp_path, env=variables, stdout=stream)
         try:
-            await until_async(lambda: _has_claimed(redis, 3))
+            await until(lambda: _has_claimed(redis, 3))
             leader, epoch = await redis.get(LEADER), await redis.get(EPOCH)
             claims = await _claims(redis)
-            await until_async(lambda: _has_claimed(redis, claims + 10))
-            await until_async(lambda: _differs(redis, EPOCH, epoch))
+            await until(lambda: _has_claimed(redis, claims + 10))
+            await until(lambda: _differs(redis, EPOCH, epoch))
             assert await redis.get(LEADER) == leader
             # Nothing is lost that the queue can hold.
             events = [line["event"] for line in await _read_until(reading, "batches settled")]
             assert events[:3] == ["producer starting", "settings loaded", "leadership taken"]
 
             claims = await _claims(redis)
-            await until_async(lambda: _has_claimed(redis, claims + 5))
+            await until(lambda: _has_claimed(redis, claims + 5))
             process.send_signal(signal.SIGTERM)
             assert process.wait(WITHIN_S) == 0
         finally:

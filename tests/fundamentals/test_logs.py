@@ -19,8 +19,9 @@ from peekaping_producer.observe.paced import Paced
 from peekaping_producer.redisdb.keys import CLAIMS, DUE
 from support.databases import SqliteDatabase, monitor_row
 from support.fleet import addressed
-from support.nodes import TestNode, until_async
-from support.producer import Ended, command, environment, run_to_the_end, started, until
+from support.nodes import TestNode
+from support.producer import Ended, command, environment, run_to_the_end, started
+from support.waiting import until
 
 HEAD = {"time", "level", "event", "svc", "node"}
 
@@ -46,7 +47,7 @@ async def test_a_summary_is_readable(
     process = await asyncio.create_subprocess_exec(
         *command("run"), cwd=tmp_path, env=variables, stdout=asyncio.subprocess.PIPE
     )
-    await until_async(lambda: _claimed(redis))
+    await until(lambda: _claimed(redis))
     process.terminate()
     out, _ = await process.communicate()
     (summary,) = [line for line in out.decode().splitlines() if " summary " in line]
@@ -159,7 +160,7 @@ async def test_debug_writes_few_lines_whatever_the_load(
     await redis.zadd(DUE, {row["id"]: 1 for row in rows})
     variables = addressed(empty_sqlite_db, redis_server.port)
     async with started(tmp_path, **variables, LOG_LEVEL="debug") as producer:
-        await until_async(lambda: _all_later(redis, len(rows)))
+        await until(lambda: _all_later(redis, len(rows)))
         for _ in range(500):
             await redis.publish("peekaping:events:monitor.updated", "nonsense")
         await producer.until(lambda: sum(line["checks"] for line in producer.logged("batches settled")) >= len(rows))

@@ -30,8 +30,8 @@ from support.producer import (
     producing,
     run_to_the_end,
     started,
-    until,
 )
+from support.waiting import until
 
 REDIS_AWAY = "redis unavailable"
 REDIS_BACK = "redis recovered"

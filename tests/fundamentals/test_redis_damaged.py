@@ -15,10 +15,10 @@ from peekaping_producer.redisdb.keys import DUE, EPOCH, LEADER, LEASE, LEFT, OUR
 from peekaping_producer.timing import Timing
 from support.databases import SqliteDatabase, monitor_row
 from support.fleet import Fleet, fleet
-from support.ledger import until_holds
 from support.nodes import connected
 from support.producer import InProcess, producing
 from support.schedule import scheduled_ids
+from support.waiting import until
 
 AWAY, STILL, BACK = "redis unavailable", "redis still unavailable", "redis recovered"
 LOST, REBUILT, RENAMED = "schedule lost", "schedule rebuilt", "redis key of wrong type renamed"
@@ -50,9 +50,9 @@ async def until_checked_anew(redis: Redis, ids: set[str]) -> None:
         now = await messages(redis)
         return len(now) == len(ids) and not now & before
 
-    await until_holds(whole, "the schedule is whole")
-    await until_holds(checked, "all are checked again")
-    await until_holds(whole, "the schedule is whole")
+    await until(whole, "the schedule is whole")
+    await until(checked, "all are checked again")
+    await until(whole, "the schedule is whole")
 
 
 async def types_are_right(redis: Redis) -> bool:
@@ -69,7 +69,7 @@ async def test_any_key_of_ours_may_be_deleted_or_hold_another_type(
     settings = empty_sqlite_db.settings(redis_host=HOST, redis_port=own_redis_server.port)
     renamed: list[str] = []
     async with connected(own_redis_server.port) as redis, producing(settings, QUICK) as producer:
-        await until_holds(lambda: is_whole(redis, ids), "the schedule is whole")
+        await until(lambda: is_whole(redis, ids), "the schedule is whole")
         for key in OUR_TYPES:
             await redis.delete(key)
             await until_checked_anew(redis, ids)
@@ -112,7 +112,7 @@ async def test_a_key_of_asynq_s_with_another_type_is_named_and_left_alone(
             await producer.until_logged(STILL, 3)
             assert not producer.logged(BACK)
             await redis.delete(asynq.PENDING)
-            await until_holds(lambda: redis.llen(asynq.PENDING), "the check is put into the queue")
+            await until(lambda: redis.llen(asynq.PENDING), "the check is put into the queue")
             await producer.until_logged(BACK)
             assert len(producer.logged(AWAY)) == len(producer.logged(BACK)) == 1
 
@@ -143,7 +143,7 @@ async def test_an_outage_lasts_until_claims_work_and_says_what_to_do(
         await done(redis, *refuse)
         line = await producer.until_logged(AWAY)
         assert advice in line["reason"]
-        await until_holds(lambda: is_reminded(producer, 3), "it is logged again and again")
+        await until(lambda: is_reminded(producer, 3), "it is logged again and again")
         lines = reminders(producer)
         assert all(line["level"] == "warning" and advice in line["reason"] for line in lines), lines
         assert all(
@@ -194,7 +194,7 @@ async def test_lost_data_is_logged_once_and_once_that_the_schedule_is_rebuilt(
             async def logged() -> bool:
                 return count(nodes, REBUILT) >= times
 
-            await until_holds(logged, f"{times} × {REBUILT!r}")
+            await until(logged, f"{times} × {REBUILT!r}")
             await nodes.until_whole(rows)
             assert count(nodes, LOST) == count(nodes, REBUILT) == times
 
@@ -217,7 +217,7 @@ async def test_lost_data_is_logged_once_and_once_that_the_schedule_is_rebuilt(
             await node.until_logged(BACK)
         lines: list[dict[str, Any]] = [line for node in nodes.nodes for line in node.logged(REBUILT)]
         assert all(line["monitors"] == 50 and line["seconds"] < 30 for line in lines)
-        await until_holds(nodes.until_led, "a node leads")
+        await until(nodes.until_led, "a node leads")
     for node in nodes.nodes:
         assert (len(node.logged(AWAY)), len(node.logged(BACK))) == (1, 1), node.lines
     assert count(nodes, LOST) == count(nodes, REBUILT) == 3
@@ -230,7 +230,7 @@ async def another_epoch(redis: Redis) -> None:
     async def differs() -> bool:
         return await redis.get(EPOCH) != epoch
 
-    await until_holds(differs, "the leader extends its term")
+    await until(differs, "the leader extends its term")
 
 
 async def backed_up(redis: Redis) -> dict[bytes, tuple[int, bytes]]:
@@ -255,10 +255,10 @@ async def test_a_schedule_that_is_deleted_is_rebuilt_at_once(
     await empty_sqlite_db.insert("monitors", *(monitor_row(interval=3600) for _ in range(20)))
     settings = empty_sqlite_db.settings(redis_host=HOST, redis_port=own_redis_server.port)
     async with connected(own_redis_server.port) as redis, producing(settings, QUICK) as producer:
-        await until_holds(lambda: due_is(redis, 20), "the schedule is whole")
+        await until(lambda: due_is(redis, 20), "the schedule is whole")
         await redis.delete(DUE)
         await producer.until_logged(REBUILT)
-        await until_holds(lambda: due_is(redis, 20), "the schedule is whole")
+        await until(lambda: due_is(redis, 20), "the schedule is whole")
         assert [line["level"] for line in producer.logged(LOST)] == ["warning"]
         assert_once(producer, REBUILT)
 
@@ -281,8 +281,8 @@ async def test_a_monitor_that_is_skipped_as_invalid_is_no_lost_schedule(
     await empty_sqlite_db.insert("monitors", *rows)
     settings = empty_sqlite_db.settings(redis_host=HOST, redis_port=redis_server.port)
     async with producing(settings, replace(QUICK, sweep_every_s=0.5, share=0)) as producer:
-        await until_holds(lambda: is_whole(redis, {row["id"] for row in rows[:2]}), "the invalid one is out")
-        await until_holds(lambda: has_left(redis, 3), "it has been brought back and has left again")
+        await until(lambda: is_whole(redis, {row["id"] for row in rows[:2]}), "the invalid one is out")
+        await until(lambda: has_left(redis, 3), "it has been brought back and has left again")
         assert not producer.logged(LOST)
 
 

@@ -13,7 +13,8 @@ from statistics import median
 import psutil
 import pytest
 
-from support.producer import WITHIN_S, command, environment, until
+from support.producer import WITHIN_S, command, environment
+from support.waiting import until
 
 AS_PROCESS_1 = ("unshare", "--pid", "--fork", "--kill-child")
 MOMENTS_MS = (0, 20, 40, 80, 120, 160, 200, 300, 400, 500, 700)

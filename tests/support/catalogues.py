@@ -22,6 +22,7 @@ from peekaping_producer.config.settings import Settings
 from peekaping_producer.model.monitor import MonitorId, Schedulable
 from support.databases import Database, MySqlDatabase, PostgresDatabase
 from support.leaks import SETTLE_WITHIN_S
+from support.waiting import until
 
 
 @asynccontextmanager
@@ -56,9 +57,7 @@ async def _forget_sockets(connecting: set[asyncio.Task[Any]]) -> None:
 
 async def until_checked_in(catalog: Catalog) -> None:
     """Wait until no connection is checked out; one whose work was given up is returned soon."""
-    async with asyncio.timeout(SETTLE_WITHIN_S):
-        while checked_out(catalog):
-            await asyncio.sleep(0.01)
+    await until(lambda: not checked_out(catalog), "all connections are back in the pool", SETTLE_WITHIN_S)
 
 
 def checked_out(catalog: Catalog) -> int:

@@ -16,9 +16,10 @@ from peekaping_producer.demo.clock import now_ms
 from peekaping_producer.redisdb.keys import LEASE
 from support.databases import Database, Row
 from support.go_producer import LEADER
-from support.ledger import Death, Ledger, Verdict, until_holds, worker_options
+from support.ledger import Death, Ledger, Verdict, worker_options
 from support.producer import Producer, started
 from support.schedule import scheduled_ids
+from support.waiting import until
 
 TAKEN, FOLLOWS = "leadership taken", "another node leads"
 SETTLED_WITHIN_MS = 300
@@ -71,7 +72,7 @@ class Fleet:
             found = await self.leader()
             return found is not None and found is not by_other_than
 
-        await until_holds(led, "a node leads")
+        await until(led, "a node leads")
         assert found is not None
         return found
 
@@ -82,7 +83,7 @@ class Fleet:
         async def whole() -> bool:
             return await scheduled_ids(self._redis) == ids
 
-        await until_holds(whole, "the schedule is whole")
+        await until(whole, "the schedule is whole")
 
     async def begin(self, rows: Sequence[Row]) -> None:
         """Wait until the schedule is whole and all nodes are at work; the verdict counts from here."""

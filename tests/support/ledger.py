@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from contextlib import asynccontextmanager, contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
 
 from msgspec import Struct
 from redis.asyncio import Redis
@@ -25,12 +24,10 @@ from peekaping_producer.demo.worker import Worker, WorkerOptions
 from peekaping_producer.model.cadence import cadence
 from peekaping_producer.model.monitor import MonitorId
 from support.databases import Row, sqlite_copy
+from support.waiting import WITHIN_S, until
 
-_LOOK_S = 0.02
 _TICK_S = 0.05
 _STALLED_MS = 300
-_BEYOND_S = 30.0
-"""How much longer than it should take the tests wait for a check: a busy machine is no failure."""
 
 
 class Death(Struct, frozen=True):
@@ -102,12 +99,12 @@ class Ledger:
 
     async def until(self, condition: Callable[[], bool], what: Callable[[], str], within_s: float = 0) -> None:
         """Wait until `condition` holds, which is looked at after each reading."""
-        give_up = time.monotonic() + within_s + _BEYOND_S
-        self.read()
-        while not condition():
-            assert time.monotonic() < give_up, what()
-            await asyncio.sleep(_LOOK_S)
+
+        def holds() -> bool:
             self.read()
+            return condition()
+
+        await until(holds, what, within_s + WITHIN_S)
 
     def verdict(
         self,
@@ -210,11 +207,3 @@ def _book(options: WorkerOptions) -> Iterator[LedgerWriter]:
         yield book
     finally:
         book.close()
-
-
-async def until_holds(condition: Callable[[], Any], what: str, within_s: float = _BEYOND_S) -> None:
-    """Wait until an awaited `condition` holds; raises AssertionError if it does not in time."""
-    give_up = time.monotonic() + within_s
-    while not await cast("Any", condition()):
-        assert time.monotonic() < give_up, f"not within {within_s:g} s: {what}"
-        await asyncio.sleep(_LOOK_S)

@@ -8,8 +8,8 @@ from redis.asyncio import Redis
 
 from peekaping_producer.demo.redis_server import HOST, RedisServer
 from support.forwarding import forward, serving
-from support.ledger import until_holds
 from support.nodes import connected
+from support.waiting import until
 
 _MARK = "test:mark"
 _CHUNK_BYTES = 1 << 16
@@ -28,7 +28,7 @@ class MovingRedis:
     async def replicate(self) -> None:
         """Let the second server follow the first, and wait until it is up to date."""
         await self.second.replicaof(HOST, self.first_port)
-        await until_holds(self._in_step, "the replica is in step")
+        await until(self._in_step, "the replica is in step")
 
     async def demote(self) -> None:
         """Promote the second server and make the first its replica; clients stay connected to both.
@@ -36,7 +36,7 @@ class MovingRedis:
         What was written before is there too: a worker's last word that is lost keeps its monitor for half a minute.
         """
         await self.first.set(_MARK, 1)
-        await until_holds(lambda: self.second.exists(_MARK), "the replica has all that was written")
+        await until(lambda: self.second.exists(_MARK), "the replica has all that was written")
         await self.second.replicaof("NO", "ONE")
         await self.second.delete(_MARK)
         await self.first.replicaof(HOST, self.second_port)

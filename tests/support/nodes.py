@@ -1,10 +1,8 @@
 """One node's shared things for tests that drive a single loop or duty, with its log lines to look at and wait for."""
 
 import asyncio
-import io
-import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,21 +11,20 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from peekaping_producer.config.settings import LogLevel, Mode, ScheduleMode
+from peekaping_producer.config.settings import ScheduleMode
 from peekaping_producer.demo.redis_server import HOST
 from peekaping_producer.leader.term import Term
 from peekaping_producer.node.node import Node, make_node
 from peekaping_producer.node.stop import Stop
-from peekaping_producer.observe.log import make_logger
 from peekaping_producer.timing import Timing
 from support.leading import LEADING
-from support.producer import Line, until
+from support.log_capture import CapturedLog
 
 LONG_S = 3600.0
 """Longer than any test."""
 
 
-class TestNode:
+class TestNode(CapturedLog):
     """A node, and what it has logged."""
 
     __test__ = False
@@ -35,24 +32,9 @@ class TestNode:
     def __init__(
         self, timing: Timing | None = None, *, id_: str | None = None, mode: ScheduleMode = ScheduleMode.AUTO
     ) -> None:
+        super().__init__()
         self.stop = Stop()
-        self._stream = io.StringIO()
-        log = make_logger(Mode.PROD, LogLevel.DEBUG, "test", self._stream)
-        self.node: Node = make_node(log, replace(timing or Timing(), often_logged_every_s=0), self.stop, mode, id_)
-
-    @property
-    def lines(self) -> list[Line]:
-        """All lines logged so far."""
-        return [json.loads(line) for line in self._stream.getvalue().splitlines()]
-
-    def logged(self, event: str) -> list[Line]:
-        """Return the lines of one event."""
-        return [line for line in self.lines if line["event"] == event]
-
-    async def until_logged(self, event: str, times: int = 1) -> Line:
-        """Wait until an event has been logged so often; return its last line."""
-        await until(lambda: len(self.logged(event)) >= times, lambda: f"{times} × {event!r}; log: {self.lines}")
-        return self.logged(event)[times - 1]
+        self.node: Node = make_node(self.log, replace(timing or Timing(), often_logged_every_s=0), self.stop, mode, id_)
 
 
 def a_term(node_id: str = LEADING, lasts_s: float = LONG_S) -> Term:
@@ -72,14 +54,6 @@ async def running(*loops: Awaitable[Any]) -> AsyncIterator[list["asyncio.Task[An
 
 async def _awaited(loop: Awaitable[Any]) -> Any:
     return await loop
-
-
-async def until_async(condition: Callable[[], Awaitable[bool]], what: str = "the condition") -> None:
-    """Wait until what must be asked for holds; raises AssertionError if it does not in time."""
-    give_up = time.monotonic() + 20
-    while not await condition():
-        assert time.monotonic() < give_up, f"not within 20 s: {what}"
-        await asyncio.sleep(0.01)
 
 
 @asynccontextmanager

@@ -8,24 +8,20 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 from msgspec.structs import replace
 
 from peekaping_producer.app import produce
 from peekaping_producer.cli import main
-from peekaping_producer.config.settings import LogLevel, Mode, Settings
+from peekaping_producer.config.settings import Settings
 from peekaping_producer.node.stop import Stop
-from peekaping_producer.observe.log import make_logger
 from peekaping_producer.timing import Timing
+from support.log_capture import CapturedLog, Line
 
-Line = dict[str, Any]
-"""One parsed log line."""
 WITHIN_S = 20.0
 """A start of Python takes a second where the tests have the machine to themselves, and more beside others."""
 _LINE_MAX_BYTES = 1 << 20
@@ -196,44 +192,21 @@ def run_here(folder: Path, *arguments: str, **variables: object) -> Ended:
     return Ended(code, *(stream.getvalue().decode() for stream in written))
 
 
-class InProcess:
+class InProcess(CapturedLog):
     """The producer as a task of this process, with durations of the test's choice."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.stop = Stop()
-        self._stream = io.StringIO()
-
-    @property
-    def lines(self) -> list[Line]:
-        """All lines logged so far."""
-        return [json.loads(line) for line in self._stream.getvalue().splitlines()]
-
-    def logged(self, event: str) -> list[Line]:
-        """Return the lines of one event."""
-        return [line for line in self.lines if line["event"] == event]
-
-    async def until_logged(self, event: str, times: int = 1) -> Line:
-        """Wait until an event has been logged so often; return its last line."""
-        await until(lambda: len(self.logged(event)) >= times, lambda: f"{times} × {event!r}; log: {self.lines}")
-        return self.logged(event)[times - 1]
 
 
 @asynccontextmanager
 async def producing(settings: Settings, timing: Timing) -> AsyncIterator[InProcess]:
     """Run the producer in this process for the time of the block; its end is a clean one."""
     producer = InProcess()
-    log = make_logger(Mode.PROD, LogLevel.DEBUG, "test", producer._stream)
     async with asyncio.TaskGroup() as group:
-        group.create_task(produce(settings, log, replace(timing, often_logged_every_s=0), producer.stop))
+        group.create_task(produce(settings, producer.log, replace(timing, often_logged_every_s=0), producer.stop))
         try:
             yield producer
         finally:
             producer.stop.set()
-
-
-async def until(condition: Callable[[], bool], what: Callable[[], str] = lambda: "the condition") -> None:
-    """Wait until `condition` holds; raises AssertionError if it does not in time."""
-    give_up = time.monotonic() + WITHIN_S
-    while not condition():
-        assert time.monotonic() < give_up, f"not within {WITHIN_S:g} s: {what()}"
-        await asyncio.sleep(0.01)

@@ -1,8 +1,8 @@
 """Redis' clock, the only one that decides."""
 
-import asyncio
-
 from redis.asyncio import Redis
+
+from support.waiting import until
 
 
 async def redis_now_ms(redis: Redis) -> int:
@@ -12,7 +12,9 @@ async def redis_now_ms(redis: Redis) -> int:
 
 
 async def until_ms(redis: Redis, at_ms: float) -> None:
-    """Wait until Redis' clock is past `at_ms`; raises TimeoutError where that is far away."""
-    async with asyncio.timeout(10):
-        while await redis_now_ms(redis) <= at_ms:
-            await asyncio.sleep(0.002)
+    """Wait until Redis' clock is past `at_ms`; raises AssertionError if that is far away."""
+
+    async def past() -> bool:
+        return await redis_now_ms(redis) > at_ms
+
+    await until(past, f"Redis' clock is past {at_ms}", within_s=10)

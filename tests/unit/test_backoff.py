@@ -1,32 +1,27 @@
 """Growing delays, and outages told once."""
 
 import asyncio
-import io
-import json
 from collections import defaultdict
-from typing import Any
 
 import pytest
 
-from peekaping_producer.config.settings import LogLevel, Mode
 from peekaping_producer.errors import System, Unavailable
 from peekaping_producer.node.backoff import Backoff
 from peekaping_producer.node.outage import Outage, OutageUser
-from peekaping_producer.observe.log import make_logger
 from peekaping_producer.observe.tally import Tally
+from support.log_capture import CapturedLog, Line
 
 AWAY = "database unavailable"
 
 
-class Watched:
+class Watched(CapturedLog):
     """An outage whose clock stands until it is moved, and the lines it wrote."""
 
     def __init__(self, system: System = "database") -> None:
+        super().__init__()
         self.now_s = 1000.0
-        self._stream = io.StringIO()
-        log = make_logger(Mode.PROD, LogLevel.DEBUG, "svc", self._stream)
         self.tally = Tally()
-        self.outage = Outage(system, log, self.tally, clock=lambda: self.now_s)
+        self.outage = Outage(system, self.log, self.tally, clock=lambda: self.now_s)
         self.users: defaultdict[str, OutageUser] = defaultdict(self.outage.user)
         self._system: System = system
 
@@ -36,9 +31,9 @@ class Watched:
     def recover(self, needed_by: str = "") -> None:
         self.users[needed_by].recovered()
 
-    def lines(self) -> list[dict[str, Any]]:
-        lines = [json.loads(line) for line in self._stream.getvalue().splitlines()]
-        return [{key: value for key, value in line.items() if key not in {"time", "svc"}} for line in lines]
+    def contents(self) -> list[Line]:
+        """Return the lines without what all have."""
+        return [{key: value for key, value in line.items() if key not in {"time", "svc"}} for line in self.lines]
 
 
 def test_delays_double_up_to_the_cap_and_are_cut_by_at_most_half() -> None:
@@ -72,7 +67,7 @@ def test_an_outage_is_told_when_it_begins_and_when_it_ends() -> None:
     watched.now_s += 12.34
     watched.fail("refused")
     watched.recover()
-    assert watched.lines() == [
+    assert watched.contents() == [
         {"level": "warning", "event": "database unavailable", "reason": "refused"},
         {"level": "warning", "event": "database recovered", "outage_s": 12.3, "checks_from_cache": 0},
     ]
@@ -87,7 +82,7 @@ def test_a_new_reason_is_told_and_does_not_start_the_outage_again() -> None:
     for reason in ("loading", "refused", "loading"):
         watched.fail(reason)
     watched.recover()
-    assert [(line["event"], line.get("reason"), line.get("outage_s")) for line in watched.lines()] == [
+    assert [(line["event"], line.get("reason"), line.get("outage_s")) for line in watched.contents()] == [
         ("redis unavailable", "refused", None),
         ("redis still unavailable", "loading", None),
         ("redis recovered", None, 10.0),
@@ -100,12 +95,12 @@ def test_an_outage_that_goes_on_is_logged_again_with_its_duration() -> None:
     watched.fail("refused")
     watched.now_s += 299
     watched.outage.remind(300)
-    assert len(watched.lines()) == 1
+    assert len(watched.contents()) == 1
     for _ in range(2):
         watched.now_s += 300
         watched.outage.remind(300)
     again = {"level": "warning", "event": "redis still unavailable", "reason": "refused"}
-    assert watched.lines()[1:] == [again | {"outage_s": 599.0}, again | {"outage_s": 899.0}]
+    assert watched.contents()[1:] == [again | {"outage_s": 599.0}, again | {"outage_s": 899.0}]
 
 
 def test_an_attempt_from_before_the_end_of_an_outage_begins_no_other() -> None:
@@ -126,7 +121,7 @@ def test_one_refused_command_is_no_outage_and_is_logged_once_in_a_while() -> Non
     assert not watched.outage.ongoing
     watched.now_s += 300
     watched.outage.refused(Unavailable("redis", "no right"), 300)
-    assert watched.lines() == [{"level": "warning", "event": "redis command refused", "reason": "no right"}] * 2
+    assert watched.contents() == [{"level": "warning", "event": "redis command refused", "reason": "no right"}] * 2
 
 
 def test_an_outage_lasts_until_all_who_found_it_away_are_answered() -> None:
@@ -140,7 +135,7 @@ def test_an_outage_lasts_until_all_who_found_it_away_are_answered() -> None:
     watched.recover("checks")
     assert watched.outage.ongoing
     watched.recover("changes")
-    assert [line["event"] for line in watched.lines()] == [AWAY, "database recovered"]
+    assert [line["event"] for line in watched.contents()] == [AWAY, "database recovered"]
 
 
 def test_one_who_asks_no_more_ends_an_outage_and_says_nothing_else_of_the_system() -> None:
@@ -149,7 +144,7 @@ def test_one_who_asks_no_more_ends_an_outage_and_says_nothing_else_of_the_system
     watched.users["sweep"].no_longer_needed()
     watched.users["sweep"].no_longer_needed()
     assert not watched.outage.ongoing
-    assert [line["event"] for line in watched.lines()] == [AWAY, "database no longer in use"]
+    assert [line["event"] for line in watched.contents()] == [AWAY, "database no longer in use"]
 
 
 async def test_a_recovery_ends_the_waits_of_others() -> None:
@@ -172,7 +167,7 @@ def test_checks_from_the_cache_are_logged_at_the_end_of_their_outage() -> None:
         watched.recover()
         watched.tally.add_from_cache(1, 1.0)
         assert watched.outage.from_cache == (0, 0)
-    ends = [line for line in watched.lines() if line["event"] == "database recovered"]
+    ends = [line for line in watched.contents() if line["event"] == "database recovered"]
     assert [line["checks_from_cache"] for line in ends] == [207, 0]
 
 
@@ -180,7 +175,7 @@ def test_a_reason_that_is_new_each_time_is_not_told_for_ever() -> None:
     watched = Watched()
     for number in range(1000):
         watched.fail(f"refused, try {number}")
-    lines = watched.lines()
+    lines = watched.contents()
     assert [line["level"] for line in lines].count("warning") == 1
     assert len(lines) <= 30
 
@@ -190,19 +185,19 @@ def test_the_same_reason_is_told_again_in_the_next_outage() -> None:
     for _ in range(2):
         watched.fail("refused")
         watched.recover()
-    assert [line["event"] for line in watched.lines()].count("database unavailable") == 2
+    assert [line["event"] for line in watched.contents()].count("database unavailable") == 2
 
 
 def test_a_failure_without_a_reason_is_told_too() -> None:
     watched = Watched()
     watched.fail("")
-    assert [line["reason"] for line in watched.lines()] == [""]
+    assert [line["reason"] for line in watched.contents()] == [""]
 
 
 def test_success_without_an_outage_says_nothing() -> None:
     watched = Watched()
     watched.recover()
-    assert watched.lines() == []
+    assert watched.contents() == []
 
 
 @pytest.mark.parametrize("start_s", [0.0, 1000.0])

@@ -18,6 +18,7 @@ from peekaping_producer.clock import now_utc
 from peekaping_producer.config.settings import LogLevel, Mode
 from peekaping_producer.model.monitor import Proxy
 from peekaping_producer.observe.log import Logger, capture_stdlib_logging, make_logger
+from support.log_capture import CapturedLog
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 ANSI = "\x1b["
@@ -324,21 +325,10 @@ def test_a_process_started_without_standard_output_works(mode: str) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-class Captured:
-    """A logger of ours while it takes over the standard library's."""
-
-    def __init__(self) -> None:
-        self._stream = io.StringIO()
-        self.log = make_logger(Mode.PROD, LogLevel.DEBUG, "svc", self._stream)
-
-    def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self._stream.getvalue().splitlines()]
-
-
 @contextmanager
-def _captured() -> Iterator[Captured]:
+def _captured() -> Iterator[CapturedLog]:
     """Capture inside the test: pytest hangs handlers of its own on the root logger between a fixture and its test."""
-    captured = Captured()
+    captured = CapturedLog("svc")
     with capture_stdlib_logging(captured.log):
         yield captured
 
@@ -350,7 +340,7 @@ def test_library_warnings_become_lines_of_ours() -> None:
         logging.getLogger("asyncio").error("slow")
         logging.getLogger("uvicorn").info("not this one")
         logging.getLogger("uvicorn").critical("down")
-    assert [tuple(line[field] for field in fields) for line in captured.lines()] == [
+    assert [tuple(line[field] for field in fields) for line in captured.lines] == [
         ("warning", "library warning", "lost one of 3", "sqlalchemy.pool", "svc"),
         ("error", "library error", "slow", "asyncio", "svc"),
         ("error", "library error", "down", "uvicorn", "svc"),
@@ -363,7 +353,7 @@ def test_a_library_exception_is_one_field() -> None:
             _fail()
         except LookupError:
             logging.getLogger("asyncio").exception("task failed")
-    (line,) = captured.lines()
+    (line,) = captured.lines
     assert line["exception"].endswith("LookupError: the reason")
 
 
@@ -371,17 +361,17 @@ def test_a_library_exception_is_one_field() -> None:
 def test_a_level_of_a_librarys_own_is_rounded_down(level: int, name: str) -> None:
     with _captured() as captured:
         logging.getLogger("theirs").log(level, "hm")
-    assert [line["level"] for line in captured.lines()] == [name]
+    assert [line["level"] for line in captured.lines] == [name]
 
 
 def test_a_library_message_whose_arguments_do_not_fit_is_logged_without_them() -> None:
     with _captured() as captured:
         logging.getLogger("theirs").warning("%d", "not a number")
-    assert [line["message"] for line in captured.lines()] == ["%d"]
+    assert [line["message"] for line in captured.lines] == ["%d"]
 
 
 def _inside_capture(library: logging.Logger) -> None:
-    with capture_stdlib_logging(Captured().log):
+    with capture_stdlib_logging(CapturedLog("svc").log):
         assert library.isEnabledFor(logging.WARNING)
         assert not library.isEnabledFor(logging.INFO)
         _fail()
