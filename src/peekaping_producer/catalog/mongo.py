@@ -84,7 +84,7 @@ class MongoCatalog:
             raise self._located(error) from error
         except ValueError as error:
             # The driver's, before it sends a password, which it does not show.
-            raise ConfigurationError(f"DB_USER or DB_PASS is nothing that MongoDB takes: {error}") from error
+            raise ConfigurationError(f"DB_USER or DB_PASS is not valid for MongoDB: {error}") from error
         if missing:
             raise unmigrated(self._settings, missing, created_by="start")
 
@@ -248,7 +248,7 @@ class MongoCatalog:
         ]
 
     async def _newest_heartbeats(self, ids: Sequence[MonitorId]) -> list[Document]:
-        """Read the newest heartbeat of each of these monitors, the older ones of each first."""
+        """Read the newest heartbeats of these monitors, at most two of each, in the order of their times."""
         if not ids:
             return []
         reference: Document = {"from": "heartbeat", "foreignField": "monitor_id", "pipeline": NEWEST}

@@ -34,14 +34,14 @@ _IDLE_S = 300
 """An older connection is replaced before the server closes it as idle."""
 _TLS_REQUIRED = "the database at DB_HOST requires TLS, which the producer does not use: let DB_USER in without it"
 _REFUSED = (
-    f"{REFUSED} (MariaDB says the same where it requires TLS, by require_secure_transport or REQUIRE SSL, which the"
+    f"{REFUSED} (MariaDB answers the same if it requires TLS, by require_secure_transport or REQUIRE SSL, which the"
     " producer does not use)"
 )
 _FIXES: Final = {
-    1044: "DB_NAME names no database that DB_USER may read, name the right one or grant it SELECT",
+    1044: "the database in DB_NAME does not exist or DB_USER may not read it, set the right one or grant it SELECT",
     1045: _REFUSED,
     1049: NO_DATABASE,
-    1130: "DB_USER is refused by the database at DB_HOST when it comes from this machine, allow it",
+    1130: "DB_USER may not connect to the database at DB_HOST from this machine, allow it",
     1142: NO_RIGHT,
     1143: NO_RIGHT,
     1698: _REFUSED,

@@ -6,9 +6,9 @@ from peekaping_producer.config.settings import Settings
 from peekaping_producer.errors import ConfigurationError, Unavailable
 
 REFUSED = "DB_USER or DB_PASS is refused by the database at DB_HOST, set the right ones"
-NO_DATABASE = "DB_NAME names no database of the server at DB_HOST, name the right one"
+NO_DATABASE = "the server at DB_HOST has no database of the name in DB_NAME, set the right one"
 NO_RIGHT = "DB_USER lacks a right on the database at DB_HOST, grant it SELECT"
-_NO_ADDRESS = "is DB_HOST right? The port belongs into DB_PORT"
+_NO_ADDRESS = "is DB_HOST right? The port belongs in DB_PORT"
 _NO_ADDRESS_SIGN = "[Errno -"
 """Every driver's error begins like this when the host name has no address, and no other error does."""
 
@@ -20,11 +20,11 @@ def server_address(settings: Settings) -> str:
 
 def wrong_kind(settings: Settings) -> str:
     """Return the advice for an answer that this kind of server never gives."""
-    return f"DB_TYPE is {settings.db_type.value}: is that what listens there?"
+    return f"DB_TYPE is {settings.db_type.value}: is it that kind of server?"
 
 
 def configuration_error(error: Unavailable, fix: str | None) -> ConfigurationError | None:
-    """Return the error that ends the start, with the fix that only an operator can make; None where there is none."""
+    """Return the error that ends the start, with the fix that an operator must make; None if there is none."""
     return ConfigurationError(f"{fix}: {error.reason}") if fix else None
 
 

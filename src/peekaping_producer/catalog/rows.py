@@ -50,7 +50,7 @@ def values(kind: Kind[T], fetched: Sequence[Row]) -> list[T | CorruptRecord]:
         made: list[T | CorruptRecord] = convert([kind.prepare(list(row)) for row in fetched], kind.many)
         # Fails for text that is not valid UTF-8, which no worker could read.
         _encoder.encode(made)
-    except Exception:  # noqa: BLE001 - foreseen or not, it is one row's
+    except Exception:  # noqa: BLE001 - whatever it is, one row causes it
         return [_value(kind, row) for row in fetched]
     return made
 
@@ -70,7 +70,7 @@ def _value(kind: Kind[T], row: Row) -> T | CorruptRecord:
 
 
 def _preparing(model: type[Struct], **special: Reader) -> Callable[[list[Any]], list[Any]]:
-    """Return what prepares the values of rows by the types of the model's fields, or by what is special to a field."""
+    """Return what prepares rows: each value by its field's type, or by the field's `special` reader."""
     readers = ((at, special.get(field.name) or _reader(field)) for at, field in enumerate(fields(model)))
     needed = tuple((at, reader) for at, reader in readers if reader)
 
@@ -178,7 +178,7 @@ def maintenances(fetched: Sequence[Row]) -> list[Maintenance]:
         row[_MAINTENANCE_ACTIVE] = True
     try:
         return convert(rows, list[Maintenance])
-    except Exception:  # noqa: BLE001 - foreseen or not, it is one row's
+    except Exception:  # noqa: BLE001 - whatever it is, one row causes it
         return list(map(_lenient, rows))
 
 
@@ -186,7 +186,7 @@ def _lenient(row: Row) -> Maintenance:
     found: dict[str, Any] = dict(zip(MAINTENANCE_COLUMNS, row, strict=True))
     read: dict[str, Any] = {field.name: _as_missing(field, found[field.name]) for field in fields(Maintenance)}
     if not isinstance(found["strategy"], str):
-        # One that can't be read must not count as `cron`, as an unknown one does.
+        # An unreadable strategy must not count as `cron`, as an unknown one does.
         read["cron"] = None
     return Maintenance(**read | {"id": found["id"]})
 

@@ -36,7 +36,7 @@ class SqlDatabase(ABC):
     dialect: ClassVar[Dialect]
 
     def __init__(self, settings: Settings, where: str) -> None:
-        """Take the settings, and a text of those that say where the database is."""
+        """Take the settings, and those of them that say where the database is, as text."""
         self.settings = settings
         self.where = where
 
@@ -49,11 +49,11 @@ class SqlDatabase(ABC):
 
     @abstractmethod
     def configuration_error(self, error: Unavailable) -> ConfigurationError | None:
-        """Return the error that ends the start, where only an operator can fix this; None where it may pass."""
+        """Return the error that ends the start, if only an operator can fix this; None if it is transient."""
 
     @abstractmethod
     def advice(self, error: Unavailable) -> str | None:
-        """Return what may fix this; None where that is not known, or nobody needs to."""
+        """Return what an operator can do about this; None if that is unknown, or nothing."""
 
     def check_rights(self, connection: Connection) -> None:  # noqa: B027 - most databases need no such check
         """Raise for a table that may not be read, where the database would list it as one that does not exist."""
@@ -182,7 +182,7 @@ class SqlCatalog:
             raise unavailable(error, self._database.where, self._database.advice(error)) from error
 
     def _missing(self, connection: Connection) -> list[str]:
-        """Return the tables and columns that do not exist; an error says that one may not be read."""
+        """Return the tables and columns that do not exist; raises if one may not be read."""
         self._database.check_rights(connection)
         missing = _absent(connection, self._database.settings.db_schema)
         if not missing:

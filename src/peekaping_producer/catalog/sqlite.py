@@ -49,7 +49,7 @@ _NOT_UTF_8 = "Could not decode to UTF-8"
 """The library's words for it, the only sign of it."""
 _READONLY, _CORRUPT, _CANTOPEN, _NOTADB = 8, 11, 14, 26
 _ADVICE: Final = {
-    _READONLY: "the journal that this file needs must be there, or the folder be writable",
+    _READONLY: "the file's journal must exist, or its folder must be writable",
     _CANTOPEN: "does the file exist, and may this user read it and its folder?",
 }
 _FILES: Final = {
