@@ -24,7 +24,8 @@ def _cites(path: Path, number: str) -> bool:
 
 def test_the_levels_are_those_of_the_import_contract() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
-    (layers,) = [contract["layers"] for contract in settings["contracts"] if contract["type"] == "layers"]
+    whole_package = [settings["root_package"]]
+    (layers,) = [one["layers"] for one in settings["contracts"] if one.get("containers") == whole_package]
     drawn = TEXT.partition("### Imports go one way")[2].split("```")[1]
     assert [line.split() for line in drawn.strip().splitlines()] == [re.findall(r"\w+", level) for level in layers]
 
