@@ -22,7 +22,7 @@ class LogEvent(StrEnum):
     """The node has settled everything and closed its connections. Nothing to do."""
     PRODUCER_FAILED = "producer failed"
     """The process ends with exit code 2 (wrong settings or rights) or 1 (unexpected error); one line for each problem,
-    on standard error. To do: fix what `problem` says; report an unexpected error.
+    on standard error, in plain text unless `MODE=prod`. To do: fix what `problem` says; report an unexpected error.
     """
 
     # Checks
