@@ -12,12 +12,12 @@ from peekaping_producer.demo.clock import now_ms
 from peekaping_producer.demo.redis_server import RedisServer
 from peekaping_producer.fleet.registry import Registry
 from peekaping_producer.timing import Timing
-from support.consumer import Consumed, consuming
-from support.cutting_proxy import cutting_proxy
+from support.api_events import publish_created
+from support.breaking_proxy import breaking_proxy
 from support.databases import PostgresDatabase, monitor_row
-from support.events import publish_created
 from support.fleet import addressed
 from support.producer import Producer, started
+from support.task_consumer import Consumed, consuming
 from support.waiting import until
 
 PERIOD_S = 6
@@ -40,7 +40,7 @@ async def test_a_node_without_its_database_leaves_the_checks_to_one_that_has_it(
     await empty_postgres_db.insert("monitors", *rows, *push)
     ids = {row["id"] for row in (*rows, *push)}
     healthy_address = addressed(empty_postgres_db, redis_server.port)
-    async with cutting_proxy(empty_postgres_db.server.port) as proxy, consuming(redis) as tasks:
+    async with breaking_proxy(empty_postgres_db.server.port) as proxy, consuming(redis) as tasks:
         addresses = [healthy_address | {"DB_PORT": proxy.port}, healthy_address]
         if who == "follower":
             addresses.reverse()

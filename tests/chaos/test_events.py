@@ -23,8 +23,8 @@ from peekaping_producer.model.cadence import cadence
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.redisdb.keys import DUE, LEASE
 from peekaping_producer.timing import Timing
+from support.api_events import ZERO_TIME, publish_created, publish_deleted, publish_updated, row_message
 from support.databases import Database, Row, SqliteDatabase, monitor_row, new_id
-from support.events import ZERO_TIME, publish_created, publish_deleted, publish_updated, row_message
 from support.fleet import text
 from support.ledger import working
 from support.producer import InProcess, producing
@@ -39,7 +39,7 @@ LONG_S = 3600
 """An interval in which nothing comes by itself."""
 
 
-class Stage(Struct):
+class LeadingNode(Struct):
     """One node that leads, and what it works on."""
 
     database: Database
@@ -78,18 +78,18 @@ class Stage(Struct):
 
 
 @asynccontextmanager
-async def on_stage(
+async def leading_node(
     database: Database, redis: Redis, server: RedisServer, folder: Path, *rows: Row
-) -> AsyncIterator[Stage]:
+) -> AsyncIterator[LeadingNode]:
     """Run one node over these monitors; it leads, listens, and its sweep is over."""
     if rows:
         await database.insert("monitors", *rows)
     settings = database.settings(redis_host=HOST, redis_port=server.port)
     async with producing(settings, EVENTS_ALONE) as node:
-        stage = Stage(database, redis, server.port, folder, node)
+        leader = LeadingNode(database, redis, server.port, folder, node)
         await until(lambda: listeners(redis), "it listens")
         await until(lambda: bool(node.logged(SWEPT) or node.logged(NOTHING_SWEPT)))
-        yield stage
+        yield leader
 
 
 async def listeners(redis: Redis) -> int:
@@ -104,13 +104,16 @@ async def test_a_created_one_is_checked_at_once_and_then_on_its_grid(
     either_db: Database, redis: Redis, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     row = monitor_row(interval=LONG_S)
-    async with on_stage(either_db, redis, redis_server, tmp_path) as stage, working(stage.port, tmp_path) as ledger:
-        await stage.insert(row)
+    async with (
+        leading_node(either_db, redis, redis_server, tmp_path) as leader,
+        working(leader.port, tmp_path) as ledger,
+    ):
+        await leader.insert(row)
         began_ms = await redis_now_ms(redis)
-        await stage.acts(lambda: publish_created(redis, row))
+        await leader.acts(lambda: publish_created(redis, row))
         await ledger.until_ran([row["id"]], began_ms - 1)
-        await until(lambda: stage.due_ms(row), "it is due again")
-        await assert_next_slot(stage, row, began_ms)
+        await until(lambda: leader.due_ms(row), "it is due again")
+        await assert_next_slot(leader, row, began_ms)
     assert len(ledger.scheduled(row["id"])) == 1
 
 
@@ -118,12 +121,15 @@ async def test_an_event_that_comes_before_its_row_is_looked_at_again(
     either_db: Database, redis: Redis, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     row = monitor_row(interval=LONG_S)
-    async with on_stage(either_db, redis, redis_server, tmp_path) as stage, working(stage.port, tmp_path) as ledger:
-        await stage.acts(lambda: publish_created(redis, row))
+    async with (
+        leading_node(either_db, redis, redis_server, tmp_path) as leader,
+        working(leader.port, tmp_path) as ledger,
+    ):
+        await leader.acts(lambda: publish_created(redis, row))
         assert await scheduled_ids(redis) == set()
-        await stage.insert(row)
+        await leader.insert(row)
         await ledger.until_ran([row["id"]], 0)
-        await stage.until_scheduled(row)
+        await leader.until_scheduled(row)
 
 
 # --- updated
@@ -134,32 +140,32 @@ async def test_one_that_is_activated_again_is_checked_at_once(
 ) -> None:
     row = monitor_row(interval=LONG_S, active=False)
     async with (
-        on_stage(either_db, redis, redis_server, tmp_path, row) as stage,
-        working(stage.port, tmp_path) as ledger,
+        leading_node(either_db, redis, redis_server, tmp_path, row) as leader,
+        working(leader.port, tmp_path) as ledger,
     ):
         assert await scheduled_ids(redis) == set()
-        row = await stage.update(row, active=True)
-        await stage.acts(lambda: publish_updated(redis, row))
+        row = await leader.update(row, active=True)
+        await leader.acts(lambda: publish_updated(redis, row))
         await ledger.until_ran([row["id"]], 0)
-        await stage.until_scheduled(row)
+        await leader.until_scheduled(row)
     assert len(ledger.scheduled(row["id"])) == 1
 
 
 @pytest.mark.parametrize(("before_s", "after_s"), [(LONG_S, 2), (4, LONG_S), (LONG_S, LONG_S + 1)])
 async def test_a_changed_interval_moves_it_to_the_first_slot_half_a_new_period_away(
-    sqlite_stage: Stage, redis: Redis, before_s: int, after_s: int
+    sqlite_node: LeadingNode, redis: Redis, before_s: int, after_s: int
 ) -> None:
     row = monitor_row(interval=before_s)
-    await sqlite_stage.insert(row)
-    await sqlite_stage.acts(lambda: publish_created(redis, row))
-    async with working(sqlite_stage.port, sqlite_stage.folder) as ledger:
+    await sqlite_node.insert(row)
+    await sqlite_node.acts(lambda: publish_created(redis, row))
+    async with working(sqlite_node.port, sqlite_node.folder) as ledger:
         await ledger.until_ran([row["id"]], 0)
-        row = await sqlite_stage.update(row, interval=after_s)
+        row = await sqlite_node.update(row, interval=after_s)
         edited_ms = await redis_now_ms(redis)
-        await sqlite_stage.acts(lambda: publish_updated(redis, row, created_at=ZERO_TIME, interval=before_s))
+        await sqlite_node.acts(lambda: publish_updated(redis, row, created_at=ZERO_TIME, interval=before_s))
         acted_ms = await redis_now_ms(redis)
         grid = cadence(MonitorId(row["id"]), after_s)
-        due_ms = await sqlite_stage.due_ms(row)
+        due_ms = await sqlite_node.due_ms(row)
         if due_ms is not None and due_ms > acted_ms:
             assert (due_ms - grid.phase_ms) % grid.period_ms == 0
             assert edited_ms + grid.period_ms / 2 <= due_ms <= acted_ms + grid.period_ms * 1.5
@@ -172,32 +178,32 @@ async def test_a_changed_interval_moves_it_to_the_first_slot_half_a_new_period_a
 
 
 async def test_any_other_edit_leaves_the_slot_alone_and_shows_in_the_next_task(
-    sqlite_stage: Stage, redis: Redis
+    sqlite_node: LeadingNode, redis: Redis
 ) -> None:
     row = monitor_row(interval=LONG_S)
-    await sqlite_stage.insert(row)
-    await sqlite_stage.acts(lambda: publish_created(redis, row))
+    await sqlite_node.insert(row)
+    await sqlite_node.acts(lambda: publish_created(redis, row))
     await until(lambda: redis.llen(keys.PENDING), "its first task waits")
-    await until(lambda: sqlite_stage.due_ms(row), "it has its next slot")
-    due_ms = await sqlite_stage.due_ms(row)
-    row = await sqlite_stage.update(row, name="Another name", timeout=7)
-    await sqlite_stage.acts(lambda: publish_updated(redis, row, name="A stale name"))
-    assert await sqlite_stage.due_ms(row) == due_ms
+    await until(lambda: sqlite_node.due_ms(row), "it has its next slot")
+    due_ms = await sqlite_node.due_ms(row)
+    row = await sqlite_node.update(row, name="Another name", timeout=7)
+    await sqlite_node.acts(lambda: publish_updated(redis, row, name="A stale name"))
+    assert await sqlite_node.due_ms(row) == due_ms
 
     await redis.zadd(DUE, {row["id"]: 1})
     await until(lambda: has_name(redis, row), "the waiting task bears the new name")
     assert await redis.llen(keys.PENDING) == 1
 
 
-async def test_an_edit_wins_over_a_claim_in_flight(sqlite_stage: Stage, redis: Redis) -> None:
+async def test_an_edit_wins_over_a_claim_in_flight(sqlite_node: LeadingNode, redis: Redis) -> None:
     row = monitor_row(interval=LONG_S)
-    await sqlite_stage.insert(row)
+    await sqlite_node.insert(row)
     # Another node has claimed it, and read it before the edit.
     await redis.zadd(LEASE, {row["id"]: await redis_now_ms(redis) + 30_000.5})
-    row = await sqlite_stage.update(row, name="Another name")
-    await sqlite_stage.acts(lambda: publish_updated(redis, row))
+    row = await sqlite_node.update(row, name="Another name")
+    await sqlite_node.acts(lambda: publish_updated(redis, row))
     await until(lambda: has_name(redis, row), "it was claimed anew, and read after the edit")
-    await until(lambda: sqlite_stage.due_ms(row), "it has its next slot")
+    await until(lambda: sqlite_node.due_ms(row), "it has its next slot")
     assert await redis.zcard(LEASE) == 0
 
 
@@ -209,43 +215,43 @@ async def test_one_that_has_gone_leaves_the_schedule_and_its_pending_task_goes_t
     either_db: Database, redis: Redis, redis_server: RedisServer, tmp_path: Path, how: str
 ) -> None:
     gone, stays = monitor_row(interval=LONG_S), monitor_row(interval=LONG_S)
-    async with on_stage(either_db, redis, redis_server, tmp_path) as stage:
-        await stage.insert(gone, stays)
+    async with leading_node(either_db, redis, redis_server, tmp_path) as leader:
+        await leader.insert(gone, stays)
         await publish_created(redis, gone)
-        await stage.acts(lambda: publish_created(redis, stays))
+        await leader.acts(lambda: publish_created(redis, stays))
         await until_tasks_wait(redis, gone, stays)
-        await take_away(stage, gone, how)
-        await stage.until_scheduled(stays)
+        await take_away(leader, gone, how)
+        await leader.until_scheduled(stays)
         await until_tasks_wait(redis, stays)
 
 
 @pytest.mark.parametrize("how", ["deactivated", "deleted"])
-async def test_one_that_goes_while_it_is_claimed(sqlite_stage: Stage, redis: Redis, how: str) -> None:
+async def test_one_that_goes_while_it_is_claimed(sqlite_node: LeadingNode, redis: Redis, how: str) -> None:
     row = monitor_row(interval=LONG_S)
-    await sqlite_stage.insert(row)
+    await sqlite_node.insert(row)
     await redis.zadd(LEASE, {row["id"]: await redis_now_ms(redis) + 30_000.5})
-    await take_away(sqlite_stage, row, how)
-    await sqlite_stage.until_scheduled()
+    await take_away(sqlite_node, row, how)
+    await sqlite_node.until_scheduled()
 
 
 async def test_a_delete_that_is_told_before_its_commit(
     either_db: Database, redis: Redis, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     row = monitor_row(interval=LONG_S)
-    async with on_stage(either_db, redis, redis_server, tmp_path, row) as stage:
-        await stage.acts(lambda: publish_deleted(redis, row["id"]))
+    async with leading_node(either_db, redis, redis_server, tmp_path, row) as leader:
+        await leader.acts(lambda: publish_deleted(redis, row["id"]))
         assert await scheduled_ids(redis) == {row["id"]}, "the database has it"
-        await stage.delete(row)
-        await stage.until_scheduled()
+        await leader.delete(row)
+        await leader.until_scheduled()
 
 
-async def take_away(stage: Stage, row: Row, how: str) -> None:
+async def take_away(leader: LeadingNode, row: Row, how: str) -> None:
     if how == "deleted":
-        await stage.delete(row)
-        await stage.acts(lambda: publish_deleted(stage.redis, row["id"]))
+        await leader.delete(row)
+        await leader.acts(lambda: publish_deleted(leader.redis, row["id"]))
     else:
-        row = await stage.update(row, **({"active": False} if how == "deactivated" else {"interval": 0}))
-        await stage.acts(lambda: publish_updated(stage.redis, row))
+        row = await leader.update(row, **({"active": False} if how == "deactivated" else {"interval": 0}))
+        await leader.acts(lambda: publish_updated(leader.redis, row))
 
 
 # --- what can be wrong with an event
@@ -253,11 +259,11 @@ async def take_away(stage: Stage, row: Row, how: str) -> None:
 
 @pytest.mark.parametrize("exists", [True, False])
 async def test_several_events_for_one_id_in_any_order_end_in_the_databases_state(
-    sqlite_stage: Stage, redis: Redis, exists: bool
+    sqlite_node: LeadingNode, redis: Redis, exists: bool
 ) -> None:
     rows = [monitor_row(interval=LONG_S) for _ in range(10)]
     if exists:
-        await sqlite_stage.insert(*rows)
+        await sqlite_node.insert(*rows)
     orders = random.Random(5)
     for row in rows:
         events = [
@@ -271,28 +277,28 @@ async def test_several_events_for_one_id_in_any_order_end_in_the_databases_state
             await redis.publish(channel, data)
     # The looks that follow an event change nothing any more.
     await until_ms(redis, await redis_now_ms(redis) + EVENTS_ALONE.reread_after_s[-1] * 1000 + 100)
-    await sqlite_stage.until_scheduled(*(rows if exists else []))
+    await sqlite_node.until_scheduled(*(rows if exists else []))
 
 
 async def test_ids_in_upper_case_mean_the_same_monitor(
     either_db: Database, redis: Redis, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     row = monitor_row(interval=LONG_S)
-    async with on_stage(either_db, redis, redis_server, tmp_path) as stage:
-        await stage.insert(row)
-        await stage.acts(lambda: publish_created(redis, row, id=row["id"].upper()))
-        await stage.until_scheduled(row)
-        await stage.delete(row)
-        await stage.acts(lambda: publish_deleted(redis, row["id"].upper()))
-        await stage.until_scheduled()
+    async with leading_node(either_db, redis, redis_server, tmp_path) as leader:
+        await leader.insert(row)
+        await leader.acts(lambda: publish_created(redis, row, id=row["id"].upper()))
+        await leader.until_scheduled(row)
+        await leader.delete(row)
+        await leader.acts(lambda: publish_deleted(redis, row["id"].upper()))
+        await leader.until_scheduled()
 
 
 @pytest.mark.parametrize("channel", [CREATED, UPDATED, DELETED])
 async def test_events_that_cannot_be_understood_are_told_with_their_channel_and_harm_nobody(
-    sqlite_stage: Stage, redis: Redis, channel: str
+    sqlite_node: LeadingNode, redis: Redis, channel: str
 ) -> None:
     row = monitor_row(interval=LONG_S)
-    await sqlite_stage.insert(row)
+    await sqlite_node.insert(row)
     broken: list[bytes] = [
         b"",
         b"no json",
@@ -309,45 +315,45 @@ async def test_events_that_cannot_be_understood_are_told_with_their_channel_and_
     ]
     for data in broken:
         assert await redis.publish(channel, data) == 1
-    await sqlite_stage.acts(lambda: publish_created(redis, row))
-    await sqlite_stage.until_scheduled(row)
-    dropped = sqlite_stage.node.logged(DROPPED)
+    await sqlite_node.acts(lambda: publish_created(redis, row))
+    await sqlite_node.until_scheduled(row)
+    dropped = sqlite_node.node.logged(DROPPED)
     assert [line["channel"] for line in dropped] == [channel] * len(broken)
 
 
-async def test_a_null_payload_is_of_no_monitor(sqlite_stage: Stage, redis: Redis) -> None:
+async def test_a_null_payload_is_of_no_monitor(sqlite_node: LeadingNode, redis: Redis) -> None:
     row = monitor_row(interval=LONG_S)
-    await sqlite_stage.insert(row)
+    await sqlite_node.insert(row)
     assert await publish_updated(redis, None) == 1
-    await sqlite_stage.acts(lambda: publish_created(redis, row))
-    await sqlite_stage.until_scheduled(row)
-    assert sqlite_stage.node.logged(DROPPED) == []
+    await sqlite_node.acts(lambda: publish_created(redis, row))
+    await sqlite_node.until_scheduled(row)
+    assert sqlite_node.node.logged(DROPPED) == []
 
 
 async def test_ten_thousand_events_at_once_are_read_in_batches(
     either_db: Database, redis: Redis, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     rows = [monitor_row(interval=LONG_S, active=number % 2 == 0) for number in range(10_000)]
-    async with on_stage(either_db, redis, redis_server, tmp_path) as stage:
-        await stage.insert(*rows)
+    async with leading_node(either_db, redis, redis_server, tmp_path) as leader:
+        await leader.insert(*rows)
         async with redis.pipeline(transaction=False) as pipe:
             for row in rows:
                 pipe.publish(UPDATED, row_message("monitor.updated", row))
             await pipe.execute()
-        await stage.until_scheduled(*(row for row in rows if row["active"]))
-        looks = [line["monitors"] for line in stage.node.logged(ACTED)]
+        await leader.until_scheduled(*(row for row in rows if row["active"]))
+        looks = [line["monitors"] for line in leader.node.logged(ACTED)]
     assert len(looks) <= len(rows) / 20, f"{len(looks)} reads"
 
 
 # --- what is looked at
 
 
-async def assert_next_slot(stage: Stage, row: Row, began_ms: int) -> None:
+async def assert_next_slot(leader: LeadingNode, row: Row, began_ms: int) -> None:
     """Assert that it is due at the first slot of its grid half a period after a check since an instant."""
     grid = cadence(MonitorId(row["id"]), row["interval"])
-    due_ms = await stage.due_ms(row)
+    due_ms = await leader.due_ms(row)
     assert due_ms is not None
-    now_ms = await redis_now_ms(stage.redis)
+    now_ms = await redis_now_ms(leader.redis)
     assert grid.next_slot(began_ms) <= due_ms <= grid.next_slot(now_ms)
 
 
@@ -371,9 +377,9 @@ async def until_tasks_wait(redis: Redis, *rows: Row) -> None:
 
 
 @pytest.fixture
-async def sqlite_stage(
+async def sqlite_node(
     empty_sqlite_db: SqliteDatabase, redis: Redis, redis_server: RedisServer, tmp_path: Path
-) -> AsyncIterator[Stage]:
+) -> AsyncIterator[LeadingNode]:
     """Run a node over an empty database."""
-    async with on_stage(empty_sqlite_db, redis, redis_server, tmp_path) as stage:
-        yield stage
+    async with leading_node(empty_sqlite_db, redis, redis_server, tmp_path) as leader:
+        yield leader

@@ -13,11 +13,11 @@ from peekaping_producer.asynq import keys as asynq
 from peekaping_producer.demo.child import Child
 from peekaping_producer.demo.clock import now_ms
 from peekaping_producer.redisdb.keys import LEADER, SIGNALS
+from support.api_events import publish_created
 from support.databases import SqliteDatabase, monitor_row
-from support.events import publish_created
+from support.failover_redis import FailoverRedis, failover_redis
 from support.fleet import addressed, fleet
 from support.ledger import Death
-from support.moving_redis import MovingRedis, moving_redis
 from support.producer import Producer, started
 from support.waiting import until
 
@@ -47,7 +47,7 @@ async def until_each_enqueues(nodes: list[Producer], since_ms: float) -> None:
         assert first_ms - since_ms <= WITHIN_MS, (node.pid, first_ms - since_ms, node.lines)
 
 
-async def retire(worker: Child, servers: MovingRedis) -> None:
+async def retire(worker: Child, servers: FailoverRedis) -> None:
     """Stop a worker that has no task: one that is killed in the middle of a task keeps it until its lease expires."""
     await servers.first.set(asynq.PAUSED, 1)
     await until(lambda: nothing_active(servers.first), "the worker has ended its tasks")
@@ -66,7 +66,7 @@ async def test_every_node_enqueues_again_when_the_address_moves_and_old_connecti
     new = monitor_row(interval=2, created_at=datetime.now().astimezone())
     await empty_sqlite_db.insert("monitors", *rows)
     async with (
-        moving_redis() as servers,
+        failover_redis() as servers,
         fleet(tmp_path, empty_sqlite_db, servers.first, servers.port, nodes=0, worker=False) as nodes,
     ):
         worker = nodes.start_worker("first")
@@ -109,7 +109,7 @@ async def test_a_node_alone_enqueues_again_within_5_s(
     rows = [monitor_row(interval=2) for _ in range(20)]
     await empty_sqlite_db.insert("monitors", *rows)
     async with (
-        moving_redis() as servers,
+        failover_redis() as servers,
         fleet(tmp_path, empty_sqlite_db, servers.first, servers.port, nodes=0, worker=False) as nodes,
     ):
         worker = nodes.start_worker("first")
@@ -136,7 +136,7 @@ async def test_a_leader_that_is_stopped_just_after_a_failover_resigns_at_the_new
     empty_sqlite_db: SqliteDatabase, tmp_path: Path
 ) -> None:
     await empty_sqlite_db.insert("monitors", monitor_row(interval=3600))
-    async with moving_redis() as servers:
+    async with failover_redis() as servers:
         address = addressed(empty_sqlite_db, servers.port)
         async with started(tmp_path, **address, LOG_LEVEL="info") as node:
             await node.until_logged("leadership taken")

@@ -16,9 +16,9 @@ from redis.asyncio import Redis
 from peekaping_producer.demo.clock import now_ms
 from peekaping_producer.demo.redis_server import RedisServer
 from peekaping_producer.redisdb.keys import LEASE
+from support.api_events import publish_created, publish_deleted
 from support.catalogues import locked_out
 from support.databases import PostgresDatabase, Row, SqliteDatabase, monitor_row
-from support.events import publish_created, publish_deleted
 from support.fleet import TAKEN, fleet
 from support.go_producer import LEADER
 from support.ledger import Death

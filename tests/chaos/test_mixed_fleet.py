@@ -19,8 +19,8 @@ from peekaping_producer.model.cadence import Spacing, cadence
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.redisdb.keys import DUE, LEASE
 from peekaping_producer.timing import Timing
+from support.api_events import publish_created, publish_deleted, publish_updated
 from support.databases import PostgresDatabase, Row, SqliteDatabase, monitor_row, new_id
-from support.events import publish_created, publish_deleted, publish_updated
 from support.fleet import text
 from support.go_producer import LEADER, GoProducer, GoTiming, go_producing, go_started
 from support.ledger import Ledger, working

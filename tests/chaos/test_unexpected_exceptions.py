@@ -32,8 +32,8 @@ from peekaping_producer.redisdb.keys import DUE, LEADER, LEASE
 from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.timing import Timing
 from support.databases import SqliteDatabase, link_row, maintenance_row, monitor_row
+from support.faulty_redis import faulty_redis
 from support.log_capture import Line
-from support.lying_redis import lying_redis
 from support.producer import InProcess, producing
 from support.waiting import until
 
@@ -80,7 +80,7 @@ async def test_a_monitor_that_can_not_be_planned_is_skipped_and_the_others_go_on
     assert line["level"] == "error"
     assert line["exception"].endswith("RuntimeError: broken zone")
     (reasons,) = [line["reasons"] for line in producer.lines if "reasons" in line]
-    assert "unexpected RuntimeError at test_unforeseen.py" in reasons[culprit]
+    assert "unexpected RuntimeError at test_unexpected_exceptions.py" in reasons[culprit]
     assert [line for line in producer.logged("summary") if line["checks"].get("invalid", 0) >= 2]
     assert not _failures(producer)
     assert await redis.zcard(LEASE) == 0
@@ -105,7 +105,7 @@ def test_a_row_that_can_not_be_converted_is_invalid_and_the_others_are_read() ->
     first, second, third = catalog_rows.values(kind, [(id_, "http", "host", 1, 0, None, None) for id_ in "abc"])
     assert (cast("Proxy", first).id, cast("Proxy", third).id) == ("a", "c")
     assert isinstance(second, CorruptRecord)
-    assert second.reason.startswith("proxy's unexpected LookupError at test_unforeseen.py")
+    assert second.reason.startswith("proxy's unexpected LookupError at test_unexpected_exceptions.py")
 
 
 # --- loops
@@ -156,18 +156,18 @@ async def test_a_loop_that_fails_is_started_again_and_keeps_no_other_from_its_wo
     (what, lie), loop = CASES[case], case.partition(", ")[2]
     about = what if isinstance(what, str) else load_script(redis, f"peekaping_producer.{what[0]}", *what[1:]).sha
     await empty_sqlite_db.insert("monitors", *(monitor_row(interval=1) for _ in range(5)), monitor_row(interval=0))
-    async with lying_redis(redis_server.port) as lying:
-        settings = empty_sqlite_db.settings(redis_host=HOST, redis_port=lying.port)
+    async with faulty_redis(redis_server.port) as faulty:
+        settings = empty_sqlite_db.settings(redis_host=HOST, redis_port=faulty.port)
         async with producing(settings, QUICK) as producer:
             await until(lambda: _has_tasks(redis, 5))
-            lying.lie(about, lie)
+            faulty.answer_wrongly(about, lie)
             await redis.client_kill_filter(_type="pubsub")
             await until(
                 lambda: any(line["loop"] == loop for line in _failures(producer)), lambda: str(producer.lines[-5:])
             )
-            lies_before = lying.lies
-            await until(lambda: lying.lies >= lies_before + 10)
-            lying.tell_the_truth()
+            wrong_before = faulty.wrong_replies
+            await until(lambda: faulty.wrong_replies >= wrong_before + 10)
+            faulty.forward_all()
 
             await redis.delete(keys.PENDING, *[key async for key in redis.scan_iter(f"{keys.TASK}*")])
             await until(lambda: _has_tasks(redis, 5))

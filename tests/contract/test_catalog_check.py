@@ -14,6 +14,7 @@ from peekaping_producer.config.settings import Settings
 from peekaping_producer.errors import ConfigurationError, Unavailable
 from peekaping_producer.model.monitor import MonitorId
 from support.catalogues import all_pages, in_order, opened
+from support.database_users import PASSWORD, make_user
 from support.databases import (
     CREATED_AT,
     SQLITE_FIXTURE,
@@ -27,7 +28,6 @@ from support.databases import (
     new_id,
     settings,
 )
-from support.guests import PASSWORD, guest
 from support.postgres import HOST
 
 WRONG = "wr0ng-p4ss"
@@ -155,7 +155,7 @@ async def test_any_invalid_host_is_reported_in_one_line(kind: str, host: str) ->
 
 
 async def test_a_refused_login_names_the_variables_and_shows_no_password(server_db: ServerDatabase) -> None:
-    user = await guest(server_db)
+    user = await make_user(server_db)
 
     problem = await refusal(server_db.settings(db_user=user, db_pass=WRONG))
     async with opened(server_db.settings(db_user=user, db_pass=PASSWORD)) as catalog:
@@ -178,7 +178,7 @@ async def test_a_name_that_mongodb_does_not_allow_needs_the_operator(name: str) 
 
 
 async def test_a_later_refusal_names_the_settings_too(server_db: ServerDatabase) -> None:
-    user = await guest(server_db)
+    user = await make_user(server_db)
     async with opened(server_db.settings(db_user=user, db_pass=WRONG)) as catalog:
         with pytest.raises(Unavailable, match=r"DB_HOST .*\(DB_USER or DB_PASS is refused") as raised:
             await catalog.read([MonitorId(new_id())])
@@ -207,7 +207,7 @@ async def test_an_unknown_database_needs_the_operator(server_db: ServerDatabase)
 
 
 async def test_a_missing_right_to_read_needs_the_operator(server_db: ServerDatabase) -> None:
-    user = await guest(server_db, rights=False)
+    user = await make_user(server_db, rights=False)
 
     problem = await refusal(server_db.settings(db_user=user, db_pass=PASSWORD))
 
@@ -216,7 +216,7 @@ async def test_a_missing_right_to_read_needs_the_operator(server_db: ServerDatab
 
 
 async def test_one_table_that_may_not_be_read_is_a_missing_right_not_a_missing_table(mysql_db: MySqlDatabase) -> None:
-    user = await guest(mysql_db)
+    user = await make_user(mysql_db)
     await mysql_db.execute(f"REVOKE SELECT ON {mysql_db.name}.heartbeats FROM {user}@'%'")
 
     problem = await refusal(mysql_db.settings(db_user=user, db_pass=PASSWORD))
@@ -226,16 +226,16 @@ async def test_one_table_that_may_not_be_read_is_a_missing_right_not_a_missing_t
 
 
 async def test_the_documented_rights_are_enough_for_all_reads(server_db: ServerDatabase) -> None:
-    user = await guest(server_db)
+    user = await make_user(server_db)
     ids = [MonitorId(id_) for id_ in await server_db.ids()]
 
-    async with opened(server_db) as by_all, opened(server_db.settings(db_user=user, db_pass=PASSWORD)) as by_guest:
-        await by_guest.check()
-        reading = await by_guest.read(ids)
+    async with opened(server_db) as by_all, opened(server_db.settings(db_user=user, db_pass=PASSWORD)) as by_user:
+        await by_user.check()
+        reading = await by_user.read(ids)
         assert in_order(reading) == in_order(await by_all.read(ids))
-        assert await by_guest.active(None, 5) == await by_all.active(None, 5)
-        assert await by_guest.active_of(ids) == await by_all.active_of(ids)
-        assert await by_guest.changed(CREATED_AT, None, 5) == await by_all.changed(CREATED_AT, None, 5)
+        assert await by_user.active(None, 5) == await by_all.active(None, 5)
+        assert await by_user.active_of(ids) == await by_all.active_of(ids)
+        assert await by_user.changed(CREATED_AT, None, 5) == await by_all.changed(CREATED_AT, None, 5)
 
     assert any(one.proxy for one in reading.found.values())
     assert any(one.maintenances for one in reading.found.values())
@@ -251,7 +251,7 @@ async def test_a_password_that_mongodb_does_not_allow_needs_the_operator(mongo_d
 
 @pytest.mark.parametrize("password", ["p@ss:w/o?r#d%41&=+ \\'\"`;$", "ünï 日本", "a" * 100])
 async def test_a_password_may_contain_anything(server_db: ServerDatabase, password: str) -> None:
-    user = await guest(server_db)
+    user = await make_user(server_db)
     await set_password(server_db, user, password)
 
     async with opened(server_db.settings(db_user=user, db_pass=password)) as catalog:

@@ -12,6 +12,7 @@ from peekaping_producer.demo.redis_server import RedisServer
 from peekaping_producer.errors import ConfigurationError, Unavailable
 from peekaping_producer.model.monitor import MonitorId
 from support.catalogues import all_pages, engine, in_order, opened
+from support.database_users import make_user
 from support.databases import (
     CREATED_AT,
     MySqlDatabase,
@@ -22,7 +23,6 @@ from support.databases import (
     new_id,
 )
 from support.fleet import addressed
-from support.guests import guest
 from support.mariadb import MariaDB
 from support.pgbouncer import Mode, PgBouncer, need_pgbouncer
 from support.postgres import HOST, SUPERUSER, Postgres
@@ -169,7 +169,7 @@ async def test_the_zone_of_the_mysql_server_does_not_matter(empty_mysql_db: MySq
 async def test_a_refused_login_ends_the_producer_in_one_line(
     server_db: ServerDatabase, redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    refused = {"DB_USER": await guest(server_db), "DB_PASS": "wr0ng-p4ss"}
+    refused = {"DB_USER": await make_user(server_db), "DB_PASS": "wr0ng-p4ss"}
 
     ended = run_to_the_end(tmp_path, "run", **addressed(server_db, redis_server.port) | refused)
 

@@ -18,8 +18,8 @@ from peekaping_producer.catalog.reading import Reading
 from peekaping_producer.catalog.sql import SqlCatalog
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.model.monitor import MonitorId
+from support.breaking_proxy import breaking_proxy
 from support.catalogues import all_pages, engine, in_order, locked_out, opened, until_checked_in
-from support.cutting_proxy import cutting_proxy
 from support.databases import (
     CREATED_AT,
     MongoDatabase,
@@ -114,7 +114,7 @@ async def test_a_connection_that_dies_in_the_middle_of_an_answer_raises(
 ) -> None:
     ids = [MonitorId(id_) for id_ in await server_db.ids()]
     async with (
-        cutting_proxy(server_db.server.port) as proxy,
+        breaking_proxy(server_db.server.port) as proxy,
         opened(server_db.settings(db_port=proxy.port), connections=1) as catalog,
     ):
         whole = in_order(await catalog.read(ids))
@@ -128,7 +128,7 @@ async def test_a_connection_that_dies_in_the_middle_of_an_answer_raises(
 
 async def test_a_page_cut_in_the_middle_raises(server_db: ServerDatabase) -> None:
     async with (
-        cutting_proxy(server_db.server.port) as proxy,
+        breaking_proxy(server_db.server.port) as proxy,
         opened(server_db.settings(db_port=proxy.port), connections=1) as catalog,
     ):
         await catalog.active(None, 1_000)
@@ -140,7 +140,7 @@ async def test_a_page_cut_in_the_middle_raises(server_db: ServerDatabase) -> Non
 async def test_an_answer_that_is_held_back_is_unavailable_by_the_deadline(server_db: ServerDatabase) -> None:
     ids = [MonitorId(id_) for id_ in await server_db.ids()]
     async with (
-        cutting_proxy(server_db.server.port) as proxy,
+        breaking_proxy(server_db.server.port) as proxy,
         opened(server_db.settings(db_port=proxy.port), timeout_s=DEADLINE_S) as catalog,
     ):
         await catalog.check()
@@ -154,7 +154,7 @@ async def test_an_answer_that_is_held_back_is_unavailable_by_the_deadline(server
 
 async def test_a_batch_cancelled_in_the_middle_leaves_no_connection_behind(server_db: ServerDatabase) -> None:
     async with (
-        cutting_proxy(server_db.server.port) as proxy,
+        breaking_proxy(server_db.server.port) as proxy,
         opened(server_db.settings(db_port=proxy.port), connections=1, timeout_s=1) as catalog,
     ):
         await catalog.check()

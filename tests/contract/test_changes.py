@@ -11,7 +11,7 @@ from peekaping_producer.clock import now_utc
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.redisdb.keys import DUE, LEASE
-from support.asynq_states import Standing, put_pending, score, standing
+from support.asynq_states import RedisState, put_pending, redis_state, score
 from support.catalogues import monitors_unreadable
 from support.databases import Database, monitor_row
 from support.leader_duties import CALM, Leader, leader
@@ -40,7 +40,7 @@ async def test_what_an_event_lost_is_found_by_its_time(redis: Redis, any_db: Dat
         await any_db.update("monitors", deactivated["id"], active=False, updated_at=now)
         await any_db.update("monitors", shorter["id"], interval=20, updated_at=now)
         await look(led)
-        assert await standing(redis, MonitorId(deactivated["id"])) == Standing({}, [], None, None)
+        assert await redis_state(redis, MonitorId(deactivated["id"])) == RedisState({}, [], None, None)
         assert await score(redis, DUE, created["id"]) <= await redis_now_ms(redis) + 1
         assert await score(redis, DUE, shorter["id"]) < await redis_now_ms(redis) + 30_001
         assert await score(redis, DUE, untouched["id"]) == stays_ms

@@ -17,7 +17,7 @@ from peekaping_producer.schedule.store import LONGEST_TERM_MS, Schedule
 from peekaping_producer.timing import Timing
 from support.databases import SqliteDatabase, monitor_row, new_id
 from support.leader_duties import leader
-from support.leading import LEADING, lead
+from support.leader_key import LEADER_ID, lead
 from support.nodes import connected
 from support.redis_clock import RedisClock, redis_with_clock
 from support.redis_time import redis_now_ms, until_ms
@@ -129,7 +129,7 @@ async def test_what_a_step_forward_made_overdue_moves_to_its_nearest_slot(steppe
     await put_due(redis, dues)
     await stepped.step(HOUR_MS + 7_777)
     step = await noted(schedule, await schedule.claim(0))
-    placements = await schedule.schedule(LEADING, [Entry(id_, grids[id_]) for id_ in dues])
+    placements = await schedule.schedule(LEADER_ID, [Entry(id_, grids[id_]) for id_ in dues])
     assert dict(zip(dues, placements, strict=True)) == dict.fromkeys(moved, "moved") | {overdue: "kept"}
     on_grid = 0
     for id_ in moved:
@@ -174,7 +174,7 @@ async def test_after_a_step_back_what_is_due_far_ahead_moves_to_its_nearest_slot
     await stepped.step(-HOUR_MS - 7_777)
     step = await noted(schedule, await schedule.claim(1))
     assert step.by_ms == pytest.approx(-HOUR_MS - 7_777, abs=500)
-    await schedule.schedule(LEADING, [Entry(id_, grids[id_]) for id_ in all_])
+    await schedule.schedule(LEADER_ID, [Entry(id_, grids[id_]) for id_ in all_])
     on_grid = 0
     for id_ in all_:
         slot_ms = await redis.zscore(DUE, id_)
@@ -209,7 +209,7 @@ async def test_after_a_step_back_nothing_lasts_longer_than_it_may(stepped: Stepp
 async def test_another_s_term_never_lasts_longer_than_the_longest(redis: Redis) -> None:
     # Where no node could notice the step.
     await redis.set(LEADER, "dead-1-n0", px=HOUR_MS)
-    other = await Terms(redis, LEADING, TIMING).take()
+    other = await Terms(redis, LEADER_ID, TIMING).take()
     assert isinstance(other, Other)
     assert other.left_s <= LONGEST_TERM_MS / 1000
     assert 0 < await redis.pttl(LEADER) <= LONGEST_TERM_MS
@@ -265,11 +265,11 @@ async def test_only_the_leader_ends_a_step_and_only_the_one_it_has_swept_after(s
     noted_ms = await schedule.step_noted_ms()
     assert noted_ms is not None
     with pytest.raises(NotLeading):
-        await schedule.end_step(LEADING, noted_ms)
+        await schedule.end_step(LEADER_ID, noted_ms)
     await lead(redis)
-    await schedule.end_step(LEADING, noted_ms - 1)
+    await schedule.end_step(LEADER_ID, noted_ms - 1)
     assert await redis.hget(STEP, "swept") is None
-    await schedule.end_step(LEADING, noted_ms)
+    await schedule.end_step(LEADER_ID, noted_ms)
     assert await redis.hget(STEP, "swept") == b"1"
 
 

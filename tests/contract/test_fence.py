@@ -22,10 +22,10 @@ from peekaping_producer.redisdb.keys import CLAIMS, DUE, GO_SEEN, LEADER, LEASE,
 from peekaping_producer.schedule.orders import Claim, Claimed, Drop, Enqueue, Entry, Order, Release
 from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.timing import Timing
-from support.asynq_states import Standing, fresh_message, put_active, put_in_set, put_pending, score, standing
-from support.leading import LEADING, lead
+from support.asynq_states import RedisState, fresh_message, put_active, put_in_set, put_pending, redis_state, score
+from support.leader_key import LEADER_ID, lead
+from support.losing_proxy import LosingProxy, Loss, losing_proxy
 from support.redis_time import redis_now_ms, until_ms
-from support.tcp_proxy import Loss, TcpProxy, tcp_proxy
 from support.waiting import until
 
 MONITOR = MonitorId("11111111-1111-4111-8111-111111111111")
@@ -50,7 +50,7 @@ async def everything(redis: Redis) -> dict[bytes | str, bytes | None]:
 
 
 async def assert_one_task(redis: Redis, id_: MonitorId = MONITOR) -> None:
-    now = await standing(redis, id_)
+    now = await redis_state(redis, id_)
     assert now.places == ["pending"]
     assert now.task[b"msg"] == fresh_message(id_)
     assert now.lease_ms is None
@@ -90,7 +90,7 @@ async def test_a_claim_that_another_node_took_over_is_lost_and_the_other_one_cou
     assert [one.id for one in other.claimed] == [MONITOR]
 
     assert (await schedule.settle(paused, [enqueue(MONITOR, " paused")])).outcomes == (Outcome.LOST,)
-    assert (await standing(redis, MONITOR)).task == {}
+    assert (await redis_state(redis, MONITOR)).task == {}
     assert (await schedule.settle(other, [enqueue(MONITOR)])).outcomes == (Outcome.ENQUEUED,)
     assert (await schedule.settle(paused, [enqueue(MONITOR, " paused")])).outcomes == (Outcome.LOST,)
     await assert_one_task(redis)
@@ -163,10 +163,10 @@ async def test_a_monitor_removed_between_claim_and_settle_does_not_come_back(red
     await put_pending(redis, deleted)
     claim = await schedule.claim(2)
     await lead(redis)
-    assert await schedule.remove(LEADING, [Drop(deleted, stale_task(deleted))]) == 1
+    assert await schedule.remove(LEADER_ID, [Drop(deleted, stale_task(deleted))]) == 1
     settlement = await schedule.settle(claim, [enqueue(deleted), enqueue(kept)])
     assert settlement.outcomes == (Outcome.LOST, Outcome.ENQUEUED)
-    assert await standing(redis, deleted) == Standing({}, [], None, None)
+    assert await redis_state(redis, deleted) == RedisState({}, [], None, None)
     await assert_one_task(redis, kept)
 
 
@@ -183,7 +183,7 @@ async def test_a_monitor_settled_by_a_go_node_is_lost(redis: Redis) -> None:
 
 
 @asynccontextmanager
-async def behind(proxy: TcpProxy, timing: Timing) -> AsyncIterator[Schedule]:
+async def behind(proxy: LosingProxy, timing: Timing) -> AsyncIterator[Schedule]:
     """Give a schedule that reaches Redis through the proxy."""
     async with Redis(host=HOST, port=proxy.port, retry=Retry(NoBackoff(), 0), client_name="proxied") as client:
         yield Schedule(client, timing)
@@ -205,7 +205,7 @@ async def test_a_settle_whose_reply_is_lost_is_asked_for_again_and_unknown(
 ) -> None:
     await load_scripts(redis, QUICK)
     await make_due(redis, MONITOR)
-    async with tcp_proxy(redis_server.port) as proxy, behind(proxy, QUICK) as schedule:
+    async with losing_proxy(redis_server.port) as proxy, behind(proxy, QUICK) as schedule:
         claim = await schedule.claim(1)
         proxy.lose(loss)
         settlement = await schedule.settle(claim, [enqueue(MONITOR)])
@@ -217,7 +217,7 @@ async def test_a_settle_whose_reply_is_lost_is_asked_for_again_and_unknown(
 async def test_a_settle_that_never_arrived_is_done_by_the_second_try(redis: Redis, redis_server: RedisServer) -> None:
     await load_scripts(redis, QUICK)
     await make_due(redis, MONITOR)
-    async with tcp_proxy(redis_server.port) as proxy, behind(proxy, QUICK) as schedule:
+    async with losing_proxy(redis_server.port) as proxy, behind(proxy, QUICK) as schedule:
         claim = await schedule.claim(1)
         proxy.lose("request")
         settlement = await schedule.settle(claim, [enqueue(MONITOR)])
@@ -230,7 +230,7 @@ async def test_a_settle_is_given_up_when_its_lease_has_ended(redis: Redis, redis
     direct = await load_scripts(redis, timing)
     await make_due(redis, MONITOR)
     claim = await direct.claim(1)
-    async with tcp_proxy(redis_server.port) as proxy, behind(proxy, timing) as schedule:
+    async with losing_proxy(redis_server.port) as proxy, behind(proxy, timing) as schedule:
         proxy.lose("request", times=1000)
         with pytest.raises(Unavailable, match="no answer"):
             await schedule.settle(claim, [enqueue(MONITOR)])
@@ -250,7 +250,7 @@ async def test_a_claim_whose_reply_is_lost_is_not_sent_again_and_comes_back_with
     direct = await load_scripts(redis, timing)
     ids = monitors(3)
     await make_due(redis, *ids)
-    async with tcp_proxy(redis_server.port) as proxy, behind(proxy, timing) as schedule:
+    async with losing_proxy(redis_server.port) as proxy, behind(proxy, timing) as schedule:
         proxy.lose(loss)
         with pytest.raises(Unavailable) as refused:
             await schedule.claim(2)
@@ -271,7 +271,7 @@ async def test_an_error_at_one_monitor_leaves_the_others_unharmed(redis: Redis) 
     await put_active(redis, orphan, lease_s=None)
     await put_in_set(redis, archived, "archived")
     await redis.set(keys.WORKERS, "no sorted set")
-    before = await standing(redis, orphan)
+    before = await redis_state(redis, orphan)
 
     claim = await schedule.claim(4)
     settlement = await schedule.settle(claim, [enqueue(one.id) for one in claim.claimed])
@@ -287,7 +287,7 @@ async def test_an_error_at_one_monitor_leaves_the_others_unharmed(redis: Redis) 
     assert "WRONGTYPE" in settlement.failures[orphan]
     for id_ in (first, archived, last):
         await assert_one_task(redis, id_)
-    now = await standing(redis, orphan)
+    now = await redis_state(redis, orphan)
     assert (now.task, now.places, now.due_ms) == (before.task, before.places, None)
     assert now.lease_ms == float(claim.token)
 
@@ -318,7 +318,7 @@ async def test_an_order_that_makes_no_sense_fails_alone(redis: Redis) -> None:
     assert reply[1].startswith(b"failed:")
     await assert_one_task(redis, first)
     await assert_one_task(redis, last)
-    now = await standing(redis, broken)
+    now = await redis_state(redis, broken)
     assert (now.places, now.lease_ms) == ([], float(claim.token))
 
 
@@ -349,7 +349,7 @@ async def test_a_full_redis_fails_every_step_and_loses_nobody(own_redis_server: 
         await lead(redis)
         await load_scripts(redis, timing)
         await schedule.reclaim()
-        await schedule.schedule(LEADING, [])
+        await schedule.schedule(LEADER_ID, [])
         await make_due(redis, fresh, archived, waiting)
         await put_in_set(redis, archived, "archived")
         before = await everything(redis)
@@ -358,7 +358,7 @@ async def test_a_full_redis_fails_every_step_and_loses_nobody(own_redis_server: 
         with pytest.raises(Unavailable, match=r"(?i)maxmemory|OOM"):
             await schedule.claim(10)
         with pytest.raises(Unavailable, match=r"(?i)maxmemory|OOM"):
-            await schedule.schedule(LEADING, [Entry(MONITOR, cadence(MONITOR, 60))])
+            await schedule.schedule(LEADER_ID, [Entry(MONITOR, cadence(MONITOR, 60))])
         assert await everything(redis) == before
 
         await empty(redis)

@@ -17,7 +17,7 @@ from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.observe.outcomes import Outcome
 from peekaping_producer.redisdb.keys import DUE, LEASE, REMOVED
 from peekaping_producer.schedule.orders import Enqueue
-from support.asynq_states import Standing, fresh_message, put_pending, score, standing
+from support.asynq_states import RedisState, fresh_message, put_pending, redis_state, score
 from support.catalogues import monitors_unreadable
 from support.databases import Database, SqliteDatabase, monitor_row, new_id, numbered_id
 from support.leader_duties import CALM, Leader, leader
@@ -127,7 +127,7 @@ async def test_a_monitor_that_is_gone_leaves_with_its_claim_and_its_task(
         order = Enqueue(ids[1], cadence(ids[1], 60), fresh_message(ids[1]))
         assert (await led.schedule.settle(claim, [order])).outcomes == (Outcome.LOST,)
         for id_ in ids:
-            assert await standing(redis, id_) == Standing({}, [], None, None)
+            assert await redis_state(redis, id_) == RedisState({}, [], None, None)
 
 
 async def test_a_monitor_activated_again_is_due_at_once(redis: Redis, any_db: Database) -> None:
@@ -339,7 +339,7 @@ async def test_what_an_event_says_is_gone_goes_though_the_database_is_away(redis
             await publish(redis, DELETED, deleted["id"])
             await until(lambda: is_not_scheduled(redis, deleted["id"]))
             await until(lambda: is_not_scheduled(redis, deactivated["id"]))
-            assert await standing(redis, MonitorId(deleted["id"])) == Standing({}, [], None, None)
+            assert await redis_state(redis, MonitorId(deleted["id"])) == RedisState({}, [], None, None)
             # Nothing is known of these (invariant 6).
             assert await scheduled_ids(redis) == {edited["id"], other["id"]}
         # It was said too early, or never came true: the database decides when it is back.

@@ -15,9 +15,9 @@ from peekaping_producer.redisdb.keys import DUE
 from peekaping_producer.schedule.orders import Enqueue
 from peekaping_producer.schedule.store import SHORT_LIST, Schedule
 from peekaping_producer.timing import Timing
-from support.asynq_states import fresh_message, put_active, put_backlog, put_pending, standing, task_key
+from support.asynq_states import fresh_message, put_active, put_backlog, put_pending, redis_state, task_key
 from support.databases import new_id
-from support.leading import LEADING, lead
+from support.leader_key import LEADER_ID, lead
 from support.nodes import connected
 from support.redis_clock import redis_with_clock
 from support.redis_time import redis_now_ms
@@ -38,11 +38,11 @@ async def test_a_task_older_than_the_oldest_of_a_long_list_is_put_back(redis: Re
     unlisted, active, without = (MonitorId(new_id()) for _ in range(3))
     await put_pending(redis, unlisted, listed=False)
     await put_active(redis, active, lease_s=None)
-    assert await Schedule(redis, Timing()).relist(LEADING, [unlisted, active, without]) == 1
-    assert (await standing(redis, unlisted)).places == ["pending"]
+    assert await Schedule(redis, Timing()).relist(LEADER_ID, [unlisted, active, without]) == 1
+    assert (await redis_state(redis, unlisted)).places == ["pending"]
     assert await redis.lindex(keys.PENDING, -1) == task_id(unlisted).encode()
-    assert (await standing(redis, active)).places == ["active"]
-    assert await Schedule(redis, Timing()).relist(LEADING, [unlisted]) == 0
+    assert (await redis_state(redis, active)).places == ["active"]
+    assert await Schedule(redis, Timing()).relist(LEADER_ID, [unlisted]) == 0
 
 
 async def test_one_that_may_stand_in_the_list_is_left_alone(redis: Redis) -> None:
@@ -51,7 +51,7 @@ async def test_one_that_may_stand_in_the_list_is_left_alone(redis: Redis) -> Non
     await backlog(redis, SHORT_LIST + 1, time.time())
     await put_pending(redis, younger, listed=False)
     await redis.hset(task_key(younger), "pending_since", int((time.time() - 30) * 1e9))
-    assert await Schedule(redis, Timing()).relist(LEADING, [younger]) == 0
+    assert await Schedule(redis, Timing()).relist(LEADER_ID, [younger]) == 0
 
 
 @pytest.mark.parametrize("given_back", [True, False])
@@ -63,7 +63,7 @@ async def test_nothing_is_done_where_the_list_is_short_or_its_oldest_unknown(red
         await put_backlog(redis, SHORT_LIST + 1)
     else:
         await backlog(redis, SHORT_LIST, time.time())
-    assert await Schedule(redis, Timing()).relist(LEADING, [unlisted]) == 0
+    assert await Schedule(redis, Timing()).relist(LEADER_ID, [unlisted]) == 0
 
 
 async def test_no_ids_are_sent_while_the_list_is_short(redis: Redis) -> None:
@@ -75,7 +75,7 @@ async def test_no_ids_are_sent_while_the_list_is_short(redis: Redis) -> None:
         return int((await redis.info("stats"))["total_net_input_bytes"])
 
     before = await received()
-    assert await Schedule(redis, Timing()).relist(LEADING, ids) == 0
+    assert await Schedule(redis, Timing()).relist(LEADER_ID, ids) == 0
     assert await received() - before < 500
 
 
@@ -88,7 +88,7 @@ async def test_after_a_step_of_redis_clock_no_task_is_listed_twice(tmp_path: Pat
             clock.step(-3600)
             await until(lambda: behind(redis), "the clock is an hour behind")
             await enqueue(redis, ids[800:])
-            await Schedule(redis, Timing()).relist(LEADING, ids)
+            await Schedule(redis, Timing()).relist(LEADER_ID, ids)
             listed = await redis.lrange(keys.PENDING, 0, -1)
             assert len(listed) == len(set(listed)) == 1_200
 
@@ -113,7 +113,7 @@ async def test_searches_are_rationed(redis: Redis) -> None:
     for id_ in unlisted:
         await put_pending(redis, id_, listed=False)
     schedule = Schedule(redis, Timing())
-    relisted = [await schedule.relist(LEADING, unlisted) for _ in range(4)]
+    relisted = [await schedule.relist(LEADER_ID, unlisted) for _ in range(4)]
     assert relisted == [5, 5, 2, 0]
     assert set(await redis.lrange(keys.PENDING, -12, -1)) == {task_id(id_).encode() for id_ in unlisted}
 
@@ -124,10 +124,10 @@ async def test_a_very_long_list_is_searched_once_a_call(redis: Redis) -> None:
     unlisted = [MonitorId(new_id()) for _ in range(3)]
     for id_ in unlisted:
         await put_pending(redis, id_, listed=False)
-    assert await Schedule(redis, Timing()).relist(LEADING, unlisted) == 1
+    assert await Schedule(redis, Timing()).relist(LEADER_ID, unlisted) == 1
 
 
 async def test_only_the_leader_does_it(redis: Redis) -> None:
     await put_backlog(redis, SHORT_LIST + 1)
     with pytest.raises(NotLeading):
-        await Schedule(redis, Timing()).relist(LEADING, [MonitorId(new_id())])
+        await Schedule(redis, Timing()).relist(LEADER_ID, [MonitorId(new_id())])

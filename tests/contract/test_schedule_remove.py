@@ -24,17 +24,17 @@ from peekaping_producer.timing import Timing
 from support.asynq_states import (
     EARLIER_NS,
     InSet,
-    Standing,
+    RedisState,
     fresh_message,
     put_active,
     put_backlog,
     put_in_set,
     put_malformed,
     put_pending,
+    redis_state,
     score,
-    standing,
 )
-from support.leading import LEADING, lead
+from support.leader_key import LEADER_ID, lead
 from support.nodes import connected
 from support.redis_time import redis_now_ms
 
@@ -58,7 +58,7 @@ async def schedule(redis: Redis) -> Schedule:
 
 async def test_a_new_monitor_is_due_at_its_next_slot(redis: Redis, schedule: Schedule) -> None:
     before_ms = await redis_now_ms(redis)
-    assert await schedule.schedule(LEADING, [Entry(MONITOR, GRID)]) == ["added"]
+    assert await schedule.schedule(LEADER_ID, [Entry(MONITOR, GRID)]) == ["added"]
     slots = {GRID.slot_from(at_ms) for at_ms in range(before_ms, await redis_now_ms(redis) + 1)}
     assert await score(redis, DUE, MONITOR) in slots
 
@@ -70,7 +70,7 @@ async def test_the_script_finds_the_slots_that_cadence_finds(
     intervals_s = [1, 7, 20, 60, 300, 86_400, 2**31 - 1]
     grids = {id_: cadence(id_, intervals_s[n % 7], spacing) for n, id_ in enumerate(monitors(70))}
     before_ms = await redis_now_ms(redis)
-    assert set(await schedule.schedule(LEADING, [Entry(id_, grid) for id_, grid in grids.items()])) == {"added"}
+    assert set(await schedule.schedule(LEADER_ID, [Entry(id_, grid) for id_, grid in grids.items()])) == {"added"}
     after_ms = await redis_now_ms(redis)
     for id_, grid in grids.items():
         assert await score(redis, DUE, id_) in {grid.slot_from(at_ms) for at_ms in range(before_ms, after_ms + 1)}
@@ -78,7 +78,7 @@ async def test_the_script_finds_the_slots_that_cadence_finds(
 
 async def test_a_new_monitor_may_be_due_at_once(redis: Redis, schedule: Schedule) -> None:
     before_ms = await redis_now_ms(redis)
-    assert await schedule.schedule(LEADING, [Entry(MONITOR, GRID, at_once=True)]) == ["added"]
+    assert await schedule.schedule(LEADER_ID, [Entry(MONITOR, GRID, at_once=True)]) == ["added"]
     assert before_ms <= await score(redis, DUE, MONITOR) <= await redis_now_ms(redis)
 
 
@@ -89,7 +89,7 @@ async def test_what_is_overdue_or_due_within_one_and_a_half_periods_stays(
 ) -> None:
     due_ms = await redis_now_ms(redis) + due_in_ms
     await redis.zadd(DUE, {MONITOR: due_ms})
-    assert await schedule.schedule(LEADING, [Entry(MONITOR, GRID, at_once=at_once)]) == ["kept"]
+    assert await schedule.schedule(LEADER_ID, [Entry(MONITOR, GRID, at_once=at_once)]) == ["kept"]
     assert await score(redis, DUE, MONITOR) == due_ms
 
 
@@ -99,18 +99,18 @@ async def test_what_is_due_later_than_one_and_a_half_periods_moves_onto_its_grid
 ) -> None:
     before_ms = await redis_now_ms(redis)
     await redis.zadd(DUE, {MONITOR: before_ms + due_in_ms})
-    assert await schedule.schedule(LEADING, [Entry(MONITOR, GRID)]) == ["moved"]
+    assert await schedule.schedule(LEADER_ID, [Entry(MONITOR, GRID)]) == ["moved"]
     slots = {GRID.next_slot(at_ms) for at_ms in range(before_ms, await redis_now_ms(redis) + 1)}
     assert await score(redis, DUE, MONITOR) in slots
-    assert await schedule.schedule(LEADING, [Entry(MONITOR, GRID)]) == ["kept"]
+    assert await schedule.schedule(LEADER_ID, [Entry(MONITOR, GRID)]) == ["kept"]
 
 
 @pytest.mark.parametrize("at_once", [False, True])
 async def test_a_claimed_monitor_is_left_to_its_claim(redis: Redis, schedule: Schedule, at_once: bool) -> None:
     await redis.zadd(DUE, {MONITOR: 1})
     claim = await schedule.claim(1)
-    assert await schedule.schedule(LEADING, [Entry(MONITOR, GRID, at_once=at_once)]) == ["kept"]
-    now = await standing(redis, MONITOR)
+    assert await schedule.schedule(LEADER_ID, [Entry(MONITOR, GRID, at_once=at_once)]) == ["kept"]
+    now = await redis_state(redis, MONITOR)
     assert (now.due_ms, now.lease_ms) == (None, float(claim.token))
 
 
@@ -119,15 +119,15 @@ async def test_placements_come_in_the_order_of_the_entries(redis: Redis, schedul
     now_ms = await redis_now_ms(redis)
     await redis.zadd(DUE, {moved: now_ms + 10**9, kept: now_ms + 1000})
     entries = [Entry(id_, cadence(id_, 60)) for id_ in (kept, added, moved)]
-    assert await schedule.schedule(LEADING, entries) == ["kept", "added", "moved"]
-    assert await schedule.schedule(LEADING, []) == []
+    assert await schedule.schedule(LEADER_ID, entries) == ["kept", "added", "moved"]
+    assert await schedule.schedule(LEADER_ID, []) == []
 
 
 async def test_remove_takes_a_waiting_monitor_out(redis: Redis, schedule: Schedule) -> None:
     gone, claimed, stays = monitors(3)
     await redis.zadd(DUE, {gone: 10**13, stays: 10**13})
     await redis.zadd(LEASE, {claimed: 10**13})
-    assert await schedule.remove(LEADING, [drop(gone), drop(claimed), drop(MONITOR)]) == 2
+    assert await schedule.remove(LEADER_ID, [drop(gone), drop(claimed), drop(MONITOR)]) == 2
     assert await redis.zrange(DUE, 0, -1) == [stays.encode()]
     assert not await redis.exists(LEASE)
 
@@ -135,7 +135,7 @@ async def test_remove_takes_a_waiting_monitor_out(redis: Redis, schedule: Schedu
 async def test_a_monitor_in_both_sets_is_removed_once_from_both(redis: Redis, schedule: Schedule) -> None:
     await redis.zadd(DUE, {MONITOR: 1})
     await redis.zadd(LEASE, {MONITOR: 10**13})
-    assert await schedule.remove(LEADING, [drop(MONITOR)]) == 1
+    assert await schedule.remove(LEADER_ID, [drop(MONITOR)]) == 1
     assert not await redis.exists(DUE, LEASE)
 
 
@@ -144,8 +144,8 @@ async def test_remove_takes_a_pending_task_along(redis: Redis, schedule: Schedul
     await redis.zadd(DUE, {MONITOR: 10**13})
     await put_pending(redis, MONITOR)
     await put_backlog(redis, backlog)
-    assert await schedule.remove(LEADING, [drop(MONITOR)]) == 1
-    assert await standing(redis, MONITOR) == Standing({}, [], None, None)
+    assert await schedule.remove(LEADER_ID, [drop(MONITOR)]) == 1
+    assert await redis_state(redis, MONITOR) == RedisState({}, [], None, None)
     assert await redis.llen(keys.PENDING) == backlog
 
 
@@ -153,15 +153,15 @@ async def test_remove_takes_the_pending_task_of_a_monitor_that_is_not_scheduled(
     redis: Redis, schedule: Schedule
 ) -> None:
     await put_pending(redis, MONITOR)
-    assert await schedule.remove(LEADING, [drop(MONITOR)]) == 0
-    assert await standing(redis, MONITOR) == Standing({}, [], None, None)
+    assert await schedule.remove(LEADER_ID, [drop(MONITOR)]) == 0
+    assert await redis_state(redis, MONITOR) == RedisState({}, [], None, None)
 
 
 async def test_remove_overwrites_a_pending_task_in_a_long_list(redis: Redis, schedule: Schedule) -> None:
     await put_pending(redis, MONITOR)
     await put_backlog(redis, SHORT_LIST)
-    await schedule.remove(LEADING, [drop(MONITOR)])
-    now = await standing(redis, MONITOR)
+    await schedule.remove(LEADER_ID, [drop(MONITOR)])
+    now = await redis_state(redis, MONITOR)
     assert now.task == {b"msg": stale_task(MONITOR), b"state": b"pending", b"pending_since": EARLIER_NS}
     assert now.places == ["pending"]
     assert await redis.llen(keys.PENDING) == SHORT_LIST + 1
@@ -170,9 +170,9 @@ async def test_remove_overwrites_a_pending_task_in_a_long_list(redis: Redis, sch
 async def test_remove_leaves_a_running_check(redis: Redis, schedule: Schedule) -> None:
     await redis.zadd(DUE, {MONITOR: 10**13})
     await put_active(redis, MONITOR, lease_s=await redis_now_ms(redis) // 1000 + 30)
-    before = await standing(redis, MONITOR)
-    assert await schedule.remove(LEADING, [drop(MONITOR)]) == 1
-    now = await standing(redis, MONITOR)
+    before = await redis_state(redis, MONITOR)
+    assert await schedule.remove(LEADER_ID, [drop(MONITOR)]) == 1
+    now = await redis_state(redis, MONITOR)
     assert (now.task, now.places, now.due_ms) == (before.task, before.places, None)
 
 
@@ -181,31 +181,31 @@ async def test_remove_leaves_a_task_that_no_worker_will_take_from_pending(
     redis: Redis, schedule: Schedule, state: InSet
 ) -> None:
     await put_in_set(redis, MONITOR, state)
-    before = await standing(redis, MONITOR)
-    assert await schedule.remove(LEADING, [drop(MONITOR)]) == 0
-    assert await standing(redis, MONITOR) == before
+    before = await redis_state(redis, MONITOR)
+    assert await schedule.remove(LEADER_ID, [drop(MONITOR)]) == 0
+    assert await redis_state(redis, MONITOR) == before
 
 
 async def test_something_malformed_does_not_keep_a_monitor_in_the_schedule(redis: Redis, schedule: Schedule) -> None:
     broken, other = monitors(2)
     await put_malformed(redis, broken, "string")
     await redis.zadd(DUE, {broken: 10**13, other: 10**13})
-    assert await schedule.remove(LEADING, [drop(broken), drop(other)]) == 2
+    assert await schedule.remove(LEADER_ID, [drop(broken), drop(other)]) == 2
     assert not await redis.exists(DUE)
 
 
 async def test_schedule_and_remove_survive_a_flush_of_scripts(redis: Redis, schedule: Schedule) -> None:
     for _ in range(2):
         await redis.script_flush()
-        assert await schedule.schedule(LEADING, [Entry(MONITOR, GRID)]) == ["added"]
+        assert await schedule.schedule(LEADER_ID, [Entry(MONITOR, GRID)]) == ["added"]
         await redis.script_flush()
-        assert await schedule.remove(LEADING, [drop(MONITOR)]) == 1
+        assert await schedule.remove(LEADER_ID, [drop(MONITOR)]) == 1
 
 
 # --- the fence (invariant 9)
 
 
-@pytest.mark.parametrize("leader", [None, b"other-1-n0", LEADING.encode() + b"0", b"\xff", b"producer-4711"])
+@pytest.mark.parametrize("leader", [None, b"other-1-n0", LEADER_ID.encode() + b"0", b"\xff", b"producer-4711"])
 async def test_invariant_9_a_node_that_does_not_lead_changes_nothing(
     redis: Redis, schedule: Schedule, leader: bytes | None
 ) -> None:
@@ -217,20 +217,20 @@ async def test_invariant_9_a_node_that_does_not_lead_changes_nothing(
     before = await everything(redis)
     async with signals_of(redis) as heard:
         with pytest.raises(NotLeading):
-            await schedule.schedule(LEADING, [Entry(id_, GRID, True, True) for id_ in (scheduled, claimed, new)])
+            await schedule.schedule(LEADER_ID, [Entry(id_, GRID, True, True) for id_ in (scheduled, claimed, new)])
         with pytest.raises(NotLeading):
-            await schedule.remove(LEADING, [drop(scheduled), drop(claimed), drop(MONITOR)])
+            await schedule.remove(LEADER_ID, [drop(scheduled), drop(claimed), drop(MONITOR)])
     assert heard == []
     assert await everything(redis) == before
 
 
 async def test_the_fence_stands_with_nothing_to_do_too(redis: Redis, schedule: Schedule) -> None:
-    assert await schedule.remove(LEADING, []) == 0
+    assert await schedule.remove(LEADER_ID, []) == 0
     await redis.set(LEADER, "other-1-n0")
     with pytest.raises(NotLeading):
-        await schedule.schedule(LEADING, [])
+        await schedule.schedule(LEADER_ID, [])
     with pytest.raises(NotLeading):
-        await schedule.remove(LEADING, [])
+        await schedule.remove(LEADER_ID, [])
 
 
 async def everything(redis: Redis) -> dict[bytes | str, bytes | None]:
@@ -245,15 +245,15 @@ async def test_an_edit_wins_over_a_claim_in_flight(redis: Redis, schedule: Sched
     await redis.zadd(DUE, {MONITOR: 1})
     claim = await schedule.claim(1)
     before_ms = await redis_now_ms(redis)
-    assert await schedule.schedule(LEADING, [Entry(MONITOR, GRID, edited=True)]) == ["revoked"]
-    now = await standing(redis, MONITOR)
+    assert await schedule.schedule(LEADER_ID, [Entry(MONITOR, GRID, edited=True)]) == ["revoked"]
+    now = await redis_state(redis, MONITOR)
     assert now.lease_ms is None
     assert now.due_ms is not None
     assert before_ms <= now.due_ms <= await redis_now_ms(redis) + 1
     # The claim that may have read the row before its edit has no effect (invariant 2).
     order = Enqueue(MONITOR, GRID, fresh_message(MONITOR))
     assert (await schedule.settle(claim, [order])).outcomes == (Outcome.LOST,)
-    assert await standing(redis, MONITOR) == now
+    assert await redis_state(redis, MONITOR) == now
     again = await schedule.claim(1)
     assert (await schedule.settle(again, [order])).outcomes == (Outcome.ENQUEUED,)
 
@@ -263,7 +263,7 @@ async def test_an_edited_monitor_on_its_grid_stays(redis: Redis, schedule: Sched
     grid = cadence(MONITOR, 3600, spacing)
     due_ms = grid.slot_from(await redis_now_ms(redis) + 10_000)
     await redis.zadd(DUE, {MONITOR: due_ms})
-    assert await schedule.schedule(LEADING, [Entry(MONITOR, grid, edited=True)]) == ["kept"]
+    assert await schedule.schedule(LEADER_ID, [Entry(MONITOR, grid, edited=True)]) == ["kept"]
     assert await score(redis, DUE, MONITOR) == due_ms
 
 
@@ -272,7 +272,7 @@ async def test_an_edited_monitor_at_a_go_node_s_slot_stays_beside_one(redis: Red
     due_ms = grid.slot_from(await redis_now_ms(redis) + 10_000) - ALIGNED_PHASE_MS
     assert due_ms % grid.period_ms == 0
     await redis.zadd(DUE, {MONITOR: due_ms})
-    assert await schedule.schedule(LEADING, [Entry(MONITOR, grid, edited=True)]) == ["kept"]
+    assert await schedule.schedule(LEADER_ID, [Entry(MONITOR, grid, edited=True)]) == ["kept"]
     assert await score(redis, DUE, MONITOR) == due_ms
 
 
@@ -284,7 +284,7 @@ async def test_an_edited_monitor_of_another_grid_moves_half_a_period_and_more_aw
     grid = cadence(MONITOR, 7200)
     before_ms = await redis_now_ms(redis)
     await redis.zadd(DUE, {MONITOR: grid.slot_from(before_ms + 10_000) + off_ms})
-    assert await schedule.schedule(LEADING, [Entry(MONITOR, grid, edited=True)]) == ["moved"]
+    assert await schedule.schedule(LEADER_ID, [Entry(MONITOR, grid, edited=True)]) == ["moved"]
     slots = {grid.next_slot(at_ms) for at_ms in range(before_ms, await redis_now_ms(redis) + 1)}
     assert await score(redis, DUE, MONITOR) in slots
     assert min(slots) >= before_ms + grid.period_ms / 2
@@ -302,9 +302,9 @@ async def test_a_changed_period_moves_even_a_slot_of_both_grids(redis: Redis, sc
         (far_ms, Entry(MONITOR, Cadence(3_600_000, far_ms % 3_600_000), edited=True, period_changed=True), "kept"),
     ):
         await redis.zadd(DUE, {MONITOR: due_ms})
-        assert await schedule.schedule(LEADING, [entry]) == [outcome]
+        assert await schedule.schedule(LEADER_ID, [entry]) == [outcome]
     await redis.zadd(DUE, {MONITOR: near_ms})
-    await schedule.schedule(LEADING, [Entry(MONITOR, grid, edited=True, period_changed=True)])
+    await schedule.schedule(LEADER_ID, [Entry(MONITOR, grid, edited=True, period_changed=True)])
     assert await score(redis, DUE, MONITOR) >= before_ms + grid.period_ms / 2
 
 
@@ -316,14 +316,14 @@ async def test_an_edited_monitor_that_is_overdue_stays(
     due_ms = await redis_now_ms(redis) - late_ms
     await redis.zadd(DUE, {MONITOR: due_ms})
     entry = Entry(MONITOR, GRID, edited=True, period_changed=period_changed)
-    assert await schedule.schedule(LEADING, [entry]) == ["kept"]
+    assert await schedule.schedule(LEADER_ID, [entry]) == ["kept"]
     assert await score(redis, DUE, MONITOR) == due_ms
 
 
 async def test_what_was_not_edited_keeps_a_slot_of_another_grid(redis: Redis, schedule: Schedule) -> None:
     due_ms = GRID.slot_from(await redis_now_ms(redis) + 1000) + 7
     await redis.zadd(DUE, {MONITOR: due_ms})
-    assert await schedule.schedule(LEADING, [Entry(MONITOR, GRID)]) == ["kept"]
+    assert await schedule.schedule(LEADER_ID, [Entry(MONITOR, GRID)]) == ["kept"]
     assert await score(redis, DUE, MONITOR) == due_ms
 
 
@@ -333,10 +333,10 @@ async def test_what_was_not_edited_keeps_a_slot_of_another_grid(redis: Redis, sc
 async def test_a_remove_leaves_a_tombstone_and_a_schedule_takes_it_away(redis: Redis, schedule: Schedule) -> None:
     gone, back = monitors(2)
     before_ms = await redis_now_ms(redis)
-    await schedule.remove(LEADING, [drop(gone), drop(back)])
+    await schedule.remove(LEADER_ID, [drop(gone), drop(back)])
     for id_ in (gone, back):
         assert before_ms <= await score(redis, REMOVED, id_) <= await redis_now_ms(redis)
-    await schedule.schedule(LEADING, [Entry(back, GRID)])
+    await schedule.schedule(LEADER_ID, [Entry(back, GRID)])
     assert await redis.zrange(REMOVED, 0, -1) == [gone.encode()]
 
 
@@ -344,15 +344,15 @@ async def test_a_remove_leaves_a_tombstone_and_a_schedule_takes_it_away(redis: R
 async def test_a_removed_monitor_is_not_revived_by_a_row_read_earlier(
     redis: Redis, schedule: Schedule, from_cache: bool
 ) -> None:
-    await schedule.remove(LEADING, [drop(MONITOR)])
+    await schedule.remove(LEADER_ID, [drop(MONITOR)])
     # A Go node, or a run-now, that did not know of the removal.
     await redis.zadd(DUE, {MONITOR: 1})
     claim = await schedule.claim(1)
     (outcome,) = (await schedule.settle(claim, [enqueue(MONITOR, from_cache=from_cache)])).outcomes
-    now = await standing(redis, MONITOR)
+    now = await redis_state(redis, MONITOR)
     if from_cache:
         assert outcome is Outcome.DROPPED
-        assert now == Standing({}, [], None, None)
+        assert now == RedisState({}, [], None, None)
     else:
         assert outcome is Outcome.ENQUEUED
         assert now.places == ["pending"]
@@ -360,8 +360,8 @@ async def test_a_removed_monitor_is_not_revived_by_a_row_read_earlier(
 
 async def test_a_row_read_earlier_serves_what_was_not_removed(redis: Redis, schedule: Schedule) -> None:
     removed, back, never = monitors(3)
-    await schedule.remove(LEADING, [drop(removed), drop(back)])
-    await schedule.schedule(LEADING, [Entry(back, GRID)])
+    await schedule.remove(LEADER_ID, [drop(removed), drop(back)])
+    await schedule.schedule(LEADER_ID, [Entry(back, GRID)])
     await redis.zadd(DUE, dict.fromkeys((removed, back, never), 1))
     claim = await schedule.claim(3)
     orders = [enqueue(id_, from_cache=True) for id_ in (removed, back, never)]
@@ -372,11 +372,11 @@ async def test_a_row_read_earlier_serves_what_was_not_removed(redis: Redis, sche
 async def test_a_claim_made_before_the_remove_is_lost_whatever_it_read(redis: Redis, schedule: Schedule) -> None:
     await redis.zadd(DUE, {MONITOR: 1})
     claim = await schedule.claim(1)
-    await schedule.remove(LEADING, [drop(MONITOR)])
+    await schedule.remove(LEADER_ID, [drop(MONITOR)])
     for from_cache in (True, False):
         outcomes = (await schedule.settle(claim, [enqueue(MONITOR, from_cache=from_cache)])).outcomes
         assert outcomes == (Outcome.LOST,)
-    assert await standing(redis, MONITOR) == Standing({}, [], None, None)
+    assert await redis_state(redis, MONITOR) == RedisState({}, [], None, None)
 
 
 async def test_old_tombstones_go_with_the_next_remove(redis: Redis) -> None:
@@ -385,7 +385,7 @@ async def test_old_tombstones_go_with_the_next_remove(redis: Redis) -> None:
     old, young, next_ = monitors(3)
     now_ms = await redis_now_ms(redis)
     await redis.zadd(REMOVED, {old: now_ms - 60_001, young: now_ms - 1000})
-    await schedule.remove(LEADING, [drop(next_)])
+    await schedule.remove(LEADER_ID, [drop(next_)])
     assert set(await redis.zrange(REMOVED, 0, -1)) == {young.encode(), next_.encode()}
 
 
@@ -418,17 +418,17 @@ async def test_what_is_due_within_a_second_is_told_to_all_nodes(redis: Redis, sc
     far = await grid_with_slot_in(redis, 30_000)
     one, two = monitors(2)
     async with signals_of(redis) as heard:
-        assert await schedule.schedule(LEADING, [Entry(one, far, at_once=True)]) == ["added"]
-        assert await schedule.schedule(LEADING, [Entry(MONITOR, cadence(MONITOR, 1))]) == ["added"]
+        assert await schedule.schedule(LEADER_ID, [Entry(one, far, at_once=True)]) == ["added"]
+        assert await schedule.schedule(LEADER_ID, [Entry(MONITOR, cadence(MONITOR, 1))]) == ["added"]
         await redis.zadd(DUE, {two: 1})
         await schedule.claim(1)
-        assert await schedule.schedule(LEADING, [Entry(two, far, edited=True)]) == ["revoked"]
+        assert await schedule.schedule(LEADER_ID, [Entry(two, far, edited=True)]) == ["revoked"]
     assert heard == [b"due"] * 3
 
 
 async def test_one_signal_for_many(redis: Redis, schedule: Schedule) -> None:
     async with signals_of(redis) as heard:
-        await schedule.schedule(LEADING, [Entry(id_, cadence(id_, 60), at_once=True) for id_ in monitors(100)])
+        await schedule.schedule(LEADER_ID, [Entry(id_, cadence(id_, 60), at_once=True) for id_ in monitors(100)])
     assert heard == [b"due"]
 
 
@@ -440,10 +440,10 @@ async def test_what_is_due_later_or_was_due_already_is_told_to_nobody(redis: Red
     await redis.zadd(DUE, {moved: 10**15, overdue: 1})
     async with signals_of(redis) as heard:
         entries = [Entry(id_, far) for id_ in (new, overdue, claimed)]
-        assert await schedule.schedule(LEADING, entries) == ["added", "kept", "kept"]
+        assert await schedule.schedule(LEADER_ID, entries) == ["added", "kept", "kept"]
         hour = await grid_with_slot_in(redis, 1_800_000, 3_600_000)
-        assert await schedule.schedule(LEADING, [Entry(moved, hour)]) == ["moved"]
-        await schedule.remove(LEADING, [drop(new)])
+        assert await schedule.schedule(LEADER_ID, [Entry(moved, hour)]) == ["moved"]
+        await schedule.remove(LEADER_ID, [drop(new)])
     assert heard == []
 
 
@@ -474,7 +474,7 @@ async def until_the_second_turns(redis: Redis) -> None:
 
 async def one_by_one(schedule: Schedule, ids: list[MonitorId]) -> None:
     for id_ in ids:
-        await schedule.schedule(LEADING, [Entry(id_, cadence(id_, 60), at_once=True)])
+        await schedule.schedule(LEADER_ID, [Entry(id_, cadence(id_, 60), at_once=True)])
 
 
 async def run_one_by_one(schedule: Schedule, ids: list[MonitorId]) -> None:
@@ -524,7 +524,7 @@ async def test_run_now_leaves_what_is_claimed_alone(redis: Redis, schedule: Sche
     async with signals_of(redis) as heard:
         assert await schedule.run_now([MONITOR]) == [False]
     assert heard == []
-    now = await standing(redis, MONITOR)
+    now = await redis_state(redis, MONITOR)
     assert (now.due_ms, now.lease_ms) == (None, float(claim.token))
     async with signals_of(redis) as heard:
         assert await schedule.run_now([MONITOR, other, other]) == [False, True, True]
@@ -581,7 +581,7 @@ async def test_members_that_are_no_text_can_be_removed(redis_server: RedisServer
         schedule = Schedule(client, Timing())
         found = await all_members(schedule, 10)
         assert len(found) == len(strange)
-        assert await schedule.remove(LEADING, [Drop(id_, b"") for id_ in found]) == len(strange)
+        assert await schedule.remove(LEADER_ID, [Drop(id_, b"") for id_ in found]) == len(strange)
     assert not await redis.exists(DUE)
 
 

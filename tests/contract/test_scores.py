@@ -16,7 +16,7 @@ from peekaping_producer.schedule.orders import Drop, Enqueue, Entry, Order, Rele
 from peekaping_producer.schedule.store import SHORT_LIST, Schedule
 from peekaping_producer.timing import Timing
 from support.asynq_states import fresh_message, put_backlog, put_malformed
-from support.leading import LEADING, lead
+from support.leader_key import LEADER_ID, lead
 from support.nodes import connected
 from support.redis_clock import redis_with_clock
 from support.redis_time import redis_now_ms
@@ -62,7 +62,7 @@ async def go_through_every_script(
     count = len(ids)
 
     at_once = [Entry(id_, grids[id_], at_once=n % 2 == 0) for n, id_ in enumerate(ids)]
-    await schedule.schedule(LEADING, at_once)
+    await schedule.schedule(LEADER_ID, at_once)
     await assert_no_whole_second(redis, count)
     await schedule.run_now(ids)
     await assert_no_whole_second(redis, count)
@@ -72,7 +72,7 @@ async def go_through_every_script(
     claim = await schedule.claim(count)
     assert len(claim.claimed) == count
     await assert_no_whole_second(redis, count)
-    await schedule.schedule(LEADING, [Entry(id_, grids[id_], edited=True) for id_ in ids[: count // 2]])  # revokes
+    await schedule.schedule(LEADER_ID, [Entry(id_, grids[id_], edited=True) for id_ in ids[: count // 2]])  # revokes
     await assert_no_whole_second(redis, count)
 
     await put_backlog(redis, SHORT_LIST + 1)
@@ -92,16 +92,16 @@ async def go_through_every_script(
     await assert_no_whole_second(redis, count)
 
     await redis.zadd(DUE, dict.fromkeys(ids, AT_S * 1000 + 10**13))  # too far ahead: moved
-    await schedule.schedule(LEADING, [Entry(id_, grids[id_]) for id_ in ids])
+    await schedule.schedule(LEADER_ID, [Entry(id_, grids[id_]) for id_ in ids])
     await assert_no_whole_second(redis, count)
     # Made overdue by a step of the clock: moved, where its slot is past to no slot at all.
     step = {"at_ms": AT_S * 1000, "by_ms": 3_600_000, "noted_ms": AT_S * 1000, "until_ms": AT_S * 1000 + 60_000}
     for field, value in step.items():
         await redis.hset(STEP, field, str(value))
     await redis.zadd(DUE, {id_: (AT_S - 3599 + n) * 1000 for n, id_ in enumerate(ids)})
-    assert "moved" in await schedule.schedule(LEADING, [Entry(id_, grids[id_]) for id_ in ids])
+    assert "moved" in await schedule.schedule(LEADER_ID, [Entry(id_, grids[id_]) for id_ in ids])
     await assert_no_whole_second(redis, count)
-    await schedule.remove(LEADING, [Drop(id_, stale_task(id_)) for id_ in ids])
+    await schedule.remove(LEADER_ID, [Drop(id_, stale_task(id_)) for id_ in ids])
 
 
 async def _stands_still(redis: Redis) -> bool:

@@ -27,7 +27,7 @@ from support.asynq_states import (
     WORKER,
     InSet,
     Malformation,
-    Standing,
+    RedisState,
     earlier_message,
     fresh_message,
     put_active,
@@ -37,8 +37,8 @@ from support.asynq_states import (
     put_malformed,
     put_pending,
     put_worker,
+    redis_state,
     score,
-    standing,
     task_key,
 )
 from support.nodes import connected
@@ -103,7 +103,7 @@ async def settle_one(redis: Redis) -> Outcome:
     return outcome
 
 
-def assert_fresh(now: Standing, id_: MonitorId = MONITOR) -> None:
+def assert_fresh(now: RedisState, id_: MonitorId = MONITOR) -> None:
     """The one task waits in one place, as asynq's client would have put it there just now."""
     assert now.places == ["pending"]
     assert set(now.task) == {b"msg", b"state", b"pending_since"}
@@ -121,7 +121,7 @@ def assert_just_now(nanoseconds: bytes) -> None:
 async def test_nothing_there_is_enqueued(redis: Redis) -> None:
     before_ms = await redis_now_ms(redis)
     assert await settle_one(redis) is Outcome.ENQUEUED
-    now = await standing(redis, MONITOR)
+    now = await redis_state(redis, MONITOR)
     assert_fresh(now)
     assert before_ms * 10**6 <= int(now.task[b"pending_since"]) <= (await redis_now_ms(redis) + 1) * 10**6
 
@@ -136,7 +136,7 @@ async def test_a_new_task_goes_behind_those_that_wait(redis: Redis) -> None:
 async def test_a_paused_queue_changes_nothing(redis: Redis) -> None:
     await redis.set(keys.PAUSED, 1_700_000_000)
     assert await settle_one(redis) is Outcome.ENQUEUED
-    assert_fresh(await standing(redis, MONITOR))
+    assert_fresh(await redis_state(redis, MONITOR))
 
 
 async def test_pending_is_refreshed_and_keeps_its_turn(redis: Redis) -> None:
@@ -148,7 +148,7 @@ async def test_pending_is_refreshed_and_keeps_its_turn(redis: Redis) -> None:
     assert await settle_one(redis) is Outcome.REFRESHED
 
     assert await redis.lrange(keys.PENDING, 0, -1) == order_before
-    now = await standing(redis, MONITOR)
+    now = await redis_state(redis, MONITOR)
     assert now.task == {b"msg": fresh_message(MONITOR), b"state": b"pending", b"pending_since": EARLIER_NS}
     assert now.places == ["pending"]
 
@@ -158,7 +158,7 @@ async def test_pending_in_a_long_list_is_refreshed_without_a_search(redis: Redis
     await put_backlog(redis, SHORT_LIST)
     assert await settle_one(redis) is Outcome.REFRESHED
     assert await redis.lindex(keys.PENDING, -1) == task_id(MONITOR).encode()
-    now = await standing(redis, MONITOR)
+    now = await redis_state(redis, MONITOR)
     assert (now.task[b"msg"], now.places) == (fresh_message(MONITOR), ["pending"])
 
 
@@ -168,20 +168,20 @@ async def test_pending_but_in_no_list_is_listed_again(redis: Redis, backlog: int
     if backlog:
         await put_backlog(redis, backlog)
     assert await settle_one(redis) is Outcome.HEALED_UNLISTED
-    assert_fresh(await standing(redis, MONITOR))
+    assert_fresh(await redis_state(redis, MONITOR))
 
 
 async def test_pending_but_in_no_list_is_not_looked_up_in_a_long_one(redis: Redis) -> None:
     await put_pending(redis, MONITOR, listed=False)
     await put_backlog(redis, SHORT_LIST + 1)
     assert await settle_one(redis) is Outcome.REFRESHED
-    assert (await standing(redis, MONITOR)).places == []
+    assert (await redis_state(redis, MONITOR)).places == []
 
 
 async def assert_left_running(redis: Redis) -> None:
-    before = await standing(redis, MONITOR)
+    before = await redis_state(redis, MONITOR)
     assert await settle_one(redis) is Outcome.RUNNING
-    now = await standing(redis, MONITOR)
+    now = await redis_state(redis, MONITOR)
     assert now.task == before.task == {b"msg": earlier_message(MONITOR), b"state": b"active"}
     assert now.places == before.places
     assert await redis.llen(keys.PENDING) == 0
@@ -189,7 +189,7 @@ async def assert_left_running(redis: Redis) -> None:
 
 async def assert_orphan_healed(redis: Redis) -> None:
     assert await settle_one(redis) is Outcome.HEALED_ORPHANED
-    assert_fresh(await standing(redis, MONITOR))
+    assert_fresh(await redis_state(redis, MONITOR))
 
 
 async def test_active_with_a_lease_in_the_future_is_left_running(redis: Redis) -> None:
@@ -289,23 +289,23 @@ async def test_a_dead_worker_whose_hash_has_expired_does_not_hold_an_orphan(redi
 )
 async def test_invariant_4_a_task_in_any_other_set_is_replaced(redis: Redis, state: InSet, outcome: Outcome) -> None:
     await put_in_set(redis, MONITOR, state)
-    assert (await standing(redis, MONITOR)).places == [state]
+    assert (await redis_state(redis, MONITOR)).places == [state]
     assert await settle_one(redis) is outcome
-    assert_fresh(await standing(redis, MONITOR))
+    assert_fresh(await redis_state(redis, MONITOR))
 
 
 async def test_what_an_archived_task_kept_of_its_life_is_gone(redis: Redis) -> None:
     await put_in_set(redis, MONITOR, "archived")
     await redis.hset(task_key(MONITOR), mapping={"unique_key": "asynq:{healthcheck}:unique:x", "result": "r"})
     assert await settle_one(redis) is Outcome.HEALED_ARCHIVED
-    assert_fresh(await standing(redis, MONITOR))
+    assert_fresh(await redis_state(redis, MONITOR))
 
 
 async def test_an_aggregating_task_is_taken_out_of_its_group(redis: Redis) -> None:
     await put_aggregating(redis, MONITOR)
     await put_aggregating(redis, MonitorId("another"))
     assert await settle_one(redis) is Outcome.HEALED_AGGREGATING
-    assert_fresh(await standing(redis, MONITOR))
+    assert_fresh(await redis_state(redis, MONITOR))
     assert await redis.zrange(keys.GROUP + GROUP_NAME, 0, -1) == [b"healthcheck:another"]
 
 
@@ -313,7 +313,7 @@ async def test_an_aggregating_task_is_taken_out_of_its_group(redis: Redis) -> No
 async def test_something_malformed_is_replaced(redis: Redis, how: Malformation) -> None:
     await put_malformed(redis, MONITOR, how)
     assert await settle_one(redis) is Outcome.HEALED_MALFORMED
-    assert_fresh(await standing(redis, MONITOR))
+    assert_fresh(await redis_state(redis, MONITOR))
 
 
 @pytest.mark.parametrize("how", MALFORMATIONS)
@@ -327,7 +327,7 @@ async def test_something_malformed_is_removed_from_everywhere(redis: Redis, how:
 
     assert await settle_one(redis) is Outcome.HEALED_MALFORMED
 
-    assert_fresh(await standing(redis, MONITOR))
+    assert_fresh(await redis_state(redis, MONITOR))
     assert await redis.lrange(keys.PENDING, 0, -1) == [task.encode(), b"healthcheck:another"]
     assert await redis.lrange(keys.ACTIVE, 0, -1) == [b"healthcheck:another"]
     for key in (keys.LEASE, keys.SCHEDULED, keys.RETRY, keys.ARCHIVED, keys.COMPLETED):
@@ -339,7 +339,7 @@ async def test_something_malformed_is_searched_for_in_a_long_list(redis: Redis) 
     await redis.lpush(keys.PENDING, task_id(MONITOR))
     await put_backlog(redis, SHORT_LIST + 500)
     assert await settle_one(redis) is Outcome.HEALED_MALFORMED
-    assert_fresh(await standing(redis, MONITOR))
+    assert_fresh(await redis_state(redis, MONITOR))
     assert await redis.llen(keys.PENDING) == SHORT_LIST + 501
 
 
@@ -350,7 +350,7 @@ async def test_beyond_the_rationed_searches_a_monitor_is_put_off(redis: Redis) -
         await redis.lpush(keys.PENDING, task_id(id_))
     await put_backlog(redis, SHORT_LIST + 1)
     late = ids[-2]
-    before = await standing(redis, late)
+    before = await redis_state(redis, late)
 
     before_ms = await redis_now_ms(redis)
     *healed, postponed, unharmed = await settle(redis, *map(enqueue, ids))
@@ -358,18 +358,18 @@ async def test_beyond_the_rationed_searches_a_monitor_is_put_off(redis: Redis) -
 
     assert healed == [Outcome.HEALED_MALFORMED] * LONG_SEARCHES
     assert (postponed, unharmed) == (Outcome.POSTPONED, Outcome.ENQUEUED)
-    now = await standing(redis, late)
+    now = await redis_state(redis, late)
     assert (now.task, now.places) == (before.task, before.places)
     assert now.due_ms is not None
     assert before_ms <= now.due_ms - timing.postpone_ms <= after_ms
     assert await settle(redis, enqueue(late)) == (Outcome.HEALED_MALFORMED,)
-    assert_fresh(await standing(redis, late), late)
+    assert_fresh(await redis_state(redis, late), late)
 
 
 async def test_release_puts_back_into_due_after_the_delay_without_a_task(redis: Redis) -> None:
     before_ms = await redis_now_ms(redis)
     assert await settle(redis, Release(MONITOR, 1234)) == (Outcome.RELEASED,)
-    now = await standing(redis, MONITOR)
+    now = await redis_state(redis, MONITOR)
     assert now.due_ms is not None
     assert before_ms <= now.due_ms - 1234 <= await redis_now_ms(redis)
     assert (now.task, now.places) == ({}, [])
@@ -378,9 +378,9 @@ async def test_release_puts_back_into_due_after_the_delay_without_a_task(redis: 
 
 async def test_release_leaves_a_waiting_task(redis: Redis) -> None:
     await put_pending(redis, MONITOR)
-    before = await standing(redis, MONITOR)
+    before = await redis_state(redis, MONITOR)
     assert await settle(redis, Release(MONITOR, 1000)) == (Outcome.RELEASED,)
-    now = await standing(redis, MONITOR)
+    now = await redis_state(redis, MONITOR)
     assert (now.task, now.places) == (before.task, before.places)
 
 
@@ -388,7 +388,7 @@ async def test_drop_takes_the_monitor_out_with_its_pending_task(redis: Redis) ->
     await put_pending(redis, MONITOR)
     await put_backlog(redis, 2)
     assert await settle(redis, Drop(MONITOR, stale_task(MONITOR))) == (Outcome.DROPPED,)
-    assert await standing(redis, MONITOR) == Standing({}, [], None, None)
+    assert await redis_state(redis, MONITOR) == RedisState({}, [], None, None)
     assert await redis.llen(keys.PENDING) == 2
 
 
@@ -396,16 +396,16 @@ async def test_drop_makes_a_pending_task_stale_in_a_long_list(redis: Redis) -> N
     await put_pending(redis, MONITOR)
     await put_backlog(redis, SHORT_LIST)
     assert await settle(redis, Drop(MONITOR, stale_task(MONITOR))) == (Outcome.DROPPED,)
-    now = await standing(redis, MONITOR)
+    now = await redis_state(redis, MONITOR)
     assert now.task == {b"msg": stale_task(MONITOR), b"state": b"pending", b"pending_since": EARLIER_NS}
     assert (now.places, now.due_ms) == (["pending"], None)
 
 
 async def test_drop_leaves_a_running_check(redis: Redis) -> None:
     await put_active(redis, MONITOR, lease_s=await redis_now_ms(redis) // 1000 + 30)
-    before = await standing(redis, MONITOR)
+    before = await redis_state(redis, MONITOR)
     assert await settle(redis, Drop(MONITOR, stale_task(MONITOR))) == (Outcome.DROPPED,)
-    now = await standing(redis, MONITOR)
+    now = await redis_state(redis, MONITOR)
     assert (now.task, now.places, now.due_ms) == (before.task, before.places, None)
 
 
@@ -467,7 +467,7 @@ async def test_the_states_of_these_tests_are_those_of_the_real_asynq(redis: Redi
             case "aggregating":
                 await asynq_peer.enqueue(task_id(real), group=GROUP_NAME)
                 await put_aggregating(redis, ours)
-        by_asynq, by_us = await standing(redis, real), await standing(redis, ours)
+        by_asynq, by_us = await redis_state(redis, real), await redis_state(redis, ours)
         assert by_us.places == by_asynq.places
         assert by_us.task.keys() == by_asynq.task.keys()
         assert by_us.task[b"state"] == by_asynq.task[b"state"] == state.encode()

@@ -20,7 +20,7 @@ from peekaping_producer.model.cadence import Spacing, cadence
 from peekaping_producer.model.monitor import MonitorId, Schedulable
 from peekaping_producer.node.slot_spacing import SpacingChoice
 from peekaping_producer.redisdb.keys import DUE, LEADER, LEASE, REMOVED
-from support.asynq_states import Standing, put_pending, score, standing
+from support.asynq_states import RedisState, put_pending, redis_state, score
 from support.catalogues import monitors_unreadable
 from support.databases import Database, SqliteDatabase, monitor_row, new_id, numbered_id
 from support.leader_duties import CALM, leader
@@ -150,8 +150,8 @@ async def test_a_sweep_takes_out_what_the_database_does_not_know(redis: Redis, a
     assert await redis.zscore(LEASE, claimed["id"]) == FAR_MS
     # Their pending tasks went too, and they are known to be gone.
     for id_ in (unknown[0], unknown[-1], MonitorId(inactive["id"])):
-        assert await standing(redis, id_) == Standing({}, [], None, None)
-    assert (await standing(redis, MonitorId(active["id"]))).places == ["pending"]
+        assert await redis_state(redis, id_) == RedisState({}, [], None, None)
+    assert (await redis_state(redis, MonitorId(active["id"]))).places == ["pending"]
     assert await redis.zcard(REMOVED) == 13
 
 

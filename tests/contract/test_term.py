@@ -19,8 +19,8 @@ from peekaping_producer.node.node import make_node
 from peekaping_producer.redisdb.keys import EPOCH, GO_SEEN, HEALTHY, LEADER, SIGNALS
 from peekaping_producer.schedule.store import LONGEST_TERM_MS
 from peekaping_producer.timing import Timing
+from support.losing_proxy import LosingProxy, Loss, losing_proxy
 from support.nodes import TestNode, connected
-from support.tcp_proxy import Loss, TcpProxy, tcp_proxy
 
 T = TypeVar("T")
 ONE, TWO = "host-11-na0", "host-12-nb1"
@@ -35,7 +35,7 @@ def terms(redis: Redis) -> Terms:
 
 
 @asynccontextmanager
-async def behind(proxy: TcpProxy, direct: Redis) -> AsyncIterator[Terms]:
+async def behind(proxy: LosingProxy, direct: Redis) -> AsyncIterator[Terms]:
     """Act through the proxy, with scripts that Redis knows already."""
     warm = Terms(direct, ONE, TIMING)
     await extended(warm, await taken(warm))
@@ -109,7 +109,7 @@ async def test_a_term_that_has_run_out_is_taken_by_the_next(redis: Redis) -> Non
 async def test_a_node_that_took_it_without_hearing_so_takes_it_again(
     redis: Redis, redis_server: RedisServer, loss: Loss
 ) -> None:
-    async with tcp_proxy(redis_server.port) as proxy, behind(proxy, redis) as terms:
+    async with losing_proxy(redis_server.port) as proxy, behind(proxy, redis) as terms:
         proxy.lose(loss)
         with pytest.raises(Unavailable):
             await terms.take()
@@ -222,7 +222,7 @@ async def test_an_epoch_of_an_earlier_term_of_the_same_node_is_none_of_this_one(
 async def test_an_extension_whose_reply_is_lost_is_followed_by_a_good_one(
     redis: Redis, redis_server: RedisServer, loss: Loss, times: int
 ) -> None:
-    async with tcp_proxy(redis_server.port) as proxy, behind(proxy, redis) as terms:
+    async with losing_proxy(redis_server.port) as proxy, behind(proxy, redis) as terms:
         term = await taken(terms)
         await extended(terms, term)
         proxy.lose(loss, times)

@@ -17,6 +17,7 @@ from peekaping_producer.demo.clock import now_ms
 from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.redisdb.keys import DUE
 from peekaping_producer.timing import Timing
+from support.api_events import publish_created, publish_deleted
 from support.database_fixtures import on_own_server
 from support.databases import (
     Database,
@@ -28,7 +29,6 @@ from support.databases import (
     monitor_row,
     sqlite_copy,
 )
-from support.events import publish_created, publish_deleted
 from support.fleet import addressed
 from support.ledger import Ledger, working
 from support.producer import Producer, started

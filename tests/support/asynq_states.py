@@ -35,7 +35,7 @@ _SETS = {
 }
 
 
-class Standing(Struct, frozen=True):
+class RedisState(Struct, frozen=True):
     """All that Redis holds about one monitor."""
 
     task: dict[bytes, bytes]
@@ -130,7 +130,7 @@ async def score(redis: Redis, key: str, member: str | bytes) -> float:
     return found
 
 
-async def standing(redis: Redis, monitor: MonitorId) -> Standing:
+async def redis_state(redis: Redis, monitor: MonitorId) -> RedisState:
     """Return all that Redis holds about a monitor."""
     task = task_id(monitor)
     places: list[str] = []
@@ -139,7 +139,7 @@ async def standing(redis: Redis, monitor: MonitorId) -> Standing:
     for name, key in _SETS.items():
         if await redis.zscore(key, task) is not None:
             places.append(name)
-    return Standing(
+    return RedisState(
         {_bytes(field): _bytes(value) for field, value in (await redis.hgetall(task_key(monitor))).items()},
         places,
         await redis.zscore(DUE, monitor),

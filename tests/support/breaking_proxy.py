@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from support.forwarding import forward, serving
+from support.tcp_forwarding import forward, serving
 
 _CHUNK_BYTES = 1 << 14
 
 
-class CuttingProxy:
+class BreakingProxy:
     """Forwards to one port of this machine, all of it until told otherwise."""
 
     def __init__(self, upstream_port: int) -> None:
@@ -62,8 +62,8 @@ async def _requests(client: asyncio.StreamReader, database: asyncio.StreamWriter
 
 
 @asynccontextmanager
-async def cutting_proxy(upstream_port: int) -> AsyncIterator[CuttingProxy]:
+async def breaking_proxy(upstream_port: int) -> AsyncIterator[BreakingProxy]:
     """Run a proxy; its clients must be closed before the end of the block."""
-    proxy = CuttingProxy(upstream_port)
+    proxy = BreakingProxy(upstream_port)
     async with serving(proxy.serve) as proxy.port:
         yield proxy

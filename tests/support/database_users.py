@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from support.databases import Database, MongoDatabase, MySqlDatabase, PostgresDatabase, mongo_client
-from support.postgres import GUEST
+from support.postgres import PASSWORD_USER
 
 PASSWORD = "r1ght-p4ss"
 DOCS = Path(__file__).parents[2] / "docs" / "databases.md"
@@ -18,10 +18,10 @@ def documented(language: str) -> str:
     return block
 
 
-async def guest(database: Database, *, rights: bool = True) -> str:
+async def make_user(database: Database, *, rights: bool = True) -> str:
     """Create a user with the documented rights, or with none; return the name. The password is PASSWORD."""
     if isinstance(database, MongoDatabase):
-        return await _mongo_guest(database, rights=rights)
+        return await _mongo_user(database, rights=rights)
     if isinstance(database, MySqlDatabase):
         user = f"producer_{database.name[-12:]}"
         create, *grants = _statements("mysql", user, database)
@@ -29,17 +29,17 @@ async def guest(database: Database, *, rights: bool = True) -> str:
         return user
     # The only user that needs a password on this server, shared by all its databases.
     assert isinstance(database, PostgresDatabase)
-    create, *grants = _statements("sql", GUEST, database)
+    create, *grants = _statements("sql", PASSWORD_USER, database)
     await database.execute(
         f"DO $$ BEGIN {create}; EXCEPTION WHEN duplicate_object THEN NULL; END $$;"
-        f"ALTER ROLE {GUEST} PASSWORD '{PASSWORD}'"
+        f"ALTER ROLE {PASSWORD_USER} PASSWORD '{PASSWORD}'"
     )
     if rights:
         await database.execute(";".join(grants))
-    return GUEST
+    return PASSWORD_USER
 
 
-async def _mongo_guest(database: MongoDatabase, *, rights: bool) -> str:
+async def _mongo_user(database: MongoDatabase, *, rights: bool) -> str:
     text = re.search(r"createUser\((.*)\)", documented("js"), re.DOTALL)
     assert text is not None
     granted = json.loads(text[1].replace('"peekaping"', f'"{database.name}"'))

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
-from support.forwarding import forward, serving
+from support.tcp_forwarding import forward, serving
 
 _CHUNK_BYTES = 1 << 16
 

@@ -1,4 +1,4 @@
-"""Two Redis servers behind one address that can move from one to the other while old connections stay open."""
+"""A Redis primary and its replica behind one address that fails over, while old connections stay open."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,15 +7,15 @@ from contextlib import asynccontextmanager
 from redis.asyncio import Redis
 
 from peekaping_producer.demo.redis_server import HOST, RedisServer
-from support.forwarding import forward, serving
 from support.nodes import connected
+from support.tcp_forwarding import forward, serving
 from support.waiting import until
 
 _MARK = "test:mark"
 _CHUNK_BYTES = 1 << 16
 
 
-class MovingRedis:
+class FailoverRedis:
     """A primary, its replica, and the address that leads to one of them."""
 
     def __init__(self, primary: RedisServer, replica: RedisServer, first: Redis, second: Redis) -> None:
@@ -64,13 +64,13 @@ async def _copied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 @asynccontextmanager
-async def moving_redis() -> AsyncIterator[MovingRedis]:
+async def failover_redis() -> AsyncIterator[FailoverRedis]:
     """Run both servers and the address for the time of the block."""
     with (
         RedisServer(tcp=True, config=("--repl-diskless-sync-delay", "0")) as primary,
         RedisServer(tcp=True, config=("--repl-diskless-sync-delay", "0")) as replica,
     ):
         async with connected(primary.port) as first, connected(replica.port) as second:
-            moving = MovingRedis(primary, replica, first, second)
+            moving = FailoverRedis(primary, replica, first, second)
             async with serving(moving.serve) as moving.port:
                 yield moving

@@ -1,31 +1,31 @@
-"""A Redis between a client and a real one, which answers what a test names with something no Redis answers."""
+"""A proxy in front of a real Redis that answers the requests a test names with invalid replies."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from support.forwarding import forward, serving
+from support.tcp_forwarding import forward, serving
 
 _CHUNK_BYTES = 1 << 20
 """More than any request or reply of these tests: each is read at once."""
 
 
-class LyingRedis:
+class FaultyRedis:
     """Forwards to one port of this machine."""
 
     def __init__(self, upstream_port: int) -> None:
         self.port = 0
-        self.lies = 0
+        self.wrong_replies = 0
         """How many so far."""
         self._upstream_port = upstream_port
         self._about = b""
-        self._lie = b""
+        self._reply = b""
 
-    def lie(self, about: str, lie: bytes) -> None:
+    def answer_wrongly(self, about: str, reply: bytes) -> None:
         """Answer requests that hold this text with these bytes, and don't forward them."""
-        self._about, self._lie, self.lies = about.encode(), lie, 0
+        self._about, self._reply, self.wrong_replies = about.encode(), reply, 0
 
-    def tell_the_truth(self) -> None:
+    def forward_all(self) -> None:
         """Forward everything."""
         self._about = b""
 
@@ -36,8 +36,8 @@ class LyingRedis:
             with suppress(ConnectionError):
                 while request := await client.read(_CHUNK_BYTES):
                     if self._about and self._about in request:
-                        self.lies += 1
-                        writer.write(self._lie)
+                        self.wrong_replies += 1
+                        writer.write(self._reply)
                     else:
                         redis.write(request)
             redis.close()
@@ -53,8 +53,8 @@ async def _replies(redis: asyncio.StreamReader, client: asyncio.StreamWriter) ->
 
 
 @asynccontextmanager
-async def lying_redis(upstream_port: int) -> AsyncIterator[LyingRedis]:
+async def faulty_redis(upstream_port: int) -> AsyncIterator[FaultyRedis]:
     """Run one; its clients must be closed before the end of the block."""
-    redis = LyingRedis(upstream_port)
+    redis = FaultyRedis(upstream_port)
     async with serving(redis.serve) as redis.port:
         yield redis

@@ -22,7 +22,7 @@ from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.timing import Timing
 from support.catalogues import opened
 from support.databases import Database
-from support.leading import LEADING, lead
+from support.leader_key import LEADER_ID, lead
 from support.nodes import LONG_S, TestNode, a_term, running
 
 Moment = Callable[[str, int], Awaitable[None]]
@@ -109,7 +109,7 @@ class Leader:
     """A node with all that a leader's duties need."""
 
     def __init__(self, redis: Redis, catalog: Catalog, timing: Timing) -> None:
-        self.test = TestNode(timing, id_=LEADING)
+        self.test = TestNode(timing, id_=LEADER_ID)
         node = self.test.node
         self.redis = redis
         self.catalog = WatchedCatalog(catalog)

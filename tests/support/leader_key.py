@@ -1,13 +1,13 @@
-"""What a test needs to write as the leader does."""
+"""The leader key, held by the test."""
 
 from redis.asyncio import Redis
 
 from peekaping_producer.redisdb.keys import LEADER
 
-LEADING = "test-1-n0"
-"""The node id of a test that leads."""
+LEADER_ID = "test-1-n0"
+"""The id of the node that the test plays."""
 
 
 async def lead(redis: Redis) -> None:
-    """Lead, for as long as the test takes."""
-    await redis.set(LEADER, LEADING)
+    """Take the leader key until the test ends."""
+    await redis.set(LEADER, LEADER_ID)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Literal
 
-from support.forwarding import forward, serving
+from support.tcp_forwarding import forward, serving
 
 Loss = Literal["request", "reply", "connection"]
 """A request never arrives; its reply never comes; its reply is replaced by the end of the connection."""
@@ -14,7 +14,7 @@ _CHUNK_BYTES = 1 << 20
 """More than any request or reply of these tests: each is read at once."""
 
 
-class TcpProxy:
+class LosingProxy:
     """Forwards to one port of this machine."""
 
     def __init__(self, upstream_port: int) -> None:
@@ -69,8 +69,8 @@ async def _replies(redis: asyncio.StreamReader, client: asyncio.StreamWriter, lo
 
 
 @asynccontextmanager
-async def tcp_proxy(upstream_port: int) -> AsyncIterator[TcpProxy]:
+async def losing_proxy(upstream_port: int) -> AsyncIterator[LosingProxy]:
     """Run a proxy; its clients must be closed before the end of the block."""
-    proxy = TcpProxy(upstream_port)
+    proxy = LosingProxy(upstream_port)
     async with serving(proxy.serve) as proxy.port:
         yield proxy

@@ -17,7 +17,7 @@ from peekaping_producer.leader.term import Term
 from peekaping_producer.node.node import Node, make_node
 from peekaping_producer.node.stop import Stop
 from peekaping_producer.timing import Timing
-from support.leading import LEADING
+from support.leader_key import LEADER_ID
 from support.log_capture import CapturedLog
 
 LONG_S = 3600.0
@@ -37,7 +37,7 @@ class TestNode(CapturedLog):
         self.node: Node = make_node(self.log, replace(timing or Timing(), often_logged_every_s=0), self.stop, mode, id_)
 
 
-def a_term(node_id: str = LEADING, lasts_s: float = LONG_S) -> Term:
+def a_term(node_id: str = LEADER_ID, lasts_s: float = LONG_S) -> Term:
     """Return a term for a duty that is driven without an election."""
     return Term(node_id, time.monotonic() + lasts_s)
 

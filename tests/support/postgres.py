@@ -14,11 +14,11 @@ from pathlib import Path
 
 from support.server_process import HOST, ServerProcess
 
-__all__ = ["GUEST", "HOST", "SUPERUSER", "Postgres"]
+__all__ = ["HOST", "PASSWORD_USER", "SUPERUSER", "Postgres"]
 
 SUPERUSER = "postgres"
-"""Let in without a password, as is everybody but the guest."""
-GUEST = "guest"
+"""Let in without a password, as is everybody but PASSWORD_USER."""
+PASSWORD_USER = "password_user"
 """The one name that needs a password; the role itself is the test's to make."""
 
 _SETTINGS = {
@@ -53,7 +53,7 @@ class Postgres(ServerProcess):
             *("-D", "data", "-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"),
         )
         access = self.folder / "data" / "pg_hba.conf"
-        access.write_text(f"host all {GUEST} all scram-sha-256\n{access.read_text()}")
+        access.write_text(f"host all {PASSWORD_USER} all scram-sha-256\n{access.read_text()}")
 
     def _command(self) -> list[str]:
         settings = _SETTINGS | {"port": str(self.port), "unix_socket_directories": str(self.folder)}
