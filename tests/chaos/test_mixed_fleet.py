@@ -31,8 +31,8 @@ from support.waiting import until
 
 ALIGNED = "go producer detected"
 SPREAD = "go producer gone"
-OURS = Timing(go_seen_ms=4_000, sweep_every_s=2.0, reread_after_s=(0.5, 1.5))
-"""A Go node is remembered for longer than the longest interval here, by which it is noticed."""
+OURS = Timing(go_seen_ms=8_000, sweep_every_s=2.0, reread_after_s=(0.5, 1.5))
+"""A Go node is remembered for longer than its claims are apart, even on a busy machine."""
 GO = GoTiming(lease_ms=1_000, reclaim_every_s=0.25, term_ms=3_000, campaign_every_s=0.5, look_every_s=0.1)
 ZOMBIE_GONE_WITHIN_S = 30.0
 

@@ -27,6 +27,7 @@ from support.databases import Row, sqlite_copy
 from support.waiting import WITHIN_S, until
 
 _TICK_S = 0.05
+_LATE_MS = 5
 _STALLED_MS = 300
 
 
@@ -54,6 +55,8 @@ class Ledger:
         self._reader = LedgerReader(folder)
         self._taken: defaultdict[str, list[Taken]] = defaultdict(list)
         self._finished_ms: dict[tuple[str, int], int] = {}
+        self._late_ms: list[tuple[int, float]] = []
+        """When a tick of ours came late, and by how much."""
         self._stalls_ms: list[int] = []
         """When this machine did not let us run for a while: what comes late by that is nobody's fault."""
 
@@ -62,8 +65,15 @@ class Ledger:
         while True:
             began_s = time.monotonic()
             await asyncio.sleep(_TICK_S)
-            if time.monotonic() - began_s > _TICK_S + _STALLED_MS / 1000:
+            late_ms = (time.monotonic() - began_s - _TICK_S) * 1000
+            if late_ms > _LATE_MS:
+                self._late_ms.append((now_ms(), late_ms))
+            if late_ms > _STALLED_MS:
                 self._stalls_ms.append(now_ms())
+
+    def lost_ms(self, since_ms: float) -> float:
+        """Return how long a busy machine has kept this process, and so the others, from running since an instant."""
+        return sum(late_ms for at_ms, late_ms in self._late_ms if at_ms > since_ms)
 
     def read(self) -> None:
         """Read on."""
