@@ -234,7 +234,7 @@ async def test_one_that_goes_while_it_is_claimed(sqlite_node: LeadingNode, redis
     await sqlite_node.until_scheduled()
 
 
-async def test_a_delete_that_is_told_before_its_commit(
+async def test_a_delete_that_is_published_before_its_commit(
     either_db: Database, redis: Redis, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     row = monitor_row(interval=LONG_S)
@@ -294,7 +294,7 @@ async def test_ids_in_upper_case_mean_the_same_monitor(
 
 
 @pytest.mark.parametrize("channel", [CREATED, UPDATED, DELETED])
-async def test_events_that_cannot_be_understood_are_told_with_their_channel_and_harm_nobody(
+async def test_invalid_events_are_logged_with_their_channel_and_affect_no_other(
     sqlite_node: LeadingNode, redis: Redis, channel: str
 ) -> None:
     row = monitor_row(interval=LONG_S)
@@ -358,7 +358,7 @@ async def assert_next_slot(leader: LeadingNode, row: Row, began_ms: int) -> None
 
 
 async def has_name(redis: Redis, row: Row) -> bool:
-    """Tell whether the monitor's task bears its name."""
+    """Return whether the monitor's task bears its name."""
     message = await redis.hget(keys.TASK + task_id(row["id"]), "msg")
     if not isinstance(message, bytes):
         return False

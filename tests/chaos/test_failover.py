@@ -35,7 +35,7 @@ def placed_at_ms(node: Producer) -> list[float]:
 
 
 def enqueued_since(node: Producer, since_ms: float) -> bool:
-    """Tell whether a node has put checks into the queue since an instant."""
+    """Return whether a node has put checks into the queue since an instant."""
     return any(at_ms > since_ms + SAID_WITHIN_MS for at_ms in placed_at_ms(node))
 
 
@@ -59,7 +59,7 @@ async def retire(worker: Child, servers: FailoverRedis) -> None:
 
 
 async def nothing_active(redis: Redis) -> bool:
-    """Tell whether no worker has a task."""
+    """Return whether no worker has a task."""
     return not await cast("Any", redis.llen(asynq.ACTIVE))
 
 
@@ -101,7 +101,7 @@ async def test_every_node_enqueues_again_when_the_address_moves_and_old_connecti
 
 
 async def listened_to_by(redis: Redis, nodes: int) -> bool:
-    """Tell whether so many nodes listen to each other's signals at this server."""
+    """Return whether so many nodes listen to each other's signals at this server."""
     [(_channel, count)] = await redis.pubsub_numsub(SIGNALS)
     return bool(count == nodes)
 

@@ -39,7 +39,7 @@ def monitors(count: int) -> tuple[list[Row], list[Row]]:
 
 
 def took_office_once(node: Producer) -> bool:
-    """Tell whether a node led one term without a break; a busy machine may cost it that, which it then says."""
+    """Return whether a node led one term without a break; a busy machine may cost it that, which it then says."""
     return len(node.logged(TAKEN)) == 1 + len(node.logged(LOST))
 
 
@@ -116,7 +116,7 @@ async def test_a_leader_that_was_frozen_beyond_its_term_no_longer_acts_as_one(
 
 
 async def some_claimed(redis: Redis) -> bool:
-    """Tell whether so many are claimed that every node holds some, as good as always: each has four batches at most."""
+    """Return whether so many are claimed that every node holds some, as good as always: each has four batches at most."""
     return await redis.zcard(LEASE) >= 8
 
 

@@ -60,7 +60,7 @@ class Mixed:
         return {id_.decode(): score for id_, score in found}
 
     async def has_slots_of_ours(self) -> bool:
-        """Tell whether some monitor is due 1 ms after a whole second, where none of a Go node's slots lies."""
+        """Return whether some monitor is due 1 ms after a whole second, where none of a Go node's slots lies."""
         return any(due_ms % 1000 == 1 for due_ms in (await self.scores()).values())
 
     async def until_due_by(self, rows: Sequence[Row], spacing: Spacing, *, go_slots: bool = False) -> None:
@@ -133,7 +133,7 @@ async def test_a_go_node_comes_leads_and_goes_and_no_check_suffers(
 
 
 async def led_by_go(redis: Redis) -> bool:
-    """Tell whether the leader's id is of a Go node's form."""
+    """Return whether the leader's id is of a Go node's form."""
     return text(await redis.get(LEADER)).rpartition("-")[2].isdigit()
 
 

@@ -84,7 +84,9 @@ async def test_a_stopped_server_is_unavailable_and_works_again_after_its_restart
 
 
 @pytest.mark.parametrize("own_server_db", ["postgres", "mysql"], indirect=True)
-async def test_a_restart_while_the_leaders_connections_were_idle_is_no_outage(own_server_db: ServerDatabase) -> None:
+async def test_a_restart_while_the_leaders_connections_were_idle_is_not_an_outage(
+    own_server_db: ServerDatabase,
+) -> None:
     async with opened(own_server_db, timeout_s=10) as catalog:
         page = await catalog.active(None, 10)
         ids = [monitor.id for monitor in page.monitors]

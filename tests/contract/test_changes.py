@@ -46,7 +46,7 @@ async def test_what_an_event_lost_is_found_by_its_time(redis: Redis, any_db: Dat
         assert await score(redis, DUE, untouched["id"]) == stays_ms
 
 
-async def test_what_was_changed_while_looks_failed_is_found_after(redis: Redis, any_db: Database) -> None:
+async def test_a_change_made_while_polls_failed_is_found_later(redis: Redis, any_db: Database) -> None:
     fresh, deactivated = monitor_row(updated_at=now_utc()), monitor_row()
     await any_db.insert("monitors", fresh, deactivated)
     async with leader(redis, any_db, replace(CALM, changes_overlap_s=0.1)) as led:
@@ -108,7 +108,7 @@ async def test_a_clock_of_the_database_s_that_is_behind_or_ahead_loses_no_change
         assert await scheduled_ids(redis) == set()
 
 
-async def test_a_database_long_untouched_is_no_reason_to_read_it_all_again(redis: Redis, any_db: Database) -> None:
+async def test_a_database_that_has_not_changed_for_long_is_not_read_again(redis: Redis, any_db: Database) -> None:
     old, new = monitor_row(), monitor_row()
     await any_db.insert("monitors", old, new)
     async with leader(redis, any_db) as led:
@@ -121,7 +121,7 @@ async def test_a_database_long_untouched_is_no_reason_to_read_it_all_again(redis
     assert await scheduled_ids(redis) == {new["id"]}
 
 
-async def test_the_duty_of_changes_looks_again_and_again(redis: Redis, any_sql_db: Database) -> None:
+async def test_changes_are_polled_again_and_again(redis: Redis, any_sql_db: Database) -> None:
     row = monitor_row()
     await any_sql_db.insert("monitors", row)
     timing = replace(CALM, changes_every_s=0.05, share=0)

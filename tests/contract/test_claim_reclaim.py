@@ -152,7 +152,7 @@ async def test_a_lease_in_the_infinite_past_comes_back(redis: Redis) -> None:
     assert [one.id for one in (await schedule.claim(1)).claimed] == [MONITOR]
 
 
-async def test_a_newer_entry_in_due_stands(redis: Redis) -> None:
+async def test_a_newer_entry_in_due_stays(redis: Redis) -> None:
     ended, far = monitors(2)
     now_ms = await redis_now_ms(redis)
     await redis.zadd(LEASE, {ended: now_ms - 1, far: now_ms + 10**9})

@@ -287,7 +287,7 @@ async def test_all_nodes_are_woken_by_a_step(stepped: Stepped) -> None:
 
 
 @pytest.mark.parametrize("by_ms", [-900, 900])
-async def test_a_drift_below_a_second_is_no_step(stepped: Stepped, by_ms: int) -> None:
+async def test_a_drift_below_a_second_is_not_a_step(stepped: Stepped, by_ms: int) -> None:
     schedule = Schedule(stepped.redis, TIMING)
     await schedule.claim(1)
     await stepped.step(by_ms)

@@ -140,7 +140,7 @@ async def test_a_duty_that_fails_is_started_again_and_ends_neither_the_others_no
     assert not test.logged(LOST)
 
 
-async def test_a_duty_whose_database_is_away_is_started_again_and_told_once(redis: Redis) -> None:
+async def test_a_duty_without_its_database_is_started_again_and_logged_once(redis: Redis) -> None:
     away = Unavailable("database", "no answer within 2 s")
     test, failing, other = TestNode(TIMING), Failing(away, 4), Duty()
     async with running(election(test, redis, {"failing": failing, "other": other}).loop()):
@@ -165,7 +165,7 @@ async def test_a_duty_that_may_not_write_any_more_ends_alone(redis: Redis) -> No
     assert not test.logged(RESTARTED)
 
 
-async def test_a_duty_that_returns_early_begins_anew(redis: Redis) -> None:
+async def test_a_duty_that_returns_early_is_started_again(redis: Redis) -> None:
     times = 0
 
     async def short(_term: Term) -> None:
@@ -208,7 +208,7 @@ async def test_a_term_that_another_took_is_over_and_the_other_one_followed(redis
     assert await redis.get(LEADER) == b"other-1-n0"
 
 
-async def test_after_a_flush_the_duties_begin_anew_with_a_new_term(redis: Redis) -> None:
+async def test_after_a_flush_the_duties_start_again_with_a_new_term(redis: Redis) -> None:
     test, duty = TestNode(TIMING), Duty()
     async with running(election(test, redis, {"one": duty}).loop()):
         await until(lambda: duty.at_work)
@@ -343,7 +343,7 @@ async def _listeners(redis: Redis, count: int) -> bool:
     return bool((await redis.pubsub_numsub("peekaping:producer:signals"))[0][1] == count)
 
 
-async def test_the_same_other_leader_is_told_once(redis: Redis) -> None:
+async def test_the_same_other_leader_is_logged_once(redis: Redis) -> None:
     await redis.set(LEADER, "one-1-n0", px=60_000)
     test = TestNode(TIMING)
     async with running(election(test, redis, {}).loop()):
@@ -377,7 +377,7 @@ async def test_of_many_nodes_one_leads(redis: Redis) -> None:
     assert [len(duty.began) for duty in duties.values()] == [1] * 5
 
 
-async def test_redis_away_at_the_beginning_is_waited_for(own_redis_server: RedisServer) -> None:
+async def test_an_unavailable_redis_at_the_start_is_waited_for(own_redis_server: RedisServer) -> None:
     timing = Timing(term_ms=10_000, election_every_s=0.05, retry_first_s=0.01, retry_cap_s=0.05, redis_timeout_s=5)
     test, duty = TestNode(timing), Duty()
     own_redis_server.kill()
@@ -389,7 +389,7 @@ async def test_redis_away_at_the_beginning_is_waited_for(own_redis_server: Redis
     assert not test.logged("redis recovered"), "that is for claims to say"
 
 
-async def test_a_resignation_that_does_not_reach_redis_is_told(own_redis_server: RedisServer) -> None:
+async def test_a_resignation_that_does_not_reach_redis_is_logged(own_redis_server: RedisServer) -> None:
     timing = Timing(term_ms=60_000, election_every_s=LONG_S, redis_timeout_s=0.3)
     test, duty = TestNode(timing), Duty()
     async with connected(own_redis_server.port) as client, asyncio.TaskGroup() as group:

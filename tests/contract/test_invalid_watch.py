@@ -121,7 +121,7 @@ async def test_who_can_not_be_planned_stays_on_the_list(
     assert await invalid.count() == 0
 
 
-async def test_an_id_that_is_none_stays_while_sweeps_see_it(
+async def test_an_invalid_id_stays_listed_while_sweeps_find_it(
     invalid: InvalidMonitors, empty_sqlite_db: SqliteDatabase
 ) -> None:
     await invalid.note({"stray": "id is not a UUID in lower case", "other": "likewise"})

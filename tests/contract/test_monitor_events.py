@@ -266,7 +266,7 @@ async def counted(redis: Redis, count: int) -> bool:
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"null", b'{"payload": 7}', b'{"payload": "no-id"}'])
 @pytest.mark.parametrize("channel", [CREATED, UPDATED, DELETED])
-async def test_an_event_of_nonsense_is_told_with_its_channel_and_dropped(
+async def test_an_invalid_event_is_logged_with_its_channel_and_dropped(
     redis: Redis, empty_sqlite_db: SqliteDatabase, channel: str, data: bytes
 ) -> None:
     row = monitor_row()
@@ -327,7 +327,9 @@ async def test_a_new_subscription_asks_for_a_sweep(redis: Redis, any_db: Databas
 # --- events while the database is away
 
 
-async def test_what_an_event_says_is_gone_goes_though_the_database_is_away(redis: Redis, any_sql_db: Database) -> None:
+async def test_a_monitor_is_removed_on_the_strength_of_the_event_during_an_outage(
+    redis: Redis, any_sql_db: Database
+) -> None:
     deleted, deactivated, edited, other = (monitor_row() for _ in range(4))
     await any_sql_db.insert("monitors", deleted, deactivated, edited, other)
     async with leader(redis, any_sql_db) as led, listening(led):
@@ -348,7 +350,7 @@ async def test_what_an_event_says_is_gone_goes_though_the_database_is_away(redis
         assert await scheduled_ids(redis) == {row["id"] for row in (deleted, deactivated, edited, other)}
 
 
-async def test_what_an_event_says_is_gone_goes_while_readings_hang_and_no_reading_begun_before_brings_it_back(
+async def test_a_monitor_is_removed_on_the_strength_of_the_event_even_if_reads_hang(
     redis: Redis, any_db: Database
 ) -> None:
     deleted, other = monitor_row(), monitor_row()
@@ -372,9 +374,7 @@ async def test_what_an_event_says_is_gone_goes_while_readings_hang_and_no_readin
         assert await scheduled_ids(redis) == {other["id"]}
 
 
-async def test_events_that_came_while_the_database_was_away_are_acted_on_when_it_is_back(
-    redis: Redis, any_sql_db: Database
-) -> None:
+async def test_events_received_during_an_outage_are_handled_after_it(redis: Redis, any_sql_db: Database) -> None:
     created, deleted = monitor_row(interval=86_400), monitor_row()
     await any_sql_db.insert("monitors", deleted)
     async with leader(redis, any_sql_db) as led, listening(led):

@@ -104,7 +104,7 @@ async def test_a_server_lives_as_long_as_its_record_whatever_its_clock_says(redi
 
 
 @pytest.mark.parametrize("record", [b"\xff\xff\xff", b"", b"{}", b"\x0a\xff", b"text"])
-async def test_a_server_s_record_of_nonsense_is_no_worker(redis: Redis, record: bytes) -> None:
+async def test_an_invalid_server_record_is_not_a_worker(redis: Redis, record: bytes) -> None:
     await put_server(redis, record=record)
     await put_server(redis, "healthcheck")
     assert (await state_of(redis)).workers == 1
@@ -136,7 +136,7 @@ DEEP = b'{"monitor_id": "' + MONITOR.encode() + b'", "more": ' + b"[" * 100_000 
         pytest.param(encode_task(MONITOR, 20, DEEP), id="nested without end"),
     ],
 )
-async def test_the_age_of_a_task_whose_message_can_t_be_read_is_told(redis: Redis, message: bytes) -> None:
+async def test_the_age_of_a_task_with_an_unreadable_message_is_reported(redis: Redis, message: bytes) -> None:
     await put_waiting(redis, 100)
     await redis.hset(task_key(MONITOR), "msg", message)
     oldest = (await state_of(redis)).oldest
@@ -146,7 +146,7 @@ async def test_the_age_of_a_task_whose_message_can_t_be_read_is_told(redis: Redi
 
 
 @pytest.mark.parametrize("since", [None, b"", b"-5", b"soon", b"1.5", b"\xff"])
-async def test_a_task_without_an_age_is_no_oldest_one(redis: Redis, since: bytes | None) -> None:
+async def test_a_task_without_an_age_is_not_the_oldest(redis: Redis, since: bytes | None) -> None:
     await put_waiting(redis, 100)
     if since is None:
         await redis.hdel(task_key(MONITOR), "pending_since")
@@ -156,7 +156,7 @@ async def test_a_task_without_an_age_is_no_oldest_one(redis: Redis, since: bytes
     assert (state.pending, state.oldest) == (1, None)
 
 
-async def test_a_listed_task_without_a_hash_is_no_oldest_one(redis: Redis) -> None:
+async def test_a_listed_task_without_a_hash_is_not_the_oldest(redis: Redis) -> None:
     await redis.lpush(keys.PENDING, b"healthcheck:\xff")
     assert (await state_of(redis)).oldest is None
 
@@ -197,7 +197,7 @@ async def test_an_active_task_and_its_worker_s_lease(redis: Redis, left_s: int) 
 
 
 @pytest.mark.parametrize("how", ["no msg", "empty msg", "no state", "unknown state"])
-async def test_a_broken_task_is_told_as_it_is(redis: Redis, how: str) -> None:
+async def test_a_broken_task_is_shown_as_it_is(redis: Redis, how: str) -> None:
     await put_malformed(redis, MONITOR, how)  # type: ignore[arg-type]
     state = await task_state(redis, MONITOR, WITHIN_S)
     states = {"no msg": "pending", "empty msg": "archived", "no state": "none", "unknown state": "pondering"}
@@ -220,7 +220,7 @@ async def test_a_broken_task_is_told_as_it_is(redis: Redis, how: str) -> None:
         (True, 0, 100, 60, [PAUSED]),
     ],
 )
-def test_the_first_reason_is_the_one_that_is_told(
+def test_the_first_reason_is_the_one_that_is_logged(
     paused: bool, workers: int, age_s: float, interval_s: int, complaint: list[str]
 ) -> None:
     waiting = Waiting(MONITOR, age_s, interval_s)
@@ -250,7 +250,7 @@ class Watched:
         self.watch._report(await state_of(redis))
 
 
-async def test_trouble_and_its_end_are_told_once_each(redis: Redis) -> None:
+async def test_trouble_and_its_end_are_logged_once_each(redis: Redis) -> None:
     watched = Watched(redis)
     async with running(watched.watch.run(a_term())):
         await watched.test.until_logged(TROUBLE)
@@ -273,14 +273,14 @@ async def test_trouble_and_its_end_are_told_once_each(redis: Redis) -> None:
     assert {"pending", "workers"} <= watched.test.lines[0].keys()
 
 
-async def test_trouble_that_lasts_is_told_once(redis: Redis) -> None:
+async def test_lasting_trouble_is_logged_once(redis: Redis) -> None:
     watched = Watched(redis)
     for _ in range(20):
         await watched.look(redis)
     assert watched.told == [(TROUBLE, NO_WORKER)]
 
 
-async def test_a_worker_that_is_away_for_one_look_is_no_trouble(redis: Redis) -> None:
+async def test_a_worker_that_is_missing_from_one_poll_is_not_reported(redis: Redis) -> None:
     watched = Watched(redis)
     for _ in range(5):
         await watched.look(redis)

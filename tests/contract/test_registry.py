@@ -96,7 +96,7 @@ async def test_a_node_that_died_is_shown_as_gone_for_a_while(redis: Redis, regis
 
 
 @pytest.mark.parametrize("score", [float("inf"), float("-inf"), 1e300, -5.0])
-async def test_a_score_that_is_no_instant_harms_nothing(redis: Redis, registry: Registry, score: float) -> None:
+async def test_a_score_that_is_not_a_time_affects_nothing_else(redis: Redis, registry: Registry, score: float) -> None:
     await registry.register(INFO)
     await redis.zadd(NODES, {INFO.id: score})
     (node,) = await registry.seen()
@@ -172,7 +172,7 @@ async def _count(registry: Registry, count: int) -> bool:
     return len(await registry.nodes()) == count
 
 
-async def test_a_change_of_leadership_is_told_at_once(redis: Redis, registry: Registry) -> None:
+async def test_a_change_of_leadership_is_published_at_once(redis: Redis, registry: Registry) -> None:
     test = TestNode(Timing(heartbeat_every_s=LONG_S, redis_timeout_s=10))
     async with running(heartbeat_loop(test.node, registry, InvalidMonitors(redis, test.node.timing), 1)):
         await until(lambda: _count(registry, 1))
@@ -199,7 +199,7 @@ async def _leads(registry: Registry, wanted: bool) -> bool:
     return info.leader is wanted
 
 
-async def test_a_record_tells_what_the_node_has_done_and_what_is_wrong(redis: Redis, registry: Registry) -> None:
+async def test_a_record_holds_what_the_node_has_done_and_what_is_wrong(redis: Redis, registry: Registry) -> None:
     test = TestNode(Timing(heartbeat_every_s=0.02, redis_timeout_s=10))
     node = test.node
     node.tally.count([Outcome.ENQUEUED, Outcome.ENQUEUED, Outcome.REFRESHED, Outcome.HEALED_ARCHIVED])
@@ -225,7 +225,7 @@ async def _works(registry: Registry) -> bool:
     return info.database_problem is None
 
 
-async def test_a_node_whose_redis_was_away_is_listed_again(own_redis_server: RedisServer) -> None:
+async def test_a_node_whose_redis_was_unavailable_is_listed_again(own_redis_server: RedisServer) -> None:
     test = TestNode(Timing(heartbeat_every_s=0.05, redis_timeout_s=5))
     async with connected(own_redis_server.port) as client:
         registry = Registry(client, test.node.timing)

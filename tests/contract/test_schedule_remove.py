@@ -224,7 +224,7 @@ async def test_invariant_9_a_node_that_does_not_lead_changes_nothing(
     assert await everything(redis) == before
 
 
-async def test_the_fence_stands_with_nothing_to_do_too(redis: Redis, schedule: Schedule) -> None:
+async def test_the_fence_holds_even_with_nothing_to_do(redis: Redis, schedule: Schedule) -> None:
     assert await schedule.remove(LEADER_ID, []) == 0
     await redis.set(LEADER, "other-1-n0")
     with pytest.raises(NotLeading):
@@ -330,7 +330,7 @@ async def test_what_was_not_edited_keeps_a_slot_of_another_grid(redis: Redis, sc
 # --- tombstones
 
 
-async def test_a_remove_leaves_a_tombstone_and_a_schedule_takes_it_away(redis: Redis, schedule: Schedule) -> None:
+async def test_remove_leaves_a_tombstone_that_schedule_deletes(redis: Redis, schedule: Schedule) -> None:
     gone, back = monitors(2)
     before_ms = await redis_now_ms(redis)
     await schedule.remove(LEADER_ID, [drop(gone), drop(back)])
@@ -414,7 +414,7 @@ async def grid_with_slot_in(redis: Redis, in_ms: int, period_ms: int = 60_000) -
     return Cadence(period_ms, (await redis_now_ms(redis) + in_ms) % period_ms or 1)
 
 
-async def test_what_is_due_within_a_second_is_told_to_all_nodes(redis: Redis, schedule: Schedule) -> None:
+async def test_what_is_due_within_a_second_is_published_to_all_nodes(redis: Redis, schedule: Schedule) -> None:
     far = await grid_with_slot_in(redis, 30_000)
     one, two = monitors(2)
     async with signals_of(redis) as heard:
@@ -432,7 +432,7 @@ async def test_one_signal_for_many(redis: Redis, schedule: Schedule) -> None:
     assert heard == [b"due"]
 
 
-async def test_what_is_due_later_or_was_due_already_is_told_to_nobody(redis: Redis, schedule: Schedule) -> None:
+async def test_nothing_is_published_for_what_is_due_later_or_was_due_already(redis: Redis, schedule: Schedule) -> None:
     far = await grid_with_slot_in(redis, 30_000)
     new, moved, overdue, claimed = monitors(4)
     await redis.zadd(DUE, {claimed: 1})
@@ -595,7 +595,7 @@ async def all_members(schedule: Schedule, count: int) -> list[MonitorId]:
             return found
 
 
-async def test_where_a_monitor_stands(redis: Redis, schedule: Schedule) -> None:
+async def test_where_a_monitor_is(redis: Redis, schedule: Schedule) -> None:
     view = ScheduleView(redis, 10)
     await redis.delete(LEADER)
     before_ms = await redis_now_ms(redis)
@@ -624,7 +624,7 @@ async def test_what_runs_next(redis: Redis) -> None:
     assert await view.next_runs(2) == []
 
 
-async def test_a_claim_tells_whether_a_go_node_was_noticed(redis: Redis, schedule: Schedule) -> None:
+async def test_a_claim_returns_whether_a_go_node_was_noticed(redis: Redis, schedule: Schedule) -> None:
     assert not (await schedule.claim(1)).go_seen
     await schedule.note_go_node()
     assert 0 < await redis.pttl(GO_SEEN) <= Timing().go_seen_ms

@@ -343,7 +343,7 @@ async def test_something_malformed_is_searched_for_in_a_long_list(redis: Redis) 
     assert await redis.llen(keys.PENDING) == SHORT_LIST + 501
 
 
-async def test_beyond_the_rationed_searches_a_monitor_is_put_off(redis: Redis) -> None:
+async def test_a_monitor_beyond_the_rationed_searches_is_postponed(redis: Redis) -> None:
     ids = monitors(LONG_SEARCHES + 2)
     for id_ in ids[:-1]:
         await put_malformed(redis, id_, "unknown state")

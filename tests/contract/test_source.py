@@ -213,7 +213,7 @@ async def test_ids_that_no_database_is_asked_for_say_nothing_of_it(own_db: Postg
         assert node.logged(BACK) == []
 
 
-async def test_a_removed_monitor_is_put_off_not_checked(own_db: PostgresDatabase) -> None:
+async def test_a_removed_monitor_is_deferred_not_checked(own_db: PostgresDatabase) -> None:
     row = monitor_row()
     await own_db.insert("monitors", row)
     async with watched(own_db) as node:
@@ -269,7 +269,7 @@ async def test_what_a_reading_found_gone_before_the_outage_is_not_checked_in_it(
         assert (await node.read(row["id"])).found == {}
 
 
-async def test_without_a_copy_every_monitor_is_put_off_and_the_breaker_works_alike(own_db: PostgresDatabase) -> None:
+async def test_without_a_cache_every_monitor_is_deferred_and_the_breaker_works_alike(own_db: PostgresDatabase) -> None:
     row = monitor_row()
     await own_db.insert("monitors", row)
     async with watched(own_db, copy_bytes=0) as node:

@@ -48,7 +48,7 @@ async def test_messages_come_in_their_order_with_their_channels(redis: Redis) ->
     assert ear.heard == sent
 
 
-async def test_it_is_told_once_that_all_channels_stand(redis: Redis) -> None:
+async def test_it_is_logged_once_that_all_channels_are_subscribed(redis: Redis) -> None:
     ear = Ear()
     async with running(ear.listen(redis)):
         await until(lambda: ear.subscribed > 0)
@@ -65,7 +65,7 @@ async def test_the_connection_goes_with_the_listener(redis: Redis) -> None:
     assert [count for _, count in await redis.pubsub_numsub(ONE, TWO)] == [0, 0]
 
 
-async def test_silence_is_no_end_while_redis_answers(redis: Redis) -> None:
+async def test_silence_ends_no_subscription_while_redis_answers(redis: Redis) -> None:
     ear = Ear()
     timing = Timing(silence_s=0.05, redis_timeout_s=10)
     async with running(ear.listen(redis, timing)):
@@ -86,7 +86,7 @@ async def _reached(redis: Redis, calls: int) -> bool:
     return await _pings(redis) >= calls
 
 
-async def test_a_redis_that_is_silent_for_ever_is_noticed(own_redis_server: RedisServer) -> None:
+async def test_a_redis_that_never_answers_is_noticed(own_redis_server: RedisServer) -> None:
     ear = Ear()
     async with connected(own_redis_server.port) as client, asyncio.timeout(60):
         listening = asyncio.create_task(ear.listen(client, Timing(silence_s=0.1, redis_timeout_s=0.3)))
@@ -108,7 +108,7 @@ async def test_a_lost_connection_is_noticed_at_once(redis: Redis) -> None:
     assert lost.value.system == "redis"
 
 
-async def test_a_redis_that_is_away_is_unavailable(own_redis_server: RedisServer) -> None:
+async def test_a_redis_that_does_not_answer_is_unavailable(own_redis_server: RedisServer) -> None:
     ear = Ear()
     own_redis_server.kill()
     async with connected(own_redis_server.port) as client:
@@ -153,7 +153,7 @@ async def test_signals_are_heard_again_after_the_connection_was_lost(redis: Redi
         assert await vacant.within(20)
 
 
-async def test_it_is_told_that_redis_is_away_and_tried_until_it_is_back(own_redis_server: RedisServer) -> None:
+async def test_an_unavailable_redis_is_logged_and_tried_until_it_recovers(own_redis_server: RedisServer) -> None:
     test, vacant = TestNode(CALM), Bell()
     async with connected(own_redis_server.port) as client, running(signals_loop(test.node, client, vacant)):
         await until(lambda: heard_by_all(client, 1))
@@ -164,7 +164,7 @@ async def test_it_is_told_that_redis_is_away_and_tried_until_it_is_back(own_redi
 
 
 @pytest.mark.parametrize("times", range(5))
-async def test_a_stop_ends_the_ear_whatever_it_is_at(redis: Redis, times: int) -> None:
+async def test_a_stop_ends_the_subscription_in_any_state(redis: Redis, times: int) -> None:
     test, vacant = TestNode(CALM), Bell()
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         group.create_task(signals_loop(test.node, redis, vacant))

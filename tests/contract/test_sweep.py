@@ -155,7 +155,7 @@ async def test_a_sweep_takes_out_what_the_database_does_not_know(redis: Redis, a
     assert await redis.zcard(REMOVED) == 13
 
 
-async def test_ids_of_nonsense_leave_the_schedule_and_harm_no_other(
+async def test_invalid_ids_leave_the_schedule_and_affect_no_other(
     redis: Redis, redis_server: RedisServer, any_sql_db: Database
 ) -> None:
     good = monitor_row(id="abcdefab-0000-4000-8000-000000000001")
@@ -190,7 +190,7 @@ async def test_invariant_6_a_failed_page_removes_nothing(redis: Redis, any_sql_d
     assert len(await scheduled_ids(redis)) == 3
 
 
-async def test_a_sweep_whose_database_is_away_changes_nothing(redis: Redis, any_sql_db: Database) -> None:
+async def test_a_sweep_without_its_database_changes_nothing(redis: Redis, any_sql_db: Database) -> None:
     await any_sql_db.insert("monitors", *(monitor_row() for _ in range(3)))
     async with leader(redis, any_sql_db) as led:
         await led.sweeper.sweep_once(led.term)
@@ -316,7 +316,7 @@ async def test_a_duty_whose_database_comes_back_sweeps_then(redis: Redis, any_sq
     assert len(await scheduled_ids(redis)) == 1
 
 
-async def test_a_long_sweep_tells_how_far_it_is(
+async def test_a_long_sweep_logs_its_progress(
     redis: Redis, empty_sqlite_db: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweep_module, "_REPORT_EVERY_S", 0)

@@ -81,7 +81,7 @@ async def test_a_second_node_learns_who_leads_and_for_how_long(redis: Redis, ter
     assert (await holder(redis))[0] == ONE.encode()
 
 
-async def test_another_s_look_neither_extends_nor_touches_the_term(redis: Redis, terms: Terms) -> None:
+async def test_another_node_s_poll_does_not_change_the_term(redis: Redis, terms: Terms) -> None:
     term = await taken(terms)
     await redis.pexpire(LEADER, 30_000)
     epoch = await redis.get(EPOCH)
@@ -131,7 +131,7 @@ async def test_a_term_without_an_end_gets_one(redis: Redis, terms: Terms) -> Non
     assert again.left_s <= 5
 
 
-async def test_a_holder_that_is_no_text_is_another_node(redis: Redis, terms: Terms) -> None:
+async def test_a_leader_id_that_is_not_text_is_another_node(redis: Redis, terms: Terms) -> None:
     await redis.set(LEADER, b"\xff\x00-\xfe", px=1000)
     other = await terms.take()
     assert isinstance(other, Other)
@@ -186,7 +186,7 @@ async def test_no_extension_after_another_took_it(redis: Redis, terms: Terms) ->
 
 
 @pytest.mark.parametrize("extensions_lost", [1, 2, 5])
-async def test_no_extension_after_an_old_copy_came_back(redis: Redis, terms: Terms, extensions_lost: int) -> None:
+async def test_no_extension_after_an_old_backup_was_restored(redis: Redis, terms: Terms, extensions_lost: int) -> None:
     term = await taken(terms)
     await extended(terms, term)
     old_copy = cast("bytes", await redis.get(EPOCH))
@@ -208,7 +208,9 @@ async def test_no_extension_when_the_epoch_is_gone_or_a_stranger_s(
     assert await terms.extend(term) == "Redis lost data"
 
 
-async def test_an_epoch_of_an_earlier_term_of_the_same_node_is_none_of_this_one(redis: Redis, terms: Terms) -> None:
+async def test_an_epoch_of_an_earlier_term_of_the_same_node_does_not_count_for_this_one(
+    redis: Redis, terms: Terms
+) -> None:
     await taken(terms)
     earlier = cast("bytes", await redis.get(EPOCH))
     term = await taken(terms)
@@ -339,7 +341,7 @@ async def test_a_node_of_ours_that_leads_leaves_no_mark(redis: Redis, terms: Ter
     assert not await redis.exists(GO_SEEN)
 
 
-async def test_the_id_that_a_node_gives_itself_is_no_go_node_s(redis: Redis, terms: Terms) -> None:
+async def test_the_id_that_a_node_gives_itself_is_not_a_go_node_s(redis: Redis, terms: Terms) -> None:
     quiet = TestNode()
     ids = {make_node(quiet.node.log, TIMING, quiet.stop).id for _ in range(200)}
     assert len(ids) == 200
@@ -378,7 +380,7 @@ async def test_a_free_term_is_left_to_a_node_with_a_healthy_database(redis: Redi
     assert isinstance(await Terms(redis, TWO, TIMING).take(), Term)
 
 
-async def test_one_of_its_own_that_it_has_forgotten_is_left_too(redis: Redis, terms: Terms) -> None:
+async def test_a_task_of_its_own_that_it_has_forgotten_is_left_too(redis: Redis, terms: Terms) -> None:
     await taken(terms)
     await healthy_until(redis, TWO, 60_000)
     assert await terms.take(healthy=False) is None

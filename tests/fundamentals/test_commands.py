@@ -599,7 +599,7 @@ async def in_the_schedule(redis: Redis) -> None:
 
 
 def promises(told: dict[str, str]) -> bool:
-    """Tell whether there is any instant or span of time in it."""
+    """Return whether there is any instant or span of time in it."""
     texts = [told[word] for word in told if word != "monitor"]
     return "next slots" in told or any(re.search(r"\d{4}-\d\d|\d (ms|s|min|h)\b|due in", text) for text in texts)
 
@@ -711,7 +711,7 @@ async def test_explain_a_monitor_under_maintenance(shell: Shell, led: None, empt
     assert f"{broken['id']} cannot be evaluated: " in told["maintenance"]
 
 
-async def test_explain_where_a_monitor_stands(
+async def test_explain_where_a_monitor_is(
     shell: Shell, led: None, redis: Redis, empty_sqlite_db: SqliteDatabase
 ) -> None:
     await empty_sqlite_db.insert("monitors", a_monitor())
@@ -729,7 +729,7 @@ async def test_explain_where_a_monitor_stands(
 
 
 @pytest.mark.parametrize("due_ms", [10**18, float("inf")])
-async def test_a_score_that_is_no_instant(
+async def test_a_score_that_is_not_a_time(
     shell: Shell, led: None, redis: Redis, empty_sqlite_db: SqliteDatabase, due_ms: float
 ) -> None:
     await empty_sqlite_db.insert("monitors", a_monitor())
@@ -741,7 +741,7 @@ async def test_a_score_that_is_no_instant(
 
 
 @pytest.mark.parametrize("member", [b"\xff", b"\x1b[31m\r\n"])
-async def test_an_id_that_is_no_text_for_a_terminal(shell: Shell, redis: Redis, member: bytes) -> None:
+async def test_an_id_that_a_terminal_cannot_show(shell: Shell, redis: Redis, member: bytes) -> None:
     await redis.zadd(DUE, {member: 10**13})
     assert len(json.loads(await shell.told("status", "--json", code=1))["next_runs"]) == 1
     text = await shell.told("status", code=1)
@@ -835,7 +835,7 @@ def keys_in(value: Any) -> set[str]:
 # --- something is away, or wrong
 
 
-async def test_explain_tells_the_rest_while_the_database_is_away(
+async def test_explain_shows_the_rest_while_the_database_is_unavailable(
     shell: Shell, led: None, redis: Redis, tmp_path: Path
 ) -> None:
     await redis.zadd(DUE, {MONITOR: await redis_now_ms(redis) + 3_600_000})
@@ -847,7 +847,7 @@ async def test_explain_tells_the_rest_while_the_database_is_away(
     assert told["task"].startswith("none in the queue")
 
 
-async def test_run_now_while_the_database_is_away(shell: Shell, redis: Redis) -> None:
+async def test_run_now_while_the_database_is_unavailable(shell: Shell, redis: Redis) -> None:
     with free_port() as port:
         server = on_postgres(port)
         ended = await shell.run("run-now", MONITOR, **server)
@@ -879,7 +879,7 @@ async def test_a_frozen_redis_is_given_up(
 
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=lambda arguments: arguments[0])
-async def test_a_refused_password_is_the_operator_s_to_mend(
+async def test_a_refused_password_needs_operator_action(
     shell: Shell, own_redis_server: RedisServer, arguments: tuple[str, ...]
 ) -> None:
     async with connected(own_redis_server.port) as client:
@@ -891,7 +891,7 @@ async def test_a_refused_password_is_the_operator_s_to_mend(
 
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=lambda arguments: arguments[0])
-async def test_wrong_settings_are_told_in_a_line_each(shell: Shell, arguments: tuple[str, ...]) -> None:
+async def test_wrong_settings_are_reported_in_a_line_each(shell: Shell, arguments: tuple[str, ...]) -> None:
     wrong = {**shell.variables, **on_postgres(99_999), "REDIS_PASSWORD": SECRET, "REDIS_DB": "99"}
     ended = await asyncio.to_thread(run_to_the_end, shell.folder, *arguments, **wrong)
     assert (ended.code, ended.out) == (2, "")
@@ -902,7 +902,7 @@ async def test_wrong_settings_are_told_in_a_line_each(shell: Shell, arguments: t
 
 
 @pytest.mark.parametrize("arguments", COMMANDS[1:], ids=lambda arguments: arguments[0])
-async def test_a_file_that_is_no_database_is_the_operator_s_to_mend(
+async def test_a_file_that_is_not_a_database_needs_operator_action(
     shell: Shell, tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
     (tmp_path / "notes.txt").write_text("not a database " * 100)

@@ -206,7 +206,7 @@ async def outlives_an_outage(kind: Kind, how: str, folder: Path) -> None:
 
 
 async def status_tells_of_copies(redis: Redis) -> bool:
-    """Tell whether `status` says that each node checks by copies."""
+    """Return whether `status` says that each node checks by copies."""
     status = await read_status(redis, Timing())
     return sum("served from the cache, up to" in what for what in status.trouble) == len(status.nodes)
 
@@ -261,7 +261,7 @@ async def test_what_one_node_does_not_know_another_checks(
 
 
 @pytest.mark.parametrize("kind", KINDS["stop"])
-async def test_it_starts_by_itself_when_a_database_that_was_away_comes_back(
+async def test_it_starts_by_itself_when_an_unavailable_database_recovers(
     redis_server: RedisServer, redis: Redis, tmp_path: Path, kind: Kind
 ) -> None:
     with ids_are(kind):

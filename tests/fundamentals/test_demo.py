@@ -132,7 +132,7 @@ def test_a_signal_ends_it_with_the_summary(tmp_path: Path) -> None:
         (["--nodes", "0"], "--nodes is 0"),
     ],
 )
-def test_wrong_options_are_told_in_one_line(options: list[str], complaint: str) -> None:
+def test_wrong_options_are_reported_in_one_line(options: list[str], complaint: str) -> None:
     demo = subprocess.run([*DEMO, *options], capture_output=True, check=False, text=True)
     assert demo.returncode == 2
     assert complaint in demo.stderr

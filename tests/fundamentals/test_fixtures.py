@@ -156,6 +156,6 @@ async def _equals(seen: Awaitable[set[str]], expected: set[str]) -> bool:
 
 
 async def _all_settled(redis: Redis, now_ms: int, count: int) -> bool:
-    """Tell whether all monitors are settled: none is claimed, and each waits for a slot after now."""
+    """Return whether all monitors are settled: none is claimed, and each waits for a slot after now."""
     waiting = await redis.zcount(DUE, f"({now_ms}", "+inf")
     return bool(waiting == count and not await redis.zcard(LEASE))

@@ -120,7 +120,7 @@ def test_a_database_number_that_redis_does_not_have(sqlite_db: SqliteDatabase, t
     assert "REDIS_DB is beyond" in problem
 
 
-async def test_a_deadline_that_has_passed_is_not_told_as_0_seconds(redis: Redis) -> None:
+async def test_a_deadline_that_has_passed_is_not_reported_as_0_seconds(redis: Redis) -> None:
     term = Term("node-1a", lasts_until_s=0)
     with pytest.raises(Unavailable) as raised:
         await Terms(redis, "node-1a", Timing()).extend(term)

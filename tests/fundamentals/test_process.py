@@ -131,7 +131,7 @@ def test_a_password_that_redis_refuses(
     assert "hush" not in ended.out + ended.err
 
 
-async def test_redis_absent_at_the_start_is_told_and_waited_for(
+async def test_a_missing_redis_at_the_start_is_logged_and_waited_for(
     sqlite_db: SqliteDatabase, own_redis_server: RedisServer, tmp_path: Path
 ) -> None:
     own_redis_server.kill()
@@ -172,7 +172,7 @@ async def _useless_redis(*, answers: bool) -> AsyncIterator[tuple[int, list[int]
 
 
 @pytest.mark.parametrize("answers", [True, False], ids=["hangs up", "keeps silent"])
-async def test_a_reason_is_told_once_however_often_it_is_tried(sqlite_db: SqliteDatabase, answers: bool) -> None:
+async def test_a_reason_is_logged_once_however_often_it_is_tried(sqlite_db: SqliteDatabase, answers: bool) -> None:
     timing = Timing(redis_timeout_s=0.05, retry_first_s=0.01, retry_cap_s=0.02)
     async with _useless_redis(answers=answers) as (port, calls):
         async with producing(sqlite_db.settings(redis_host=HOST, redis_port=port), timing) as producer:
@@ -314,7 +314,7 @@ async def test_the_schedule_is_whole_again_after_redis_lost_its_data(
     assert producer.lines[-1]["event"] == GRACEFUL[1]
 
 
-async def test_a_frozen_redis_is_told_once_and_work_goes_on_when_it_thaws(
+async def test_a_frozen_redis_is_logged_once_and_work_goes_on_when_it_answers(
     sqlite_db: SqliteDatabase, own_redis_server: RedisServer
 ) -> None:
     timing = Timing(claim_wait_s=0.05, reclaim_every_s=0.05, redis_timeout_s=0.3, retry_cap_s=0.2)
@@ -345,7 +345,7 @@ async def test_that_there_is_nothing_to_check_is_said_once(
     assert len(producer.logged(NO_MONITOR)) == 1
 
 
-async def test_rows_of_nonsense_are_told_once_and_harm_no_other(
+async def test_invalid_rows_are_logged_once_and_affect_no_other(
     empty_sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis
 ) -> None:
     good = [monitor_row(interval=1) for _ in range(3)]

@@ -56,7 +56,7 @@ async def until_checked_anew(redis: Redis, ids: set[str]) -> None:
 
 
 async def types_are_right(redis: Redis) -> bool:
-    """Tell whether the schedule's two sets are sets, or not there."""
+    """Return whether the schedule's two sets are sets, or not there."""
     return {await redis.type(key) for key in (DUE, LEASE)} <= {b"zset", b"none"}
 
 
@@ -92,7 +92,7 @@ async def test_any_key_of_ours_may_be_deleted_or_hold_another_type(
 
 
 async def is_whole(redis: Redis, ids: set[str]) -> bool:
-    """Tell whether exactly these monitors are scheduled."""
+    """Return whether exactly these monitors are scheduled."""
     return await scheduled_ids(redis) == ids
 
 
@@ -161,7 +161,7 @@ def reminders(producer: InProcess) -> list[dict[str, Any]]:
 
 
 async def is_reminded(producer: InProcess, times: int) -> bool:
-    """Tell whether an outage was logged again so often."""
+    """Return whether an outage was logged again so often."""
     return len(reminders(producer)) >= times
 
 
@@ -264,7 +264,7 @@ async def test_a_schedule_that_is_deleted_is_rebuilt_at_once(
 
 
 async def due_is(redis: Redis, size: int) -> bool:
-    """Tell whether so many monitors are due."""
+    """Return whether so many monitors are due."""
     return await redis.zcard(DUE) == size
 
 
@@ -273,7 +273,7 @@ def assert_once(producer: InProcess, event: str) -> None:
     assert len(producer.logged(event)) == 1, producer.lines
 
 
-async def test_a_monitor_that_is_skipped_as_invalid_is_no_lost_schedule(
+async def test_a_monitor_that_is_skipped_as_invalid_is_not_a_lost_schedule(
     empty_sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis
 ) -> None:
     """It leaves the schedule by its settle, and the next sweep brings it back: one of three is much at once."""
@@ -287,5 +287,5 @@ async def test_a_monitor_that_is_skipped_as_invalid_is_no_lost_schedule(
 
 
 async def has_left(redis: Redis, times: int) -> bool:
-    """Tell whether monitors have left the schedule so often."""
+    """Return whether monitors have left the schedule so often."""
     return int(await redis.get(LEFT) or 0) >= times

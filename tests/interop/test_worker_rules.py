@@ -148,17 +148,17 @@ async def worker(
 
 
 def is_gone(seen: Inspection) -> bool:
-    """Tell whether there is no such task, and the queue counts one as processed."""
+    """Return whether there is no such task, and the queue counts one as processed."""
     return seen.task is None and seen.queue is not None and seen.queue.processed == 1
 
 
 def is_active(seen: Inspection) -> bool:
-    """Tell whether the task is being worked on."""
+    """Return whether the task is being worked on."""
     return seen.task is not None and seen.task.state == "active"
 
 
 def is_archived(seen: Inspection) -> bool:
-    """Tell whether the task has failed for good, and the queue counts one as processed and failed."""
+    """Return whether the task has failed for good, and the queue counts one as processed and failed."""
     if seen.task is None or seen.queue is None:
         return False
     return (seen.task.state, seen.queue.processed, seen.queue.failed) == ("archived", 1, 1)

@@ -95,7 +95,7 @@ class Ledger:
         return [task for task in tasks if task.scheduled_ms < scheduled_before_ms and task.taken_ms > taken_after_ms]
 
     def ran_since(self, ids: Iterable[str], since_ms: float, times: int = 1) -> bool:
-        """Tell whether each monitor has had so many checks of slots after an instant."""
+        """Return whether each monitor has had so many checks of slots after an instant."""
         return all(sum(at_ms > since_ms for at_ms in self.scheduled(id_)) >= times for id_ in ids)
 
     async def until_ran(self, ids: Iterable[str], since_ms: float, times: int = 1, within_s: float = 0) -> None:

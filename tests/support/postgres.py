@@ -65,7 +65,7 @@ class Postgres(ServerProcess):
 
 
 def _says_ready(status: Path, pid: int) -> bool:
-    """Tell whether the server wrote into its status file that it takes connections."""
+    """Return whether the server wrote into its status file that it takes connections."""
     try:
         lines = status.read_text().splitlines()
     except FileNotFoundError:

@@ -105,7 +105,7 @@ class ServerProcess(ABC):
 
     @abstractmethod
     def _answers(self) -> bool:
-        """Tell whether it takes connections."""
+        """Return whether it takes connections."""
 
     def _runner(self) -> tuple[int, int]:
         """Return the user and group to run as: most servers refuse to run as root."""

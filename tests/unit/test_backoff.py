@@ -61,7 +61,7 @@ def test_the_delay_stays_at_the_cap_for_as_long_as_it_takes() -> None:
     assert backoff.next_delay_s() >= 2.5
 
 
-def test_an_outage_is_told_when_it_begins_and_when_it_ends() -> None:
+def test_an_outage_is_logged_when_it_starts_and_when_it_ends() -> None:
     watched = Watched()
     watched.fail("refused")
     watched.now_s += 12.34
@@ -73,7 +73,7 @@ def test_an_outage_is_told_when_it_begins_and_when_it_ends() -> None:
     ]
 
 
-def test_a_new_reason_is_told_and_does_not_start_the_outage_again() -> None:
+def test_a_new_reason_is_logged_and_does_not_start_the_outage_again() -> None:
     watched = Watched("redis")
     watched.fail("refused")
     watched.now_s += 5
@@ -114,7 +114,7 @@ def test_an_attempt_from_before_the_end_of_an_outage_begins_no_other() -> None:
     assert watched.outage.ongoing
 
 
-def test_one_refused_command_is_no_outage_and_is_logged_once_in_a_while() -> None:
+def test_one_refused_command_is_not_an_outage_and_is_logged_now_and_then() -> None:
     watched = Watched("redis")
     for _ in range(3):
         watched.outage.refused(Unavailable("redis", "no right"), 300)
@@ -124,7 +124,7 @@ def test_one_refused_command_is_no_outage_and_is_logged_once_in_a_while() -> Non
     assert watched.contents() == [{"level": "warning", "event": "redis command refused", "reason": "no right"}] * 2
 
 
-def test_an_outage_lasts_until_all_who_found_it_away_are_answered() -> None:
+def test_an_outage_lasts_until_all_who_noticed_it_have_recovered() -> None:
     watched = Watched()
     watched.fail("locked", "checks")
     for _ in range(3):
@@ -171,7 +171,7 @@ def test_checks_from_the_cache_are_logged_at_the_end_of_their_outage() -> None:
     assert [line["checks_from_cache"] for line in ends] == [207, 0]
 
 
-def test_a_reason_that_is_new_each_time_is_not_told_for_ever() -> None:
+def test_reasons_that_are_new_each_time_are_not_logged_without_end() -> None:
     watched = Watched()
     for number in range(1000):
         watched.fail(f"refused, try {number}")
@@ -180,7 +180,7 @@ def test_a_reason_that_is_new_each_time_is_not_told_for_ever() -> None:
     assert len(lines) <= 30
 
 
-def test_the_same_reason_is_told_again_in_the_next_outage() -> None:
+def test_the_same_reason_is_logged_again_in_the_next_outage() -> None:
     watched = Watched()
     for _ in range(2):
         watched.fail("refused")
@@ -188,7 +188,7 @@ def test_the_same_reason_is_told_again_in_the_next_outage() -> None:
     assert [line["event"] for line in watched.contents()].count("database unavailable") == 2
 
 
-def test_a_failure_without_a_reason_is_told_too() -> None:
+def test_a_failure_without_a_reason_is_logged_too() -> None:
     watched = Watched()
     watched.fail("")
     assert [line["reason"] for line in watched.contents()] == [""]

@@ -283,7 +283,7 @@ def test_an_unknown_name_and_the_nearest_known_one(place: Place, name: str, near
     assert "hush" not in f"{unknown} {unknown!r}"
 
 
-def test_an_unknown_name_is_told_beside_what_it_leaves_unset(place: Place) -> None:
+def test_an_unknown_name_is_reported_beside_what_it_leaves_unset(place: Place) -> None:
     problems = place.problems(SERVER | {"DB_TYPE": "mysql", "DB_PASS": "", "DB_PASSWORD": "hush"})
     assert problems == (
         "DB_PASS is not set: required unless DB_TYPE is sqlite, a password",
@@ -307,7 +307,7 @@ OF_OTHERS = {
 }
 
 
-def test_what_others_set_is_no_misspelling(place: Place) -> None:
+def test_variables_of_other_programs_are_not_misspellings(place: Place) -> None:
     place.load(SQLITE | OF_OTHERS)
     assert unknown_variables() == []
 
@@ -348,7 +348,7 @@ def test_the_env_file_of_the_working_directory_is_read(place: Place) -> None:
     assert Path(".env") == ENV_FILE
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_name(place: Place) -> None:
+def test_a_byte_order_mark_is_not_part_of_the_first_name(place: Place) -> None:
     place.env_file.write_bytes(b"\xef\xbb\xbfDB_TYPE=sqlite\nDB_NAME=caf\xc3\xa9.db\n")
     assert place.load({}).db_name == "café.db"
 

@@ -67,7 +67,7 @@ def test_an_id_in_upper_case_is_the_same_monitor() -> None:
 
 
 @pytest.mark.parametrize("channel", [CREATED, UPDATED])
-def test_an_event_without_a_monitor_is_none(channel: str) -> None:
+def test_an_event_without_a_monitor_is_ignored(channel: str) -> None:
     assert read_event(channel, message(None)) is None
 
 
@@ -95,7 +95,7 @@ NO_ID: list[object] = ["", "no-id", f" {ID}", f"{ID} ", ID[:-1], f"{ID}0", ID.re
 
 @pytest.mark.parametrize("data", NOT_JSON)
 @pytest.mark.parametrize("channel", CHANNELS)
-def test_what_is_no_message_is_corrupt(channel: str, data: bytes) -> None:
+def test_an_invalid_message_is_corrupt(channel: str, data: bytes) -> None:
     with pytest.raises(CorruptRecord) as refused:
         read_event(channel, data)
     assert "\n" not in refused.value.reason
@@ -132,7 +132,7 @@ def test_an_active_of_another_type_is_corrupt(active: object) -> None:
 
 
 @pytest.mark.parametrize("id_", NO_ID)
-def test_an_id_that_is_none_is_corrupt(id_: str) -> None:
+def test_an_invalid_id_is_corrupt(id_: str) -> None:
     assert not is_monitor_id(id_)
     with pytest.raises(CorruptRecord):
         read_event(UPDATED, message({"id": id_}))
@@ -147,7 +147,7 @@ def test_half_a_character_is_corrupt(half: str) -> None:
 
 
 @pytest.mark.parametrize("depth", [100, 100_000])
-def test_nesting_without_end_harms_nothing(depth: int) -> None:
+def test_endless_nesting_affects_nothing_else(depth: int) -> None:
     nested = "[" * depth + "]" * depth
     data = f'{{"payload": {{"id": "{ID}", "config": {nested}}}}}'.encode()
     try:

@@ -183,7 +183,7 @@ def test_a_removed_monitor_is_not_restored_by_a_reading_under_way() -> None:
     assert served(copy, id_)
 
 
-def test_removed_monitors_take_no_memory_for_ever() -> None:
+def test_removed_monitors_free_their_memory() -> None:
     copy = LastKnown(MB)
     for second in range(1000):
         copy.forget([new_id()], NOW_S + second)

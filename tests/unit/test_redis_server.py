@@ -103,7 +103,7 @@ def test_any_temporary_folder_will_do(name: str, tmp_path: Path, monkeypatch: py
         assert len(os.fsencode(server.unix_socket)) < 104
 
 
-def test_a_bad_option_is_told_in_the_servers_own_words() -> None:
+def test_a_bad_option_is_reported_in_the_servers_own_words() -> None:
     with pytest.raises(ConfigurationError) as error, RedisServer(tcp=True, config=("--no-such-option", "1")):
         pass
     assert "failed to start (code 1)" in error.value.problems[0]

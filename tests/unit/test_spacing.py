@@ -36,7 +36,7 @@ def test_a_node_begins_as_if_it_were_alone() -> None:
     assert TestNode(mode=ScheduleMode.ALIGNED).node.spacing.now is Spacing.ALIGNED
 
 
-def test_auto_follows_and_tells_each_change_once() -> None:
+def test_auto_follows_and_logs_each_change_once() -> None:
     test = TestNode(mode=ScheduleMode.AUTO)
     for go_seen in (False, False, True, True, True, False, False, True):
         test.node.spacing.update(go_seen=go_seen)
@@ -46,7 +46,7 @@ def test_auto_follows_and_tells_each_change_once() -> None:
 
 
 @pytest.mark.parametrize("mode", [ScheduleMode.SPREAD, ScheduleMode.ALIGNED])
-def test_a_fixed_setting_has_nothing_to_tell(mode: ScheduleMode) -> None:
+def test_a_fixed_setting_logs_nothing(mode: ScheduleMode) -> None:
     test = TestNode(mode=mode)
     for go_seen in (True, False, True):
         test.node.spacing.update(go_seen=go_seen)

@@ -27,7 +27,7 @@ def test_outcomes_are_counted_by_name() -> None:
     assert tally.take().checks == {"enqueued": 3, "lost": 1, "invalid": 3}
 
 
-def test_taking_begins_anew() -> None:
+def test_taking_the_counts_resets_them() -> None:
     tally = Tally()
     tally.count([Outcome.ENQUEUED])
     tally.late([5])
