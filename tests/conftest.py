@@ -1,5 +1,6 @@
 """What every test has: real servers to ask for, and checks that it leaves nothing behind."""
 
+import signal
 from itertools import chain
 
 import pytest
@@ -10,6 +11,10 @@ pytest_plugins = [
     "support.database_fixtures",
     "support.asynq_peer",
 ]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts its background jobs so, and the processes that tests start would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(trylast=True)
