@@ -116,7 +116,7 @@ async def test_a_leader_that_was_frozen_beyond_its_term_no_longer_acts_as_one(
 
 
 async def some_claimed(redis: Redis) -> bool:
-    """Return whether so many are claimed that every node holds some, as good as always: each has four batches at most."""
+    """Return whether so many are claimed that every node almost certainly has some: each has at most four batches."""
     return await redis.zcard(LEASE) >= 8
 
 
