@@ -96,10 +96,10 @@ async def _are_pending(redis: Redis, ids: Sequence[str]) -> bool:
 
 
 def test_a_row_that_can_not_be_converted_is_invalid_and_the_others_are_read() -> None:
-    def prepare(row: list[Any]) -> list[Any]:
-        if row[0] == "b":
+    def prepare(rows: list[list[Any]]) -> None:
+        if any(row[0] == "b" for row in rows):
             raise LookupError("no one thought of this")
-        return catalog_rows.PROXIES.prepare(row)
+        catalog_rows.PROXIES.prepare(rows)
 
     kind = replace(catalog_rows.PROXIES, prepare=prepare)
     first, second, third = catalog_rows.values(kind, [(id_, "http", "host", 1, 0, None, None) for id_ in "abc"])

@@ -145,13 +145,13 @@ async def test_any_invalid_host_is_reported_in_one_line(kind: str, host: str) ->
         async with opened(elsewhere(kind, host, 1), timeout_s=0.5) as catalog:
             await catalog.check()
     except Unavailable as error:
-        told = error.reason
+        problem = error.reason
     except ConfigurationError as error:
-        (told,) = error.problems
+        (problem,) = error.problems
 
-    assert "DB_HOST" in told
-    assert "\n" not in told
-    assert PASSWORD not in told
+    assert "DB_HOST" in problem
+    assert "\n" not in problem
+    assert PASSWORD not in problem
 
 
 async def test_a_refused_login_names_the_variables_and_shows_no_password(server_db: ServerDatabase) -> None:

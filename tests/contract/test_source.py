@@ -1,4 +1,4 @@
-"""Batches when the database fails: answered from the copy at once, while a probe aside finds out when it is back."""
+"""Batches when the database fails: answered from the cache at once, while a probe finds out when it works again."""
 
 import asyncio
 import time
@@ -42,8 +42,8 @@ class Watched(TestNode):
     def __init__(self, catalog: Catalog, cache_bytes: int, timing: Timing) -> None:
         super().__init__(timing)
         self.catalog = catalog
-        self.copy = LastKnown(cache_bytes)
-        self.source = Source(self.node, catalog, self.copy)
+        self.cache = LastKnown(cache_bytes)
+        self.source = Source(self.node, catalog, self.cache)
 
     async def read(self, *ids: str) -> Reading:
         return await self.source.read([MonitorId(id_) for id_ in ids], time.monotonic() + DEADLINE_S)
@@ -218,7 +218,7 @@ async def test_a_removed_monitor_is_deferred_not_checked(own_db: PostgresDatabas
     await own_db.insert("monitors", row)
     async with watched(own_db) as node:
         await node.read(row["id"])
-        node.copy.forget([MonitorId(row["id"])], time.monotonic())
+        node.cache.forget([MonitorId(row["id"])], time.monotonic())
         own_db.server.stop()
         assert (await node.read(row["id"])).deferred == {row["id"]: Outcome.DEFERRED_NOT_CACHED}
 

@@ -114,8 +114,8 @@ class Leader:
         self.redis = redis
         self.catalog = WatchedCatalog(catalog)
         self.schedule = Schedule(redis, timing)
-        self.copy = LastKnown(MB)
-        self.sync = Sync(node, self.schedule, self.catalog, self.copy)
+        self.cache = LastKnown(MB)
+        self.sync = Sync(node, self.schedule, self.catalog, self.cache)
         self.sweep_wanted = node.stop.bell()
         self.sweeper = Sweeper(node, self.schedule, self.sync, self.sweep_wanted)
         self.changes = ChangeReader(node, self.sync)

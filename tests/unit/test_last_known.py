@@ -35,21 +35,23 @@ def reading(*snapshots: Snapshot, **others: Any) -> Reading:
 
 
 def kept(*snapshots: Snapshot, at_s: float = NOW_S, most_bytes: int = MB) -> LastKnown:
-    copy = LastKnown(most_bytes)
+    cache = LastKnown(most_bytes)
     read = reading(*snapshots)
-    copy.keep(read.found, read, at_s)
-    return copy
+    cache.keep(read.found, read, at_s)
+    return cache
 
 
-def served(copy: LastKnown, *ids: MonitorId, since_s: float = NOW_S, now_s: float = NOW_S) -> dict[MonitorId, Snapshot]:
-    return copy.read(ids, since_s, now_s).found
+def served(
+    cache: LastKnown, *ids: MonitorId, since_s: float = NOW_S, now_s: float = NOW_S
+) -> dict[MonitorId, Snapshot]:
+    return cache.read(ids, since_s, now_s).found
 
 
 def test_it_returns_what_was_stored() -> None:
     whole = replace(snapshot(name="Jörg 🦔", config='{"a": "ä\\u0000"}'), proxy=PROXY, maintenances=(MAINTENANCE,) * 2)
     bare = snapshot(config="", proxy_id="p", timeout=-(2**31), max_retries=2**31 - 1)
-    copy = kept(whole, bare)
-    answer = copy.read([whole.monitor.id, bare.monitor.id], NOW_S, NOW_S + 7)
+    cache = kept(whole, bare)
+    answer = cache.read([whole.monitor.id, bare.monitor.id], NOW_S, NOW_S + 7)
     assert answer == reading(whole, bare, from_cache=True, age_s=7.0)
 
 
@@ -121,9 +123,9 @@ def test_a_push_monitor_is_always_deferred() -> None:
 @pytest.mark.parametrize(("interval_s", "within_s"), [(1, RECENT_S), (60, RECENT_S), (3600, RECENT_PERIODS * 3600)])
 def test_invariant_12_only_monitors_read_shortly_before_the_outage_are_served(interval_s: int, within_s: float) -> None:
     one = snapshot(interval=interval_s)
-    copy = kept(one)
-    assert served(copy, one.monitor.id, since_s=NOW_S + within_s)
-    assert not served(copy, one.monitor.id, since_s=NOW_S + within_s + 0.1)
+    cache = kept(one)
+    assert served(cache, one.monitor.id, since_s=NOW_S + within_s)
+    assert not served(cache, one.monitor.id, since_s=NOW_S + within_s + 0.1)
 
 
 def test_it_is_served_however_long_the_outage_lasts() -> None:
@@ -135,110 +137,110 @@ def test_it_is_served_however_long_the_outage_lasts() -> None:
 
 def test_the_age_is_that_of_the_oldest_served() -> None:
     old, new, push = snapshot(), snapshot(), snapshot(type="push")
-    copy = LastKnown(MB)
+    cache = LastKnown(MB)
     for at_s, one in ((NOW_S - 99, push), (NOW_S - 30, old), (NOW_S - 2, new)):
-        copy.keep([one.monitor.id], reading(one), at_s)
+        cache.keep([one.monitor.id], reading(one), at_s)
     ids = [one.monitor.id for one in (new, old, push)]
-    assert copy.read(ids, NOW_S, NOW_S).age_s == 30
-    assert copy.read(ids[:1], NOW_S, NOW_S).age_s == 2
-    assert copy.read(ids[2:], NOW_S, NOW_S).age_s == 0
+    assert cache.read(ids, NOW_S, NOW_S).age_s == 30
+    assert cache.read(ids[:1], NOW_S, NOW_S).age_s == 2
+    assert cache.read(ids[2:], NOW_S, NOW_S).age_s == 0
 
 
 @pytest.mark.parametrize("how", ["gone", "inactive", "invalid"])
 def test_a_later_reading_without_it_removes_it(how: str) -> None:
     one, other = snapshot(), snapshot()
     id_ = one.monitor.id
-    copy = kept(one, other)
+    cache = kept(one, other)
     found = replace(one, monitor=replace(one.monitor, active=False))
     fresh = {"gone": reading(), "inactive": reading(found), "invalid": reading(invalid={id_: "nonsense"})}[how]
-    copy.keep([id_], fresh, NOW_S + 1)
-    assert list(served(copy, id_, other.monitor.id)) == [other.monitor.id]
+    cache.keep([id_], fresh, NOW_S + 1)
+    assert list(served(cache, id_, other.monitor.id)) == [other.monitor.id]
 
 
 def test_a_monitor_that_becomes_a_push_monitor_is_treated_as_one() -> None:
     one = snapshot()
-    copy = kept(one)
-    copy.keep([one.monitor.id], reading(snapshot(one.monitor.id, type="push")), NOW_S + 1)
-    assert copy.read([one.monitor.id], NOW_S, NOW_S).deferred == {one.monitor.id: Outcome.DEFERRED_PUSH}
+    cache = kept(one)
+    cache.keep([one.monitor.id], reading(snapshot(one.monitor.id, type="push")), NOW_S + 1)
+    assert cache.read([one.monitor.id], NOW_S, NOW_S).deferred == {one.monitor.id: Outcome.DEFERRED_PUSH}
 
 
 def test_the_newest_reading_counts() -> None:
     one = snapshot()
-    copy = kept(one)
+    cache = kept(one)
     edited = snapshot(one.monitor.id, name="Edited")
-    copy.keep([one.monitor.id], reading(edited), NOW_S + 1)
-    assert served(copy, one.monitor.id) == {one.monitor.id: edited}
-    assert len(copy) == 1
+    cache.keep([one.monitor.id], reading(edited), NOW_S + 1)
+    assert served(cache, one.monitor.id) == {one.monitor.id: edited}
+    assert len(cache) == 1
 
 
 def test_a_removed_monitor_is_not_restored_by_a_reading_under_way() -> None:
     one = snapshot()
     id_ = one.monitor.id
-    copy = kept(one)
-    copy.forget([id_, new_id()], NOW_S + 5)
-    assert not served(copy, id_)
-    copy.keep([id_], reading(one), NOW_S + 4)
-    assert not served(copy, id_)
-    copy.keep([id_], reading(one), NOW_S + 6)
-    assert served(copy, id_)
+    cache = kept(one)
+    cache.forget([id_, new_id()], NOW_S + 5)
+    assert not served(cache, id_)
+    cache.keep([id_], reading(one), NOW_S + 4)
+    assert not served(cache, id_)
+    cache.keep([id_], reading(one), NOW_S + 6)
+    assert served(cache, id_)
 
 
 def test_removed_monitors_free_their_memory() -> None:
-    copy = LastKnown(MB)
+    cache = LastKnown(MB)
     for second in range(1000):
-        copy.forget([new_id()], NOW_S + second)
-    assert len(copy._forgotten_s) < 100
+        cache.forget([new_id()], NOW_S + second)
+    assert len(cache._forgotten_s) < 100
 
 
 def test_with_no_memory_it_stays_empty() -> None:
     one = snapshot()
-    copy = kept(one, most_bytes=0)
-    assert copy.read([one.monitor.id], NOW_S, NOW_S).deferred == {one.monitor.id: Outcome.DEFERRED_NOT_CACHED}
-    assert len(copy) == 0
+    cache = kept(one, most_bytes=0)
+    assert cache.read([one.monitor.id], NOW_S, NOW_S).deferred == {one.monitor.id: Outcome.DEFERRED_NOT_CACHED}
+    assert len(cache) == 0
 
 
 def test_a_full_cache_updates_its_entries_and_admits_no_new_ones() -> None:
-    copy = LastKnown(100_000)
+    cache = LastKnown(100_000)
     ones = [snapshot(config="x" * 1000) for _ in range(200)]
     ids = [one.monitor.id for one in ones]
     for second, one in enumerate(ones):
-        copy.keep([one.monitor.id], reading(one), NOW_S + second)
-    members = list(served(copy, *ids, since_s=NOW_S + 200))
+        cache.keep([one.monitor.id], reading(one), NOW_S + second)
+    members = list(served(cache, *ids, since_s=NOW_S + 200))
     assert 50 < len(members) < 100
     assert members == ids[: len(members)]
-    assert copy.too_small
+    assert cache.too_small
     edited = [snapshot(id_, config="y" * 1000) for id_ in ids]
-    copy.keep(ids, reading(*edited), NOW_S + 500)
-    assert served(copy, *ids, since_s=NOW_S + 800) == {one.monitor.id: one for one in edited[: len(members)]}
+    cache.keep(ids, reading(*edited), NOW_S + 500)
+    assert served(cache, *ids, since_s=NOW_S + 800) == {one.monitor.id: one for one in edited[: len(members)]}
 
 
 def test_monitors_that_are_removed_make_room_for_others() -> None:
-    copy = LastKnown(100_000)
+    cache = LastKnown(100_000)
     ones = [snapshot(config="x" * 1000) for _ in range(200)]
     ids = [one.monitor.id for one in ones]
-    copy.keep(ids, reading(*ones), NOW_S)
-    full = len(copy)
-    copy.forget(ids[:20], NOW_S + 1)
-    copy.keep(ids[20:40], reading(), NOW_S + 2)
-    assert len(copy) == full - 40
-    copy.keep(ids[-50:], reading(*ones[-50:]), NOW_S + 3)
-    assert full - 5 < len(copy) <= full
+    cache.keep(ids, reading(*ones), NOW_S)
+    full = len(cache)
+    cache.forget(ids[:20], NOW_S + 1)
+    cache.keep(ids[20:40], reading(), NOW_S + 2)
+    assert len(cache) == full - 40
+    cache.keep(ids[-50:], reading(*ones[-50:]), NOW_S + 3)
+    assert full - 5 < len(cache) <= full
 
 
 def test_a_cache_that_is_off_or_holds_all_is_not_too_small() -> None:
     one = snapshot()
     for most_bytes in (0, MB):
-        copy = kept(one, most_bytes=most_bytes)
-        copy.expect(1)
-        assert not copy.too_small
+        cache = kept(one, most_bytes=most_bytes)
+        cache.expect(1)
+        assert not cache.too_small
 
 
 def test_the_megabytes_it_needs_hold_all() -> None:
     ones = [snapshot(config="x" * 300) for _ in range(5_000)]
     found = reading(*ones)
-    copy = kept(*ones)
-    assert copy.too_small
-    larger = LastKnown(copy.needed_mb(len(ones)) * MB)
+    cache = kept(*ones)
+    assert cache.too_small
+    larger = LastKnown(cache.needed_mb(len(ones)) * MB)
     larger.expect(len(ones))
     larger.keep(found.found, found, NOW_S)
     assert len(larger) == len(ones)
@@ -247,28 +249,28 @@ def test_the_megabytes_it_needs_hold_all() -> None:
 
 def test_a_monitor_larger_than_the_bound_is_removed() -> None:
     one, other = snapshot(), snapshot()
-    copy = kept(one, most_bytes=50_000)
-    copy.keep([one.monitor.id], reading(snapshot(one.monitor.id, config="x" * 60_000)), NOW_S + 1)
-    assert not served(copy, one.monitor.id)
-    copy.keep([other.monitor.id], reading(other), NOW_S + 2)
-    assert served(copy, other.monitor.id)
+    cache = kept(one, most_bytes=50_000)
+    cache.keep([one.monitor.id], reading(snapshot(one.monitor.id, config="x" * 60_000)), NOW_S + 1)
+    assert not served(cache, one.monitor.id)
+    cache.keep([other.monitor.id], reading(other), NOW_S + 2)
+    assert served(cache, other.monitor.id)
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3000), st.sampled_from(["keep", "gone", "forget"]))))
 def test_its_size_is_that_of_its_entries(steps: list[tuple[int, int, str]]) -> None:
     ids = [MonitorId(str(uuid.UUID(int=number))) for number in range(10)]
-    copy, mirror = LastKnown(10_000), LastKnown(10_000)
+    cache, mirror = LastKnown(10_000), LastKnown(10_000)
     for second, (number, length, step) in enumerate(steps):
         id_ = ids[number]
         if step == "forget":
-            copy.forget([id_], NOW_S + second)
+            cache.forget([id_], NOW_S + second)
         else:
             found = reading(snapshot(id_, config="x" * length)) if step == "keep" else reading()
-            copy.keep([id_], found, NOW_S + second + 0.5)
-        assert copy.size_bytes <= 10_000 or len(copy) == 0
-    for id_, one in served(copy, *ids).items():
+            cache.keep([id_], found, NOW_S + second + 0.5)
+        assert cache.size_bytes <= 10_000 or len(cache) == 0
+    for id_, one in served(cache, *ids).items():
         mirror.keep([id_], reading(one), NOW_S)
-    assert copy._entries_bytes == mirror._entries_bytes
+    assert cache._entries_bytes == mirror._entries_bytes
 
 
 _FILL = """
@@ -283,7 +285,7 @@ from peekaping_producer.model.monitor import Maintenance, Monitor, MonitorId, Pr
 traced, megabytes, size_of = sys.argv[1] == "traced", int(sys.argv[2]), eval(sys.argv[3])
 maintenance = Maintenance("m" * 36, True, "cron", None, None, None, None, 2, "0 2 * * *", "Europe/Berlin", 60)
 proxy = Proxy("p" * 36, "http", "proxy.example.org", 3128, True, "me", "hush")
-copy = LastKnown(megabytes * MB)
+cache = LastKnown(megabytes * MB)
 
 def keep(first, at_s):
     found = {}
@@ -292,7 +294,7 @@ def keep(first, at_s):
         monitor = Monitor(id_, f"Monitor {number}", "http", 60, 16, 2, 60, 0, True, "x" * size_of(number), None)
         belongings = (proxy, (maintenance,)) if number % 20 == 0 else (None, ())
         found[id_] = Snapshot(monitor, *belongings, None)
-    copy.keep(list(found), Reading(found, {}), at_s)
+    cache.keep(list(found), Reading(found, {}), at_s)
 
 gc.collect()
 if traced:
@@ -306,7 +308,7 @@ for at_s in (1.0, 2.0):
         keep(first, at_s)
 gc.collect()
 took = (tracemalloc.get_traced_memory()[0] if traced else psutil.Process().memory_info().rss) - before
-print(len(copy), copy.size_bytes, took)
+print(len(cache), cache.size_bytes, took)
 """
 SIZES = {
     "as in use": "lambda number: 280",

@@ -20,6 +20,8 @@ from peekaping_producer.observe.faults import Faults, described
 Row = Sequence[Any]
 Reader = Callable[[Any], object]
 """From a column's value to a field's; raises CorruptRecord."""
+Prepare = Callable[[list[list[Any]]], None]
+"""From rows to their values' fields, in place, as far as the fields' types allow; raises CorruptRecord."""
 T = TypeVar("T", bound=Struct)
 
 _BOOLS: Final = {0: False, 1: True}
@@ -34,8 +36,7 @@ class Kind(Struct, Generic[T], frozen=True):
     many: type[list[T]]
     columns: tuple[str, ...]
     """What is read of a row, in this order."""
-    prepare: Callable[[list[Any]], list[Any]]
-    """From these to the value's fields in their order, as far as their types allow, in place; raises CorruptRecord."""
+    prepare: Prepare
     where: str
     """Put before the reason of an invalid row."""
 
@@ -47,7 +48,9 @@ class Kind(Struct, Generic[T], frozen=True):
 def values(kind: Kind[T], fetched: Sequence[Row]) -> list[T | CorruptRecord]:
     """Return each row's value, or why it has none: all in one step, and row by row if that fails."""
     try:
-        made: list[T | CorruptRecord] = convert([kind.prepare(list(row)) for row in fetched], kind.many)
+        prepared = list(map(list, fetched))
+        kind.prepare(prepared)
+        made: list[T | CorruptRecord] = convert(prepared, kind.many)
         # Fails for text that is not valid UTF-8, which no worker could read.
         _encoder.encode(made)
     except Exception:  # noqa: BLE001 - whatever it is, one row causes it
@@ -57,7 +60,8 @@ def values(kind: Kind[T], fetched: Sequence[Row]) -> list[T | CorruptRecord]:
 
 def _value(kind: Kind[T], row: Row) -> T | CorruptRecord:
     try:
-        prepared = kind.prepare(list(row))
+        prepared = list(row)
+        kind.prepare([prepared])
         reason = why_invalid(kind.one, prepared)
         return CorruptRecord(f"{kind.where}{reason}") if reason else convert(prepared, kind.one)
     except CorruptRecord as error:
@@ -69,30 +73,33 @@ def _value(kind: Kind[T], row: Row) -> T | CorruptRecord:
         return CorruptRecord(f"{kind.where}{described(error)}")
 
 
-def _preparing(model: type[Struct], **special: Reader) -> Callable[[list[Any]], list[Any]]:
+def _preparing(model: type[Struct], **special: Reader) -> Prepare:
     """Return what prepares rows: each value by its field's type, or by the field's `special` reader."""
-    readers = ((at, special.get(field.name) or _reader(field)) for at, field in enumerate(fields(model)))
-    needed = tuple((at, reader) for at, reader in readers if reader)
+    found = list(enumerate(fields(model)))
+    nulls = [(at, field.null) for at, field in found if field.null is not None]
+    bools = [at for at, field in found if isinstance(field.type, BoolType)]
+    readers = [(at, reader) for at, field in found if (reader := special.get(field.name) or _reader(field))]
 
-    def prepare(row: list[Any]) -> list[Any]:
-        for at, reader in needed:
-            row[at] = reader(row[at])
-        return row
+    def prepare(rows: list[list[Any]]) -> None:
+        # Column by column, which is faster than row by row.
+        for at, null in nulls:
+            for row in rows:
+                if row[at] is None:
+                    row[at] = null
+        for at in bools:
+            for row in rows:
+                if type(row[at]) is int:
+                    row[at] = _bool(row[at])
+        for at, reader in readers:
+            for row in rows:
+                row[at] = reader(row[at])
 
     return prepare
 
 
 def _reader(field: Field) -> Reader | None:
-    """Return what reads a field of this type; None for one that is taken as it is."""
-    if field.null is not None:
-        return partial(_unless_null, field.null)
-    if isinstance(field.type, BoolType):
-        return _bool
+    """Return what reads a field of this type; None for one that needs no reader."""
     return partial(_instant_of, field.name) if isinstance(field.type, DateTimeType) else None
-
-
-def _unless_null(null: object, value: object) -> object:
-    return null if value is None else value
 
 
 def _bool(value: object) -> object:
@@ -102,10 +109,6 @@ def _bool(value: object) -> object:
 
 def _config(value: object) -> object:
     """Return the column's own text; SQLite stores a bare number as one."""
-    if type(value) is str:
-        return value
-    if value is None:
-        return ""
     if isinstance(value, bytes):
         return value.decode("utf-8", "surrogateescape")
     return repr(value) if isinstance(value, int | float) else value
@@ -150,11 +153,12 @@ _ACTIVE = _SCHEDULABLE_COLUMNS.index("active")
 _prepare_schedulable = _preparing(Schedulable, created_at=instant_or_none, updated_at=instant_or_none)
 
 
-def _schedulable(row: list[Any]) -> list[Any]:
-    active = row.pop(_ACTIVE)
-    if active is not True and _bool(active) is not True:
-        raise CorruptRecord(f"active is {shown(active)}: must be true or false")
-    return _prepare_schedulable(row)
+def _schedulable(rows: list[list[Any]]) -> None:
+    for row in rows:
+        active = row.pop(_ACTIVE)
+        if active is not True and _bool(active) is not True:
+            raise CorruptRecord(f"active is {shown(active)}: must be true or false")
+    _prepare_schedulable(rows)
 
 
 MONITORS: Final = Kind(Monitor, list[Monitor], Monitor.__struct_fields__, _preparing(Monitor, config=_config), "")

@@ -15,7 +15,7 @@ from peekaping_producer.catalog.connections import Connections
 from peekaping_producer.catalog.limits import CONNECT_TIMEOUT_S, MOST_NAMED, Limits
 from peekaping_producer.catalog.problems import unavailable, unmigrated
 from peekaping_producer.catalog.reading import Changes, Named, Page, Place, Reading, is_text, named
-from peekaping_producer.catalog.tables import TABLES, Dialect, statements
+from peekaping_producer.catalog.tables import LINK_COLUMNS, TABLES, Dialect, statements
 from peekaping_producer.config.settings import Settings
 from peekaping_producer.errors import ConfigurationError, Unavailable
 from peekaping_producer.model.ids import is_uuid
@@ -28,6 +28,9 @@ _PROXY_REFERENCE = rows.MONITORS.at("proxy_id")
 _PROXY = len(rows.MONITORS.columns)
 """Where the columns of the proxy begin in a monitor's row."""
 _PROXY_ID = _PROXY + rows.PROXIES.at("id")
+_LINKED = LINK_COLUMNS.index("monitor_id")
+_MAINTENANCE = len(LINK_COLUMNS)
+"""Where the columns of the maintenance begin in a link's row."""
 
 
 class SqlDatabase(ABC):
@@ -106,7 +109,7 @@ class SqlCatalog:
         # By the reference: MySQL finds a proxy whose id is written in another case.
         proxies = {row[_PROXY_REFERENCE]: row[_PROXY:] for row in fetched if row[_PROXY_ID] is not None}
         linked = _fetch(connection, sql.maintenances, list(monitors))
-        maintenances = maintenances_of([(monitor_id, row) for monitor_id, *row in linked])
+        maintenances = maintenances_of([(row[_LINKED], row[_MAINTENANCE:]) for row in linked])
         heartbeats = _fetch(connection, sql.heartbeats, [m.id for m in monitors.values() if m.type == "push"])
         return reading_of(monitors, proxies, maintenances, heartbeats, invalid)
 

@@ -5,7 +5,7 @@ The columns have no types on purpose: `rows` checks what a driver returns, value
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
 from sqlalchemy import (
@@ -38,6 +38,8 @@ MONITORS = _table("monitors", (*rows.MONITORS.columns, *rows.SCHEDULABLES.column
 PROXIES = _table("proxies", rows.PROXIES.columns)
 MAINTENANCES = _table("maintenances", rows.MAINTENANCE_COLUMNS)
 LINKS = _table("monitor_maintenances", ("monitor_id", "maintenance_id"))
+LINK_COLUMNS: Final = ("monitor_id",)
+"""Those that are read of a link."""
 HEARTBEATS = _table("heartbeats", rows.HEARTBEATS.columns)
 TABLES: tuple[Table, ...] = tuple(_metadata.tables.values())
 _READ_AS_TEXT = frozenset({"id", "monitor_id", "maintenance_id", "proxy_id", "config"})
@@ -75,7 +77,7 @@ class Statements(Struct, frozen=True):
     monitors: Select[Any]
     """A monitor's columns, and then those of its proxy."""
     maintenances: Select[Any]
-    """A monitor's id, and then the columns of a maintenance."""
+    """The columns of a link, and then those of its maintenance."""
     heartbeats: Select[Any]
     first_page: Select[Any]
     next_page: Select[Any]
@@ -126,7 +128,7 @@ def statements(dialect: Dialect) -> Statements:
         monitors=select(*read(MONITORS, rows.MONITORS.columns), *read(PROXIES, rows.PROXIES.columns))
         .outerjoin_from(MONITORS, PROXIES, m.proxy_id == PROXIES.c.id)
         .where(among(m.id)),
-        maintenances=select(*read(LINKS, ["monitor_id"]), *read(MAINTENANCES, rows.MAINTENANCE_COLUMNS))
+        maintenances=select(*read(LINKS, LINK_COLUMNS), *read(MAINTENANCES, rows.MAINTENANCE_COLUMNS))
         .join_from(LINKS, MAINTENANCES, LINKS.c.maintenance_id == MAINTENANCES.c.id)
         .where(among(LINKS.c.monitor_id), in_force),
         heartbeats=select(*read(HEARTBEATS, rows.HEARTBEATS.columns))
