@@ -11,7 +11,7 @@ from support.postgres import Postgres
 
 @pytest.fixture(scope="session", params=["sqlite", "postgres"])
 def _either_server(request: pytest.FixtureRequest) -> Postgres | None:
-    """Choose the kind; a server is up before the checks around a test look for what it starts."""
+    """Choose the kind; its server starts before the leak checks count processes."""
     server: Postgres | None = request.getfixturevalue("postgres_server") if request.param == "postgres" else None
     return server
 

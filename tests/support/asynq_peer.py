@@ -157,7 +157,7 @@ class AsynqServer:
         return self.tasks[self._taken - 1]
 
     async def until(self, condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-        """Wait until `condition` holds, looked at whenever a handler begins or ends; raises TimeoutError."""
+        """Wait until `condition` holds, checked whenever a handler begins or ends; raises TimeoutError."""
         try:
             async with asyncio.timeout(timeout_s), self._changed:
                 await self._changed.wait_for(lambda: condition() or self._ended)

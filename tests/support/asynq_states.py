@@ -39,7 +39,7 @@ class RedisState(Struct, frozen=True):
     """All that Redis holds about one monitor."""
 
     task: dict[bytes, bytes]
-    """Its task's hash; empty: there is none."""
+    """Its task's hash; empty if there is none."""
     places: list[str]
     """Every list and set of asynq's that holds the task, once for each time it does."""
     due_ms: float | None
@@ -77,7 +77,7 @@ async def put_active(redis: Redis, monitor: MonitorId, *, lease_s: float | None)
 
 
 async def put_in_set(redis: Redis, monitor: MonitorId, state: InSet) -> None:
-    """Put a task that stands in the set of its state."""
+    """Put a task into the set of its state."""
     await _put_hash(redis, monitor, state)
     await redis.zadd(_SETS[state], {task_id(monitor): int(time.time()) + 3600})
 

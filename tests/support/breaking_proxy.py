@@ -10,7 +10,7 @@ _CHUNK_BYTES = 1 << 14
 
 
 class BreakingProxy:
-    """Forwards to one port of this machine, all of it until told otherwise."""
+    """Forwards to one port of this machine, all of it unless a test says otherwise."""
 
     def __init__(self, upstream_port: int) -> None:
         self.port = 0

@@ -40,8 +40,8 @@ class Fleet:
     async def add(self, **variables: object) -> Producer:
         """Start a node; it need not be ready yet."""
         address = addressed(self._database, self._port)
-        told: dict[str, Any] = {**address, "PRODUCER_CONCURRENCY": 4, "LOG_LEVEL": "info", **variables}
-        node = await self._stack.enter_async_context(started(self._folder, **told))
+        settings: dict[str, Any] = {**address, "PRODUCER_CONCURRENCY": 4, "LOG_LEVEL": "info", **variables}
+        node = await self._stack.enter_async_context(started(self._folder, **settings))
         self.nodes.append(node)
         return node
 
@@ -109,9 +109,13 @@ class Fleet:
     def assert_nobody_noticed(self, rows: Sequence[Row]) -> None:
         """Assert that none of their checks was missed or doubled; raises AssertionError with all warnings."""
         verdict = self.verdict(rows)
-        told = [(line["time"], node.pid, line) for node in self.nodes for line in node.lines if line["level"] != "info"]
+        warnings = [
+            (line["time"], node.pid, line) for node in self.nodes for line in node.lines if line["level"] != "info"
+        ]
         wrong = {"missed": verdict.missed, "doubled": verdict.doubled}
-        assert not any(wrong.values()), f"{wrong}, from {self.began_ms}, deaths {self.deaths}; {sorted(told, key=str)}"
+        assert not any(wrong.values()), (
+            f"{wrong}, from {self.began_ms}, deaths {self.deaths}; {sorted(warnings, key=str)}"
+        )
 
     # --- what is done to it
 

@@ -163,7 +163,7 @@ class GoProducer:
         return next_multiple(now_ms, monitor.interval)
 
     async def settle(self, handled: Sequence[tuple[str, int]]) -> None:
-        """Put the handled ones into due and out of the lease, whoever holds it by now."""
+        """Put the handled ones into due and out of the lease, even if another node holds it by now."""
         if not handled:
             return
         async with self._redis.pipeline(transaction=False) as pipe:

@@ -92,7 +92,7 @@ class _PostgresRows:
 
 
 def place_of(database: Database) -> Place:
-    """Return where a test's database is, in a form that another process can be told."""
+    """Return where a test's database is, in a form that can be passed to another process."""
     if isinstance(database, SqliteDatabase):
         return Place(str(database.path))
     assert isinstance(database, PostgresDatabase)

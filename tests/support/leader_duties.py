@@ -133,7 +133,7 @@ class Leader:
 
 @asynccontextmanager
 async def leader(redis: Redis, database: Database, timing: Timing = CALM) -> AsyncIterator[Leader]:
-    """Make a leader whose term stands in Redis for as long as the test takes."""
+    """Make a leader whose term stays in Redis until the test ends."""
     await lead(redis)
     async with opened(database, timeout_s=10) as catalog:
         yield Leader(redis, catalog, timing)

@@ -108,7 +108,7 @@ class Ledger:
         )
 
     async def until(self, condition: Callable[[], bool], what: Callable[[], str], within_s: float = 0) -> None:
-        """Wait until `condition` holds, which is looked at after each reading."""
+        """Wait until `condition` holds; it is checked after each read."""
 
         def holds() -> bool:
             self.read()
@@ -143,9 +143,9 @@ class Ledger:
             incidents = Incidents(node_deaths_ms=(*hit, *stalls))
             judged = judge(cadence(MonitorId(id_), interval), runs, began_ms, ended_ms, incidents)
             ran = [run.scheduled_ms - began_ms for run in runs]
-            told = f"{id_}, every {interval} s, for {ended_ms - began_ms} ms: {ran}, late {judged.lateness_ms}"
-            missed += [told] * bool(judged.missed)
-            doubled += [told] * bool(judged.doubled)
+            line = f"{id_}, every {interval} s, for {ended_ms - began_ms} ms: {ran}, late {judged.lateness_ms}"
+            missed += [line] * bool(judged.missed)
+            doubled += [line] * bool(judged.doubled)
             count += len(runs)
         return Verdict(count, tuple(missed), tuple(doubled))
 

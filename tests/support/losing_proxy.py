@@ -1,4 +1,4 @@
-"""A network between a client and Redis that loses what a test tells it to lose."""
+"""A network between a client and Redis that loses the requests or replies a test chooses."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""One node's shared things for tests that drive a single loop or duty, with its log lines to look at and wait for."""
+"""One node for tests that drive a single loop or duty, with its log lines to read and wait for."""
 
 import asyncio
 import time

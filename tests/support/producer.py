@@ -76,12 +76,12 @@ class Producer:
         return self.logged(event)[times - 1]
 
     async def until(self, condition: Callable[[], bool], what: str = "the condition") -> None:
-        """Wait until `condition` holds, looked at after each line; raises AssertionError with the log if not."""
+        """Wait until `condition` holds, checked after each line; raises AssertionError with the log if not."""
         try:
             async with asyncio.timeout(WITHIN_S), self._changed:
                 await self._changed.wait_for(lambda: condition() or self._closed)
         except TimeoutError:
-            pass  # told below, with the log
+            pass  # reported below, with the log
         assert condition(), f"{what}: not within {WITHIN_S:g} s or before the end; log: {self.lines}; {self.err}"
 
     def signal(self, number: signal.Signals) -> None:

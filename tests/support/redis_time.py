@@ -12,7 +12,7 @@ async def redis_now_ms(redis: Redis) -> int:
 
 
 async def until_ms(redis: Redis, at_ms: float) -> None:
-    """Wait until Redis' clock is past `at_ms`; raises AssertionError if that is far away."""
+    """Wait until Redis' clock is past `at_ms`; raises AssertionError if that is more than 10 s ahead."""
 
     async def past() -> bool:
         return await redis_now_ms(redis) > at_ms
