@@ -1,7 +1,7 @@
 """Reading a batch of 200 monitors from each kind of database, compared with the bare driver.
 
 Each monitor has a proxy and a maintenance; both sides ask for the same rows, in turns. The driver's are dicts or
-tuples, unchecked; the catalogue's are frozen values. Then the newest heartbeats of 500 push monitors on Postgres.
+tuples, unchecked; the catalog's are frozen values. Then the newest heartbeats of 500 push monitors on Postgres.
 """
 
 import asyncio

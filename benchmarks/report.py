@@ -172,7 +172,7 @@ def _herd_lines(kind: str, one: DatabaseReport) -> list[Line]:
         *table,
         ("  peak memory of the producer", f"{herd.peak_memory_bytes / 1e6:.0f} MB", ""),
         ("  commands sent to Redis", f"{herd.redis_commands_per_check:.4f} a check", ""),
-        ("  reading the rows alone, catalogue", _rate(one.rows.catalog_per_s), ""),
+        ("  reading the rows alone, catalog", _rate(one.rows.catalog_per_s), ""),
         ("  reading the rows alone, bare driver", _rate(one.rows.driver_per_s), ""),
         ("  herd ÷ settle alone", f"{one.herd_to_settle:.0%}", ""),
         ("  herd ÷ rows alone", f"{one.herd_to_rows:.0%}", ""),
@@ -201,7 +201,7 @@ def as_plot(report: Report) -> str:
     bars = [("settle script alone", report.settle.checks_per_s, "#9aa5b1")]
     for kind, one in report.databases.items():
         bars.append((f"{kind}: rows alone, bare driver", one.rows.driver_per_s, "#9aa5b1"))
-        bars.append((f"{kind}: rows alone, catalogue", one.rows.catalog_per_s, "#9aa5b1"))
+        bars.append((f"{kind}: rows alone, catalog", one.rows.catalog_per_s, "#9aa5b1"))
         bars.append((f"{kind}: herd, settled checks", one.herd.checks_per_s, "#2f6fde"))
     most = max(value for _, value, _ in bars)
     drawn = []

@@ -1,4 +1,4 @@
-"""Reading the rows of a herd and nothing else: through the catalogue, and with the bare driver.
+"""Reading the rows of a herd and nothing else: through the catalog, and with the bare driver.
 
 A program of its own, so that it is measured in a fresh process: settings from the DB_* variables, ids as JSON on
 standard input, rows per second as JSON on standard output.
@@ -39,7 +39,7 @@ class RowsRead(Struct, frozen=True):
     """Monitors read per second, with all that belongs to them."""
 
     catalog_per_s: float
-    """Through the catalogue: frozen values, checked."""
+    """Through the catalog: frozen values, checked."""
     driver_per_s: float
     """The bare driver, monitors and maintenances only: tuples, unchecked. SQLite in one thread."""
 

@@ -374,7 +374,7 @@ def process_of(database: ServerDatabase) -> ServerProcess:
 
 
 async def until_no_statement_runs(database: PostgresDatabase | MySqlDatabase, observer: Any) -> None:
-    """Wait until the server runs no statement of the catalogue."""
+    """Wait until the server runs no statement of the catalog."""
     async with asyncio.timeout(10):
         while await _statements(database, observer):
             await asyncio.sleep(0.01)

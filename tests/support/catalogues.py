@@ -1,4 +1,4 @@
-"""Catalogues for tests, with a check at the end that no connection is left checked out."""
+"""Catalogs for tests, with a check at the end that no connection is left checked out."""
 
 import asyncio
 import gc
@@ -29,7 +29,7 @@ from support.waiting import until
 async def opened(
     database: Database | Settings, *, connections: int = 2, timeout_s: float = 10
 ) -> AsyncIterator[Catalog]:
-    """Open a catalogue for the time of the block."""
+    """Open a catalog for the time of the block."""
     settings = database if isinstance(database, Settings) else database.settings()
     tasks_before = asyncio.all_tasks()
     catalog = open_catalog(settings, connections=connections, timeout_s=timeout_s)
@@ -80,14 +80,14 @@ def _pools(catalog: SqlCatalog) -> tuple[Connections, ...]:
 
 
 def engine(catalog: Catalog) -> AsyncEngine:
-    """Return the engine of a catalogue on an SQL server."""
+    """Return the engine of a catalog on an SQL server."""
     assert isinstance(catalog, SqlCatalog)
     assert isinstance(catalog._batches, ServerConnections)
     return catalog._batches.engine
 
 
 def sync_engine(catalog: Catalog) -> Engine:
-    """Return the engine of a catalogue in an SQL database, as SQLAlchemy's events and pools need it."""
+    """Return the engine of a catalog in an SQL database, as SQLAlchemy's events and pools need it."""
     assert isinstance(catalog, SqlCatalog)
     return _sync(catalog._batches)
 

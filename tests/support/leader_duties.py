@@ -46,7 +46,7 @@ async def _nothing(_name: str, _number: int) -> None:
 
 
 class WatchedCatalog:
-    """A real catalogue whose readings are counted, with moments before and after each for the test to act in."""
+    """A real catalog whose readings are counted, with moments before and after each for the test to act in."""
 
     def __init__(self, catalog: Catalog) -> None:
         self.readings: Counter[str] = Counter()

@@ -202,7 +202,7 @@ async def _read(catalog: Catalog, database: str) -> FixtureReading:
 
 
 def _snapshot(case: dict[str, Any]) -> Snapshot:
-    """Build the snapshot as the catalogue does, from the recorded rows as a driver delivers them."""
+    """Build the snapshot as the catalog does, from the recorded rows as a driver delivers them."""
     recorded, postgres = case["rows"], case["database"] == "postgres"
     monitor = _value(rows.MONITORS, _columns(recorded["monitor"], Monitor, postgres=postgres))
     proxy, beat = recorded["proxy"], recorded["newest_heartbeat"]

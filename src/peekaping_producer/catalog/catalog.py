@@ -1,4 +1,4 @@
-"""The catalogue: what the loops know of the database, whichever kind it is."""
+"""The catalog: what the loops know of the database, whichever kind it is."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -16,7 +16,7 @@ _MODULES: Final = {
     DbType.SQLITE: "sqlite",
     DbType.MONGO: "mongo",
 }
-"""The module of each database, which opens its catalogue. Only the one in use is imported: each driver takes time."""
+"""The module of each database, which opens its catalog. Only the one in use is imported: each driver takes time."""
 
 
 class Catalog(Protocol):
@@ -70,7 +70,7 @@ class Catalog(Protocol):
 def open_catalog(
     settings: Settings, *, connections: int, timeout_s: float, scan_timeout_s: float | None = None
 ) -> Catalog:
-    """Return the catalogue of the configured database; each connection is opened when it is first needed.
+    """Return the catalog of the configured database; each connection is opened when it is first needed.
 
     It opens at most `connections` for batches, one for urgent reads, and one for reads of whole tables. A read may
     take `timeout_s`; one of a whole table, or of a page of it, `scan_timeout_s` (by default the same).

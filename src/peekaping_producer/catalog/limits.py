@@ -11,7 +11,7 @@ MOST_STRAYS = 100
 
 
 class Limits(Struct, frozen=True):
-    """How many connections a catalogue may open, and how long a read may take."""
+    """How many connections a catalog may open, and how long a read may take."""
 
     connections: int
     """For batches. One more is opened for urgent reads, and one for reads of whole tables."""

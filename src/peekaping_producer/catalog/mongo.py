@@ -39,7 +39,7 @@ _ZEROES: Final[dict[type, object]] = {StrType: "", IntType: 0, BoolType: False}
 
 
 def open_catalog(settings: Settings, limits: Limits) -> "MongoCatalog":
-    """Return the catalogue of the configured MongoDB; nothing is connected yet.
+    """Return the catalog of the configured MongoDB; nothing is connected yet.
 
     Raises ConfigurationError for an invalid DB_HOST or DB_NAME.
     """

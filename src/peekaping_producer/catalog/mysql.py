@@ -54,7 +54,7 @@ _ANOTHER_PROTOCOL = "Packet sequence number wrong"
 
 
 def open_catalog(settings: Settings, limits: Limits) -> SqlCatalog:
-    """Return the catalogue of the configured MySQL or MariaDB; nothing is connected yet."""
+    """Return the catalog of the configured MySQL or MariaDB; nothing is connected yet."""
     return SqlCatalog(MySql(settings), limits)
 
 

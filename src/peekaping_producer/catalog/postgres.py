@@ -51,7 +51,7 @@ T = TypeVar("T")
 
 
 def open_catalog(settings: Settings, limits: Limits) -> SqlCatalog:
-    """Return the catalogue of the configured Postgres; nothing is connected yet."""
+    """Return the catalog of the configured Postgres; nothing is connected yet."""
     return SqlCatalog(Postgres(settings), limits)
 
 

@@ -1,4 +1,4 @@
-"""The catalogue in an SQL database: three statements a batch at most, whatever its size."""
+"""The catalog in an SQL database: three statements a batch at most, whatever its size."""
 
 import asyncio
 from abc import ABC, abstractmethod

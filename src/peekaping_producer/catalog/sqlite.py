@@ -63,7 +63,7 @@ T = TypeVar("T")
 
 
 def open_catalog(settings: Settings, limits: Limits) -> SqlCatalog:
-    """Return the catalogue of the configured SQLite file, with one connection for batches; nothing is opened yet.
+    """Return the catalog of the configured SQLite file, with one connection for batches; nothing is opened yet.
 
     More would be slower, since only one thread runs Python at a time: four read half as fast as one.
     """

@@ -25,7 +25,7 @@ async def connected_redis(settings: RedisSettings, timing: Timing) -> AsyncItera
 
 @asynccontextmanager
 async def opened_catalog(settings: Settings, timing: Timing) -> AsyncIterator[Catalog]:
-    """Open the catalogue for the time of the block; nothing is connected yet. Raises ConfigurationError."""
+    """Open the catalog for the time of the block; nothing is connected yet. Raises ConfigurationError."""
     catalog = open_catalog(settings, connections=1, timeout_s=timing.read_deadline_s)
     try:
         yield catalog

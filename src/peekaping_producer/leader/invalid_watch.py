@@ -21,7 +21,7 @@ class InvalidWatch:
     """Reads the listed monitors again: the node that found one invalid need not be the one that finds it fixed."""
 
     def __init__(self, node: Node, invalid: InvalidMonitors, catalog: Catalog, server_zone: ZoneInfo) -> None:
-        """Take the list, the catalogue, and the server's time zone, by which maintenances are judged."""
+        """Take the list, the catalog, and the server's time zone, by which maintenances are judged."""
         self._server_zone = server_zone
         self._node = node
         self._invalid = invalid
