@@ -84,7 +84,7 @@ class Producer:
                 await self._changed.wait_for(lambda: condition() or self._closed)
         except TimeoutError:
             pass  # reported below, with the log
-        assert condition(), f"{what}: not within {_LOGGED_WITHIN_S:g} s or before the end; log: {self.lines}; {self.err}"
+        assert condition(), f"{what}: not in {_LOGGED_WITHIN_S:g} s or before the end; log: {self.lines}; {self.err}"
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal."""
