@@ -9,15 +9,16 @@ PYTEST = -m pytest -n $(JOBS) --maxschedchunk=1
 UV = $(or $(shell uv --version 2>/dev/null | awk '{ split($$2, v, "."); if (v[1] > 0 || v[2] >= 8) print "uv" }'),$(BIN)/uv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quick test coverage lint format types layers check proto bench clean
+.PHONY: help setup demo quick test lint format types layers check proto bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 	@echo
 	@echo 'Variables:'
-	@echo '  TESTS=path        which tests `test` and `coverage` run; $(TESTS) unless given'
+	@echo '  TESTS=path        which tests `test` runs; $(TESTS) unless given'
 	@echo '  JOBS=n            how many processes run tests; $(JOBS) unless given, 0 for none beside pytest'
-	@echo '  ARGS="..."        passed on by `demo` (--break), `bench` (--quick), `quick`, `test` and `coverage` (pytest: -k word)'
+	@echo '  ARGS="..."        passed on by `demo` (--break), `bench` (--quick), `quick` and `test` (pytest: -k word)'
+	@echo '  COVERAGE=yes      makes `test` measure lines and branches as well, and fail below 97 %; slower'
 	@echo '  PYTHON=program    the Python that `setup` makes .venv with'
 
 setup: $(STAMP) ## Make the environment in .venv, with an installed uv or one fetched by pip
@@ -41,13 +42,10 @@ quick: $(STAMP) ## Run the tests that need no installed server, for the edit-run
 	$(BIN)/python -m pytest -n 2 tests/unit tests/vectors $(ARGS)
 
 test: $(STAMP) ## Run all tests, against real servers that they start themselves (TESTS=path for some)
-	$(BIN)/python $(PYTEST) $(TESTS) $(ARGS)
-
-coverage: $(STAMP) ## Run all tests, and fail if they cover less than 97 % of lines and branches (slower than test)
-	rm -f .coverage .coverage.*
-	$(BIN)/coverage run $(PYTEST) $(TESTS) $(ARGS)
-	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report
+	$(if $(COVERAGE),rm -f .coverage .coverage.*)
+	$(BIN)/$(if $(COVERAGE),coverage run,python) $(PYTEST) $(TESTS) $(ARGS)
+	$(if $(COVERAGE),$(BIN)/coverage combine --quiet)
+	$(if $(COVERAGE),$(BIN)/coverage report)
 
 lint: $(STAMP) ## Check style and format: ruff
 	$(BIN)/ruff check
@@ -63,7 +61,7 @@ types: $(STAMP) ## Check types: mypy
 layers: $(STAMP) ## Check that imports go one way only: import-linter
 	$(BIN)/lint-imports --no-cache
 
-check: lint types layers coverage ## What CI runs: lint, types, layers, and all tests with their coverage
+check: lint types layers test ## Run lint, types, layers and test (CI adds COVERAGE=yes)
 
 proto: $(STAMP) ## Generate the code of asynq's messages from their .proto
 	$(BIN)/python -m grpc_tools.protoc -Isrc --python_out=src --pyi_out=src src/peekaping_producer/asynq/*.proto
