@@ -1,5 +1,6 @@
 """What every test has: real servers to ask for, and checks that it leaves nothing behind."""
 
+import gc
 import signal
 from itertools import chain
 
@@ -23,3 +24,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     long = [item for item in items if item.get_closest_marker("long")]
     short = [item for item in items if not item.get_closest_marker("long")]
     items[:] = [*chain.from_iterable(zip(long, short, strict=False)), *long[len(short) :], *short[len(long) :]]
+
+
+def pytest_collection_finish() -> None:
+    """Spare every later collection of garbage the modules and tests that stay until the end."""
+    gc.collect()
+    gc.freeze()
