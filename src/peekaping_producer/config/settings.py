@@ -28,7 +28,7 @@ class DbType(StrEnum):
 
 
 class ScheduleMode(StrEnum):
-    """Where in their intervals checks lie: `auto` spreads them, but aligns them while a Go producer runs too."""
+    """When in its interval a monitor is checked; `auto` spreads checks, and aligns them while a Go producer runs."""
 
     AUTO = "auto"
     SPREAD = "spread"
@@ -114,7 +114,7 @@ class Settings(_Base):
     )
     db_schema: Name | None = setting(
         None,
-        meaning="The schema of Peekaping's tables, if it is not the user's own; Postgres only.",
+        meaning="The schema of Peekaping's tables, if it is not the first in the user's search path; Postgres only.",
         allowed="a schema name, with DB_TYPE postgres",
     )
     db_statement_cache: Annotated[Switch, one_of(_SWITCHES)] = setting(
@@ -146,8 +146,9 @@ class Settings(_Base):
     )
     producer_schedule: Annotated[ScheduleMode, one_of(_SCHEDULE_MODES)] = setting(
         ScheduleMode.AUTO,
-        meaning="Where in their intervals checks lie: `spread` evenly, `aligned` 1 ms after each multiple of the"
-        " interval, or `auto`: spread, but aligned if a Go producer was detected in the last 2 minutes.",
+        meaning="When in its interval a monitor is checked: `spread` gives each its own offset; `aligned` uses Unix"
+        " times that are multiples of the interval, as the Go producer does, plus 1 ms; `auto` aligns if a Go producer"
+        " was detected in the last 2 minutes.",
         allowed="one of auto, spread, aligned",
     )
     mode: Annotated[Mode, one_of(MODES)] = setting(

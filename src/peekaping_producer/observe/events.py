@@ -131,7 +131,8 @@ class LogEvent(StrEnum):
     DATABASE_RECOVERED = "database recovered"
     """All reads work again. Nothing to do."""
     DATABASE_NOT_IN_USE = "database no longer in use"
-    """Only reads as leader failed, and this node leads no longer, so the outage ends without an answer. Nothing to do.
+    """Only the leader's reads had failed. This node no longer leads, so it stops retrying; whether the database answers
+    is not known. Nothing to do.
     """
     CACHE_TOO_SMALL = "cache too small"
     """The cache cannot hold all monitors, so an outage of the database would affect the rest. To do: raise
@@ -152,7 +153,9 @@ class LogEvent(StrEnum):
     EVENT_FAILED = "event dropped on error"
     """A message could not be processed; a sweep finds its change. To do: report it with the traceback."""
     EXCEPTION_IGNORED = "exception ignored"
-    """Python could not raise an exception to anyone (on standard error). To do: report it with the traceback."""
+    """An exception in a destructor or callback that no caller could catch (on standard error). To do: report it with
+    the traceback.
+    """
 
     # The log itself
     LOG_LINES_DROPPED = "log lines dropped"
