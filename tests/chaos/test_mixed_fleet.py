@@ -158,7 +158,7 @@ async def test_beside_a_go_node_everything_ends_in_the_databases_state(
         await publish_deleted(redis, deleted["id"])
         await empty_sqlite_db.update("monitors", deactivated["id"], active=False)
         await publish_updated(redis, deactivated, active=False)
-        # Nobody is told of this one; and a Go node's leftovers, of which no row is left.
+        # No event names this one; and a Go node's leftovers, of which no row is left.
         await empty_sqlite_db.delete("monitors", lost["id"])
         await redis.zadd(DUE, {new_id(): 1})
         await redis.zadd(LEASE, {new_id(): 1})

@@ -56,7 +56,7 @@ async def test_a_change_made_while_polls_failed_is_found_later(redis: Redis, any
         await any_db.update("monitors", deactivated["id"], active=False, updated_at=changed)
 
         async def refuse(_name: str, _number: int) -> None:
-            raise Unavailable("database", "it is away")
+            raise Unavailable("database", "it is unavailable")
 
         let = led.catalog.before
         led.catalog.before = refuse

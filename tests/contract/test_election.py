@@ -141,8 +141,8 @@ async def test_a_duty_that_fails_is_started_again_and_ends_neither_the_others_no
 
 
 async def test_a_duty_without_its_database_is_started_again_and_logged_once(redis: Redis) -> None:
-    away = Unavailable("database", "no answer within 2 s")
-    test, failing, other = TestNode(TIMING), Failing(away, 4), Duty()
+    outage = Unavailable("database", "no answer within 2 s")
+    test, failing, other = TestNode(TIMING), Failing(outage, 4), Duty()
     async with running(election(test, redis, {"failing": failing, "other": other}).loop()):
         await until(lambda: failing.at_work)
         assert len(other.began) == 1

@@ -324,7 +324,7 @@ async def test_a_new_subscription_asks_for_a_sweep(redis: Redis, any_db: Databas
     assert await scheduled_ids(redis) == {row["id"]}
 
 
-# --- events while the database is away
+# --- events while the database is unavailable
 
 
 async def test_a_monitor_is_removed_on_the_strength_of_the_event_during_an_outage(

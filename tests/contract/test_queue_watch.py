@@ -1,4 +1,4 @@
-"""Whether anybody takes checks from the queue: told once when it stops, once when it goes on, and seen in `status`."""
+"""Whether anybody takes checks from the queue: logged when that stops and when it goes on, and shown by `status`."""
 
 import json
 import time
@@ -236,14 +236,14 @@ QUICK = Timing(queue_every_s=0.02, redis_timeout_s=10)
 
 
 class Watched:
-    """A node's watch over the queue, and what it has told."""
+    """A node's watch over the queue, and what it has logged."""
 
     def __init__(self, redis: Redis, timing: Timing = QUICK) -> None:
         self.test = TestNode(timing)
         self.watch = QueueWatch(self.test.node, redis)
 
     @property
-    def told(self) -> list[tuple[str, str]]:
+    def logged(self) -> list[tuple[str, str]]:
         return [(line["event"], line["what"]) for line in self.test.lines]
 
     async def look(self, redis: Redis) -> None:
@@ -267,7 +267,7 @@ async def test_trouble_and_its_end_are_logged_once_each(redis: Redis) -> None:
         await redis.delete(server)
         await watched.test.until_logged(TROUBLE, 4)
     whats = (NO_WORKER, PAUSED, TOO_SLOW)
-    assert watched.told == [*((event, what) for what in whats for event in (TROUBLE, OVER)), (TROUBLE, NO_WORKER)]
+    assert watched.logged == [*((event, what) for what in whats for event in (TROUBLE, OVER)), (TROUBLE, NO_WORKER)]
     levels = {line["event"]: line["level"] for line in watched.test.lines}
     assert levels == {TROUBLE: "warning", OVER: "info"}
     assert {"pending", "workers"} <= watched.test.lines[0].keys()
@@ -277,7 +277,7 @@ async def test_lasting_trouble_is_logged_once(redis: Redis) -> None:
     watched = Watched(redis)
     for _ in range(20):
         await watched.look(redis)
-    assert watched.told == [(TROUBLE, NO_WORKER)]
+    assert watched.logged == [(TROUBLE, NO_WORKER)]
 
 
 async def test_a_worker_that_is_missing_from_one_poll_is_not_reported(redis: Redis) -> None:
@@ -287,7 +287,7 @@ async def test_a_worker_that_is_missing_from_one_poll_is_not_reported(redis: Red
         server = await put_server(redis, "healthcheck")
         await watched.look(redis)
         await redis.delete(server)
-    assert watched.told == []
+    assert watched.logged == []
 
 
 async def test_one_trouble_after_another(redis: Redis) -> None:
@@ -300,7 +300,7 @@ async def test_one_trouble_after_another(redis: Redis) -> None:
     await redis.delete(keys.PAUSED)
     await put_server(redis, "healthcheck")
     await watched.look(redis)
-    assert watched.told == [(TROUBLE, NO_WORKER), (OVER, NO_WORKER), (TROUBLE, PAUSED), (OVER, PAUSED)]
+    assert watched.logged == [(TROUBLE, NO_WORKER), (OVER, NO_WORKER), (TROUBLE, PAUSED), (OVER, PAUSED)]
 
 
 async def test_a_queue_that_is_worked_on_is_not_spoken_of(redis: Redis) -> None:
@@ -309,7 +309,7 @@ async def test_a_queue_that_is_worked_on_is_not_spoken_of(redis: Redis) -> None:
     watched = Watched(redis)
     for _ in range(5):
         await watched.look(redis)
-    assert watched.told == []
+    assert watched.logged == []
 
 
 async def test_the_watch_ends_with_the_term(redis: Redis) -> None:

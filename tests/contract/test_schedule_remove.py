@@ -393,7 +393,7 @@ def enqueue(id_: MonitorId, *, from_cache: bool = False) -> Enqueue:
     return Enqueue(id_, cadence(id_, 60), fresh_message(id_), from_cache)
 
 
-# --- what all nodes are told
+# --- what is signalled to all nodes
 
 
 @asynccontextmanager

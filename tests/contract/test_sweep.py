@@ -125,9 +125,9 @@ async def test_invariant_7_an_invalid_row_leaves_the_schedule_and_affects_no_oth
         for number in range(3):
             swept = await led.sweeper.sweep_once(led.term)
             assert (swept.seen, swept.invalid, swept.removed) == (3, 3, 0 if number else 3)
-        told = [line["reasons"] for line in led.test.logged(INVALID)]
+        logged = [line["reasons"] for line in led.test.logged(INVALID)]
     assert await scheduled_ids(redis) == {row["id"] for row in good}
-    assert sorted(id_ for reasons in told for id_ in reasons) == sorted(row["id"] for row in bad), "each once"
+    assert sorted(id_ for reasons in logged for id_ in reasons) == sorted(row["id"] for row in bad), "each once"
 
 
 # --- the sweep, out of the schedule

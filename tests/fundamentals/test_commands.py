@@ -101,7 +101,7 @@ class Shell:
             assert SECRET not in text
         return ended
 
-    async def told(self, *arguments: str, code: int = 0, **others: Any) -> str:
+    async def output(self, *arguments: str, code: int = 0, **others: Any) -> str:
         """Return what a command prints; it has nothing for standard error."""
         ended = await self.run(*arguments, **others)
         assert (ended.code, ended.err) == (code, ""), ended.out
@@ -109,7 +109,7 @@ class Shell:
 
     async def explained(self, id_: str = MONITOR, *, code: int = 0, **others: Any) -> dict[str, str]:
         """Return what `explain` says, by the word that a line begins with."""
-        lines = (await self.told("explain", id_, code=code, **others)).splitlines()
+        lines = (await self.output("explain", id_, code=code, **others)).splitlines()
         return {word: rest.strip() for word, _, rest in (line.partition("  ") for line in lines)}
 
 
@@ -149,7 +149,7 @@ async def put_worker(redis: Redis) -> None:
 
 
 async def test_status_of_an_empty_redis(shell: Shell) -> None:
-    text = await shell.told("status", code=1)
+    text = await shell.output("status", code=1)
     lines = text.splitlines()
     assert lines[:2] == [NOT_RUNNING, f"trouble    {NO_WORKER}"]
     assert "leader     none" in lines
@@ -164,9 +164,9 @@ async def test_status_when_all_is_well(shell: Shell, redis: Redis) -> None:
     await redis.set(LEADER, NODE.id)
     await put_worker(redis)
     await redis.zadd(DUE, {MONITOR: await redis_now_ms(redis) + 3_600_000})
-    lines = (await shell.told("status")).splitlines()
+    lines = (await shell.output("status")).splitlines()
     assert lines[:2] == [f"leader     {NODE.id}", "schedule   1 monitor, 0 being handled; none overdue"]
-    status = json.loads(await shell.told("status", "--json"))
+    status = json.loads(await shell.output("status", "--json"))
     assert (status["running"], status["trouble"]) == (True, [])
     assert status["overdue"] == {"count": 0, "longest_ms": 0, "monitors": []}
 
@@ -189,7 +189,7 @@ async def test_status_with_no_producer_says_so_first_and_then_what_is_overdue(
     assert second.endswith(" and 1,197 more")
     assert "due, but not checked" in ended.out
 
-    status = json.loads(await shell.told("status", "--json", code=1))
+    status = json.loads(await shell.output("status", "--json", code=1))
     assert (status["running"], status["trouble"][0]) == (False, NOT_RUNNING)
     assert (status["overdue"]["count"], len(status["overdue"]["monitors"])) == (1_202, 5)
     assert status["overdue"]["longest_ms"] >= 7_200_000
@@ -204,7 +204,7 @@ async def test_status_of_a_running_fleet_counts_as_overdue_what_is_so_for_ten_se
     await put_worker(redis)
     now_ms = await redis_now_ms(redis)
     await redis.zadd(DUE, {MONITOR: now_ms + 3_600_000, new_id(): now_ms - 60_000})
-    lines = (await shell.told("status", code=1)).splitlines()
+    lines = (await shell.output("status", code=1)).splitlines()
     assert lines[0].startswith("trouble    1 monitor is overdue, the longest for 1 min: ")
 
 
@@ -221,7 +221,7 @@ async def test_status_shows_the_fleet_the_schedule_and_the_queue(shell: Shell, r
     await put_pending(redis, overdue)
     await redis.set(keys.PAUSED, 1)
 
-    text = await shell.told("status", code=1)
+    text = await shell.output("status", code=1)
     lines = text.splitlines()
     assert lines[:3] == [
         f"trouble    1 monitor is overdue, the longest for 2 h: {overdue}",
@@ -251,23 +251,23 @@ async def test_status_shows_names_where_the_database_is_set(
 ) -> None:
     await empty_sqlite_db.insert("monitors", a_monitor())
     await redis.zadd(DUE, {MONITOR: await redis_now_ms(redis) + 3_600_000})
-    (run,) = [line for line in (await shell.told("status", code=1)).splitlines() if line.startswith(MONITOR)]
+    (run,) = [line for line in (await shell.output("status", code=1)).splitlines() if line.startswith(MONITOR)]
     assert re.split(r"  +", run)[1] == "Shop"
-    status = json.loads(await shell.told("status", "--json", code=1))
+    status = json.loads(await shell.output("status", "--json", code=1))
     assert (status["next_runs"][0]["name"], status["names_problem"]) == ("Shop", None)
 
 
 async def test_status_needs_only_redis(shell: Shell, redis: Redis, redis_server: RedisServer) -> None:
     await redis.zadd(DUE, {MONITOR: await redis_now_ms(redis) + 3_600_000})
     alone = Shell(shell.folder, REDIS_PORT=redis_server.port)
-    text = await alone.told("status", code=1)
+    text = await alone.output("status", code=1)
     assert MONITOR in text
     assert "names      not shown: DB_* is not set" in text
-    assert "names      not shown: DB_PORT is '99999': must be " in await alone.told(
+    assert "names      not shown: DB_PORT is '99999': must be " in await alone.output(
         "status", code=1, **on_postgres(99_999)
     )
     with free_port() as port:
-        text = await alone.told("status", code=1, **on_postgres(port))
+        text = await alone.output("status", code=1, **on_postgres(port))
     assert MONITOR in text
     assert "names      not shown: " in text
 
@@ -278,7 +278,7 @@ async def test_status_does_not_wait_for_a_database_that_hangs(
     await redis.zadd(DUE, {MONITOR: await redis_now_ms(redis) + 3_600_000})
     own_postgres_server.pause()
     server = on_postgres(own_postgres_server.port, DB_USER=SUPERUSER, DB_NAME="postgres")
-    status = json.loads(await shell.told("status", "--json", code=1, **server))
+    status = json.loads(await shell.output("status", "--json", code=1, **server))
     assert status["next_runs"][0]["name"] is None
     assert "no answer within 2 s" in status["names_problem"]
 
@@ -307,7 +307,7 @@ async def test_status_lists_monitors_that_are_skipped_as_invalid_until_they_are_
             return await invalid() == {}
 
         await until(listed)
-        lines = (await shell.told("status", code=1)).splitlines()
+        lines = (await shell.output("status", code=1)).splitlines()
         assert lines[0] == "trouble    2 monitors are skipped as invalid and not checked"
         rows = [re.split(r"  +", line) for line in lines]
         for id_, name in ((MONITOR, "Shop"), (late["id"], "Late")):
@@ -343,7 +343,7 @@ async def test_status_shows_a_killed_node_as_gone_within_ten_seconds(
         assert await score(redis, NODES, killed) <= killed_ms + 10_000
         node = (await nodes())[killed]
         assert datetime.fromisoformat(node["last_seen"]) <= from_unix_ms(killed_ms)
-        (row,) = [line for line in (await shell.told("status", code=1)).splitlines() if line.startswith(killed)]
+        (row,) = [line for line in (await shell.output("status", code=1)).splitlines() if line.startswith(killed)]
         assert re.split(r"  +", row)[1] == "gone"
         assert await stays.stop() == 0
         assert list(await nodes()) == [killed]
@@ -353,10 +353,10 @@ async def test_status_beside_a_go_producer(shell: Shell, redis: Redis) -> None:
     await redis.set(LEADER, "producer-4711", px=60_000)
     await redis.set(GO_SEEN, 1, px=60_000)
     await put_worker(redis)
-    text = await shell.told("status")
+    text = await shell.output("status")
     assert "leader     producer-4711 (a Go producer)" in text
     assert "slots      aligned, because a Go producer was detected in the last 2 minutes" in text
-    status = json.loads(await shell.told("status", "--json"))
+    status = json.loads(await shell.output("status", "--json"))
     assert (status["leader"], status["leader_is_go"], status["spacing"]) == ("producer-4711", True, "aligned")
     assert status["running"]
 
@@ -364,7 +364,7 @@ async def test_status_beside_a_go_producer(shell: Shell, redis: Redis) -> None:
 async def test_status_where_nobody_leads(shell: Shell, redis: Redis) -> None:
     await Registry(redis, Timing()).register(NODE)
     await put_worker(redis)
-    assert (await shell.told("status", code=1)).splitlines()[0] == f"trouble    {LEADERLESS}"
+    assert (await shell.output("status", code=1)).splitlines()[0] == f"trouble    {LEADERLESS}"
 
 
 async def test_status_as_json_of_a_running_node(shell: Shell, redis: Redis, empty_sqlite_db: SqliteDatabase) -> None:
@@ -372,7 +372,7 @@ async def test_status_as_json_of_a_running_node(shell: Shell, redis: Redis, empt
     async with started(shell.folder, **shell.variables) as producer:
         start = await producer.until_logged("producer starting")
         await producer.until_logged("sweep finished")
-        out = await shell.told("status", "--json", code=1)
+        out = await shell.output("status", "--json", code=1)
         status = json.loads(out)
         assert out.count("\n") == 1
         (node,) = status["nodes"]
@@ -386,7 +386,7 @@ async def test_status_as_json_of_a_running_node(shell: Shell, redis: Redis, empt
         assert len(runs) == 10
         assert [run["in_s"] for run in runs] == sorted(run["in_s"] for run in runs)
         assert await producer.stop() == 0
-    gone = json.loads(await shell.told("status", "--json", code=1))
+    gone = json.loads(await shell.output("status", "--json", code=1))
     assert (gone["nodes"], gone["leader"], gone["running"]) == ([], None, False)
 
 
@@ -492,8 +492,8 @@ async def test_run_now_makes_a_monitor_due_at_once(
     other = monitor_row()
     await empty_sqlite_db.insert("monitors", a_monitor(), other)
     await redis.zadd(DUE, {MONITOR: await redis_now_ms(redis) + 50_000})
-    told = await shell.told("run-now", MONITOR, other["id"].upper(), f" {MONITOR} ", "Shop")
-    assert told.splitlines() == [f"Shop ({MONITOR}): due now", f"{other['id']}: due now"]
+    answer = await shell.output("run-now", MONITOR, other["id"].upper(), f" {MONITOR} ", "Shop")
+    assert answer.splitlines() == [f"Shop ({MONITOR}): due now", f"{other['id']}: due now"]
     for id_ in (MONITOR, other["id"]):
         assert await score(redis, DUE, id_) <= await redis_now_ms(redis) + 1
 
@@ -503,7 +503,7 @@ async def test_run_now_of_a_monitor_that_is_handled_this_moment(
 ) -> None:
     await empty_sqlite_db.insert("monitors", a_monitor())
     await redis.zadd(LEASE, {MONITOR: await redis_now_ms(redis) + 60_000})
-    assert await shell.told("run-now", MONITOR) == f"{MONITOR}: being handled right now\n"
+    assert await shell.output("run-now", MONITOR) == f"{MONITOR}: being handled right now\n"
     assert not await redis.exists(DUE)
 
 
@@ -514,8 +514,8 @@ async def test_run_now_refuses_some_and_does_the_others(
     same = sorted([monitor_row(name="Same"), monitor_row(name="Same")], key=lambda row: row["id"])
     await empty_sqlite_db.insert("monitors", a_monitor(), inactive, invalid, *same)
     arguments = ["run-now", unknown, inactive["id"], "shop", invalid["id"], "no-id", "Same"]
-    told = await shell.told(*arguments, code=1)
-    assert told.splitlines() == [
+    answer = await shell.output(*arguments, code=1)
+    assert answer.splitlines() == [
         f"{unknown}: unknown, the database has no such monitor",
         f"{inactive['id']}: not active, activate it first",
         f"shop ({MONITOR}): due now",
@@ -525,7 +525,7 @@ async def test_run_now_refuses_some_and_does_the_others(
         *(f"  {row['id']}" for row in same),
     ]
     assert await redis.zrange(DUE, 0, -1) == [MONITOR.encode()]
-    report = json.loads(await shell.told(*arguments, "--json", code=1))
+    report = json.loads(await shell.output(*arguments, "--json", code=1))
     assert report["running"]
     assert [one["due"] for one in report["monitors"]] == [False, False, True, False, False, False]
     assert report["monitors"][2] == {
@@ -540,8 +540,8 @@ async def test_run_now_refuses_some_and_does_the_others(
 
 async def test_run_now_with_no_producer_says_so(shell: Shell, empty_sqlite_db: SqliteDatabase) -> None:
     await empty_sqlite_db.insert("monitors", a_monitor())
-    told = await shell.told("run-now", MONITOR, code=1)
-    assert told.splitlines() == [f"{MONITOR}: due now", NOT_RUNNING]
+    answer = await shell.output("run-now", MONITOR, code=1)
+    assert answer.splitlines() == [f"{MONITOR}: due now", NOT_RUNNING]
 
 
 async def test_run_now_runs_the_check_while_a_node_runs(
@@ -550,7 +550,7 @@ async def test_run_now_runs_the_check_while_a_node_runs(
     await empty_sqlite_db.insert("monitors", a_monitor(interval=86_400))
     async with started(shell.folder, **shell.variables) as producer:
         await producer.until_logged("sweep finished")
-        await shell.told("run-now", MONITOR)
+        await shell.output("run-now", MONITOR)
         await producer.until_logged("batches settled")
     assert await redis.lrange(keys.PENDING, 0, -1) == [task_id(MONITOR).encode()]
     due_ms = int(await score(redis, DUE, MONITOR))
@@ -577,14 +577,15 @@ async def test_explain_a_monitor_that_is_well(
     due_ms = cadence(MONITOR, 60).slot_from(await redis_now_ms(redis) + 30_000)
     await redis.zadd(DUE, {MONITOR: due_ms})
     for written in (MONITOR, MONITOR.upper(), f" {MONITOR}\n"):
-        told = await shell.explained(written)
-        assert told["monitor"] == (f"'Shop', type http, every 1 min, timeout 16 s, through proxy {proxy['id']}; active")
-        assert told["schedule"].startswith("due in ")
-        assert told["schedule"].endswith(f", at {rfc3339(from_unix_ms(due_ms))}")
-        assert told["maintenance"] == "none active"
-        assert told["task"].startswith("none in the queue")
-        assert told["leader"] == "host-1-na0"
-        slots, spacing = told["next slots"].split(" (")
+        answer = await shell.explained(written)
+        target = f"'Shop', type http, every 1 min, timeout 16 s, through proxy {proxy['id']}; active"
+        assert answer["monitor"] == target
+        assert answer["schedule"].startswith("due in ")
+        assert answer["schedule"].endswith(f", at {rfc3339(from_unix_ms(due_ms))}")
+        assert answer["maintenance"] == "none active"
+        assert answer["task"].startswith("none in the queue")
+        assert answer["leader"] == "host-1-na0"
+        slots, spacing = answer["next slots"].split(" (")
         assert spacing == "spread)"
         grid = cadence(MONITOR, 60)
         first_ms = min(grid.slot_from(await redis_now_ms(redis)), due_ms)
@@ -598,10 +599,10 @@ async def in_the_schedule(redis: Redis) -> None:
     await redis.zadd(DUE, {MONITOR: await redis_now_ms(redis) + 60_000})
 
 
-def promises(told: dict[str, str]) -> bool:
+def promises(answer: dict[str, str]) -> bool:
     """Return whether there is any instant or span of time in it."""
-    texts = [told[word] for word in told if word != "monitor"]
-    return "next slots" in told or any(re.search(r"\d{4}-\d\d|\d (ms|s|min|h)\b|due in", text) for text in texts)
+    texts = [answer[word] for word in answer if word != "monitor"]
+    return "next slots" in answer or any(re.search(r"\d{4}-\d\d|\d (ms|s|min|h)\b|due in", text) for text in texts)
 
 
 @pytest.mark.parametrize("scheduled", [False, True])
@@ -610,32 +611,32 @@ async def test_explain_a_monitor_that_nothing_is_known_of(
 ) -> None:
     if scheduled:
         await in_the_schedule(redis)
-    told = await shell.explained(code=1)
-    assert told["monitor"] == "unknown: the database has no such monitor"
-    assert told["schedule"] == (
+    answer = await shell.explained(code=1)
+    assert answer["monitor"] == "unknown: the database has no such monitor"
+    assert answer["schedule"] == (
         "still scheduled; a producer will remove it without a check" if scheduled else "not scheduled"
     )
-    assert not promises(told)
-    explanation = json.loads(await shell.told("explain", MONITOR, "--json", code=1))
+    assert not promises(answer)
+    explanation = json.loads(await shell.output("explain", MONITOR, "--json", code=1))
     assert (explanation["verdict"], explanation["due"], explanation["next_slots"]) == ("unknown", None, [])
 
 
 @pytest.mark.parametrize("argument", ["no-id", "", "\udcff\x1b%s{}", "a" * 24])
 async def test_explain_what_is_neither_an_id_nor_a_name(shell: Shell, argument: str) -> None:
-    told = await shell.explained(argument, code=1)
-    assert told == {"monitor": "not a monitor id, and no monitor has this name"}
+    answer = await shell.explained(argument, code=1)
+    assert answer == {"monitor": "not a monitor id, and no monitor has this name"}
 
 
 async def test_explain_by_name(shell: Shell, led: None, empty_sqlite_db: SqliteDatabase) -> None:
     upper, one, two = monitor_row(name="SHOP"), monitor_row(name="Blog"), monitor_row(name="BLOG")
     await empty_sqlite_db.insert("monitors", a_monitor(), upper, one, two)
-    told = await shell.explained(" Shop ")
-    assert told["monitor"] == f"'Shop' ({MONITOR}), type http, every 1 min, timeout 16 s; active"
+    answer = await shell.explained(" Shop ")
+    assert answer["monitor"] == f"'Shop' ({MONITOR}), type http, every 1 min, timeout 16 s; active"
     assert (await shell.explained("SHOP"))["monitor"].startswith(f"'SHOP' ({upper['id']})")
-    lines = (await shell.told("explain", "blog", code=1)).splitlines()
+    lines = (await shell.output("explain", "blog", code=1)).splitlines()
     assert lines[0] == "monitor      2 monitors have this name, give the id of one"
     assert sorted(line.split() for line in lines[1:]) == sorted([row["id"], row["name"]] for row in (one, two))
-    explanation = json.loads(await shell.told("explain", "blog", "--json", code=1))
+    explanation = json.loads(await shell.output("explain", "blog", "--json", code=1))
     assert explanation["verdict"] == "ambiguous"
     assert {match["monitor_id"] for match in explanation["matches"]} == {one["id"], two["id"]}
 
@@ -645,9 +646,9 @@ async def test_explain_a_monitor_that_is_not_active(
 ) -> None:
     await empty_sqlite_db.insert("monitors", a_monitor(active=False))
     await in_the_schedule(redis)
-    told = await shell.explained(code=1)
-    assert told["monitor"].endswith("; NOT ACTIVE, so it is not checked")
-    assert not promises(told)
+    answer = await shell.explained(code=1)
+    assert answer["monitor"].endswith("; NOT ACTIVE, so it is not checked")
+    assert not promises(answer)
 
 
 @pytest.mark.parametrize(
@@ -662,10 +663,10 @@ async def test_explain_a_monitor_that_is_invalid(
 ) -> None:
     await empty_sqlite_db.insert("monitors", a_monitor(**wrong))
     await in_the_schedule(redis)
-    told = await shell.explained(code=1)
-    assert told["monitor"] == f"skipped as invalid, so it is not checked: {reason}"
-    assert not promises(told)
-    explanation = json.loads(await shell.told("explain", MONITOR, "--json", code=1))
+    answer = await shell.explained(code=1)
+    assert answer["monitor"] == f"skipped as invalid, so it is not checked: {reason}"
+    assert not promises(answer)
+    explanation = json.loads(await shell.output("explain", MONITOR, "--json", code=1))
     assert (explanation["verdict"], explanation["monitor"], explanation["due"]) == ("invalid", None, None)
     assert explanation["next_slots"] == []
 
@@ -676,15 +677,15 @@ async def test_explain_with_no_producer_predicts_nothing(
 ) -> None:
     await empty_sqlite_db.insert("monitors", a_monitor())
     await redis.zadd(DUE, {MONITOR: await redis_now_ms(redis) + due_in_ms})
-    told = await shell.explained(code=1)
-    assert told["monitor"].endswith(f"; active, but {NOT_RUNNING}")
-    assert told["schedule"] == (
+    answer = await shell.explained(code=1)
+    assert answer["monitor"].endswith(f"; active, but {NOT_RUNNING}")
+    assert answer["schedule"] == (
         "scheduled, but no producer is running to check it"
         if due_in_ms > 0
         else "OVERDUE for 1 min: no producer is running"
     )
-    assert "next slots" not in told
-    explanation = json.loads(await shell.told("explain", MONITOR, "--json", code=1))
+    assert "next slots" not in answer
+    explanation = json.loads(await shell.output("explain", MONITOR, "--json", code=1))
     assert (explanation["verdict"], explanation["reason"], explanation["next_slots"]) == (
         "not_running",
         NOT_RUNNING,
@@ -703,12 +704,12 @@ async def test_explain_a_monitor_under_maintenance(shell: Shell, led: None, empt
     await empty_sqlite_db.insert(
         "monitor_maintenances", *(link_row(MONITOR, one["id"]) for one in (manual, broken, over))
     )
-    told = await shell.explained()
-    assert told["maintenance"].startswith("IN ITS WINDOW NOW, checks are reported as maintenance, of 2 active")
+    answer = await shell.explained()
+    assert answer["maintenance"].startswith("IN ITS WINDOW NOW, checks are reported as maintenance, of 2 active")
     await empty_sqlite_db.update("maintenances", manual["id"], active=False)
-    told = await shell.explained()
-    assert told["maintenance"].startswith("not in a window now, of 1 active")
-    assert f"{broken['id']} cannot be evaluated: " in told["maintenance"]
+    answer = await shell.explained()
+    assert answer["maintenance"].startswith("not in a window now, of 1 active")
+    assert f"{broken['id']} cannot be evaluated: " in answer["maintenance"]
 
 
 async def test_explain_where_a_monitor_is(
@@ -717,15 +718,15 @@ async def test_explain_where_a_monitor_is(
     await empty_sqlite_db.insert("monitors", a_monitor())
     now_ms = await redis_now_ms(redis)
     await redis.zadd(LEASE, {MONITOR: now_ms + 3_600_000})
-    told = await shell.explained()
-    assert told["schedule"].startswith("being handled by a node; due again in ")
+    answer = await shell.explained()
+    assert answer["schedule"].startswith("being handled by a node; due again in ")
     await redis.zadd(LEASE, {MONITOR: now_ms - 7_200_000})
-    told = await shell.explained()
-    assert told["schedule"].startswith("its claim expired 2 h")
+    answer = await shell.explained()
+    assert answer["schedule"].startswith("its claim expired 2 h")
     await redis.delete(LEASE)
     await redis.zadd(DUE, {MONITOR: now_ms - 7_200_000})
-    told = await shell.explained()
-    assert re.fullmatch(r"OVERDUE for 2 h.*: no node has claimed it yet", told["schedule"])
+    answer = await shell.explained()
+    assert re.fullmatch(r"OVERDUE for 2 h.*: no node has claimed it yet", answer["schedule"])
 
 
 @pytest.mark.parametrize("due_ms", [10**18, float("inf")])
@@ -734,17 +735,17 @@ async def test_a_score_that_is_not_a_time(
 ) -> None:
     await empty_sqlite_db.insert("monitors", a_monitor())
     await redis.zadd(DUE, {MONITOR: due_ms})
-    text = await shell.told("status", code=1)
+    text = await shell.output("status", code=1)
     assert MONITOR in text
-    json.loads(await shell.told("status", "--json", code=1))
+    json.loads(await shell.output("status", "--json", code=1))
     assert (await shell.explained())["schedule"]
 
 
 @pytest.mark.parametrize("member", [b"\xff", b"\x1b[31m\r\n"])
 async def test_an_id_that_a_terminal_cannot_show(shell: Shell, redis: Redis, member: bytes) -> None:
     await redis.zadd(DUE, {member: 10**13})
-    assert len(json.loads(await shell.told("status", "--json", code=1))["next_runs"]) == 1
-    text = await shell.told("status", code=1)
+    assert len(json.loads(await shell.output("status", "--json", code=1))["next_runs"]) == 1
+    text = await shell.output("status", code=1)
     assert text.replace("\n", "").isprintable()
 
 
@@ -780,12 +781,12 @@ async def test_explain_the_queue_and_the_leader(shell: Shell, redis: Redis, empt
     await empty_sqlite_db.insert("monitors", a_monitor())
     await redis.set(LEADER, "producer-4711", px=60_000)
     await redis.set(GO_SEEN, 1, px=60_000)
-    told = await shell.explained()
-    assert told["queue"] == "no worker takes checks from the queue"
-    assert told["leader"] == "producer-4711 (a Go producer)"
-    assert told["next slots"].endswith(f"({Spacing.ALIGNED.value})")
-    told = await shell.explained(PRODUCER_SCHEDULE="spread")
-    assert told["next slots"].endswith(f"({Spacing.SPREAD.value})")
+    answer = await shell.explained()
+    assert answer["queue"] == "no worker takes checks from the queue"
+    assert answer["leader"] == "producer-4711 (a Go producer)"
+    assert answer["next slots"].endswith(f"({Spacing.ALIGNED.value})")
+    answer = await shell.explained(PRODUCER_SCHEDULE="spread")
+    assert answer["next slots"].endswith(f"({Spacing.SPREAD.value})")
     await redis.set(keys.PAUSED, 1)
     assert (await shell.explained())["queue"] == "the queue is paused, checks wait until it is resumed"
 
@@ -820,7 +821,7 @@ async def test_the_docs_show_and_describe_every_field(
     await put_pending(redis, MONITOR)
     await InvalidMonitors(redis, Timing()).note({new_id(): "interval is 0 s: must be at least 1 s"})
     for arguments, code in ((("status",), 1), (("explain", MONITOR), 0), (("run-now", "Shop"), 0)):
-        real = json.loads(await shell.told(*arguments, "--json", code=code))
+        real = json.loads(await shell.output(*arguments, "--json", code=code))
         same_keys(shown[arguments[0]], real, arguments[0])
         assert keys_in(real) - described == set()
 
@@ -832,7 +833,7 @@ def keys_in(value: Any) -> set[str]:
     return set[str]().union(*map(keys_in, value)) if isinstance(value, list) else set()
 
 
-# --- something is away, or wrong
+# --- something is unavailable, or wrong
 
 
 async def test_explain_shows_the_rest_while_the_database_is_unavailable(
@@ -841,10 +842,10 @@ async def test_explain_shows_the_rest_while_the_database_is_unavailable(
     await redis.zadd(DUE, {MONITOR: await redis_now_ms(redis) + 3_600_000})
     with free_port() as port:
         server = on_postgres(port)
-        told = await shell.explained(code=1, **server)
-    assert told["monitor"].startswith("cannot be read: database: ")
-    assert told["schedule"].startswith("due in ")
-    assert told["task"].startswith("none in the queue")
+        answer = await shell.explained(code=1, **server)
+    assert answer["monitor"].startswith("cannot be read: database: ")
+    assert answer["schedule"].startswith("due in ")
+    assert answer["task"].startswith("none in the queue")
 
 
 async def test_run_now_while_the_database_is_unavailable(shell: Shell, redis: Redis) -> None:
@@ -915,7 +916,7 @@ async def test_a_file_that_is_not_a_database_needs_operator_action(
 async def test_on_postgres_too(shell: Shell, led: None, redis: Redis, empty_postgres_db: PostgresDatabase) -> None:
     await empty_postgres_db.insert("monitors", a_monitor())
     server = on_postgres(empty_postgres_db.server.port, DB_USER=SUPERUSER, DB_NAME=empty_postgres_db.name)
-    assert await shell.told("run-now", MONITOR, **server) == f"{MONITOR}: due now\n"
-    told = await shell.explained(**server)
-    assert told["monitor"] == "'Shop', type http, every 1 min, timeout 16 s; active"
+    assert await shell.output("run-now", MONITOR, **server) == f"{MONITOR}: due now\n"
+    answer = await shell.explained(**server)
+    assert answer["monitor"] == "'Shop', type http, every 1 min, timeout 16 s; active"
     assert (await shell.explained("shop", **server))["monitor"].startswith(f"'Shop' ({MONITOR})")

@@ -1,4 +1,4 @@
-"""The database away, for a while or from the start: checks go on, nothing is lost, nothing comes twice."""
+"""The database is unavailable, for a while or from the start: checks go on, nothing is lost, nothing comes twice."""
 
 import asyncio
 import signal
@@ -77,7 +77,7 @@ def lockable(folder: Path) -> SqliteDatabase:
 
 
 def bare(kind: Kind, folder: Path) -> AbstractAsyncContextManager[Database]:
-    """Make a bare database of a kind that can be away."""
+    """Make a bare database of a kind that can be made unavailable."""
     return nullcontext(lockable(folder)) if kind == "sqlite" else on_own_server(kind, rows=False)
 
 
@@ -92,8 +92,8 @@ def locked(database: SqliteDatabase) -> Iterator[sqlite3.Connection]:
 
 
 @asynccontextmanager
-async def away(database: Database, how: str) -> AsyncIterator[None]:
-    """Let a database be away for the time of the block: stopped, frozen, or (SQLite's file) locked by another."""
+async def unavailable(database: Database, how: str) -> AsyncIterator[None]:
+    """Make a database unavailable for the time of the block: stopped, frozen, or (SQLite's file) locked by another."""
     if isinstance(database, SqliteDatabase):
         with locked(database):
             yield
@@ -157,7 +157,7 @@ async def outlives_an_outage(kind: Kind, how: str, folder: Path) -> None:
                 gone_ms = {deleted["id"]: now_ms()}
                 await database.delete("monitors", deleted_within["id"])
 
-                async with away(database, how):
+                async with unavailable(database, how):
                     away_ms = now_ms()
                     await redis.zadd(DUE, {new["id"]: away_ms})
                     await until_removed(redis, deleted_within["id"])
@@ -193,8 +193,8 @@ async def outlives_an_outage(kind: Kind, how: str, folder: Path) -> None:
     assert away_ms < ledger.scheduled(doomed["id"])[-1] < back_ms + BACK_WITHIN_MS
     served = 0
     for one, before in zip(nodes, told_before, strict=True):
-        told = {event: len(one.logged(event)) - before[event] for event in (AWAY, BACK)}
-        assert (kind, told) == (kind, {AWAY: 1, BACK: 1}), str(one.lines)
+        logged = {event: len(one.logged(event)) - before[event] for event in (AWAY, BACK)}
+        assert (kind, logged) == (kind, {AWAY: 1, BACK: 1}), str(one.lines)
         back = one.logged(BACK)[-1]
         assert 0 < back["outage_s"] < (ended_ms - away_ms) / 1000
         served += back["checks_from_cache"]
@@ -271,7 +271,7 @@ async def test_it_starts_by_itself_when_an_unavailable_database_recovers(
         database = await stack.enter_async_context(bare(kind, tmp_path))
         await database.insert("monitors", *rows)
         ledger = await stack.enter_async_context(working(redis_server.port, tmp_path))
-        async with away(database, "stop"):
+        async with unavailable(database, "stop"):
             await redis.zadd(DUE, dict.fromkeys(ids, now_ms()))
             one = await stack.enter_async_context(node(tmp_path, database, redis_server.port))
             line = await one.until_logged(AWAY)

@@ -371,8 +371,8 @@ async def test_invalid_rows_are_logged_once_and_affect_no_other(
 
     # Sweeps, claims of a few slots a second, reclaims; a hot loop runs thousands.
     assert calls / lasted_s < 60
-    told = [line["reasons"] for line in producer.lines if "reasons" in line]
-    assert sorted(id_ for reasons in told for id_ in reasons) == sorted(row["id"] for row in never + unreadable)
+    logged = [line["reasons"] for line in producer.lines if "reasons" in line]
+    assert sorted(id_ for reasons in logged for id_ in reasons) == sorted(row["id"] for row in never + unreadable)
     assert not [line for line in producer.lines if line["level"] == "error"]
 
 

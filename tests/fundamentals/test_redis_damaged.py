@@ -107,8 +107,8 @@ async def test_a_key_of_asynq_s_with_another_type_is_named_and_left_alone(
         async with producing(settings, QUICK) as producer:
             line = await producer.until_logged("asynq key of wrong type found")
             assert (line["level"], line["key"], line["found"]) == ("error", asynq.PENDING, "string")
-            away = await producer.until_logged(AWAY)
-            assert "must be renamed by hand" in away["reason"]
+            line = await producer.until_logged(AWAY)
+            assert "must be renamed by hand" in line["reason"]
             await producer.until_logged(STILL, 3)
             assert not producer.logged(BACK)
             await redis.delete(asynq.PENDING)

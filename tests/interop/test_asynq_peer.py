@@ -1,4 +1,4 @@
-"""The peer by itself: asynq's client, inspector and server agree with what Python is told about them."""
+"""The peer by itself: asynq's client, inspector and server agree with what Python reads of them."""
 
 import asyncio
 import json

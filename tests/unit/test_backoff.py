@@ -1,4 +1,4 @@
-"""Growing delays, and outages told once."""
+"""Growing delays, and outages logged once."""
 
 import asyncio
 from collections import defaultdict

@@ -19,8 +19,8 @@ def judged(*at_s: float, until_s: float, busy: dict[float, float] | None = None,
     """Judge runs at these seconds after START."""
     ends = busy or {}
     runs = [Run(START + int(at * 1000), START + int(ends.get(at, at) * 1000)) for at in at_s]
-    told = {name: tuple(START + int(at * 1000) for at in times) for name, times in incidents.items()}
-    return judge(GRID, runs, START, START + int(until_s * 1000), Incidents(**told))
+    instants = {name: tuple(START + int(at * 1000) for at in times) for name, times in incidents.items()}
+    return judge(GRID, runs, START, START + int(until_s * 1000), Incidents(**instants))
 
 
 @pytest.mark.parametrize("late_s", [0, 0.2, 4, 9.9])
