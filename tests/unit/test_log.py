@@ -1,4 +1,4 @@
-"""Log lines: their form in each mode, and that nothing written to them ever raises."""
+"""Log lines: their form in each mode, and that no text written to them raises."""
 
 import io
 import json

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class LogEvent(StrEnum):
-    """A constant name: subject, then state. Details are fields of the line."""
+    """A constant name in lower case: a subject and, if it changed, its new state. Details are fields of the line."""
 
     # Start and stop
     PRODUCER_STARTING = "producer starting"

@@ -1,6 +1,6 @@
 """Log lines: events with constant names and fields, each with `time`, `level`, `event`, `svc` and `node`.
 
-No line raises, whatever its fields hold; a line that nobody reads is dropped.
+No line raises, whatever text its fields hold; a line that nobody reads is dropped.
 """
 
 import json
