@@ -11,10 +11,9 @@ from msgspec import Struct
 from peekaping_producer import __version__
 from peekaping_producer.config.loading import load_redis_settings, load_settings
 from peekaping_producer.config.variables import forget_drivers_variables
-from peekaping_producer.errors import ConfigurationError, Unavailable
+from peekaping_producer.errors import EXIT_CONFIGURATION, ConfigurationError, Unavailable
 
 EXIT_NOT_DONE = 1
-EXIT_CONFIGURATION = 2
 
 app = typer.Typer(
     help="The scheduler of Peekaping: decides when each monitor is due and queues its health check.",

@@ -12,6 +12,9 @@ from typing import Literal
 
 System = Literal["redis", "database"]
 
+EXIT_CONFIGURATION = 2
+"""The exit code of what only a person can fix, of every command (docs/configuration.md)."""
+
 
 class ProducerError(Exception):
     """The root of all errors that this package raises on purpose."""

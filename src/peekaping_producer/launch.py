@@ -10,7 +10,7 @@ from functools import partial
 from peekaping_producer.app import produce
 from peekaping_producer.config.loading import load_settings, log_settings, unknown_variables
 from peekaping_producer.config.settings import LogLevel, Mode, Settings
-from peekaping_producer.errors import ConfigurationError
+from peekaping_producer.errors import EXIT_CONFIGURATION, ConfigurationError
 from peekaping_producer.node.node import new_node_id
 from peekaping_producer.node.process_signals import hand_over_signals
 from peekaping_producer.node.stop import Stop
@@ -19,7 +19,6 @@ from peekaping_producer.observe.log import Logger, logging_to, make_logger
 from peekaping_producer.timing import Timing
 
 EXIT_UNEXPECTED = 1
-EXIT_CONFIGURATION = 2
 
 
 def launch() -> int:
