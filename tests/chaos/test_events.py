@@ -191,7 +191,7 @@ async def test_any_other_edit_leaves_the_slot_alone_and_shows_in_the_next_task(
     assert await sqlite_node.due_ms(row) == due_ms
 
     await redis.zadd(DUE, {row["id"]: 1})
-    await until(lambda: has_name(redis, row), "the waiting task bears the new name")
+    await until(lambda: has_name(redis, row), "the waiting task has the new name")
     assert await redis.llen(keys.PENDING) == 1
 
 
@@ -202,7 +202,7 @@ async def test_an_edit_wins_over_a_claim_in_flight(sqlite_node: LeadingNode, red
     await redis.zadd(LEASE, {row["id"]: await redis_now_ms(redis) + 30_000.5})
     row = await sqlite_node.update(row, name="Another name")
     await sqlite_node.acts(lambda: publish_updated(redis, row))
-    await until(lambda: has_name(redis, row), "it was claimed anew, and read after the edit")
+    await until(lambda: has_name(redis, row), "it was claimed again, and read after the edit")
     await until(lambda: sqlite_node.due_ms(row), "it has its next slot")
     assert await redis.zcard(LEASE) == 0
 
@@ -358,7 +358,7 @@ async def assert_next_slot(leader: LeadingNode, row: Row, began_ms: int) -> None
 
 
 async def has_name(redis: Redis, row: Row) -> bool:
-    """Return whether the monitor's task bears its name."""
+    """Return whether the monitor's task has its name."""
     message = await redis.hget(keys.TASK + task_id(row["id"]), "msg")
     if not isinstance(message, bytes):
         return False

@@ -170,7 +170,7 @@ async def test_a_monitor_whose_row_comes_after_its_event_is_found(redis: Redis, 
             await until(lambda: is_scheduled(redis, row["id"]))
             assert await score(redis, DUE, row["id"]) <= await redis_now_ms(redis) + 1
             await led.test.until_logged(HANDLED, 3)
-    # Told as gone by the first look, at home since the second.
+    # Deleted as of the first read, there again as of the second.
     assert await redis.zcard(REMOVED) == 0
 
 
@@ -205,7 +205,7 @@ async def test_an_edit_revokes_a_claim_once_and_again_only_when_the_row_came_lat
         await led.schedule.claim(1)
 
         async def before(name: str, number: int) -> None:
-            """Look at the lease, and claim anew what a look has revoked; the edit becomes visible before the third."""
+            """Poll the lease, and claim again what a read has revoked; the edit becomes visible before the third."""
             if name == "active_of":
                 looks.append(await redis.zscore(LEASE, row["id"]))
                 await led.schedule.claim(1)

@@ -162,7 +162,7 @@ async def outlives_an_outage(kind: Kind, how: str, folder: Path) -> None:
                     await redis.zadd(DUE, {new["id"]: away_ms})
                     await until_removed(redis, deleted_within["id"])
                     gone_ms[deleted_within["id"]] = now_ms()
-                    await until(lambda: status_tells_of_copies(redis), "status tells of it")
+                    await until(lambda: status_shows_checks_from_the_cache(redis), "status shows checks from the cache")
                     for _ in range(3):
                         # As a sweep that was under way would.
                         await redis.zadd(DUE, gone_ms, nx=True)
@@ -205,7 +205,7 @@ async def outlives_an_outage(kind: Kind, how: str, folder: Path) -> None:
     assert served >= runs(ids, away_ms + 4_000, back_ms)
 
 
-async def status_tells_of_copies(redis: Redis) -> bool:
+async def status_shows_checks_from_the_cache(redis: Redis) -> bool:
     """Return whether `status` says that each node checks by copies."""
     status = await read_status(redis, Timing())
     return sum("served from the cache, up to" in what for what in status.trouble) == len(status.nodes)
