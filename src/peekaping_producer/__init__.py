@@ -1,5 +1,8 @@
 """The scheduler of Peekaping: decides when each monitor is due and queues its health check."""
 
+APPLICATION = "peekaping-producer"
+"""The name of the distribution, and of our connections in Redis and in a database."""
+
 __version__: str
 
 
@@ -9,4 +12,4 @@ def __getattr__(name: str) -> str:
         raise AttributeError(name)
     from importlib.metadata import version  # noqa: PLC0415 - see above
 
-    return version("peekaping-producer")
+    return version(APPLICATION)

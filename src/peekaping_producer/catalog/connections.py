@@ -11,8 +11,6 @@ from peekaping_producer.config.settings import Settings
 from peekaping_producer.deadline import answered_by
 from peekaping_producer.errors import one_line
 
-APPLICATION = "peekaping-producer"
-"""The name that the producer's sessions have in a server."""
 T = TypeVar("T")
 
 

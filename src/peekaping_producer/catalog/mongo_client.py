@@ -14,6 +14,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConfigurationError as WrongOption
 from pymongo.errors import ExecutionTimeout, InvalidName, InvalidURI, OperationFailure, PyMongoError
 
+from peekaping_producer import APPLICATION
 from peekaping_producer.catalog.limits import CONNECT_TIMEOUT_S
 from peekaping_producer.catalog.problems import REFUSED
 from peekaping_producer.config.settings import Settings
@@ -50,7 +51,7 @@ def open_client(settings: Settings, connections: int, timeout_s: float) -> Async
             username=settings.db_user,
             password=settings.db_pass.get_secret_value() if settings.db_pass else None,
             authSource="admin",
-            appname="peekaping-producer",
+            appname=APPLICATION,
             maxPoolSize=connections,
             waitQueueTimeoutMS=timeout_ms,
             socketTimeoutMS=timeout_ms,

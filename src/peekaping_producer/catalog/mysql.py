@@ -7,8 +7,8 @@ from sqlalchemy import Column, ColumnElement, Connection, bindparam, literal, se
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from peekaping_producer import APPLICATION
 from peekaping_producer.catalog.connections import (
-    APPLICATION,
     Connections,
     ServerConnections,
     driver_error,

@@ -12,8 +12,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.sql.expression import any_
 
+from peekaping_producer import APPLICATION
 from peekaping_producer.catalog.connections import (
-    APPLICATION,
     Connections,
     ServerConnections,
     driver_error,

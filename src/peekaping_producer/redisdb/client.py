@@ -9,6 +9,7 @@ from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
+from peekaping_producer import APPLICATION
 from peekaping_producer.config.settings import RedisSettings
 from peekaping_producer.deadline import answered_by
 from peekaping_producer.redisdb.pool import Pool, keepalive_options
@@ -39,7 +40,7 @@ def open_redis(settings: RedisSettings, timeout_s: float) -> Redis:
         retry=Retry(NoBackoff(), 0),
         # Monitor ids that are not valid UTF-8 must go back to Redis as they came.
         encoding_errors="surrogateescape",
-        client_name="peekaping-producer",
+        client_name=APPLICATION,
         max_connections=_MOST_CONNECTIONS,
     )
     return Redis.from_pool(pool)

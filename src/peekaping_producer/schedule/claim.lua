@@ -3,8 +3,7 @@
 -- ARGV  1 limit, ids  2 lease_ms  3 horizon_ms: what Redis' clock shows if it was not stepped, by the node's own; or ""
 -- Returns {now_ms, token, next_due_ms or "", "1" beside a Go producer or "", by_ms of an open step forward or "",
 -- id, due_ms, id, due_ms, …}, all as text; token "" if nothing is due.
--- Keeps invariant 2: the token is the lease's own score. Whole milliseconds are not unique, so the counter is their
--- fraction: exact in a double, an ordinary lease to a Go node, and never 0 (invariant 11).
+-- Keeps invariant 2 (lease.lua).
 -- Nothing beyond the horizon is claimed (invariant 8): a step forward makes all monitors overdue at once. Until the leader has
 -- swept after it, what was due before it is claimed when it would have been due without it.
 
@@ -26,19 +25,9 @@ else
   claimed = due('-inf', until_ms, limit)
 end
 
-local token = ''
-if #claimed > 0 then
-  local n = redis.call('INCR', KEYS[3])
-  token = string.format('%.17g', now_ms + ARGV[2] + (n % 1023 + 1) / 1024)
-  local ids, leases = {}, {}
-  for i = 1, #claimed, 2 do
-    ids[#ids + 1] = claimed[i]
-    leases[#leases + 1] = token
-    leases[#leases + 1] = claimed[i]
-  end
-  redis.call('ZREM', KEYS[1], unpack(ids))
-  redis.call('ZADD', KEYS[2], unpack(leases))
-end
+local ids = {}
+for i = 1, #claimed, 2 do ids[#ids + 1] = claimed[i] end
+local token = lease(ids, ARGV[2])
 
 local function soonest()
   if not step_at_ms then return redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2] end

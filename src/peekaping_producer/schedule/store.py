@@ -77,10 +77,10 @@ class Schedule:
         """Take the client; scripts are loaded by the first call that needs them."""
         self._redis = redis
         self._timing = timing
-        self._claim = load_script(redis, __package__, "time", "writable", "step", "go_node", "claim")
+        self._claim = load_script(redis, __package__, "time", "writable", "step", "go_node", "lease", "claim")
         self._settle = load_script(redis, __package__, "time", "writable", "task", "settle")
         self._peek = load_script(redis, __package__, "time", "step", "healthy", "go_node", "peek")
-        self._claim_ids = load_script(redis, __package__, "time", "writable", "go_node", "claim_ids")
+        self._claim_ids = load_script(redis, __package__, "time", "writable", "go_node", "lease", "claim_ids")
         self._reclaim = load_script(redis, __package__, "time", "reclaim")
         self._schedule = load_script(redis, __package__, "time", "step", "schedule")
         self._remove = load_script(redis, __package__, "time", "task", "remove")
