@@ -138,6 +138,15 @@ def test_an_outage_lasts_until_all_who_noticed_it_have_recovered() -> None:
     assert [line["event"] for line in watched.contents()] == [AWAY, "database recovered"]
 
 
+def test_a_user_with_nothing_to_ask_recovers_as_the_last_one() -> None:
+    watched = Watched()
+    watched.fail("refused", "checks")
+    watched.fail("refused", "invalid")
+    watched.recover("checks")
+    watched.users["invalid"].recovered(asked=False)
+    assert [line["event"] for line in watched.contents()] == [AWAY, "database recovered"]
+
+
 def test_one_who_asks_no_more_ends_an_outage_and_says_nothing_else_of_the_system() -> None:
     watched = Watched()
     watched.fail("locked", "sweep")

@@ -36,12 +36,9 @@ class InvalidWatch:
         """Check the list until the term is over."""
         while not term.is_over:
             every_s = self._node.timing.invalid_every_s
-            if await self.check():
-                self._database.recovered()
-            else:
-                self._database.no_longer_needed()
-                every_s *= _EMPTY_FACTOR
-            await term.ended.within(every_s)
+            asked = await self.check()
+            self._database.recovered(asked=asked)
+            await term.ended.within(every_s if asked else every_s * _EMPTY_FACTOR)
 
     async def check(self) -> bool:
         """Check the list once; return whether the database was read.

@@ -43,9 +43,9 @@ class OutageUser:
         """Note that the system is unavailable for this user."""
         self._outage.failed(error, self)
 
-    def recovered(self) -> None:
-        """Note that the system has answered this user."""
-        self._outage.recovered(self)
+    def recovered(self, *, asked: bool = True) -> None:
+        """Note that the system has answered this user; with `asked` false, that there was nothing to ask it."""
+        self._outage.recovered(self, asked=asked)
 
     def no_longer_needed(self) -> None:
         """Note that this user does not use the system at the moment, which says nothing about the system."""
@@ -151,9 +151,10 @@ class Outage:
             outage_s = round(now_s - self._since_s, 1)
             self._log.warning(self._events.still_unavailable, reason=self._reason, outage_s=outage_s)
 
-    def recovered(self, user: OutageUser) -> None:
-        """Note that the system has answered a user; the last one ends the outage."""
-        self.answered()
+    def recovered(self, user: OutageUser, *, asked: bool = True) -> None:
+        """Note that the system has answered a user, or was not asked; the last one ends the outage."""
+        if asked:
+            self.answered()
         if self._was_last(user):
             self._end(self._events.recovered)
 
