@@ -8,6 +8,9 @@ PYTEST = -m pytest -n $(JOBS) --maxschedchunk=1
 # An installed uv of 0.8 or newer makes .venv by itself. Without one, Python's own venv and pip fetch it into .venv.
 UV = $(or $(shell uv --version 2>/dev/null | awk '{ split($$2, v, "."); if (v[1] > 0 || v[2] >= 8) print "uv" }'),$(BIN)/uv)
 
+# Tests start a Python over and over. Where this is set, each compiles again what it imports, which takes longer than the rest.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo quick test lint format types layers check proto bench clean
 

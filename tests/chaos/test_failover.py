@@ -3,6 +3,7 @@
 import signal
 from datetime import datetime
 from functools import partial
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,13 +11,12 @@ import pytest
 from redis.asyncio import Redis
 
 from peekaping_producer.asynq import keys as asynq
-from peekaping_producer.demo.child import Child
 from peekaping_producer.demo.clock import now_ms
 from peekaping_producer.redisdb.keys import LEADER, SIGNALS
 from support.api_events import publish_created
 from support.databases import SqliteDatabase, monitor_row
 from support.failover_redis import FailoverRedis, failover_redis
-from support.fleet import Fleet, addressed, fleet
+from support.fleet import Fleet, addressed, fleet, stop_worker
 from support.ledger import Death
 from support.producer import Producer, started
 from support.waiting import until
@@ -51,11 +51,11 @@ async def until_each_enqueues(nodes: Fleet, since_ms: float) -> None:
         assert took_ms <= WITHIN_MS, (node.pid, took_ms, first_ms - since_ms, node.lines)
 
 
-async def retire(worker: Child, servers: FailoverRedis) -> None:
+async def retire(worker: ForkServerProcess, servers: FailoverRedis) -> None:
     """Stop a worker that has no task: one that is killed in the middle of a task keeps it until its lease expires."""
     await servers.first.set(asynq.PAUSED, 1)
     await until(lambda: nothing_active(servers.first), "the worker has ended its tasks")
-    worker.stop()
+    stop_worker(worker)
 
 
 async def nothing_active(redis: Redis) -> bool:

@@ -317,7 +317,7 @@ async def test_the_schedule_is_whole_again_after_redis_lost_its_data(
 async def test_a_frozen_redis_is_logged_once_and_work_goes_on_when_it_answers(
     sqlite_db: SqliteDatabase, own_redis_server: RedisServer
 ) -> None:
-    timing = Timing(claim_wait_s=0.05, reclaim_every_s=0.05, redis_timeout_s=0.3, retry_cap_s=0.2)
+    timing = Timing(claim_wait_s=0.05, reclaim_every_s=0.05, redis_timeout_s=1, retry_cap_s=0.2)
     settings = sqlite_db.settings(redis_host=HOST, redis_port=own_redis_server.port)
     async with producing(settings, timing) as producer:
         await producer.until_logged(SWEPT)

@@ -177,12 +177,14 @@ async def test_a_redis_that_is_loading_its_data_is_waited_for(
     sqlite_db: SqliteDatabase, changeable_redis: RedisServer
 ) -> None:
     with BlockingRedis(unix_socket_path=str(changeable_redis.unix_socket)) as client:
-        client.mset({f"key-{number}": "x" * 100 for number in range(500)})
+        client.mset({f"key-{number}": "x" * 100 for number in range(5_000)})
         client.config_set("loading-process-events-interval-bytes", 1024)
         client.config_set("key-load-delay", 5_000)
         loading = asyncio.create_task(asyncio.to_thread(client.execute_command, "DEBUG", "RELOAD"))
         async with producing(with_redis(sqlite_db, changeable_redis), QUICK) as producer:
             assert "loading" in (await producer.until_logged(REDIS_AWAY))["reason"].lower()
+            with BlockingRedis(unix_socket_path=str(changeable_redis.unix_socket)) as other:
+                other.config_set("key-load-delay", 0)
             await loading
             await producer.until_logged(REDIS_BACK)
             await producer.until_logged(SWEPT)

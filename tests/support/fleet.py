@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,17 +12,18 @@ import msgspec
 from redis.asyncio import Redis
 
 from peekaping_producer.config.settings import DbType
-from peekaping_producer.demo.child import Child
 from peekaping_producer.demo.clock import now_ms
 from peekaping_producer.redisdb.keys import LEASE
 from support.databases import Database, Row
+from support.forked import fork_module
 from support.go_producer import LEADER
 from support.ledger import Death, Ledger, Verdict, worker_options
-from support.producer import Producer, started
+from support.producer import Producer, environment, started
 from support.schedule import scheduled_ids
 from support.waiting import until
 
 TAKEN, FOLLOWS = "leadership taken", "another node leads"
+WORKER_STOPS_WITHIN_S = 8.0
 SETTLED_WITHIN_MS = 300
 """A live node's claim is settled by then; what is still claimed was a dead one's."""
 
@@ -45,11 +47,12 @@ class Fleet:
         self.nodes.append(node)
         return node
 
-    def start_worker(self, name: str = "worker", port: int | None = None) -> Child:
+    def start_worker(self, name: str = "worker", port: int | None = None) -> ForkServerProcess:
         """Start a worker process, which ends with the fleet; `port` is another Redis than the nodes'."""
         options = msgspec.json.encode(worker_options(port or self._port, self._folder, name)).decode()
-        worker = Child(["-m", "peekaping_producer.demo.worker", options], self._folder, f"{name}.log", {})
-        self._stack.callback(worker.stop)
+        log = self._folder / f"{name}.log"
+        worker = fork_module(self._folder, environment(), log, "peekaping_producer.demo.worker", options)
+        self._stack.callback(stop_worker, worker)
         return worker
 
     # --- what is seen of it
@@ -146,6 +149,14 @@ class Fleet:
 
     async def _leases(self) -> set[str]:
         return {id_.decode() for id_ in cast("list[bytes]", await self._redis.zrange(LEASE, 0, -1))}
+
+
+def stop_worker(worker: ForkServerProcess) -> None:
+    """Ask a worker to stop and wait; kill it if it takes too long."""
+    worker.terminate()
+    worker.join(WORKER_STOPS_WITHIN_S)
+    worker.kill()
+    worker.join()
 
 
 def addressed(database: Database, redis_port: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import pytest_asyncio
 from redis import Redis
 
 from peekaping_producer.demo.redis_server import RedisServer
+from support.forked import FORKED, server_pids
 
 KNOWN_KEYS = frozenset(
     {
@@ -47,9 +48,15 @@ def left_tasks(before: AbstractSet[asyncio.Task[object]]) -> set[asyncio.Task[ob
 
 
 def child_processes() -> dict[int, str]:
-    """Return the direct children of this process, by process id. Their own children are theirs to mind."""
+    """Return the direct children of this process and those of the server that forks for it, by process id.
+
+    Their own children are theirs to mind. The server starts with the first test that needs it, and stays.
+    """
     children = {}
-    for child in psutil.Process().children():
+    serving = server_pids()
+    direct = psutil.Process().children()
+    forked = [child for server in direct if server.pid in serving for child in server.children()]
+    for child in [*forked, *(child for child in direct if child.pid not in serving)]:
         try:
             children[child.pid] = f"{child.name()} (pid {child.pid}, {child.status()})"
         except psutil.NoSuchProcess:
@@ -81,7 +88,9 @@ def left_over(now: Callable[[], dict[int, str]], before: AbstractSet[int]) -> li
 class _Children:
     """This process's children, looked up again only after it may have started one: that takes milliseconds."""
 
-    _STARTS = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"})
+    _STARTS = frozenset(
+        {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", FORKED}
+    )
     """The audit events of every way to start a process."""
 
     def __init__(self) -> None:

@@ -20,6 +20,7 @@ from peekaping_producer.cli import main
 from peekaping_producer.config.settings import Settings
 from peekaping_producer.node.stop import Stop
 from peekaping_producer.timing import Timing
+from support.forked import ForkedProcess, fork, run_forked
 from support.log_capture import CapturedLog, Line
 
 WITHIN_S = 20.0
@@ -51,7 +52,7 @@ class Ended:
 class Producer:
     """A running process, and the JSON lines it has logged so far."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process | ForkedProcess) -> None:
         self.lines: list[Line] = []
         self.err = ""
         self._process = process
@@ -138,17 +139,25 @@ def environment(**variables: object) -> dict[str, str]:
 async def started(
     folder: Path, *, arguments: Sequence[str] = ("run",), launcher: Sequence[str] = (), **variables: object
 ) -> AsyncIterator[Producer]:
-    """Start the process in `folder` for the time of the block; its lines must be JSON and stay below a megabyte."""
-    process = await asyncio.create_subprocess_exec(
-        *launcher,
-        *command(*arguments),
-        cwd=folder,
-        env=environment(**variables),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        limit=_LINE_MAX_BYTES,
-    )
+    """Start the process in `folder` for the time of the block; its lines must be JSON and stay below a megabyte.
+
+    It is forked, unless there is a program to launch it.
+    """
+    env = environment(**variables)
+    process: asyncio.subprocess.Process | ForkedProcess
+    if launcher:
+        process = await asyncio.create_subprocess_exec(
+            *launcher,
+            *command(*arguments),
+            cwd=folder,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            limit=_LINE_MAX_BYTES,
+        )
+    else:
+        process = await fork(folder, env, _LINE_MAX_BYTES, *arguments)
     producer = Producer(process)
     async with asyncio.TaskGroup() as readers:
         readers.create_task(producer._read_log())
@@ -161,17 +170,8 @@ async def started(
 
 def run_to_the_end(folder: Path, *arguments: str, **variables: object) -> Ended:
     """Run the process until it ends by itself."""
-    done = subprocess.run(
-        command(*arguments),
-        cwd=folder,
-        env=environment(**variables),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=WITHIN_S,
-        check=False,
-    )
-    return Ended(done.returncode, done.stdout, done.stderr)
+    code, out, err = run_forked(folder, environment(**variables), WITHIN_S, *arguments)
+    return Ended(code, out.decode(), err.decode())
 
 
 def run_here(folder: Path, *arguments: str, **variables: object) -> Ended:

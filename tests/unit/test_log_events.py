@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,6 @@ from peekaping_producer.node.outage import _EVENTS
 from peekaping_producer.observe.events import LogEvent
 
 PACKAGE = Path(observe.__file__).parents[1]
-MODULES = {str(path.relative_to(PACKAGE)): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
 DOCS = (PACKAGE.parents[1] / "docs" / "logs.md").read_text()
 LEVELS = ["debug", "info", "warning", "error"]
 LEVEL_OF = {"Notices": "warning", "note": "error", "kept_running": "error", "_end": "warning"}
@@ -28,6 +28,12 @@ GIVEN = {
     "node/outage.py",
 }
 """Modules that log an event which they are given; its type is LogEvent."""
+
+
+@cache
+def modules() -> dict[str, ast.Module]:
+    """Parse the package's modules, by their paths in it."""
+    return {str(path.relative_to(PACKAGE)): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 class Logged(Struct, frozen=True):
@@ -49,8 +55,14 @@ class Logged(Struct, frozen=True):
         return [LogEvent[name]] if source == "LogEvent" else []
 
 
+@cache
+def logged() -> list[Logged]:
+    """Return every place where an event is logged."""
+    return list(_logged())
+
+
 def _logged() -> Iterator[Logged]:
-    for module, tree in MODULES.items():
+    for module, tree in modules().items():
         for call in [node for node in ast.walk(tree) if isinstance(node, ast.Call)]:
             receiver, _, name = ast.unparse(call.func).rpartition(".")
             if name in LEVELS and re.search(r"log(ger)?$", receiver):
@@ -65,27 +77,24 @@ def _logged() -> Iterator[Logged]:
                 yield Logged(f"{module}:{call.lineno}", event, level, fields)
 
 
-LOGGED = list(_logged())
-
-
-def _docstrings() -> dict[LogEvent, str]:
-    (enum,) = [node for node in MODULES["observe/events.py"].body if isinstance(node, ast.ClassDef)]
+@cache
+def docstrings() -> dict[LogEvent, str]:
+    (enum,) = [node for node in modules()["observe/events.py"].body if isinstance(node, ast.ClassDef)]
     names = [ast.unparse(node).partition(" = ")[0] for node in enum.body if isinstance(node, ast.Assign)]
     texts = [str(ast.literal_eval(node.value)) for node in enum.body[1:] if isinstance(node, ast.Expr)]
     return {LogEvent[name]: " ".join(text.split()) for name, text in zip(names, texts, strict=True)}
 
 
-DOCSTRINGS = _docstrings()
 ROWS = re.findall(rf"^(\| `([^`]+)` \| (?:{'|'.join(LEVELS)})\b.*)$", DOCS, re.MULTILINE)
 
 
 def test_only_constants_are_logged() -> None:
-    assert len(LOGGED) > len(LogEvent)
-    assert [one.place for one in LOGGED if not one.constants and one.place.partition(":")[0] not in GIVEN] == []
+    assert len(logged()) > len(LogEvent)
+    assert [one.place for one in logged() if not one.constants and one.place.partition(":")[0] not in GIVEN] == []
 
 
 def test_every_event_is_logged() -> None:
-    assert set(LogEvent) - {event for one in LOGGED for event in one.constants} == set()
+    assert set(LogEvent) - {event for one in logged() for event in one.constants} == set()
 
 
 @pytest.mark.parametrize("event", LogEvent)
@@ -100,9 +109,9 @@ def test_the_docs_list_each_event_once_and_no_other() -> None:
 @pytest.mark.parametrize("event", LogEvent)
 def test_the_docs_say_of_an_event_what_the_code_says(event: LogEvent) -> None:
     (row,) = [row for row, listed in ROWS if listed == event]
-    places = [one for one in LOGGED if event in one.constants]
+    places = [one for one in logged() if event in one.constants]
     levels = ", ".join(sorted({one.level for one in places}, key=LEVELS.index))
     fields = row.split(" | ")[2]
-    meaning, _, action = DOCSTRINGS[event].removesuffix(" Nothing to do.").partition(" To do: ")
+    meaning, _, action = docstrings()[event].removesuffix(" Nothing to do.").partition(" To do: ")
     assert row == f"| `{event}` | {levels} | {fields} | {meaning} | {action.removesuffix('.') or 'nothing'} |"
     assert set().union(*(one.fields for one in places)) <= set(re.findall(r"`(\w+)`", fields))
