@@ -115,7 +115,9 @@ KINDS: dict[str, list[Kind]] = {
     "freeze": ["postgres", "mysql", "mongo"],
 }
 PERIOD_S = 6
-OUTAGE_S = 30
+OUTAGE_S = 20
+BUSY_MS = 1_000
+"""A machine that was this busy just after a thaw may have made a database too slow for a batch once more."""
 
 
 @pytest.mark.long
@@ -193,13 +195,15 @@ async def outlives_an_outage(kind: Kind, how: str, folder: Path) -> None:
     assert away_ms < ledger.scheduled(doomed["id"])[-1] < back_ms + BACK_WITHIN_MS
     served = 0
     for one, before in zip(nodes, told_before, strict=True):
-        logged = {event: len(one.logged(event)) - before[event] for event in (AWAY, BACK)}
-        assert (kind, logged) == (kind, {AWAY: 1, BACK: 1}), str(one.lines)
-        back = one.logged(BACK)[-1]
-        assert 0 < back["outage_s"] < (ended_ms - away_ms) / 1000
-        served += back["checks_from_cache"]
+        outages, recoveries = (len(one.logged(event)) - before[event] for event in (AWAY, BACK))
+        assert outages == recoveries >= 1, (kind, str(one.lines))
+        assert outages == 1 or (how == "freeze" and ledger.lost_ms(back_ms) > BUSY_MS), (kind, str(one.lines))
+        ends = one.logged(BACK)[before[BACK] :]
+        assert all(0 < end["outage_s"] < (ended_ms - away_ms) / 1000 for end in ends)
+        from_cache = sum(end["checks_from_cache"] for end in ends)
         summaries = [line for line in one.logged(SUMMARY) if "from_cache" in line["checks"]]
-        assert sum(line["checks"]["from_cache"] for line in summaries) >= back["checks_from_cache"] > 0
+        assert sum(line["checks"]["from_cache"] for line in summaries) >= from_cache > 0
+        served += from_cache
         assert all(line["cache_age_s"] > 0 for line in summaries)
         assert one.err == ""
     assert served >= runs(ids, away_ms + 4_000, back_ms)

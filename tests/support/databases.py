@@ -302,7 +302,8 @@ async def postgres_database(server: Postgres, *, rows: bool) -> PostgresDatabase
     """Make a database of the fixture, with its rows or without; it ends with the server."""
     template = await _template(server, rows=rows)
     database = PostgresDatabase(server, f"peekaping_{uuid.uuid4().hex[:12]}")
-    await _administer(server, f"CREATE DATABASE {database.name} TEMPLATE {template}")
+    # Copying files takes a seventh of the processor time of the default, which writes all pages to the log.
+    await _administer(server, f"CREATE DATABASE {database.name} TEMPLATE {template} STRATEGY FILE_COPY")
     return database
 
 
