@@ -26,7 +26,6 @@ INTERVAL_S = 3_600
 FAR_INTERVAL_S = 1_000_000_000
 """Monitors of an idle producer: due in years."""
 IDLE_MONITORS = 100
-CONCURRENCIES = (10, 128)
 KINDS: Final[dict[str, Callable[[int, int], AbstractContextManager[Database]]]] = {
     "postgres": postgres_database,
     "sqlite": sqlite_database,
@@ -47,9 +46,15 @@ class Size(msgspec.Struct, frozen=True):
     """Of one batch, on each kind of database."""
     heartbeats: int = 1_000_000
     """Among which the newest are found."""
+    distant: tuple[int, ...] = (1, 4, 10, 32)
+    """Values of PRODUCER_CONCURRENCY with a distant database."""
+    idle: tuple[int, ...] = (10, 128)
+    """Values of PRODUCER_CONCURRENCY of an idle producer."""
 
 
-QUICK = Size(monitors=2_000, rounds=1, idle_s=1, starts=1, swept=2_000, readings=2, heartbeats=10_000)
+QUICK = Size(
+    2_000, rounds=1, idle_s=1, starts=1, swept=2_000, readings=2, heartbeats=10_000, distant=(1, 10), idle=(10,)
+)
 
 
 def main() -> None:
@@ -86,7 +91,7 @@ def measure(size: Size, flames: Path | None) -> Report:
             herds[kind] = rounds[len(rounds) // 2], measure_rows(database)
             if kind == "postgres":
                 outage = measure_outage(database)
-                distant = measure_distant(database)
+                distant = measure_distant(database, size.distant)
             if flames:
                 print(record_flame(database, flames) or HOW_TO_INSTALL)
     assert settle is not None
@@ -101,7 +106,7 @@ def measure(size: Size, flames: Path | None) -> Report:
 def _at_rest(size: Size) -> tuple[list[Idle], Startup]:
     with postgres_database(IDLE_MONITORS, FAR_INTERVAL_S) as database:
         startup = measure_startup(database, size.starts)
-        return [measure_idle(database, concurrency, size.idle_s) for concurrency in CONCURRENCIES], startup
+        return [measure_idle(database, concurrency, size.idle_s) for concurrency in size.idle], startup
 
 
 def _json(report: Report) -> str:

@@ -1,5 +1,7 @@
 """The herd with a distant database: how the rate grows with PRODUCER_CONCURRENCY."""
 
+from collections.abc import Sequence
+
 import psutil
 from msgspec import Struct
 from redis import Redis
@@ -13,7 +15,6 @@ from support.delaying_proxy import delaying_proxy_in_thread
 
 ADDED_MS = 20
 """Added to every round trip to the database."""
-CONCURRENCIES = (1, 4, 10, 32)
 
 
 class DistantHerd(Struct, frozen=True):
@@ -26,11 +27,11 @@ class DistantHerd(Struct, frozen=True):
     """To the database, including the leader's two."""
 
 
-def measure_distant(database: Database, added_ms: int = ADDED_MS) -> list[DistantHerd]:
+def measure_distant(database: Database, concurrencies: Sequence[int]) -> list[DistantHerd]:
     """Run the herd with each concurrency."""
-    with delaying_proxy_in_thread(int(database.settings["DB_PORT"]), added_ms / 1000) as port:
+    with delaying_proxy_in_thread(int(database.settings["DB_PORT"]), ADDED_MS / 1000) as port:
         distant = Database(database.kind, database.settings | {"DB_PORT": str(port)}, database.ids, database.pid)
-        return [_herd(distant, concurrency) for concurrency in CONCURRENCIES]
+        return [_herd(distant, concurrency) for concurrency in concurrencies]
 
 
 def _herd(database: Database, concurrency: int) -> DistantHerd:

@@ -34,10 +34,10 @@ def test_a_quick_benchmark_measures_a_herd_beside_its_ceilings(tmp_path: Path) -
         # A server's CPU time is counted in hundredths of a second, and may be none for so few.
         assert min(_figures(database)) >= 0
     assert report["outage"]["unavailable_per_s"] > 0
-    assert [herd["concurrency"] for herd in report["distant"]] == [1, 4, 10, 32]
+    assert [herd["concurrency"] for herd in report["distant"]] == [1, 10]
     assert report["distant"][1]["checks_per_s"] > report["distant"][0]["checks_per_s"] > 0
     assert report["settle"]["checks_per_s"] > 0
-    assert [idle["concurrency"] for idle in report["idle"]] == [10, 128]
+    assert [idle["concurrency"] for idle in report["idle"]] == [10]
     assert all(idle["commands_per_s"] > 0 for idle in report["idle"])
     assert report["startup"]["first_claim_ms"] > 0
     batches = report["batches"]
