@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.catalog.last_known import MB, LastKnown
-from peekaping_producer.catalog.reading import Changes, Named, Page, Place, Reading
+from peekaping_producer.catalog.reading import Changes, Counts, Facts, Named, Page, Place, Reading
 from peekaping_producer.leader.changes import ChangeReader
 from peekaping_producer.leader.duty import Duty
 from peekaping_producer.leader.election import Election
@@ -95,6 +95,12 @@ class WatchedCatalog:
 
     async def named(self, name: str) -> list[Named]:
         return await self._catalog.named(name)
+
+    async def facts(self) -> Facts:
+        return await self._catalog.facts()
+
+    async def counts(self) -> Counts:
+        return await self._catalog.counts()
 
     async def close(self) -> None:
         await self._catalog.close()

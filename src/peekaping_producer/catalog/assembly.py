@@ -4,7 +4,8 @@ from collections import defaultdict
 from collections.abc import Container, Mapping, Sequence
 
 from peekaping_producer.catalog import rows
-from peekaping_producer.catalog.reading import Page, Reading
+from peekaping_producer.catalog.limits import MOST_COUNTED
+from peekaping_producer.catalog.reading import Counts, Page, Reading
 from peekaping_producer.errors import CorruptRecord
 from peekaping_producer.model.monitor import Maintenance, Monitor, MonitorId, Schedulable, Snapshot
 
@@ -24,6 +25,12 @@ def page_of(fetched: Sequence[rows.Row], next_after: MonitorId | None) -> Page:
         else:
             monitors.append(value)
     return Page(tuple(monitors), invalid, next_after)
+
+
+def counts_of(monitors: int, active: int) -> Counts:
+    """Return the counts of at most one monitor more than MOST_COUNTED."""
+    more = monitors > MOST_COUNTED
+    return Counts(min(monitors, MOST_COUNTED), min(active, MOST_COUNTED), more)
 
 
 def monitors_of(

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Final, Protocol
 
 from peekaping_producer.catalog.limits import Limits
-from peekaping_producer.catalog.reading import Changes, Named, Page, Place, Reading
+from peekaping_producer.catalog.reading import Changes, Counts, Facts, Named, Page, Place, Reading
 from peekaping_producer.config.settings import DbType, Settings
 from peekaping_producer.model.monitor import MonitorId
 
@@ -62,6 +62,12 @@ class Catalog(Protocol):
 
         SQLite ignores case in A to Z only.
         """
+
+    async def facts(self) -> Facts:
+        """Return what kind of database this is, and how it is connected."""
+
+    async def counts(self) -> Counts:
+        """Count the monitors, up to 100,000."""
 
     async def close(self) -> None:
         """Close all connections."""

@@ -9,6 +9,9 @@ MOST_NAMED = 100
 MOST_STRAYS = 100
 """Active monitors with an invalid id that a sweep reads."""
 
+MOST_COUNTED = 100_000
+"""Monitors that are counted: a fraction of a second on every database."""
+
 
 class Limits(Struct, frozen=True):
     """How many connections a catalog may open, and how long a read may take."""

@@ -14,12 +14,22 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ServerSelectionTimeoutError
 
 from peekaping_producer.catalog import rows
-from peekaping_producer.catalog.assembly import maintenances_of, monitors_of, page_of, reading_of
+from peekaping_producer.catalog.assembly import counts_of, maintenances_of, monitors_of, page_of, reading_of
 from peekaping_producer.catalog.fields import fields
-from peekaping_producer.catalog.limits import CONNECT_TIMEOUT_S, MOST_NAMED, MOST_STRAYS, Limits
+from peekaping_producer.catalog.limits import CONNECT_TIMEOUT_S, MOST_COUNTED, MOST_NAMED, MOST_STRAYS, Limits
 from peekaping_producer.catalog.mongo_client import Calls, Document, advice, left_ms, open_client, open_database
 from peekaping_producer.catalog.problems import configuration_error, server_address, unavailable, unmigrated
-from peekaping_producer.catalog.reading import Changes, Named, Page, Place, Reading, is_text, named
+from peekaping_producer.catalog.reading import (
+    Changes,
+    Counts,
+    Facts,
+    Named,
+    Page,
+    Place,
+    Reading,
+    is_text,
+    named,
+)
 from peekaping_producer.config.settings import Settings
 from peekaping_producer.errors import ConfigurationError, Unavailable
 from peekaping_producer.model.ids import is_object_id
@@ -159,6 +169,29 @@ class MongoCatalog:
             if monitors:
                 return monitors
         return []
+
+    async def facts(self) -> Facts:
+        """See Catalog."""
+        info = await self._answer(self._batches.command("buildInfo"))
+        # No public attribute says it.
+        tls = self._client.options.pool_options._ssl_context is not None  # noqa: SLF001
+        return Facts("MongoDB", str(info.get("version")), COLLECTIONS, tls)
+
+    async def counts(self) -> Counts:
+        """See Catalog."""
+        return await self._scan(self._counts)
+
+    async def _counts(self) -> Counts:
+        cursor = await self._whole["monitor"].aggregate(
+            [
+                {"$limit": MOST_COUNTED + 1},
+                {"$project": {"active": {"$ifNull": ["$active", False]}}},
+                {"$group": {"_id": None, "monitors": {"$sum": 1}, "active": {"$sum": {"$cond": ["$active", 1, 0]}}}},
+            ],
+            maxTimeMS=left_ms(),
+        )
+        counted = await cursor.to_list()
+        return counts_of(counted[0]["monitors"], counted[0]["active"]) if counted else counts_of(0, 0)
 
     async def close(self) -> None:
         """See Catalog."""

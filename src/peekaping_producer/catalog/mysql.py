@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from asyncmy.errors import MySQLError
-from sqlalchemy import Column, ColumnElement, Connection, bindparam, literal, select
+from sqlalchemy import Column, ColumnElement, Connection, bindparam, func, literal, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -25,8 +25,9 @@ from peekaping_producer.catalog.problems import (
     server_address,
     wrong_kind,
 )
+from peekaping_producer.catalog.reading import Facts
 from peekaping_producer.catalog.sql import SqlCatalog, SqlDatabase
-from peekaping_producer.catalog.tables import TABLES, Dialect
+from peekaping_producer.catalog.tables import TABLE_NAMES, TABLES, Dialect
 from peekaping_producer.config.settings import Settings
 from peekaping_producer.errors import ConfigurationError, Unavailable, one_line
 
@@ -93,6 +94,14 @@ class MySql(SqlDatabase):
             except DBAPIError as error:
                 if _code(driver_error(error)) != _NO_SUCH_TABLE:
                     raise
+
+    def facts(self, connection: Connection) -> Facts:
+        """See SqlDatabase."""
+        version = str(connection.scalar(select(func.version())))
+        _, cipher = connection.exec_driver_sql("SHOW SESSION STATUS LIKE 'Ssl_cipher'").one()
+        # MariaDB says 10.11.6-MariaDB-0+deb12u1.
+        number, _, _ = version.partition("-")
+        return Facts("MariaDB" if "MariaDB" in version else "MySQL", number, TABLE_NAMES, bool(cipher))
 
 
 def _engine(settings: Settings, statement_timeout_s: float, pool: dict[str, Any]) -> AsyncEngine:

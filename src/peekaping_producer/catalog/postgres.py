@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final, TypeVar
+from typing import cast as cast_type
 
 import asyncpg
 from sqlalchemy import ARRAY, UUID, Column, ColumnElement, Connection, NullPool, Text, bindparam, cast, event
@@ -30,8 +31,9 @@ from peekaping_producer.catalog.problems import (
     server_address,
     wrong_kind,
 )
+from peekaping_producer.catalog.reading import Facts
 from peekaping_producer.catalog.sql import SqlCatalog, SqlDatabase
-from peekaping_producer.catalog.tables import Dialect
+from peekaping_producer.catalog.tables import TABLE_NAMES, Dialect
 from peekaping_producer.config.settings import Settings, Switch
 from peekaping_producer.deadline import answered_by
 from peekaping_producer.errors import ConfigurationError, Unavailable, one_line
@@ -96,6 +98,12 @@ class Postgres(SqlDatabase):
         if _sqlstate(cause) in _STATEMENT_SQLSTATES and self.settings.db_statement_cache is Switch.ON:
             return SHARES_SESSIONS
         return _fix(cause) or (wrong_kind(self.settings) if _ANOTHER_PROTOCOL in str(cause) else None)
+
+    def facts(self, connection: Connection) -> Facts:
+        """See SqlDatabase."""
+        version = connection.exec_driver_sql("SHOW server_version").scalar_one()
+        driver = cast_type("_Connection", connection.connection.driver_connection)
+        return Facts("PostgreSQL", str(version), TABLE_NAMES, driver.uses_tls)
 
 
 class _PostgresConnections(ServerConnections):
@@ -206,3 +214,8 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]
 
     async def close(self, *, timeout: float | None = None) -> None:
         await super().close(timeout=min(timeout or _CLOSE_TIMEOUT_S, _CLOSE_TIMEOUT_S))
+
+    @property
+    def uses_tls(self) -> bool:
+        """Whether this end is encrypted: behind a pooler, the server knows only of the other end."""
+        return self._transport.get_extra_info("ssl_object") is not None

@@ -56,6 +56,30 @@ class Named(Struct, frozen=True):
     name: str
 
 
+class Facts(Struct, frozen=True):
+    """What an operator wants to know of the database itself."""
+
+    kind: str
+    """Its name, such as `PostgreSQL`."""
+    version: str
+    tables: tuple[str, ...]
+    """The tables or collections that are read."""
+    tls: bool | None
+    """Whether the connection is encrypted; None for a file."""
+    journal_mode: str | None = None
+    """Of SQLite, in its words."""
+
+
+class Counts(Struct, frozen=True):
+    """How many monitors there are. Counting ends at a limit, so that it takes no longer on a million."""
+
+    monitors: int
+    active: int
+    """How many of those counted are active."""
+    more: bool
+    """There are more than were counted."""
+
+
 def named(rows: Iterable[tuple[object, object]], wanted: str) -> list[Named]:
     """Return the rows of id and name that have the wanted name; if none matches exactly, those that do in any case."""
     found = [Named(MonitorId(id_), name) for id_, name in rows if isinstance(id_, str) and is_text(name)]

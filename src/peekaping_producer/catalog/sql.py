@@ -10,11 +10,21 @@ from typing import Any, ClassVar, TypeVar, cast
 from sqlalchemy import Connection, Select, inspect, select
 
 from peekaping_producer.catalog import rows
-from peekaping_producer.catalog.assembly import maintenances_of, monitors_of, page_of, reading_of
+from peekaping_producer.catalog.assembly import counts_of, maintenances_of, monitors_of, page_of, reading_of
 from peekaping_producer.catalog.connections import Connections
 from peekaping_producer.catalog.limits import CONNECT_TIMEOUT_S, MOST_NAMED, Limits
 from peekaping_producer.catalog.problems import unavailable, unmigrated
-from peekaping_producer.catalog.reading import Changes, Named, Page, Place, Reading, is_text, named
+from peekaping_producer.catalog.reading import (
+    Changes,
+    Counts,
+    Facts,
+    Named,
+    Page,
+    Place,
+    Reading,
+    is_text,
+    named,
+)
 from peekaping_producer.catalog.tables import LINK_COLUMNS, TABLES, Dialect, statements
 from peekaping_producer.config.settings import Settings
 from peekaping_producer.errors import ConfigurationError, Unavailable
@@ -57,6 +67,10 @@ class SqlDatabase(ABC):
     @abstractmethod
     def advice(self, error: Unavailable) -> str | None:
         """Return what an operator can do about this; None if that is unknown, or nothing."""
+
+    @abstractmethod
+    def facts(self, connection: Connection) -> Facts:
+        """Return what the server says of itself, and of this connection."""
 
     def check_rights(self, connection: Connection) -> None:  # noqa: B027 - most databases need no such check
         """Raise for a table that may not be read, where the database would list it as one that does not exist."""
@@ -167,6 +181,15 @@ class SqlCatalog:
         values = {"name": name, "limit": MOST_NAMED}
         fetched = await self._scan(lambda connection: connection.execute(self._statements.named, values).all())
         return named(((id_, found) for id_, found in fetched if is_uuid(id_)), name)
+
+    async def facts(self) -> Facts:
+        """See Catalog."""
+        return await self._do(self._batches, self._database.facts, self._limits.timeout_s)
+
+    async def counts(self) -> Counts:
+        """See Catalog."""
+        monitors, active = await self._scan(lambda connection: connection.execute(self._statements.counts).one())
+        return counts_of(monitors, active)
 
     async def close(self) -> None:
         """See Catalog."""

@@ -31,8 +31,9 @@ from sqlalchemy.exc import OperationalError
 
 from peekaping_producer.catalog.connections import Connections, driver_error, reason
 from peekaping_producer.catalog.limits import Limits
+from peekaping_producer.catalog.reading import Facts
 from peekaping_producer.catalog.sql import SqlCatalog, SqlDatabase
-from peekaping_producer.catalog.tables import Dialect
+from peekaping_producer.catalog.tables import TABLE_NAMES, Dialect
 from peekaping_producer.config.settings import Settings
 from peekaping_producer.deadline import answered_by
 from peekaping_producer.errors import ConfigurationError, Unavailable
@@ -118,6 +119,11 @@ class Sqlite(SqlDatabase):
     def advice(self, error: Unavailable) -> str | None:
         """See SqlDatabase."""
         return _ADVICE.get(_code(error))
+
+    def facts(self, connection: Connection) -> Facts:
+        """See SqlDatabase."""
+        mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
+        return Facts("SQLite", sqlite3.sqlite_version, TABLE_NAMES, None, str(mode))
 
 
 class SqliteConnections:

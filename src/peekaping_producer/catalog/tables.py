@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 from peekaping_producer.catalog import rows
-from peekaping_producer.catalog.limits import MOST_STRAYS
+from peekaping_producer.catalog.limits import MOST_COUNTED, MOST_STRAYS
 
 _metadata = MetaData()
 
@@ -42,6 +42,7 @@ LINK_COLUMNS: Final = ("monitor_id",)
 """Those that are read of a link."""
 HEARTBEATS = _table("heartbeats", rows.HEARTBEATS.columns)
 TABLES: tuple[Table, ...] = tuple(_metadata.tables.values())
+TABLE_NAMES: Final = tuple(_metadata.tables)
 _READ_AS_TEXT = frozenset({"id", "monitor_id", "maintenance_id", "proxy_id", "config"})
 """Columns of ids and of JSON."""
 
@@ -90,6 +91,8 @@ class Statements(Struct, frozen=True):
     """Ids and names of those among `ids`."""
     named: Select[Any]
     """Ids and names of those of the name `name` in any case, exact matches first; `limit` of them."""
+    counts: Select[Any]
+    """The number of monitors, up to one more than MOST_COUNTED, and how many of them are active."""
     strays: Select[Any] | None
     """Some ids of active monitors that no page holds; None where pages hold all."""
 
@@ -118,6 +121,8 @@ def statements(dialect: Dialect) -> Statements:
     named = select(monitor_id, m.name).where((m.name == name) | (func.lower(m.name) == func.lower(name)))
     # Twice, or SQLite would begin with all active maintenances, by their index, and end with the links.
     in_force = MAINTENANCES.c.active.is_(true()).is_(true())
+    counted = select(m.active).limit(MOST_COUNTED + 1).subquery()
+    numbers: list[ColumnElement[Any]] = [func.count(), func.count(case((counted.c.active.is_not(false()), 1)))]
     strays = None
     if dialect.is_id:
         # An id that is not valid could not be sent back, so no page may end with one.
@@ -141,5 +146,6 @@ def statements(dialect: Dialect) -> Statements:
         next_changes=changes.where(place > after),
         names=select(monitor_id, m.name).where(among(m.id)),
         named=named.order_by(case((m.name == name, 0), else_=1), m.id).limit(bindparam("limit")),
+        counts=select(*numbers).select_from(counted),
         strays=strays,
     )
