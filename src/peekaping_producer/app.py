@@ -35,6 +35,7 @@ from peekaping_producer.node.redis_watch import RedisWatch
 from peekaping_producer.node.stop import Stop
 from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.observe.log import Logger
+from peekaping_producer.preflight.start import warnings_loop
 from peekaping_producer.redisdb.client import open_redis
 from peekaping_producer.schedule.requirements import check_redis, check_rights
 from peekaping_producer.schedule.store import Schedule
@@ -97,6 +98,7 @@ async def _run_loops(settings: Settings, node: Node, redis: Redis, catalog: Cata
         keep("connections", watch.connections_loop)
         keep("keys", watch.keys_loop)
         keep("reminders", watch.reminder_loop)
+        keep("warnings", lambda: warnings_loop(node, redis, catalog, settings.producer_schedule))
         for _ in range(concurrency):
             keep("dispatch", dispatcher.worker)
     await write_summary(node, view)

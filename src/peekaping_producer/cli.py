@@ -4,7 +4,6 @@ import sys
 from collections.abc import Iterable
 from typing import Annotated
 
-import msgspec
 import typer
 from msgspec import Struct
 
@@ -12,6 +11,7 @@ from peekaping_producer import __version__
 from peekaping_producer.config.loading import load_redis_settings, load_settings
 from peekaping_producer.config.variables import forget_drivers_variables
 from peekaping_producer.errors import EXIT_CONFIGURATION, ConfigurationError, Unavailable
+from peekaping_producer.json_output import json_line
 
 EXIT_NOT_DONE = 1
 
@@ -50,12 +50,31 @@ def run() -> None:
 
 
 @app.command()
+def check(*, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
+    """Show whether `run` would work here, and change nothing; exit code 1: unavailable, 2: something is wrong."""
+    from peekaping_producer.commands.check import check as look_through  # noqa: PLC0415 - `run` needs none of it
+
+    report = look_through()
+    _print(report, report.text(), as_json=as_json)
+    raise typer.Exit(report.exit_code)
+
+
+@app.command()
 def status(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Repeat every second, until Ctrl-C.")] = False,
+    as_check: Annotated[
+        bool, typer.Option("--check", help="Print one line; exit code 0, 1 or 2, as Nagios expects.")
+    ] = False,
 ) -> None:
     """Show the fleet, the schedule and the queue; exit code 1 if there is trouble. Needs only REDIS_*."""
+    if as_check:
+        if as_json or watch:
+            raise typer.BadParameter("--check prints one line: use it without --json and --watch")
+        from peekaping_producer.commands.status_check import status_check  # noqa: PLC0415 - likewise
+
+        raise typer.Exit(status_check())
     from peekaping_producer.commands.status import show_status  # noqa: PLC0415 - `run` needs none of it
 
     if not show_status(load_redis_settings(), as_json=as_json, watch=watch):
@@ -93,7 +112,7 @@ def explain(
 
 
 def _print(value: Struct, lines: Iterable[str], *, as_json: bool) -> None:
-    for line in [msgspec.json.encode(value).decode()] if as_json else lines:
+    for line in [json_line(value)] if as_json else lines:
         typer.echo(line)
 
 

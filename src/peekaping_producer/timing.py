@@ -73,6 +73,8 @@ class Timing(Struct, frozen=True):
     """The longest wait between two tries while Redis is unavailable: it may move, and checks wait for it."""
     keys_every_s: float = 20.0
     """How often the leader checks the types of all keys; if a script fails because of one, they are checked at once."""
+    warn_after_s: float = 1.0
+    """How long after its start a node logs what `check` would warn about, so that its first claims come first."""
     remind_every_s: float = 300.0
     """How often an outage that goes on is logged again."""
     start_remind_every_s: float = 60.0

@@ -7,11 +7,9 @@ import asyncio
 import json
 import re
 import signal
-import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,9 +21,8 @@ from redis.asyncio import Redis
 
 from peekaping_producer.asynq import keys
 from peekaping_producer.asynq.message import task_id
-from peekaping_producer.asynq.server_state_pb2 import ServerInfo
 from peekaping_producer.clock import from_unix_ms, rfc3339
-from peekaping_producer.demo.redis_server import HOST, RedisServer
+from peekaping_producer.demo.redis_server import RedisServer
 from peekaping_producer.fleet.invalid_monitors import InvalidMonitors
 from peekaping_producer.fleet.registry import NodeInfo, Registry
 from peekaping_producer.leader.sweep import Swept
@@ -45,12 +42,11 @@ from support.databases import (
 )
 from support.nodes import connected
 from support.postgres import SUPERUSER, Postgres
-from support.producer import WITHIN_S, Ended, command, environment, run_here, run_to_the_end, started
+from support.producer import WITHIN_S, command, environment, run_to_the_end, started
 from support.redis_time import redis_now_ms
+from support.shell import MONITOR, SECRET, Shell, addressed, free_port, on_postgres, put_worker
 from support.waiting import until
 
-MONITOR = MonitorId("11111111-1111-4111-8111-111111111111")
-SECRET = "hush-do-not-tell"
 COMMANDS = [("status",), ("run-now", MONITOR), ("explain", MONITOR)]
 NODE = NodeInfo(
     id="host-1-na0",
@@ -68,64 +64,11 @@ NODE = NodeInfo(
 )
 
 
-def addressed(database: SqliteDatabase, server: RedisServer, **others: Any) -> dict[str, Any]:
-    """Return the variables that lead to both."""
-    return {"DB_TYPE": "sqlite", "DB_NAME": database.path, "REDIS_PORT": server.port, **others}
-
-
-def on_postgres(port: int, **others: Any) -> dict[str, Any]:
-    """Return the variables that lead to a database on a Postgres of this machine."""
-    return {
-        "DB_TYPE": "postgres",
-        "DB_HOST": HOST,
-        "DB_PORT": port,
-        "DB_USER": "me",
-        "DB_PASS": SECRET,
-        "DB_NAME": "x",
-        **others,
-    }
-
-
-class Shell:
-    """An operator's shell, in an empty folder, with variables that lead to a database and a Redis."""
-
-    def __init__(self, folder: Path, **variables: Any) -> None:
-        self.folder = folder
-        self.variables = variables
-
-    async def run(self, *arguments: str, **others: Any) -> Ended:
-        """Run a command to its end; whatever it meets, it ends without a traceback and without a secret."""
-        ended = await asyncio.to_thread(run_here, self.folder, *arguments, **{**self.variables, **others})
-        for text in (ended.out, ended.err):
-            assert "Traceback" not in text
-            assert SECRET not in text
-        return ended
-
-    async def output(self, *arguments: str, code: int = 0, **others: Any) -> str:
-        """Return what a command prints; it has nothing for standard error."""
-        ended = await self.run(*arguments, **others)
-        assert (ended.code, ended.err) == (code, ""), ended.out
-        return ended.out
-
-    async def explained(self, id_: str = MONITOR, *, code: int = 0, **others: Any) -> dict[str, str]:
-        """Return what `explain` says, by the word that a line begins with."""
-        lines = (await self.output("explain", id_, code=code, **others)).splitlines()
-        return {word: rest.strip() for word, _, rest in (line.partition("  ") for line in lines)}
-
-
 @pytest.fixture
 def shell(tmp_path: Path, empty_sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis) -> Shell:
     folder = tmp_path / "empty"
     folder.mkdir()
     return Shell(folder, **addressed(empty_sqlite_db, redis_server))
-
-
-@contextmanager
-def free_port() -> Iterator[int]:
-    """Hold a port on which nothing listens."""
-    with socket.socket() as held:
-        held.bind((HOST, 0))
-        yield held.getsockname()[1]
 
 
 def a_monitor(**values: Any) -> dict[str, Any]:
@@ -138,14 +81,6 @@ def a_monitor(**values: Any) -> dict[str, Any]:
 NOT_RUNNING = "no producer is running: no monitor is checked"
 LEADERLESS = "no node leads: new monitors are not scheduled, deleted ones not removed"
 NO_WORKER = "no worker takes checks from the queue"
-
-
-async def put_worker(redis: Redis) -> None:
-    """Announce a worker process that takes from the queue, as asynq does."""
-    info = ServerInfo(host="worker", pid=7, server_id="w", concurrency=10, status="active", queues={keys.QUEUE: 1})
-    key = f"{keys.SERVERS}:{{worker:7:w}}"
-    await redis.set(key, info.SerializeToString())
-    await redis.zadd(keys.SERVERS, {key: time.time() + 3600})
 
 
 async def test_status_of_an_empty_redis(shell: Shell) -> None:
@@ -169,6 +104,50 @@ async def test_status_when_all_is_well(shell: Shell, redis: Redis) -> None:
     status = json.loads(await shell.output("status", "--json"))
     assert (status["running"], status["trouble"]) == (True, [])
     assert status["overdue"] == {"count": 0, "longest_ms": 0, "monitors": []}
+
+
+async def checked(shell: Shell, **others: Any) -> tuple[int, str]:
+    """Return the exit code of `status --check`, and its only line."""
+    ended = await shell.run("status", "--check", **others)
+    (line,) = ended.out.splitlines()
+    assert ended.err == ""
+    return ended.code, line
+
+
+async def test_a_monitoring_system_gets_one_line(shell: Shell, redis: Redis) -> None:
+    code, line = await checked(shell)
+    assert (code, line.partition(":")[0]) == (2, "PEEKAPING CRITICAL")
+    assert NOT_RUNNING in line
+    await Registry(redis, Timing()).register(NODE)
+    await redis.set(LEADER, NODE.id)
+    code, line = await checked(shell)
+    assert (code, line.partition(" | ")[0]) == (2, f"PEEKAPING CRITICAL: {NO_WORKER}")
+    await put_worker(redis)
+    await redis.zadd(DUE, {MONITOR: await redis_now_ms(redis) + 3_600_000})
+    figures = "monitors=1 overdue=0 invalid=0 pending=0 workers=1 producers=1"
+    assert await checked(shell) == (0, f"PEEKAPING OK: 1 monitor, 1 producer, 1 worker process | {figures}")
+    await InvalidMonitors(redis, Timing()).note({new_id(): "interval is 0 s: must be at least 1 s"})
+    code, line = await checked(shell)
+    assert (code, line.partition(":")[0]) == (1, "PEEKAPING WARNING")
+    assert line.count("|") == 1
+    await redis.zadd(DUE, {MONITOR: await redis_now_ms(redis) - 3_600_000})
+    code, line = await checked(shell)
+    assert (code, line.split(" are overdue")[0].split(" is overdue")[0]) == (2, "PEEKAPING CRITICAL: 1 monitor")
+
+
+async def test_a_monitoring_system_is_also_informed_of_what_keeps_the_status_unknown(shell: Shell) -> None:
+    with free_port() as port:
+        code, line = await checked(shell, REDIS_PORT=port, REDIS_PASSWORD=SECRET)
+    assert (code, line.startswith("PEEKAPING CRITICAL: redis: ")) == (2, True)
+    code, line = await checked(shell, REDIS_DB="x", REDIS_PORT="y")
+    assert code == 2
+    assert re.fullmatch(r"PEEKAPING CRITICAL: REDIS_PORT is 'y': [^;]*; REDIS_DB is 'x': [^;]*", line)
+
+
+@pytest.mark.parametrize("other", ["--json", "--watch"])
+async def test_one_line_is_not_for_programs_or_screens(shell: Shell, other: str) -> None:
+    ended = await shell.run("status", "--check", other)
+    assert (ended.code, ended.out) == (2, "")
 
 
 async def test_status_with_no_producer_says_so_first_and_then_what_is_overdue(
@@ -404,6 +383,7 @@ async def test_a_watch_survives_an_interruption_of_redis(
         while not any(word in line for word in words):
             line = await asyncio.to_thread(stdout.readline)
             assert line, "it ended by itself"
+        assert line.startswith('{"schema":1,') == ("--json" in arguments)
 
     try:
         await until_printed("leader")
@@ -823,6 +803,7 @@ async def test_the_docs_show_and_describe_every_field(
     for arguments, code in ((("status",), 1), (("explain", MONITOR), 0), (("run-now", "Shop"), 0)):
         real = json.loads(await shell.output(*arguments, "--json", code=code))
         same_keys(shown[arguments[0]], real, arguments[0])
+        assert real["schema"] == 1
         assert keys_in(real) - described == set()
 
 

@@ -43,7 +43,7 @@ def test_checks_run_on_time_and_nothing_else_is_touched(redis_server: RedisServe
         assert theirs.dbsize() == 0
     assert demo.returncode == 0, demo.stderr.decode()
     report = json.loads(demo.stdout)
-    assert (report["missed"], report["doubled"]) == (0, 0)
+    assert (report["schema"], report["missed"], report["doubled"]) == (1, 0, 0)
     assert report["checks"] >= 13 * 4 - 13
     assert sum(report[end] for end in ENDS) == report["checks"]
     assert (report["killed"], report["skipped"], report["breakages"]) == (0, 0, [])

@@ -4,7 +4,6 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
-import msgspec
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
@@ -12,6 +11,7 @@ from rich.text import Text
 from peekaping_producer.commands.status_text import status_text
 from peekaping_producer.commands.status_values import Status
 from peekaping_producer.errors import Unavailable
+from peekaping_producer.json_output import json_line
 
 
 class Screen:
@@ -41,7 +41,7 @@ class Screen:
     def show(self, status: Status) -> None:
         """Print a status."""
         if self._as_json:
-            self._console.out(msgspec.json.encode(status).decode())
+            self._console.out(json_line(status))
             return
         self._last = status_text(status)
         self._print(self._last)
@@ -49,7 +49,7 @@ class Screen:
     def show_unavailable(self, error: Unavailable) -> None:
         """Print that there is no status now; on a screen, above the last one."""
         if self._as_json:
-            self._console.out(msgspec.json.encode({"unavailable": str(error)}).decode())
+            self._console.out(json_line({"unavailable": str(error)}))
             return
         reason = f"{error}; trying again"
         self._print(f"{reason}\n\nlast status:\n\n{self._last}" if self._live and self._last else reason)

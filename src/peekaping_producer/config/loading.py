@@ -41,14 +41,15 @@ def load_redis_settings(env_file: Path = ENV_FILE) -> RedisSettings:
     return cast("RedisSettings", _load(RedisModel, env_file))
 
 
-def masked(settings: Settings) -> dict[str, object]:
+def masked(settings: Settings) -> dict[str, str | int]:
     """Return the settings that are set, by the names of their variables, secrets masked."""
     values = {name: getattr(settings, name) for name in type(settings).model_fields}
-    return {
-        name.upper(): "***" if isinstance(value, SecretStr) else value if isinstance(value, int) else str(value)
-        for name, value in values.items()
-        if value is not None
-    }
+    return {name.upper(): shown(value) for name, value in values.items() if value is not None}
+
+
+def shown(value: object) -> str | int:
+    """Return a setting's value as it may be shown."""
+    return "***" if isinstance(value, SecretStr) else value if isinstance(value, int) else str(value)
 
 
 def log_settings(env_file: Path = ENV_FILE) -> tuple[Mode, str]:

@@ -26,6 +26,7 @@ from peekaping_producer.demo.stage import RESTART_AFTER_S, Stage
 from peekaping_producer.demo.table import ROWS, State, event_lines, render, totals_line
 from peekaping_producer.demo.targets import targets
 from peekaping_producer.errors import ConfigurationError
+from peekaping_producer.json_output import json_line
 from peekaping_producer.redisdb.keys import DUE
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def run_demo(options: Options) -> int:
     with demo_folder() as folder, RedisServer(tcp=True) as server:
         report = asyncio.run(_run(options, folder, server))
     if options.as_json:
-        sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
+        sys.stdout.write(json_line(report) + "\n")
     return report.exit_code
 
 

@@ -14,6 +14,10 @@ class LogEvent(StrEnum):
     """The process has started. Nothing to do."""
     SETTINGS_LOADED = "settings loaded"
     """The settings in effect, by the names of their variables, secrets masked. Nothing to do."""
+    SETUP_WARNING = "setup warning"
+    """What `peekaping-producer check` warns about too (`what`), logged once, a second after the start. To do: see
+    `to_do`.
+    """
     UNKNOWN_VARIABLE = "unknown variable ignored"
     """A variable looks like a setting but is not one. To do: correct its name (`did_you_mean`) or remove it."""
     SHUTDOWN_REQUESTED = "shutdown requested"

@@ -40,6 +40,9 @@ _PROBES: tuple[tuple[str | int, ...], ...] = (
 )
 """The producer's commands, each with arguments that change nothing: Redis checks rights before anything else."""
 
+COMMANDS = (*dict.fromkeys(str(probe[0]) for probe in _PROBES), "SUBSCRIBE")
+"""The commands whose rights are tried."""
+
 
 def problem_of(error: RedisError) -> str | None:
     """Return the line for an operator; None if the refusal may be transient."""

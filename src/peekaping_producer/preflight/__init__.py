@@ -1,0 +1,1 @@
+"""What can be found out before the start: `check` prints it, and `run` logs the warnings."""

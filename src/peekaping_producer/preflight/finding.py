@@ -1,0 +1,54 @@
+"""One finding: what was found, whether it is well, and what to do."""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+from peekaping_producer.errors import ConfigurationError, Unavailable
+
+
+class Area(StrEnum):
+    """What a finding is about."""
+
+    SETTINGS = "settings"
+    REDIS = "redis"
+    DATABASE = "database"
+    DEPLOYMENT = "deployment"
+
+
+class Level(StrEnum):
+    """How well it is, from the best to the worst."""
+
+    OK = "ok"
+    WARNING = "warning"
+    """The producer works, but not as well or as safely as it could."""
+    UNAVAILABLE = "unavailable"
+    """It does not answer, or is not ready yet: a producer would wait for it."""
+    WRONG = "wrong"
+    """Only a person can fix it: a producer would end with exit code 2, or could make no checks."""
+
+
+class Finding(Struct, frozen=True):
+    """One finding."""
+
+    area: Area
+    topic: str
+    """A constant name within the area."""
+    level: Level
+    what: str
+    """In one line; it says what to do as well if the level is `wrong` or `unavailable`."""
+    to_do: str | None = None
+    """What to do about a warning."""
+
+
+def failures(area: Area, topic: str, error: ConfigurationError | Unavailable) -> list[Finding]:
+    """Return what an error says, one finding for each of its problems."""
+    if isinstance(error, Unavailable):
+        return [Finding(area, topic, Level.UNAVAILABLE, error.reason)]
+    return [Finding(area, topic, Level.WRONG, problem) for problem in error.problems]
+
+
+def worst(findings: list[Finding]) -> Level:
+    """Return the worst level among findings."""
+    levels = list(Level)
+    return max((finding.level for finding in findings), key=levels.index, default=Level.OK)
