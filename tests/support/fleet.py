@@ -166,7 +166,7 @@ def addressed(database: Database, redis_port: int) -> dict[str, Any]:
     if settings.db_type is not DbType.SQLITE:
         found |= {"DB_HOST": settings.db_host, "DB_PORT": settings.db_port}
         assert settings.db_pass is not None
-        found |= {"DB_USER": settings.db_user, "DB_PASS": settings.db_pass.get_secret_value()}
+        found |= {"DB_USER": settings.db_user, "DB_PASS": settings.db_pass.reveal()}
     return found
 
 

@@ -1,16 +1,19 @@
 """The settings: each variable's rule (docs/protocol.md, section 5), where values come from, what errors say."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 from pydantic import ValidationError
 
-from peekaping_producer.config.loading import ENV_FILE, load_redis_settings, load_settings, unknown_variables
-from peekaping_producer.config.settings import DbType, LogLevel, Mode, ScheduleMode, Settings, Switch
+from peekaping_producer.config.fields import Switch
+from peekaping_producer.config.loading import ENV_FILE, load_redis_settings, load_settings, masked, unknown_variables
+from peekaping_producer.config.secret import SecretUnreadable
+from peekaping_producer.config.settings import DbType, LogLevel, Mode, ScheduleMode, Settings
 from peekaping_producer.errors import ConfigurationError
 
 DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -55,12 +58,14 @@ def test_the_defaults_of_a_minimal_setup(place: Place) -> None:
         "db_port": None,
         "db_user": None,
         "db_pass": None,
+        "db_pass_file": None,
         "db_name": "/data/peekaping.db",
         "db_schema": None,
         "db_statement_cache": Switch.ON,
         "redis_host": "redis",
         "redis_port": 6379,
         "redis_password": None,
+        "redis_password_file": None,
         "redis_db": 0,
         "producer_concurrency": 10,
         "producer_cache_mb": 64,
@@ -93,8 +98,9 @@ def test_every_variable_is_taken(place: Place) -> None:
     )
     assert settings.db_pass is not None
     assert settings.redis_password is not None
-    assert (settings.db_pass.get_secret_value(), settings.redis_password.get_secret_value()) == ("hush", "quiet")
-    assert settings.model_dump(exclude={"db_pass", "redis_password"}) == {
+    assert (settings.db_pass.reveal(), settings.redis_password.reveal()) == ("hush", "quiet")
+    in_files = {"db_pass_file", "redis_password_file"}
+    assert settings.model_dump(exclude={"db_pass", "redis_password", *in_files}) == {
         "db_type": DbType.POSTGRES,
         "db_host": "db",
         "db_port": 5432,
@@ -242,7 +248,7 @@ def test_what_leads_to_redis_needs_nothing_else(place: Place, monkeypatch: pytes
     redis = load_redis_settings(place.env_file)
     assert (redis.redis_host, redis.redis_port, redis.redis_db) == ("queue.example.org", 7000, 0)
     assert redis.redis_password
-    assert redis.redis_password.get_secret_value() == "hush"
+    assert redis.redis_password.reveal() == "hush"
     monkeypatch.setenv("REDIS_PORT", "70000")
     with pytest.raises(ConfigurationError) as raised:
         load_redis_settings(place.env_file)
@@ -333,7 +339,7 @@ def test_a_password_in_quotes_says_so_and_may_have_them_in_the_env_file(place: P
     place.env_file.write_text("REDIS_PASSWORD='\"hush\"'\n")
     secret = place.load(SQLITE | {"REDIS_PASSWORD": ""}).redis_password
     assert secret is not None
-    assert secret.get_secret_value() == '"hush"'
+    assert secret.reveal() == '"hush"'
 
 
 def test_unknown_variables_are_ignored(place: Place) -> None:
@@ -385,7 +391,7 @@ PASSWORDS = ["pa${HOME}ss", "a b#c #d", "$x`y`", '"', "=;:@/?%41&", "é😀", "{
 def test_a_password_may_contain_anything(place: Place, password: str) -> None:
     secret = place.load(POSTGRES | {"DB_PASS": password}).db_pass
     assert secret is not None
-    assert secret.get_secret_value() == password
+    assert secret.reveal() == password
 
 
 @pytest.mark.parametrize("password", PASSWORDS)
@@ -394,7 +400,7 @@ def test_a_password_in_single_quotes_may_hold_anything_in_the_env_file(place: Pl
     place.env_file.write_text(f"REDIS_PASSWORD=earlier\nREDIS_PASSWORD='{written}'\n")
     secret = place.load(SQLITE).redis_password
     assert secret is not None
-    assert secret.get_secret_value() == password
+    assert secret.reveal() == password
 
 
 @contextmanager
@@ -457,6 +463,92 @@ def test_no_password_is_in_an_error(place: Place) -> None:
 @pytest.mark.parametrize("variable", ["DB_PASS", "REDIS_PASSWORD"])
 def test_a_password_that_is_not_utf8_is_refused_and_not_shown(place: Place, variable: str) -> None:
     assert place.problems(POSTGRES | {variable: "hush\udcff"}) == (f"{variable} is wrong: must be a password",)
+
+
+IN_FILES = ["DB_PASS", "REDIS_PASSWORD"]
+
+
+def with_file(variable: str, path: Path) -> dict[str, str]:
+    """Return the variables of a whole setup in which a file holds a secret."""
+    return POSTGRES | {variable: "", f"{variable}_FILE": str(path)}
+
+
+@pytest.mark.parametrize("variable", IN_FILES)
+def test_a_secret_in_a_file_is_read_again_each_time(place: Place, tmp_path: Path, variable: str) -> None:
+    path = tmp_path / "secret"
+    path.write_text("first\n")
+    secret = getattr(place.load(with_file(variable, path)), variable.lower())
+    assert secret.reveal() == "first"
+    path.write_text("second")
+    assert secret.reveal() == "second"
+    path.unlink()
+    with pytest.raises(SecretUnreadable) as raised:
+        secret.reveal()
+    assert str(raised.value) == f"{variable}_FILE is '{path}', which can't be used: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("written", "secret"),
+    [("hush\n", "hush"), ("hush\r\n", "hush"), ("hush\n\n", "hush\n"), (" hush ", " hush "), ("\ufeffhüsh", "hüsh")],
+)
+def test_one_newline_at_the_end_of_a_file_is_no_part_of_the_secret(
+    place: Place, tmp_path: Path, written: str, secret: str
+) -> None:
+    path = tmp_path / "secret"
+    path.write_bytes(written.encode())
+    loaded = place.load(with_file("DB_PASS", path)).db_pass
+    assert loaded is not None
+    assert loaded.reveal() == secret
+
+
+def make_nothing(path: Path) -> None:
+    """Leave no file there."""
+
+
+@pytest.mark.parametrize("variable", IN_FILES)
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (make_nothing, "No such file or directory"),
+        (Path.mkdir, "it is not a regular file"),
+        (os.mkfifo, "it is not a regular file"),
+        (lambda path: path.touch(0), "Permission denied"),
+        (lambda path: path.write_text("\n"), "it is empty"),
+        (lambda path: path.write_bytes(b"hush\xff"), "it is not UTF-8"),
+        (lambda path: path.write_bytes(b"h\0u\0s\0h\0"), "it holds a NUL byte"),
+    ],
+    ids=["missing", "folder", "pipe", "unreadable", "empty", "not UTF-8", "NUL"],
+)
+def test_a_file_that_holds_no_secret(place: Place, variable: str, make: Callable[[Path], object], reason: str) -> None:
+    place.env_file.parent.chmod(0o755)  # pytest's folders are closed to `nobody`
+    path = Path("secret")
+    make(path)
+    with _no_superuser():
+        (problem,) = place.problems(with_file(variable, path))
+    assert problem == f"{variable}_FILE is '{path}', which can't be used: {reason}; name a file with one secret in it"
+
+
+@pytest.mark.parametrize("variable", IN_FILES)
+def test_a_secret_is_set_in_one_way_only(place: Place, tmp_path: Path, variable: str) -> None:
+    path = tmp_path / "secret"
+    path.write_text("hush-hush")
+    problems = place.problems(with_file(variable, path) | {variable: "hush"})
+    assert problems == (f"{variable} and {variable}_FILE are both set: remove one of them",)
+
+
+def test_sqlite_ignores_the_file_of_a_servers_password(place: Place) -> None:
+    assert place.load(SQLITE | {"DB_PASS_FILE": "/nowhere"}).db_pass is None
+
+
+def test_a_secret_is_shown_by_nothing(place: Place, tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text("hush-file")
+    settings = place.load(with_file("DB_PASS", path) | {"REDIS_PASSWORD": "hush-text"})
+    assert "hush" not in f"{settings!r} {settings} {settings.model_dump()} {masked(settings)} {vars(settings)}"
+    with pytest.raises(TypeError):
+        msgspec.json.encode(settings.db_pass)
+    assert masked(settings)["DB_PASS"] == masked(settings)["REDIS_PASSWORD"] == "***"
+    assert masked(settings)["DB_PASS_FILE"] == str(path)
 
 
 @pytest.mark.parametrize("variable", ["DB_HOST", "REDIS_HOST"])

@@ -64,7 +64,7 @@ def pool_options(connections: int, timeout_s: float, *, seldom_used: bool) -> di
 
 def server_url(driver: str, settings: Settings) -> URL:
     """Return the address of the configured server."""
-    password = settings.db_pass.get_secret_value() if settings.db_pass else None
+    password = settings.db_pass.reveal() if settings.db_pass else None
     return URL.create(driver, settings.db_user, password, settings.db_host, settings.db_port, settings.db_name)
 
 

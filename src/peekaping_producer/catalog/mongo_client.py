@@ -49,7 +49,7 @@ def open_client(settings: Settings, connections: int, timeout_s: float) -> Async
             f"mongodb://{_address(settings)}/",
             # Not in the address, so that no text of an error can show them.
             username=settings.db_user,
-            password=settings.db_pass.get_secret_value() if settings.db_pass else None,
+            password=settings.db_pass.reveal() if settings.db_pass else None,
             authSource="admin",
             appname=APPLICATION,
             maxPoolSize=connections,

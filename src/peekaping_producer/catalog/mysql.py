@@ -118,7 +118,7 @@ def _engine(settings: Settings, statement_timeout_s: float, pool: dict[str, Any]
     }
     if settings.db_pass:
         # Given as text, it would be encoded as Latin-1.
-        connect_args["password"] = settings.db_pass.get_secret_value().encode()
+        connect_args["password"] = settings.db_pass.reveal().encode()
     if settings.db_host and settings.db_host.startswith("/"):
         connect_args["unix_socket"] = settings.db_host
     return create_async_engine(

@@ -34,7 +34,8 @@ from peekaping_producer.catalog.problems import (
 from peekaping_producer.catalog.reading import Facts
 from peekaping_producer.catalog.sql import SqlCatalog, SqlDatabase
 from peekaping_producer.catalog.tables import TABLE_NAMES, Dialect
-from peekaping_producer.config.settings import Settings, Switch
+from peekaping_producer.config.fields import Switch
+from peekaping_producer.config.settings import Settings
 from peekaping_producer.deadline import answered_by
 from peekaping_producer.errors import ConfigurationError, Unavailable, one_line
 

@@ -17,7 +17,8 @@ from peekaping_producer.commands.connect import connected_redis, opened_catalog
 from peekaping_producer.commands.format import count, printable_name
 from peekaping_producer.config.loading import load_redis_settings, load_settings, unknown_variables
 from peekaping_producer.config.origins import Origin, ShownSetting, shown_settings
-from peekaping_producer.config.settings import RedisSettings, ScheduleMode, Settings
+from peekaping_producer.config.redis_settings import RedisSettings
+from peekaping_producer.config.settings import ScheduleMode, Settings
 from peekaping_producer.errors import EXIT_CONFIGURATION, ConfigurationError, Unavailable
 from peekaping_producer.preflight.database import count_findings, database_findings
 from peekaping_producer.preflight.deployment import producer_findings, queue_findings, read_producers

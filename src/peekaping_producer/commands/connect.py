@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 from redis.asyncio import Redis
 
 from peekaping_producer.catalog.catalog import Catalog, open_catalog
-from peekaping_producer.config.settings import RedisSettings, Settings
+from peekaping_producer.config.redis_settings import RedisSettings
+from peekaping_producer.config.settings import Settings
 from peekaping_producer.redisdb.client import open_redis
 from peekaping_producer.schedule.requirements import check_redis
 from peekaping_producer.timing import Timing

@@ -23,7 +23,8 @@ from peekaping_producer.commands.status_values import (
     OverdueMonitor,
     Status,
 )
-from peekaping_producer.config.settings import RedisSettings, ScheduleMode
+from peekaping_producer.config.redis_settings import RedisSettings
+from peekaping_producer.config.settings import ScheduleMode
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.fleet.invalid_monitors import MOST_LISTED, InvalidMonitors
 from peekaping_producer.fleet.registry import Registry, SeenNode

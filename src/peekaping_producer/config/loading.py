@@ -1,10 +1,13 @@
 """Reads the settings from the environment and `.env`, and describes what is wrong with them."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, ValidationError
 
+from peekaping_producer.config.redis_settings import RedisSettings
+from peekaping_producer.config.secret import Secret, SecretUnreadable
 from peekaping_producer.config.settings import (
     DB_TYPES,
     HOSTS,
@@ -13,8 +16,6 @@ from peekaping_producer.config.settings import (
     SERVER_FIELDS,
     DbType,
     Mode,
-    RedisModel,
-    RedisSettings,
     Settings,
 )
 from peekaping_producer.config.values import is_url
@@ -38,7 +39,7 @@ def load_settings(env_file: Path = ENV_FILE) -> Settings:
 
 def load_redis_settings(env_file: Path = ENV_FILE) -> RedisSettings:
     """Read only the settings of Redis, whatever the others are. Raises as `load_settings` does."""
-    return cast("RedisSettings", _load(RedisModel, env_file))
+    return _load(RedisSettings, env_file)
 
 
 def masked(settings: Settings) -> dict[str, str | int]:
@@ -48,8 +49,8 @@ def masked(settings: Settings) -> dict[str, str | int]:
 
 
 def shown(value: object) -> str | int:
-    """Return a setting's value as it may be shown."""
-    return "***" if isinstance(value, SecretStr) else value if isinstance(value, int) else str(value)
+    """Return a setting's value as it may be shown; a secret masks itself."""
+    return value if isinstance(value, int) else str(value)
 
 
 def log_settings(env_file: Path = ENV_FILE) -> tuple[Mode, str]:
@@ -86,13 +87,33 @@ def _load(model: type[T], env_file: Path) -> T:
     if DB_TYPES.get(values.get("db_type", "").strip().lower()) is DbType.SQLITE:
         values = {field: value for field, value in values.items() if field not in SERVER_FIELDS}
     problems += [_quoted(field) for field in quoted if field in values]
+    in_files, unusable = _secrets_in_files(values)
+    problems += unusable
     try:
-        settings = model(**{field: value for field, value in values.items() if value})
+        settings = model(**{field: value for field, value in values.items() if value}, **in_files)
     except ValidationError as error:
         problems += [_problem(str(detail["loc"][0]), detail.get("input")) for detail in error.errors()]
     if problems:
         raise ConfigurationError(*dict.fromkeys(problems), *map(str, unknown_variables(env_file)))
     return settings
+
+
+def _secrets_in_files(values: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the secrets that files hold, by their fields, and what is wrong with them."""
+    secrets, problems = {}, []
+    for field in SECRETS:
+        path, variable = values.get(f"{field}_file"), f"{field}_file".upper()
+        if path is None:
+            continue
+        if field in values:
+            problems.append(f"{field.upper()} and {variable} are both set: remove one of them")
+            continue
+        secrets[field] = Secret.of_file(variable, Path(path))
+        try:
+            secrets[field].reveal()
+        except SecretUnreadable as error:
+            problems.append(f"{error}; name a file with one secret in it")
+    return secrets, problems
 
 
 def _between_quotes(value: str) -> str | None:

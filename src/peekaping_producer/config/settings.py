@@ -4,18 +4,18 @@ A new setting is one field here and one row of docs/configuration.md, which a te
 """
 
 from enum import StrEnum
-from typing import Annotated, Any, Final, Protocol
+from typing import Annotated, Final
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, create_model, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from peekaping_producer.config.values import Host, Name, RedisHost, Secret, Whole, Zone, one_of
+from peekaping_producer.config.fields import PORT, SWITCHES, Base, Port, Switch, file_setting, setting
+from peekaping_producer.config.redis_settings import RedisSettings
+from peekaping_producer.config.values import Host, Name, SecretText, Whole, Zone, one_of
 
-SECRETS: Final = frozenset({"db_pass", "redis_password"})
 HOSTS: Final = frozenset({"db_host", "redis_host"})
-SERVER_FIELDS: Final = frozenset({"db_host", "db_port", "db_user", "db_pass"})
+SERVER_FIELDS: Final = frozenset({"db_host", "db_port", "db_user", "db_pass", "db_pass_file"})
 """What leads to a database server: ignored with SQLite."""
-_PORT = "a whole number from 1 to 65535"
 
 
 class DbType(StrEnum):
@@ -33,13 +33,6 @@ class ScheduleMode(StrEnum):
     AUTO = "auto"
     SPREAD = "spread"
     ALIGNED = "aligned"
-
-
-class Switch(StrEnum):
-    """Something that can be turned off."""
-
-    ON = "on"
-    OFF = "off"
 
 
 class Mode(StrEnum):
@@ -79,20 +72,10 @@ _LOG_LEVELS: Final = {
 }
 _SCHEDULE_MODES: Final = {mode.value: mode for mode in ScheduleMode}
 MODES: Final = {mode.value: mode for mode in Mode}
-_SWITCHES: Final = {switch.value: switch for switch in Switch}
 
 
-def setting(default: object = ..., *, meaning: str, allowed: str) -> Any:  # noqa: ANN401 - as pydantic.Field
-    """Describe a setting: its default (`...`: required), and the texts of docs/configuration.md and of errors."""
-    return Field(default, description=meaning, json_schema_extra={"allowed": allowed})
-
-
-class _Base(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, validate_default=True)
-
-
-class Settings(_Base):
-    """What an operator decides. Field names are the variables' names in lower case."""
+class DatabaseSettings(Base):
+    """What leads to Peekaping's database."""
 
     db_type: Annotated[DbType, one_of(DB_TYPES)] = setting(
         meaning="The kind of database Peekaping runs on.",
@@ -103,11 +86,10 @@ class Settings(_Base):
         meaning="The database server's host name or address, or the path of its Unix socket.",
         allowed="a host name",
     )
-    db_port: Annotated[Whole, Field(ge=1, le=65535)] | None = setting(
-        None, meaning="The database server's port.", allowed=_PORT
-    )
+    db_port: Port | None = setting(None, meaning="The database server's port.", allowed=PORT)
     db_user: Name | None = setting(None, meaning="The database user; SELECT rights are enough.", allowed="a user name")
-    db_pass: Secret | None = setting(None, meaning="The database user's password.", allowed="a password")
+    db_pass: SecretText | None = setting(None, meaning="The database user's password.", allowed="a password")
+    db_pass_file: Name | None = file_setting("DB_PASS")
     db_name: Name = setting(
         meaning="The database's name, or the SQLite file's path.",
         allowed="a database name, or a path for sqlite",
@@ -117,23 +99,30 @@ class Settings(_Base):
         meaning="The schema of Peekaping's tables, if it is not the first in the user's search path; Postgres only.",
         allowed="a schema name, with DB_TYPE postgres",
     )
-    db_statement_cache: Annotated[Switch, one_of(_SWITCHES)] = setting(
+    db_statement_cache: Annotated[Switch, one_of(SWITCHES)] = setting(
         Switch.ON,
         meaning="`off` for Postgres behind PgBouncer in transaction mode.",
         allowed="on or off",
     )
-    redis_host: RedisHost = setting(
-        "redis",
-        meaning="The Redis server's host name or address.",
-        allowed="a host name; a Unix socket's path is not supported",
-    )
-    redis_port: Annotated[Whole, Field(ge=1, le=65535)] = setting(
-        6379, meaning="The Redis server's port.", allowed=_PORT
-    )
-    redis_password: Secret | None = setting(None, meaning="The Redis password; empty for none.", allowed="a password")
-    redis_db: Annotated[Whole, Field(ge=0, le=15)] = setting(
-        0, meaning="The number of the Redis database.", allowed="a whole number from 0 to 15"
-    )
+
+    @field_validator("db_host", "db_port", "db_user", "db_pass")
+    @classmethod
+    def _required_unless_sqlite(cls, value: object, info: ValidationInfo) -> object:
+        if value is None and info.data.get("db_type") is not DbType.SQLITE:
+            raise ValueError
+        return value
+
+    @field_validator("db_schema")
+    @classmethod
+    def _postgres_only(cls, value: object, info: ValidationInfo) -> object:
+        if value is not None and info.data.get("db_type", DbType.POSTGRES) is not DbType.POSTGRES:
+            raise ValueError
+        return value
+
+
+class Settings(RedisSettings, DatabaseSettings):
+    """What an operator decides. Field names are the variables' names in lower case."""
+
     producer_concurrency: Annotated[Whole, Field(ge=1, le=128)] = setting(
         10,
         meaning="How many batches of up to 200 monitors may be in flight at once, each with a database connection.",
@@ -168,43 +157,5 @@ class Settings(_Base):
     )
     service_name: str = setting("peekaping:producer", meaning="The field `svc` of every log line.", allowed="any text")
 
-    @field_validator("db_host", "db_port", "db_user", "db_pass")
-    @classmethod
-    def _required_unless_sqlite(cls, value: object, info: ValidationInfo) -> object:
-        if value is None and info.data.get("db_type") is not DbType.SQLITE:
-            raise ValueError
-        return value
 
-    @field_validator("db_schema")
-    @classmethod
-    def _postgres_only(cls, value: object, info: ValidationInfo) -> object:
-        if value is not None and info.data.get("db_type", DbType.POSTGRES) is not DbType.POSTGRES:
-            raise ValueError
-        return value
-
-
-class RedisSettings(Protocol):
-    """The settings of Redis: all that a command needs that reads nothing else."""
-
-    @property
-    def redis_host(self) -> str:
-        """As in Settings."""
-
-    @property
-    def redis_port(self) -> int:
-        """As in Settings."""
-
-    @property
-    def redis_db(self) -> int:
-        """As in Settings."""
-
-    @property
-    def redis_password(self) -> SecretStr | None:
-        """As in Settings."""
-
-
-_redis_fields: dict[str, Any] = {
-    name: (field.annotation, field) for name, field in Settings.model_fields.items() if name.startswith("redis_")
-}
-RedisModel = create_model("RedisModel", __base__=_Base, **_redis_fields)
-"""The model of RedisSettings, with the fields of Settings."""
+SECRETS: Final = tuple(name for name in Settings.model_fields if f"{name}_file" in Settings.model_fields)

@@ -5,7 +5,9 @@ from enum import StrEnum
 from typing import Annotated
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BeforeValidator, PlainValidator, SecretStr
+from pydantic import BeforeValidator, PlainValidator, ValidationInfo
+
+from peekaping_producer.config.secret import Secret
 
 
 def one_of(names: Mapping[str, StrEnum]) -> PlainValidator:
@@ -37,16 +39,22 @@ def _zone(value: object) -> ZoneInfo:
     return ZoneInfo(name)
 
 
-def _plain(value: object) -> object:
+def _plain(text: str) -> str:
     """Refuse bytes that are not UTF-8 (they arrive as surrogates) and NUL: no server accepts them."""
-    if isinstance(value, str) and ("\0" in value or value.encode(errors="ignore").decode() != value):
+    if "\0" in text or text.encode(errors="ignore").decode() != text:
         raise ValueError
-    return value
+    return text
+
+
+def _secret(value: object, info: ValidationInfo) -> object:
+    return Secret.of_text((info.field_name or "").upper(), _plain(value)) if isinstance(value, str) else value
 
 
 def _name(value: object) -> object:
     """Refuse a name of blanks, and a URL, which may contain a password."""
-    if isinstance(value, str) and (not value.strip() or is_url(value)):
+    if not isinstance(value, str):
+        return value
+    if not value.strip() or is_url(value):
         raise ValueError
     return _plain(value)
 
@@ -78,5 +86,5 @@ Whole = Annotated[int, BeforeValidator(_whole)]
 Host = Annotated[str, BeforeValidator(_host)]
 RedisHost = Annotated[str, BeforeValidator(_redis_host)]
 Name = Annotated[str, BeforeValidator(_name)]
-Secret = Annotated[SecretStr, BeforeValidator(_plain)]
+SecretText = Annotated[Secret, PlainValidator(_secret)]
 Zone = Annotated[ZoneInfo, PlainValidator(_zone)]

@@ -10,7 +10,7 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
 from peekaping_producer import APPLICATION
-from peekaping_producer.config.settings import RedisSettings
+from peekaping_producer.config.redis_settings import RedisSettings
 from peekaping_producer.deadline import answered_by
 from peekaping_producer.redisdb.pool import Pool, keepalive_options
 from peekaping_producer.redisdb.replies import code_of, reason_with_advice
@@ -31,7 +31,7 @@ def open_redis(settings: RedisSettings, timeout_s: float) -> Redis:
         host=settings.redis_host,
         port=settings.redis_port,
         db=settings.redis_db,
-        password=settings.redis_password.get_secret_value() if settings.redis_password else None,
+        password=settings.redis_password.reveal() if settings.redis_password else None,
         socket_keepalive=True,
         socket_keepalive_options=keepalive_options(),
         # `answered` limits every call; redis-py's own limit may swallow a cancellation on Python 3.11.
