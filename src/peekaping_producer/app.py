@@ -61,7 +61,7 @@ async def produce(
     )
     redis = open_redis(settings, timing.redis_timeout_s)
     try:
-        await until_ready(lambda: check_redis(redis, timing.redis_timeout_s), node.redis_outage, node)
+        await until_ready(lambda: check_redis(redis, settings, timing.redis_timeout_s), node.redis_outage, node)
         await until_ready(lambda: check_rights(redis, timing.redis_timeout_s), node.redis_outage, node)
         await until_ready(catalog.check, node.database_outage, node)
         if not node.stop:

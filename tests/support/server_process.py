@@ -256,3 +256,10 @@ def free_port() -> int:
                 continue
         return port
     raise RuntimeError(f"no free TCP port among 100 of {_PORTS.start}-{_PORTS.stop - 1}")
+
+
+def listens(port: int) -> bool:
+    """Return whether something takes connections there."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((HOST, port)) == 0

@@ -3,7 +3,6 @@
 import datetime as dt
 import os
 import shutil
-import socket
 from pathlib import Path
 
 import pytest
@@ -12,8 +11,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from support.certificates import Authority
 from support.secantus import Secantus
-from support.server_process import HOST, ServerProcess
+from support.sentinels import Sentinel
+from support.server_process import HOST, ServerProcess, listens
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:
@@ -45,21 +46,49 @@ class TlsRedis(ServerProcess):
 
     name = "TLS-Redis"
 
+    def __init__(self, authority: Authority, name: str = "localhost", *options: str) -> None:
+        """Take the authority that signs, the name in the server's certificate, and more options of the server."""
+        super().__init__()
+        self._authority = authority.path
+        self._certificate = authority.issue(name)
+        self._options = options
+
     def _prepare(self) -> None:
-        make_certificate(self.folder)
+        for path in (self._authority, *self._certificate):
+            shutil.copy(path, self.folder)
 
     def _command(self) -> list[str]:
         program = shutil.which("redis-server")
         assert program is not None
-        certificate, key = str(self.folder / "certificate.pem"), str(self.folder / "key.pem")
         return [
             program,
             *("--port", "0", "--tls-port", str(self.port), "--bind", HOST, "--save", "", "--dir", str(self.folder)),
-            *("--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", certificate),
+            *("--tls-cert-file", self._certificate.path.name, "--tls-key-file", self._certificate.key.name),
+            *("--tls-ca-cert-file", self._authority.name),
+            *self._options,
         ]
 
     def _answers(self) -> bool:
-        return _listens(self.port)
+        return listens(self.port)
+
+
+class TlsSentinel(Sentinel):
+    """Debian's Sentinel, which watches a primary by TLS and speaks nothing else itself."""
+
+    name = "TLS-Sentinel"
+
+    def __init__(self, primary: TlsRedis, authority: Authority) -> None:
+        super().__init__(primary.port, 1, "tls-auth-clients no", "tls-replication yes")
+        self._authority, self._certificate = authority.path, authority.issue("localhost")
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        certificate = f"tls-cert-file {self._certificate.path}\ntls-key-file {self._certificate.key}"
+        with (self.folder / "sentinel.conf").open("a") as options:
+            options.write(f"\nport 0\ntls-port {self.port}\ntls-ca-cert-file {self._authority}\n{certificate}\n")
+
+    def _program(self) -> str:
+        return shutil.which("redis-server") or ""
 
 
 class TlsSecantus(Secantus):
@@ -74,12 +103,6 @@ class TlsSecantus(Secantus):
     def _command(self) -> list[str]:
         certificate, key = str(self.folder / "certificate.pem"), str(self.folder / "key.pem")
         return [*super()._command(), "--tls-cert-file", certificate, "--tls-key-file", key]
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((HOST, port)) == 0
 
 
 def need_redis_server() -> None:

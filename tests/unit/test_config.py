@@ -1,5 +1,6 @@
 """The settings: each variable's rule (docs/protocol.md, section 5), where values come from, what errors say."""
 
+import codecs
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,10 +11,11 @@ import msgspec
 import pytest
 from pydantic import ValidationError
 
+from peekaping_producer.config.addresses import Address
 from peekaping_producer.config.fields import Switch
 from peekaping_producer.config.loading import ENV_FILE, load_redis_settings, load_settings, masked, unknown_variables
 from peekaping_producer.config.secret import SecretUnreadable
-from peekaping_producer.config.settings import DbType, LogLevel, Mode, ScheduleMode, Settings
+from peekaping_producer.config.settings import SECRETS, DbType, LogLevel, Mode, ScheduleMode, Settings
 from peekaping_producer.errors import ConfigurationError
 
 DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -64,9 +66,22 @@ def test_the_defaults_of_a_minimal_setup(place: Place) -> None:
         "db_statement_cache": Switch.ON,
         "redis_host": "redis",
         "redis_port": 6379,
+        "redis_username": None,
         "redis_password": None,
         "redis_password_file": None,
         "redis_db": 0,
+        "redis_url": None,
+        "redis_url_file": None,
+        "redis_tls": Switch.OFF,
+        "redis_tls_ca": None,
+        "redis_tls_cert": None,
+        "redis_tls_key": None,
+        "redis_tls_server_name": None,
+        "redis_sentinels": None,
+        "redis_sentinel_master": None,
+        "redis_sentinel_username": None,
+        "redis_sentinel_password": None,
+        "redis_sentinel_password_file": None,
         "producer_concurrency": 10,
         "producer_cache_mb": 64,
         "producer_schedule": ScheduleMode.AUTO,
@@ -85,8 +100,18 @@ def test_every_variable_is_taken(place: Place) -> None:
             "DB_STATEMENT_CACHE": "off",
             "REDIS_HOST": "cache",
             "REDIS_PORT": "6380",
+            "REDIS_USERNAME": "checks",
             "REDIS_PASSWORD": "quiet",
             "REDIS_DB": "15",
+            "REDIS_TLS": "on",
+            "REDIS_TLS_CA": "/tls/ca.pem",
+            "REDIS_TLS_CERT": "/tls/cert.pem",
+            "REDIS_TLS_KEY": "/tls/key.pem",
+            "REDIS_TLS_SERVER_NAME": "primary.example.org",
+            "REDIS_SENTINELS": "one:26380, two,[::1]:7",
+            "REDIS_SENTINEL_MASTER": "main",
+            "REDIS_SENTINEL_USERNAME": "watcher",
+            "REDIS_SENTINEL_PASSWORD": "still",
             "PRODUCER_CONCURRENCY": "128",
             "PRODUCER_CACHE_MB": "7",
             "PRODUCER_SCHEDULE": "aligned",
@@ -99,8 +124,9 @@ def test_every_variable_is_taken(place: Place) -> None:
     assert settings.db_pass is not None
     assert settings.redis_password is not None
     assert (settings.db_pass.reveal(), settings.redis_password.reveal()) == ("hush", "quiet")
-    in_files = {"db_pass_file", "redis_password_file"}
-    assert settings.model_dump(exclude={"db_pass", "redis_password", *in_files}) == {
+    assert settings.redis_sentinel_password is not None
+    assert settings.redis_sentinel_password.reveal() == "still"
+    assert settings.model_dump(exclude_none=True, exclude=set(SECRETS)) == {
         "db_type": DbType.POSTGRES,
         "db_host": "db",
         "db_port": 5432,
@@ -110,7 +136,16 @@ def test_every_variable_is_taken(place: Place) -> None:
         "db_statement_cache": Switch.OFF,
         "redis_host": "cache",
         "redis_port": 6380,
+        "redis_username": "checks",
         "redis_db": 15,
+        "redis_tls": Switch.ON,
+        "redis_tls_ca": "/tls/ca.pem",
+        "redis_tls_cert": "/tls/cert.pem",
+        "redis_tls_key": "/tls/key.pem",
+        "redis_tls_server_name": "primary.example.org",
+        "redis_sentinels": (Address("one", 26380), Address("two", 26379), Address("::1", 7)),
+        "redis_sentinel_master": "main",
+        "redis_sentinel_username": "watcher",
         "producer_concurrency": 128,
         "producer_cache_mb": 7,
         "producer_schedule": ScheduleMode.ALIGNED,
@@ -139,6 +174,7 @@ def test_every_variable_is_taken(place: Place) -> None:
         ("LOG_LEVEL", "fatal", LogLevel.ERROR),
         ("REDIS_HOST", " cache ", "cache"),
         ("REDIS_HOST", "::1", "::1"),
+        ("REDIS_HOST", "/run/redis/redis.sock", "/run/redis/redis.sock"),
         ("DB_HOST", "/run/postgresql", "/run/postgresql"),
         ("DB_NAME", "with a blank ", "with a blank "),
         ("DB_PORT", "1", 1),
@@ -157,7 +193,9 @@ def test_a_value_that_is_allowed(place: Place, variable: str, text: str, value: 
     assert getattr(place.load(POSTGRES | {variable: text}), variable.lower()) == value
 
 
-REDIS_HOST = "must be a host name; a Unix socket's path is not supported"
+REDIS_HOST = "must be a host name, or the path of a Unix socket"
+SENTINELS = "must be host:port,host:port,… without REDIS_URL"
+PEM = "must be the path of a PEM file, with REDIS_TLS=on"
 PORT = "must be a whole number from 1 to 65535"
 
 
@@ -183,8 +221,15 @@ PORT = "must be a whole number from 1 to 65535"
         ("REDIS_HOST", " ", REDIS_HOST),
         ("REDIS_HOST", "redis:6379 or so", REDIS_HOST),
         ("REDIS_HOST", "redis://cache", REDIS_HOST),
-        ("REDIS_HOST", "/run/redis/redis.sock", REDIS_HOST),
+        ("REDIS_HOST", "redis/redis.sock", REDIS_HOST),
         ("REDIS_HOST", "redis.sock/", REDIS_HOST),
+        ("REDIS_TLS", "yes", "must be on or off; off with a Unix socket"),
+        ("REDIS_TLS_CA", "/ca.pem", PEM),
+        ("REDIS_TLS_CERT", "/cert.pem", PEM),
+        ("REDIS_TLS_KEY", "/key.pem", "must be the path of a PEM file, with REDIS_TLS_CERT"),
+        ("REDIS_TLS_SERVER_NAME", "primary", "must be a host name, with REDIS_TLS=on"),
+        ("REDIS_SENTINEL_MASTER", "main", "must be a name, with REDIS_SENTINELS"),
+        ("REDIS_SENTINEL_USERNAME", "me", "must be a user name, with REDIS_SENTINELS"),
         ("DB_HOST", "d\udcffb", "must be a host name"),
         ("DB_HOST", "a..b", "must be a host name"),
         ("REDIS_HOST", "x" * 64, REDIS_HOST),
@@ -197,6 +242,12 @@ PORT = "must be a whole number from 1 to 65535"
 )
 def test_a_value_that_is_not_allowed(place: Place, variable: str, text: str, rule: str) -> None:
     assert place.problems(POSTGRES | {variable: text}) == (f"{variable} is {text!r}: {rule}",)
+
+
+@pytest.mark.parametrize("text", ["a:b", "a:65536", "a,", "::1", "a b", "a:1/0", "?a"])
+def test_a_list_of_sentinels_that_is_not_allowed(place: Place, text: str) -> None:
+    problems = place.problems(POSTGRES | {"REDIS_SENTINELS": text, "REDIS_SENTINEL_MASTER": "main"})
+    assert problems == (f"REDIS_SENTINELS is {text!r}: {SENTINELS}",)
 
 
 def test_a_long_wrong_value_is_shortened(place: Place) -> None:
@@ -406,6 +457,7 @@ def test_a_password_in_single_quotes_may_hold_anything_in_the_env_file(place: Pl
 @contextmanager
 def _no_superuser() -> Iterator[None]:
     """Be `nobody` for a moment where the tests run as root, who may read everything."""
+    codecs.lookup("utf-8-sig")  # `nobody` may not be able to import it
     user = os.geteuid()
     if user == 0:
         os.seteuid(65534)
@@ -465,12 +517,13 @@ def test_a_password_that_is_not_utf8_is_refused_and_not_shown(place: Place, vari
     assert place.problems(POSTGRES | {variable: "hush\udcff"}) == (f"{variable} is wrong: must be a password",)
 
 
-IN_FILES = ["DB_PASS", "REDIS_PASSWORD"]
+IN_FILES = ["DB_PASS", "REDIS_PASSWORD", "REDIS_SENTINEL_PASSWORD"]
 
 
 def with_file(variable: str, path: Path) -> dict[str, str]:
     """Return the variables of a whole setup in which a file holds a secret."""
-    return POSTGRES | {variable: "", f"{variable}_FILE": str(path)}
+    sentinels = {"REDIS_SENTINELS": "one:26379", "REDIS_SENTINEL_MASTER": "main"}
+    return POSTGRES | sentinels | {variable: "", f"{variable}_FILE": str(path)}
 
 
 @pytest.mark.parametrize("variable", IN_FILES)

@@ -18,7 +18,7 @@ async def connected_redis(settings: RedisSettings, timing: Timing) -> AsyncItera
     """Connect for the time of the block. Raises ConfigurationError and Unavailable, as `check_redis` does."""
     redis = open_redis(settings, timing.redis_timeout_s)
     try:
-        await check_redis(redis, timing.redis_timeout_s)
+        await check_redis(redis, settings, timing.redis_timeout_s)
         yield redis
     finally:
         await redis.aclose()

@@ -8,7 +8,7 @@ from peekaping_producer.commands.format import count, printable_name
 from peekaping_producer.commands.status import read_status
 from peekaping_producer.commands.status_values import Status
 from peekaping_producer.config.loading import load_redis_settings
-from peekaping_producer.config.settings import RedisSettings
+from peekaping_producer.config.redis_settings import RedisSettings
 from peekaping_producer.errors import ConfigurationError, Unavailable
 from peekaping_producer.redisdb.client import answered
 from peekaping_producer.timing import Timing

@@ -39,3 +39,9 @@ class Base(BaseModel):
     """What all groups of settings have in common."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, validate_default=True)
+
+
+def allowed_in(model: type[BaseModel], field: str) -> str:
+    """Return what a setting allows, for an error."""
+    extra = model.model_fields[field].json_schema_extra
+    return str(extra["allowed"]) if isinstance(extra, dict) else ""

@@ -6,7 +6,9 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from peekaping_producer.config.fields import Base, allowed_in
 from peekaping_producer.config.redis_settings import RedisSettings
+from peekaping_producer.config.redis_url import take_redis_url
 from peekaping_producer.config.secret import Secret, SecretUnreadable
 from peekaping_producer.config.settings import (
     DB_TYPES,
@@ -42,7 +44,7 @@ def load_redis_settings(env_file: Path = ENV_FILE) -> RedisSettings:
     return _load(RedisSettings, env_file)
 
 
-def masked(settings: Settings) -> dict[str, str | int]:
+def masked(settings: Base) -> dict[str, str | int]:
     """Return the settings that are set, by the names of their variables, secrets masked."""
     values = {name: getattr(settings, name) for name in type(settings).model_fields}
     return {name.upper(): shown(value) for name, value in values.items() if value is not None}
@@ -50,6 +52,8 @@ def masked(settings: Settings) -> dict[str, str | int]:
 
 def shown(value: object) -> str | int:
     """Return a setting's value as it may be shown; a secret masks itself."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
     return value if isinstance(value, int) else str(value)
 
 
@@ -87,10 +91,11 @@ def _load(model: type[T], env_file: Path) -> T:
     if DB_TYPES.get(values.get("db_type", "").strip().lower()) is DbType.SQLITE:
         values = {field: value for field, value in values.items() if field not in SERVER_FIELDS}
     problems += [_quoted(field) for field in quoted if field in values]
-    in_files, unusable = _secrets_in_files(values)
+    secrets, unusable = _secrets_in_files(values)
     problems += unusable
+    problems += take_redis_url(values, secrets)
     try:
-        settings = model(**{field: value for field, value in values.items() if value}, **in_files)
+        settings = model(**{field: value for field, value in values.items() if value} | secrets)
     except ValidationError as error:
         problems += [_problem(str(detail["loc"][0]), detail.get("input")) for detail in error.errors()]
     if problems:
@@ -131,8 +136,7 @@ def _quoted(field: str) -> str:
 
 def _problem(field: str, value: object) -> str:
     """Describe one wrong or missing variable, without the value of a secret."""
-    variable, extra = field.upper(), Settings.model_fields[field].json_schema_extra
-    allowed = extra["allowed"] if isinstance(extra, dict) else ""
+    variable, allowed = field.upper(), allowed_in(Settings, field)
     if value is None or isinstance(value, dict):
         unless = " unless DB_TYPE is sqlite" if field in SERVER_FIELDS else ""
         return f"{variable} is not set: required{unless}, {allowed}"

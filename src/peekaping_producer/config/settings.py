@@ -13,7 +13,7 @@ from peekaping_producer.config.fields import PORT, SWITCHES, Base, Port, Switch,
 from peekaping_producer.config.redis_settings import RedisSettings
 from peekaping_producer.config.values import Host, Name, SecretText, Whole, Zone, one_of
 
-HOSTS: Final = frozenset({"db_host", "redis_host"})
+HOSTS: Final = frozenset({"db_host", "redis_host", "redis_sentinels"})
 SERVER_FIELDS: Final = frozenset({"db_host", "db_port", "db_user", "db_pass", "db_pass_file"})
 """What leads to a database server: ignored with SQLite."""
 

@@ -76,10 +76,11 @@ def _host(value: object) -> object:
 
 
 def _redis_host(value: object) -> object:
-    """Refuse a path too: Unix sockets of Redis are not supported."""
-    if isinstance(value, str) and "/" in value:
+    """Refuse a path that is not absolute."""
+    host = _host(value)
+    if isinstance(host, str) and "/" in host and not host.startswith("/"):
         raise ValueError
-    return _host(value)
+    return host
 
 
 Whole = Annotated[int, BeforeValidator(_whole)]

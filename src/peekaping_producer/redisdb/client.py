@@ -2,6 +2,7 @@
 
 from contextlib import AbstractAsyncContextManager
 from importlib.resources import files
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -10,10 +11,20 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
 from peekaping_producer import APPLICATION
+from peekaping_producer.config.addresses import Address
 from peekaping_producer.config.redis_settings import RedisSettings
 from peekaping_producer.deadline import answered_by
-from peekaping_producer.redisdb.pool import Pool, keepalive_options
+from peekaping_producer.redisdb.login import login
+from peekaping_producer.redisdb.pool import (
+    Pool,
+    PrimaryConnection,
+    ServingConnection,
+    SocketConnection,
+    keepalive_options,
+)
 from peekaping_producer.redisdb.replies import code_of, reason_with_advice
+from peekaping_producer.redisdb.sentinels import Sentinels
+from peekaping_producer.redisdb.tls import tls_of
 
 _MOST_CONNECTIONS = 256
 """More than a node can use at once with the highest PRODUCER_CONCURRENCY. They are opened on demand."""
@@ -22,28 +33,53 @@ _SHARED_SCRIPTS = frozenset({"time", "healthy", "go_node"})
 
 
 def open_redis(settings: RedisSettings, timeout_s: float) -> Redis:
-    """Return a client; nothing is connected yet.
+    """Return a client; nothing is connected yet. Raises ConfigurationError if TLS cannot be prepared.
 
     redis-py would retry ten times by itself. But a claim whose reply is lost must not be sent again, and every other
     retry is for the caller to decide and to log.
     """
+    common: dict[str, Any] = {
+        "tls": tls_of(settings),
+        "tls_name": settings.redis_tls_server_name,
+        # `answered` limits every call; redis-py's own limit may swallow a cancellation on Python 3.11.
+        "socket_timeout": None,
+        "socket_connect_timeout": timeout_s,
+        "retry": Retry(NoBackoff(), 0),
+        # Neither its name nor its version is sent to the server, which needs a right.
+        "driver_info": None,
+    }
+    connection_class, where = _where(settings, common, timeout_s)
     pool = Pool(
-        host=settings.redis_host,
-        port=settings.redis_port,
+        connection_class,
+        **where,
+        **common,
         db=settings.redis_db,
-        password=settings.redis_password.reveal() if settings.redis_password else None,
+        credential_provider=login(settings.redis_username, settings.redis_password),
         socket_keepalive=True,
         socket_keepalive_options=keepalive_options(),
-        # `answered` limits every call; redis-py's own limit may swallow a cancellation on Python 3.11.
-        socket_timeout=None,
-        socket_connect_timeout=timeout_s,
-        retry=Retry(NoBackoff(), 0),
         # Monitor ids that are not valid UTF-8 must go back to Redis as they came.
         encoding_errors="surrogateescape",
         client_name=APPLICATION,
         max_connections=_MOST_CONNECTIONS,
     )
     return Redis.from_pool(pool)
+
+
+def _where(
+    settings: RedisSettings, common: dict[str, Any], timeout_s: float
+) -> tuple[type[ServingConnection], dict[str, Any]]:
+    """Return the class of connections that lead to Redis, and the options that say where it is."""
+    if settings.redis_sentinels:
+        credentials = login(settings.redis_sentinel_username, settings.redis_sentinel_password)
+
+        def connect(sentinel: Address) -> ServingConnection:
+            return ServingConnection(host=sentinel.host, port=sentinel.port, credential_provider=credentials, **common)
+
+        name = settings.redis_sentinel_master or ""
+        return PrimaryConnection, {"sentinels": Sentinels(settings.redis_sentinels, name, connect, timeout_s)}
+    if settings.redis_host.startswith("/"):
+        return SocketConnection, {"host": settings.redis_host}
+    return ServingConnection, {"host": settings.redis_host, "port": settings.redis_port}
 
 
 def answered(timeout_s: float) -> AbstractAsyncContextManager[None]:

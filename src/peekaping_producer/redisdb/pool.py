@@ -1,17 +1,25 @@
 """Connections to Redis, closed if the server can't serve us or Redis may have moved to another one."""
 
+import asyncio
 import socket
+import ssl
 import weakref
+from collections.abc import Mapping
 from typing import Any
 
 from redis.asyncio import Connection, ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
+from redis.maint_notifications import MaintNotificationsConfig
 
 from peekaping_producer.redisdb.replies import CANNOT_SERVE, code_of
+from peekaping_producer.redisdb.sentinels import Sentinels
 
 _IDLE_S, _PROBE_EVERY_S, _PROBES = 15, 5, 3
 """A connection whose peer disappeared is noticed within half a minute."""
+
+_NO_NOTIFICATIONS = MaintNotificationsConfig(enabled=False)
+"""redis-py would ask each server to announce its maintenance, and move connections by itself."""
 
 
 def keepalive_options() -> dict[int, int]:
@@ -30,6 +38,23 @@ class ServingConnection(Connection):
 
     A demoted primary keeps its clients' connections: only a new one leads to the server that took over.
     """
+
+    def __init__(
+        self,
+        *,
+        tls: ssl.SSLContext | None = None,
+        tls_name: str | None = None,
+        **options: Any,  # noqa: ANN401 - redis-py's
+    ) -> None:
+        """Take what TLS needs, None for a plain connection, and the name in the certificate if it is not the host."""
+        self._tls, self._tls_name = tls, tls_name
+        super().__init__(**options)
+
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        arguments: dict[str, Any] = {"host": self.host, "port": self.port}
+        if self._tls:
+            arguments |= {"ssl": self._tls, "server_hostname": self._tls_name or self.host}
+        return arguments
 
     async def read_response(
         self,
@@ -50,12 +75,39 @@ class ServingConnection(Connection):
             raise
 
 
+class SocketConnection(ServingConnection):
+    """A connection by a Unix socket, whose path is the host."""
+
+    async def _connect(self) -> None:
+        async with asyncio.timeout(self.socket_connect_timeout):
+            self._reader, self._writer = await asyncio.open_unix_connection(self.host)
+
+    def _host_error(self) -> str:
+        return self.host
+
+
+class PrimaryConnection(ServingConnection):
+    """A connection to where the sentinels say that the primary is."""
+
+    def __init__(self, *, sentinels: Sentinels, **options: Any) -> None:  # noqa: ANN401 - redis-py's
+        """Take the sentinels, which are asked whenever it connects."""
+        self._sentinels = sentinels
+        super().__init__(**options)
+
+    async def connect_check_health(self, check_health: bool = True, retry_socket_connect: bool = True) -> None:  # noqa: FBT001, FBT002 - redis-py's signature
+        """Connect, if it is not connected."""
+        if not self.is_connected:
+            primary = await self._sentinels.primary()
+            self.host, self.port = primary.host, primary.port
+        await super().connect_check_health(check_health, retry_socket_connect)
+
+
 class Pool(ConnectionPool):
     """A pool whose idle connections and subscriptions can be dropped at once."""
 
-    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - redis-py's
-        """Take the options of each connection."""
-        super().__init__(connection_class=ServingConnection, **options)
+    def __init__(self, connection_class: type[ServingConnection], **options: Any) -> None:  # noqa: ANN401 - redis-py's
+        """Take the class and the options of each connection."""
+        super().__init__(connection_class, maint_notifications_config=_NO_NOTIFICATIONS, **options)
         self._subscribed: weakref.WeakSet[AbstractConnection] = weakref.WeakSet()
         self.moves = 0
         """How often subscriptions have been dropped."""

@@ -13,8 +13,9 @@ DAMAGED = frozenset({"WRONGTYPE", NOT_A_NUMBER})
 """A key holds the wrong type."""
 
 _ADVICE = {
-    "READONLY": "this server is a replica: point REDIS_HOST at the primary",
-    "MASTERDOWN": "this server is a replica that has lost its primary: point REDIS_HOST at the primary",
+    "READONLY": "this server is a replica: point REDIS_HOST at the primary, or set REDIS_SENTINELS",
+    "MASTERDOWN": "this server is a replica that has lost its primary: point REDIS_HOST at the primary, or set"
+    " REDIS_SENTINELS",
     "LOADING": "it is still reading its data from disk: wait",
     "NOREPLICAS": "too few replicas are connected: see min-replicas-to-write",
     "OOM": "Redis has used all of maxmemory: raise it, or free memory; maxmemory-policy should be noeviction",
@@ -22,7 +23,8 @@ _ADVICE = {
     NOT_A_NUMBER: "a counter of the producer's holds something else: the producer renames it",
     "NOPERM": "the Redis user lacks a right: grant it by ACL",
     "NOAUTH": "Redis requires a password: set REDIS_PASSWORD and restart the producer",
-    "WRONGPASS": "the password is wrong: correct REDIS_PASSWORD and restart the producer",
+    "WRONGPASS": "the password is wrong: correct it; a change of REDIS_PASSWORD needs a restart, one of the file that"
+    " REDIS_PASSWORD_FILE names does not",
     "MISCONF": "Redis can't save its data and so refuses writes: see its log; free disk space, or make its folder"
     " writable",
     "BUSY": "a script of another client has been running for too long: SCRIPT KILL ends it",

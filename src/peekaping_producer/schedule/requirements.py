@@ -1,19 +1,15 @@
 """The checks of Redis at the start: what only a person can fix, in one line that says how."""
 
 from redis.asyncio import Redis
-from redis.exceptions import ConnectionError as ConnectionLost
-from redis.exceptions import InvalidResponse, NoPermissionError, RedisError
+from redis.exceptions import NoPermissionError
 
 from peekaping_producer.asynq import keys as asynq
+from peekaping_producer.config.redis_settings import RedisSettings
 from peekaping_producer.errors import ConfigurationError, Unavailable, one_line
 from peekaping_producer.redisdb.client import answered
 from peekaping_producer.redisdb.keys import DUE, INVALID, LEADER, NODE, SIGNALS
-from peekaping_producer.redisdb.replies import code_of
-from peekaping_producer.tls_probe import TLS_ONLY, speaks_tls
+from peekaping_producer.redisdb.problems import for_operator
 
-_NO_SUCH_DATABASE = "DB index is out of range"
-_UNKNOWN_COMMAND = "unknown command"
-"""Redis has no code for either."""
 _ABSENT = f"{NODE}nobody"
 _PROBES: tuple[tuple[str | int, ...], ...] = (
     ("EVALSHA", "0" * 40, 0),
@@ -42,23 +38,6 @@ _PROBES: tuple[tuple[str | int, ...], ...] = (
 
 COMMANDS = (*dict.fromkeys(str(probe[0]) for probe in _PROBES), "SUBSCRIBE")
 """The commands whose rights are tried."""
-
-
-def problem_of(error: RedisError) -> str | None:
-    """Return the line for an operator; None if the refusal may be transient."""
-    said = one_line(error)
-    match code_of(error):
-        case "NOAUTH":
-            return "REDIS_PASSWORD is not set, and Redis at REDIS_HOST requires a password: set it"
-        case "WRONGPASS":
-            return f"REDIS_PASSWORD is refused by Redis at REDIS_HOST, set the right one: {said}"
-        case "NOPERM":
-            return f"the Redis user lacks a right, grant it by ACL: {said}"
-    if _NO_SUCH_DATABASE in said:
-        return "REDIS_DB is beyond the databases that Redis at REDIS_HOST has: choose a lower one, or raise `databases`"
-    if _UNKNOWN_COMMAND in said:
-        return f"Redis at REDIS_HOST lacks a command, 6.2 or newer is needed: {said}"
-    return None
 
 
 async def missing_rights(redis: Redis) -> str | None:
@@ -90,30 +69,32 @@ async def missing_rights(redis: Redis) -> str | None:
 OLDEST_REDIS = (6, 2)
 """The first with ZRANGE … BYSCORE."""
 
-_HUNG_UP = (ConnectionLost, InvalidResponse)
-"""What redis-py raises if a server closes the connection, or speaks another protocol."""
 
-
-async def check_redis(redis: Redis, timeout_s: float) -> None:
+async def check_redis(redis: Redis, settings: RedisSettings, timeout_s: float) -> None:
     """Make sure that Redis answers and can hold a schedule.
 
     Raises Unavailable while it does not answer, is starting, or refuses for a transient reason, and ConfigurationError
-    for what only a person can fix: a refused password, a database number that does not exist, a missing right, a port
-    that speaks TLS only, a version before 6.2, Redis Cluster.
+    for what only a person can fix: a refused password or certificate, TLS on one side only, a database number that
+    does not exist, a missing right, a version before 6.2, a sentinel in its place, Redis Cluster.
     """
     try:
         async with answered(timeout_s):
             await redis.ping()
             info = await redis.info()
     except Unavailable as error:
-        await _raise_for_operator(error, redis)
+        problem = await for_operator(error, settings)
+        if problem:
+            raise ConfigurationError(problem) from error
         raise
-    version = str(info["redis_version"])
+    version, place = str(info["redis_version"]), settings.redis_place
+    if "sentinel" in (info.get("redis_mode"), info.get("server_mode")):  # of Redis, of Valkey
+        raise ConfigurationError(f"{place} leads to a sentinel: name it in REDIS_SENTINELS instead")
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
-        raise ConfigurationError(f"REDIS_HOST is a Redis {version}: 6.2 or newer is needed")
+        raise ConfigurationError(f"{place} leads to a Redis {version}: 6.2 or newer is needed")
     if info.get("cluster_enabled"):
         raise ConfigurationError(
-            "REDIS_HOST is a Redis Cluster: Peekaping's keys are in different slots; use a single Redis"
+            f"{place} leads to a Redis Cluster, which can't be used: Peekaping's keys are in different slots, and one"
+            " script needs them all; use a single Redis, with Sentinel to survive its death"
         )
 
 
@@ -123,16 +104,3 @@ async def check_rights(redis: Redis, timeout_s: float) -> None:
         problem = await missing_rights(redis)
     if problem:
         raise ConfigurationError(problem)
-
-
-async def _raise_for_operator(error: Unavailable, redis: Redis) -> None:
-    """Raise ConfigurationError if only a person can fix the cause of an error."""
-    cause = error.__cause__
-    problem = problem_of(cause) if isinstance(cause, RedisError) else None
-    if problem:
-        raise ConfigurationError(problem) from error
-    if type(cause) in _HUNG_UP:
-        address = redis.connection_pool.connection_kwargs
-        host, port = address["host"], address["port"]
-        if await speaks_tls(host, port):
-            raise ConfigurationError(f"REDIS_HOST is {host!r}, REDIS_PORT is {port}: {TLS_ONLY}") from error
