@@ -259,7 +259,7 @@ def by(*sentinels: Sentinel, **others: str) -> dict[str, Any]:
 async def test_sentinels_are_asked_until_one_answers_and_that_one_first_from_then_on(
     redis_server: RedisServer, redis: Redis
 ) -> None:
-    with sentinels(redis_server, 3) as (frozen, dead, last):
+    with sentinels(redis_server.port, 3) as (frozen, dead, last):
         frozen.pause()
         dead.kill()
         async with opened(timeout_s=2, **by(frozen, dead, last)) as client:

