@@ -1,5 +1,9 @@
 """Every way to connect to Redis, and what an operator reads if it does not work."""
 
+import asyncio
+import contextlib
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -7,10 +11,12 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from redis.asyncio import Redis
 
+from peekaping_producer.config.loading import load_redis_settings
 from peekaping_producer.config.redis_settings import RedisSettings
 from peekaping_producer.config.secret import Secret
 from peekaping_producer.demo.redis_server import HOST, RedisServer
@@ -20,6 +26,7 @@ from peekaping_producer.redisdb.pool import drop_connections
 from peekaping_producer.schedule.requirements import check_redis
 from support.certificates import Authority, Certificate
 from support.nodes import connected
+from support.producer import run_here
 from support.sentinels import MASTER, Sentinel, sentinels
 from support.server_process import free_port
 from support.tls_servers import TlsRedis, TlsSentinel, need_redis_server
@@ -29,9 +36,9 @@ PASSWORD, NEXT = "hush-one", "hush-two"
 
 
 @asynccontextmanager
-async def opened(timeout_s: float = 10, **settings: Any) -> AsyncIterator[Redis]:
+async def opened(chosen: RedisSettings | None = None, timeout_s: float = 10, **settings: Any) -> AsyncIterator[Redis]:
     """Connect as a node does, to this machine unless the settings say otherwise, and see that Redis can be used."""
-    chosen = RedisSettings(**{"redis_host": HOST} | settings)
+    chosen = chosen or RedisSettings(**{"redis_host": HOST} | settings)
     redis = open_redis(chosen, timeout_s)
     try:
         await check_redis(redis, chosen, timeout_s)
@@ -43,7 +50,7 @@ async def opened(timeout_s: float = 10, **settings: Any) -> AsyncIterator[Redis]
 async def refusal(timeout_s: float = 10, **settings: Any) -> str:
     """Return the line for an operator that a start ends with."""
     with pytest.raises(ConfigurationError) as raised:
-        async with opened(timeout_s, **settings):
+        async with opened(timeout_s=timeout_s, **settings):
             pass
     (problem,) = raised.value.problems
     assert "hush" not in problem
@@ -114,6 +121,40 @@ async def test_a_password_in_a_file_is_read_for_each_new_connection(
                     await client.ping()
     problem = await refusal(redis_port=own_redis_server.port, redis_password=Secret.of_text("REDIS_URL", "hush"))
     assert problem.startswith("REDIS_URL is refused by Redis")
+
+
+# --- a URL
+
+
+async def test_a_url_and_one_in_a_file_whose_password_changes(
+    own_redis_server: RedisServer, own_redis: Redis, tmp_path: Path
+) -> None:
+    rules: dict[str, Any] = {"enabled": True, "commands": ["+@all"], "keys": ["*"]}
+    await own_redis.acl_setuser("me", passwords=[f"+{PASSWORD}"], **rules)
+    url = f"redis://me:{PASSWORD}@{HOST}:{own_redis_server.port}/3"
+    path = tmp_path / "url"
+    path.write_text(url)
+    for variables in ({"REDIS_URL": url}, {"REDIS_URL_FILE": str(path)}):
+        async with opened(loaded(tmp_path, **variables)) as client:
+            info = await client.client_info()
+            assert (info["user"], info["db"]) == ("me", 3)
+    async with opened(loaded(tmp_path, REDIS_URL_FILE=str(path))) as client:
+        await own_redis.acl_setuser("me", reset_passwords=True, passwords=[f"+{NEXT}"], **rules)
+        path.write_text(url.replace(PASSWORD, NEXT))
+        await drop_connections(client, subscriptions=False)
+        assert await client.acl_whoami() == "me"
+
+
+async def test_status_needs_nothing_but_a_url(redis_server: RedisServer, redis: Redis, tmp_path: Path) -> None:
+    url = f"unix://{redis_server.unix_socket}?db=0"
+    done = await asyncio.to_thread(run_here, tmp_path, "status", "--json", REDIS_HOST="", REDIS_URL=url)
+    assert json.loads(done.out)["nodes"] == [], done.err
+
+
+def loaded(folder: Path, **variables: str) -> RedisSettings:
+    """Return the settings of Redis as a command reads them from these variables alone."""
+    with patch.dict(os.environ, variables, clear=True), contextlib.chdir(folder):
+        return load_redis_settings()
 
 
 # --- TLS
