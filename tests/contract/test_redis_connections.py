@@ -5,8 +5,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 from redis.asyncio import Redis
 
 from peekaping_producer.config.loading import load_redis_settings
@@ -276,13 +275,12 @@ async def test_files_for_tls_that_hold_something_else(
     base: dict[str, Any] = {"redis_port": free_port(), "redis_tls": "on"}
     problem = await refusal(**base, redis_tls_ca=str(text))
     assert problem == f"REDIS_TLS_CA is '{text}', which can't be used: it must hold certificates in PEM"
-    openssl = shutil.which("openssl")
-    assert openssl
-    encrypting = [openssl, "ec", "-aes256", "-passout", "pass:hush", "-in", str(own.key), "-out", str(encrypted)]
-    subprocess.run(encrypting, check=True, capture_output=True)
-    for key in (stranger.issue("producer").key, text, encrypted):
-        problem = await refusal(**base, redis_tls_cert=str(own.path), redis_tls_key=str(key))
-        wanted = f"it must hold a certificate in PEM, and '{key}' its key, not encrypted"
+    key = serialization.load_pem_private_key(own.key.read_bytes(), None)
+    form, encryption = serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"hush")
+    encrypted.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, encryption))
+    for path in (stranger.issue("producer").key, text, encrypted):
+        problem = await refusal(**base, redis_tls_cert=str(own.path), redis_tls_key=str(path))
+        wanted = f"it must hold a certificate in PEM, and '{path}' its key, not encrypted"
         assert problem == f"REDIS_TLS_CERT is '{own.path}', which can't be used: {wanted}"
     problem = await refusal(**base, redis_tls_cert=str(own.path))
     assert problem.endswith("it must hold a certificate in PEM, and the same file its key, not encrypted")
