@@ -53,13 +53,13 @@ async def produce(
     node = make_node(log, timing, Stop() if stop is None else stop, settings.producer_schedule, node_id)
     node.log.info(LogEvent.PRODUCER_STARTING, version=__version__)
     node.log.info(LogEvent.SETTINGS_LOADED, **masked(settings))
+    redis = open_redis(settings, timing.redis_timeout_s)
     catalog = open_catalog(
         settings,
         connections=settings.producer_concurrency,
         timeout_s=timing.read_deadline_s,
         scan_timeout_s=timing.scan_deadline_s,
     )
-    redis = open_redis(settings, timing.redis_timeout_s)
     try:
         await until_ready(lambda: check_redis(redis, settings, timing.redis_timeout_s), node.redis_outage, node)
         await until_ready(lambda: check_rights(redis, timing.redis_timeout_s), node.redis_outage, node)
