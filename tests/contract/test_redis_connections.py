@@ -314,6 +314,20 @@ async def test_sentinels_are_asked_until_one_answers_and_that_one_first_from_the
     assert f"{frozen.address}: no answer within 0.5 s" in reason
 
 
+async def test_after_a_sentinel_that_leads_nowhere_another_is_asked(
+    redis_server: RedisServer, redis: Redis, own_redis_server: RedisServer, own_redis: Redis
+) -> None:
+    await own_redis.replicaof(HOST, str(free_port()))
+    for elsewhere in (free_port(), own_redis_server.port):
+        with Sentinel(elsewhere) as wrong, Sentinel(redis_server.port) as right:
+            client = open_redis(RedisSettings(**by(wrong, right)), 10)
+            with pytest.raises(Unavailable):
+                async with answered(10):
+                    await client.set("asynq:queues", "")
+            await client.ping()
+            await client.aclose()
+
+
 async def test_a_primary_that_sentinels_do_not_know(redis_server: RedisServer) -> None:
     with Sentinel(redis_server.port) as sentinel:
         problem = await refusal(**by(sentinel, redis_sentinel_master="other"))

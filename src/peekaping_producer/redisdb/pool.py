@@ -9,7 +9,9 @@ from typing import Any
 
 from redis.asyncio import Connection, ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as ConnectTimeout
 from redis.maint_notifications import MaintNotificationsConfig
 
 from peekaping_producer.redisdb.replies import CANNOT_SERVE, code_of
@@ -71,8 +73,12 @@ class ServingConnection(Connection):
             )
         except RedisError as error:
             if code_of(error) in CANNOT_SERVE:
-                self.mark_for_reconnect()  # type: ignore[no-untyped-call]
+                self.cannot_serve()
             raise
+
+    def cannot_serve(self) -> None:
+        """Let the pool close this connection."""
+        self.mark_for_reconnect()  # type: ignore[no-untyped-call]
 
 
 class SocketConnection(ServingConnection):
@@ -99,7 +105,16 @@ class PrimaryConnection(ServingConnection):
         if not self.is_connected:
             primary = await self._sentinels.primary()
             self.host, self.port = primary.host, primary.port
-        await super().connect_check_health(check_health, retry_socket_connect)
+        try:
+            await super().connect_check_health(check_health, retry_socket_connect)
+        except (ConnectionLost, ConnectTimeout):
+            self._sentinels.doubt()
+            raise
+
+    def cannot_serve(self) -> None:
+        """Let the pool close this connection, and ask another sentinel."""
+        super().cannot_serve()
+        self._sentinels.doubt()
 
 
 class Pool(ConnectionPool):

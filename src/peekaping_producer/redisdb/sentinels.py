@@ -56,6 +56,10 @@ class Sentinels:
                 refusals[sentinel] = None
         raise NoPrimary(self._name, refusals)
 
+    def doubt(self) -> None:
+        """Ask another sentinel first next time: what the last one said did not lead to a primary."""
+        self._addresses.append(self._addresses.pop(0))
+
     async def _ask(self, sentinel: Address) -> Address | None:
         connection = self._connect(sentinel)
         try:
