@@ -1,7 +1,8 @@
 """The process as a whole: connects the parts, runs the loops, and stops them in order."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 from redis.asyncio import Redis
 
@@ -28,10 +29,12 @@ from peekaping_producer.leader.queue_watch import QueueWatch
 from peekaping_producer.leader.sweep import Sweeper
 from peekaping_producer.leader.sync import Sync
 from peekaping_producer.leader.term import Terms
+from peekaping_producer.node.alive_file import AliveFile
 from peekaping_producer.node.guard import kept_running
 from peekaping_producer.node.node import Node, make_node
 from peekaping_producer.node.readiness import until_ready
 from peekaping_producer.node.redis_watch import RedisWatch
+from peekaping_producer.node.service_manager import Watchdog
 from peekaping_producer.node.stop import Stop
 from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.observe.log import Logger
@@ -61,15 +64,35 @@ async def produce(
         scan_timeout_s=timing.scan_deadline_s,
     )
     try:
-        await until_ready(lambda: check_redis(redis, settings, timing.redis_timeout_s), node.redis_outage, node)
-        await until_ready(lambda: check_rights(redis, timing.redis_timeout_s), node.redis_outage, node)
-        await until_ready(catalog.check, node.database_outage, node)
-        if not node.stop:
-            await _run_loops(settings, node, redis, catalog)
+        with _alive_file(settings.producer_alive_file, node):
+            await until_ready(lambda: check_redis(redis, settings, timing.redis_timeout_s), node.redis_outage, node)
+            await until_ready(lambda: check_rights(redis, timing.redis_timeout_s), node.redis_outage, node)
+            await until_ready(catalog.check, node.database_outage, node)
+            if not node.stop:
+                node.liveness.on_turn(Watchdog().feed)
+                await _run_loops(settings, node, redis, catalog)
     finally:
         await catalog.close()
         await redis.aclose()
     node.log.info(LogEvent.PRODUCER_STOPPED)
+
+
+@contextmanager
+def _alive_file(path: str | None, node: Node) -> Iterator[None]:
+    """Write the file while the node is alive, for the time of the block; nothing if no path is set."""
+    if path is None:
+        yield
+        return
+
+    def log_failure(reason: str) -> None:
+        node.log.warning(LogEvent.ALIVE_FILE_FAILED, file=path, reason=reason)
+
+    file = AliveFile(path, log_failure)
+    node.liveness.on_turn(file.write)
+    try:
+        yield
+    finally:
+        file.remove()
 
 
 async def _run_loops(settings: Settings, node: Node, redis: Redis, catalog: Catalog) -> None:

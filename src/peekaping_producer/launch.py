@@ -13,6 +13,7 @@ from peekaping_producer.config.settings import LogLevel, Mode, Settings
 from peekaping_producer.errors import EXIT_CONFIGURATION, ConfigurationError
 from peekaping_producer.node.node import new_node_id
 from peekaping_producer.node.process_signals import hand_over_signals
+from peekaping_producer.node.service_manager import notify
 from peekaping_producer.node.stop import Stop
 from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.observe.log import Logger, logging_to, make_logger
@@ -54,6 +55,7 @@ async def _until_signalled(settings: Settings, log: Logger, node_id: str) -> Non
     def request_stop(number: signal.Signals) -> None:
         if not stop:
             log.info(LogEvent.SHUTDOWN_REQUESTED, signal=number.name)
+            notify("STOPPING=1")
             stop.set()
 
     def on_signal(number: signal.Signals) -> None:

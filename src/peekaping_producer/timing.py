@@ -79,6 +79,10 @@ class Timing(Struct, frozen=True):
     """How often an outage that goes on is logged again."""
     start_remind_every_s: float = 60.0
     """How often a node that waits at its start logs what for."""
+    turns_reported_every_s: float = 1.0
+    """How often a node reports that its loops turn, to the service manager and in PRODUCER_ALIVE_FILE."""
+    alive_within_s: float = 10.0
+    """A node whose loops have not turned for this long is not alive; outages delay a turn by up to 6 s."""
     retry_first_s: float = 0.1
     retry_cap_s: float = 5.0
     probe_cap_s: float = 2.0

@@ -13,9 +13,10 @@ from pydantic import ValidationError
 
 from peekaping_producer.config.addresses import Address
 from peekaping_producer.config.fields import Switch
-from peekaping_producer.config.loading import ENV_FILE, load_redis_settings, load_settings, masked, unknown_variables
+from peekaping_producer.config.loading import load_redis_settings, load_settings, masked, unknown_variables
 from peekaping_producer.config.secret import SecretUnreadable
 from peekaping_producer.config.settings import SECRETS, DbType, LogLevel, Mode, ScheduleMode, Settings
+from peekaping_producer.config.variables import ENV_FILE
 from peekaping_producer.errors import ConfigurationError
 
 DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -85,6 +86,7 @@ def test_the_defaults_of_a_minimal_setup(place: Place) -> None:
         "producer_concurrency": 10,
         "producer_cache_mb": 64,
         "producer_schedule": ScheduleMode.AUTO,
+        "producer_alive_file": None,
         "mode": Mode.DEV,
         "log_level": LogLevel.DEBUG,
         "tz": ZoneInfo("UTC"),
@@ -115,6 +117,7 @@ def test_every_variable_is_taken(place: Place) -> None:
             "PRODUCER_CONCURRENCY": "128",
             "PRODUCER_CACHE_MB": "7",
             "PRODUCER_SCHEDULE": "aligned",
+            "PRODUCER_ALIVE_FILE": "/run/alive",
             "MODE": "prod",
             "LOG_LEVEL": "error",
             "TZ": "Europe/Berlin",
@@ -149,6 +152,7 @@ def test_every_variable_is_taken(place: Place) -> None:
         "producer_concurrency": 128,
         "producer_cache_mb": 7,
         "producer_schedule": ScheduleMode.ALIGNED,
+        "producer_alive_file": "/run/alive",
         "mode": Mode.PROD,
         "log_level": LogLevel.ERROR,
         "tz": ZoneInfo("Europe/Berlin"),

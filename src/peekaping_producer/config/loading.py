@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -21,11 +21,10 @@ from peekaping_producer.config.settings import (
     Settings,
 )
 from peekaping_producer.config.values import is_url
-from peekaping_producer.config.variables import Unknown, environment, read_env_file, unknown_among
+from peekaping_producer.config.variables import ENV_FILE, Unknown, environment, read_env_file, unknown_among
 from peekaping_producer.errors import ConfigurationError
 
 T = TypeVar("T", bound=BaseModel)
-ENV_FILE: Final = Path(".env")
 _LONGEST_VALUE = 80
 """Characters of a wrong value that an error repeats."""
 

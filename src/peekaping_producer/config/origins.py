@@ -5,9 +5,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from peekaping_producer.config.loading import ENV_FILE, masked, shown
+from peekaping_producer.config.loading import masked, shown
 from peekaping_producer.config.settings import Settings
-from peekaping_producer.config.variables import environment, read_env_file
+from peekaping_producer.config.variables import ENV_FILE, environment, read_env_file
 from peekaping_producer.errors import ConfigurationError
 
 

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from peekaping_producer.config.fields import PORT, SWITCHES, Base, Port, Switch, file_setting, setting
 from peekaping_producer.config.redis_settings import RedisSettings
-from peekaping_producer.config.values import Host, Name, SecretText, Whole, Zone, one_of
+from peekaping_producer.config.values import AbsolutePath, Host, Name, SecretText, Whole, Zone, one_of
 
 HOSTS: Final = frozenset({"db_host", "redis_host", "redis_sentinels"})
 SERVER_FIELDS: Final = frozenset({"db_host", "db_port", "db_user", "db_pass", "db_pass_file"})
@@ -139,6 +139,11 @@ class Settings(RedisSettings, DatabaseSettings):
         " times that are multiples of the interval, as the Go producer does, plus 1 ms; `auto` aligns if a Go producer"
         " was detected in the last 2 minutes.",
         allowed="one of auto, spread, aligned",
+    )
+    producer_alive_file: AbsolutePath | None = setting(
+        None,
+        meaning="A file that is written every second while the node is alive, for `peekaping-producer probe`.",
+        allowed="an absolute path, best in memory, such as /dev/shm/peekaping-producer.alive",
     )
     mode: Annotated[Mode, one_of(MODES)] = setting(
         Mode.DEV,

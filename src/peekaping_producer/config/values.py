@@ -83,9 +83,17 @@ def _redis_host(value: object) -> object:
     return host
 
 
+def _absolute_path(value: object) -> object:
+    """Refuse a relative path: other programs run in other folders."""
+    if isinstance(value, str) and not value.startswith("/"):
+        raise ValueError
+    return _plain(value)
+
+
 Whole = Annotated[int, BeforeValidator(_whole)]
 Host = Annotated[str, BeforeValidator(_host)]
 RedisHost = Annotated[str, BeforeValidator(_redis_host)]
 Name = Annotated[str, BeforeValidator(_name)]
+AbsolutePath = Annotated[str, BeforeValidator(_absolute_path)]
 SecretText = Annotated[Secret, PlainValidator(_secret)]
 Zone = Annotated[ZoneInfo, PlainValidator(_zone)]

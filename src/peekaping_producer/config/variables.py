@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Final
 
 from dotenv import dotenv_values
 from dotenv.parser import Binding, parse_stream
@@ -13,6 +14,7 @@ from msgspec import Struct
 
 from peekaping_producer.errors import ConfigurationError
 
+ENV_FILE: Final = Path(".env")
 _PREFIXES = ("DB_", "REDIS_", "PRODUCER_")
 _OF_OTHERS = frozenset({"DB_ADMIN_USER", "DB_ADMIN_PASS"})
 """Read by Peekaping's other services and images, from the same environment or file."""

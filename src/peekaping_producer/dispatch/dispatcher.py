@@ -81,9 +81,11 @@ class Dispatcher:
                 await self._note_step()
                 claim = await self._claim()
             except Unavailable as error:
+                self._node.liveness.turned()
                 self._node.redis_failed(error, self._node.claims)
                 self._next_claim_s = self._earliest_claim_s = time.monotonic() + self._backoff.next_delay_s()
                 continue
+            self._node.liveness.turned()
             self._note_claims_work()
             self._backoff.reset()
             self._node.spacing.update(go_seen=claim.go_seen)

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from peekaping_producer.config.settings import ScheduleMode
 from peekaping_producer.errors import Unavailable
+from peekaping_producer.node.liveness import Liveness
 from peekaping_producer.node.outage import Outage, OutageUser
 from peekaping_producer.node.schedule_loss import ScheduleLoss
 from peekaping_producer.node.slot_spacing import SpacingChoice
@@ -43,6 +44,7 @@ class Node(Struct, frozen=True):
     loss: ScheduleLoss
     spacing: SpacingChoice
     status: NodeStatus
+    liveness: Liveness
     timing: Timing
 
     def failed(self, error: Unavailable, database: OutageUser) -> None:
@@ -99,5 +101,6 @@ def make_node(
         loss=ScheduleLoss(log),
         spacing=SpacingChoice(mode, log),
         status=status,
+        liveness=Liveness(timing.turns_reported_every_s),
         timing=timing,
     )

@@ -16,10 +16,12 @@ async def until_ready(check: Callable[[], Awaitable[None]], outage: Outage, node
     user = outage.user()
     backoff = Backoff(node.timing.retry_first_s, node.timing.retry_cap_s)
     while not node.stop:
+        node.liveness.turned()
         try:
             async with node.stop.cutting_short():
                 await check()
         except Unavailable as error:
+            node.liveness.turned()
             user.failed(error)
             outage.remind(node.timing.start_remind_every_s)
             await node.stop.within(backoff.next_delay_s())

@@ -29,6 +29,11 @@ class LogEvent(StrEnum):
     on standard error, in plain text unless `MODE=prod`. To do: fix what `problem` says; report an unexpected error.
     """
 
+    ALIVE_FILE_FAILED = "alive file not written"
+    """`PRODUCER_ALIVE_FILE` cannot be written any more, so `probe` will report this node as not alive. To do: fix what
+    `reason` says.
+    """
+
     # Checks
     SUMMARY = "summary"
     """How the checks of the last minute went; see below. Nothing to do."""
