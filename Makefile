@@ -12,7 +12,7 @@ UV = $(or $(shell uv --version 2>/dev/null | awk '{ split($$2, v, "."); if (v[1]
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quick test lint format types layers check proto bench clean
+.PHONY: help setup demo quick test lint format types layers image check proto bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -64,6 +64,10 @@ types: $(STAMP) ## Check types: mypy
 layers: $(STAMP) ## Check that imports go one way only: import-linter
 	$(BIN)/lint-imports --no-cache
 
+image: $(STAMP) ## Check deploy/: build the image in a Debian made by apt (root, mmdebstrap), run it; manifests, unit
+	$(UV) sync --quiet --locked --inexact --all-extras --group deploy --group image-build
+	$(BIN)/python -m pytest -m image tests/deploy $(ARGS)
+
 check: lint types layers test ## Run lint, types, layers and test (CI adds COVERAGE=yes)
 
 proto: $(STAMP) ## Generate the code of asynq's messages from their .proto
@@ -73,4 +77,4 @@ bench: $(STAMP) ## Measure speed beside the limits (ARGS=--quick for a short one
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## Remove the environment and all caches
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	rm -rf .venv .image .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
