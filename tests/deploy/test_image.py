@@ -54,12 +54,17 @@ class Container:
 
 @asynccontextmanager
 async def running(
-    image: Path, folder: Path, command: Sequence[str], mounts: Mapping[str, str] | None = None
+    image: Path,
+    folder: Path,
+    command: Sequence[str],
+    mounts: Mapping[str, str] | None = None,
+    *,
+    writable: bool = False,
 ) -> AsyncIterator[Container]:
     log = folder / "log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            entered(image, command, mounts=mounts), stdin=subprocess.DEVNULL, stdout=out, stderr=out
+            entered(image, command, mounts=mounts, writable=writable), stdin=subprocess.DEVNULL, stdout=out, stderr=out
         )
     try:
         yield Container(process, log)
@@ -166,7 +171,8 @@ async def test_the_launcher_takes_the_place_of_the_bundles_producer(
     command = ["/usr/bin/supervisord", "-c", "/mnt/supervisord.conf"]
     variables = {"PATH": DOCKERFILE.environment["PATH"], "TZ": "UTC"}
     mounts = {str(file.parent): "app/data", str(tmp_path): "mnt"}
-    async with running(image, tmp_path, in_environment(command, variables, "/app/server"), mounts) as container:
+    started = in_environment(command, variables, "/app/server")
+    async with running(image, tmp_path, started, mounts, writable=True) as container:
         await until(lambda: redis.llen(PENDING), lambda: container.log)
         probed = container.execute("/app/server/producer", "probe")
         assert probed.returncode == 0, probed
