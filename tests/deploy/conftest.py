@@ -12,7 +12,7 @@ from support.container import built_root
 @pytest.fixture(scope="session")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the image as a root file system."""
-    missing = [name for name in ("mmdebstrap", "unshare", "nsenter") if shutil.which(name) is None]
+    missing = [name for name in ("mmdebstrap", "systemd-nspawn", "unshare", "nsenter") if shutil.which(name) is None]
     if missing or os.geteuid() != 0:
         pytest.fail(f"`make image` needs root and {', '.join(missing) or 'mmdebstrap'}")
     folder = tmp_path_factory.mktemp("image")

@@ -1,0 +1,117 @@
+"""The unit of systemd, in a Debian that a real systemd has booted."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from redis.asyncio import Redis
+
+from peekaping_producer.asynq.keys import PENDING
+from peekaping_producer.demo.redis_server import HOST, RedisServer
+from support.container import ROOT
+from support.databases import PostgresDatabase, monitor_row
+from support.fleet import addressed
+from support.waiting import until
+
+pytestmark = [pytest.mark.image, pytest.mark.timeout(600, func_only=True)]
+UNIT = ROOT / "deploy" / "systemd" / "peekaping-producer.service"
+SERVICE = UNIT.stem
+BOOT = ("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--volatile=overlay", "--boot")
+
+
+class Machine:
+    """A booted Debian, on this host's network."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", console: Path) -> None:
+        self.console = console
+        self._process = process
+
+    def run(self, *command: str) -> str:
+        """Run a command in it as root; return its output."""
+        init = psutil.Process(self._process.pid).children()
+        if not init:
+            return "not booted yet"
+        inside = ("nsenter", f"--target={init[0].pid}", "--all", "--", *command)
+        done = subprocess.run(inside, capture_output=True, text=True, check=False, timeout=60)
+        return done.stdout + done.stderr
+
+    def end(self) -> None:
+        """Shut it down."""
+        self.run("systemctl", "poweroff")
+        try:
+            self._process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            for process in psutil.Process(self._process.pid).children(recursive=True):
+                process.kill()
+            self._process.kill()
+            self._process.wait()
+
+    def has(self, **properties: str) -> bool:
+        """Return whether the service has these properties."""
+        shown = self.run("systemctl", "show", SERVICE, "--property", ",".join(properties)).splitlines()
+        return sorted(shown) == sorted(f"{name}={value}" for name, value in properties.items())
+
+    @property
+    def log(self) -> str:
+        """The journal of the service."""
+        return self.run("journalctl", "--no-pager", "--output=cat", f"--unit={SERVICE}")
+
+
+@contextmanager
+def booted(image: Path, folder: Path, etc: Path) -> Iterator[Machine]:
+    """Boot the image with the unit in `folder` and the configuration in `etc`."""
+    console = folder / "console"
+    mounts = (f"--bind-ro={folder / UNIT.name}:/etc/systemd/system/{UNIT.name}", f"--bind={etc}:/etc/{SERVICE}")
+    with console.open("wb") as out:
+        process = subprocess.Popen(
+            [*BOOT, *mounts, f"--directory={image}"], stdin=subprocess.DEVNULL, stdout=out, stderr=out
+        )
+    machine = Machine(process, console)
+    try:
+        yield machine
+    finally:
+        machine.end()
+
+
+async def test_the_service_starts_is_watched_and_ends_in_order(
+    image: Path, empty_postgres_db: PostgresDatabase, own_redis_server: RedisServer, tmp_path: Path
+) -> None:
+    await empty_postgres_db.insert("monitors", *(monitor_row(interval=1) for _ in range(3)))
+    # A shorter watchdog than the unit's, and the password of Redis that it has in a comment.
+    unit = UNIT.read_text(encoding="utf-8").replace("WatchdogSec=20", "WatchdogSec=7")
+    unit = unit.replace("\n#LoadCredential", "\nLoadCredential").replace("\n#Environment", "\nEnvironment")
+    (tmp_path / UNIT.name).write_text(unit)
+    variables = addressed(empty_postgres_db, own_redis_server.port) | {"REDIS_HOST": HOST, "MODE": "prod"}
+    etc = tmp_path / "etc"
+    etc.mkdir()
+    (etc / "db-pass").write_text(f"{variables.pop('DB_PASS')}\n")
+    (etc / "redis-password").write_text("hush\n")
+    for secret in etc.iterdir():
+        secret.chmod(0o600)
+    environment = "".join(f"{name}={value}\n" for name, value in variables.items())
+    (etc / "environment").write_text(environment)
+
+    async with Redis(host=HOST, port=own_redis_server.port) as redis:
+        await redis.config_set("requirepass", "hush")
+        with booted(image, tmp_path, etc) as machine:
+            await until(lambda: "running" in machine.run("systemctl", "is-system-running"), machine.console.read_text)
+            assert machine.run("systemctl", "start", SERVICE) == "", machine.log
+            await until(lambda: redis.llen(PENDING), lambda: machine.log)
+            assert machine.has(ActiveState="active", NRestarts="0", Type="notify"), machine.log
+
+            machine.run("systemctl", "kill", "--signal=STOP", "--kill-whom=main", SERVICE)
+            await until(lambda: machine.has(ActiveState="active", NRestarts="1"), lambda: machine.log)
+            assert "Watchdog timeout" in machine.log
+
+            assert machine.run("systemctl", "stop", SERVICE) == ""
+            assert machine.has(ActiveState="inactive", Result="success", ExecMainStatus="0"), machine.log
+            assert "producer stopped" in machine.log
+
+            (etc / "environment").write_text(environment.replace("DB_TYPE=postgres", "DB_TYPE=postres"))
+            machine.run("systemctl", "start", SERVICE)
+            wrong = {"ActiveState": "failed", "Result": "exit-code", "ExecMainStatus": "2"}
+            assert machine.has(**wrong, NRestarts="0"), machine.log
+            assert "hush" not in machine.log
