@@ -82,7 +82,7 @@ class Timing(Struct, frozen=True):
     turns_reported_every_s: float = 1.0
     """How often a node reports that its loops turn, to the service manager and in PRODUCER_ALIVE_FILE."""
     alive_within_s: float = 10.0
-    """A node whose loops have not turned for this long is not alive; outages delay a turn by up to 6 s."""
+    """A node whose loops have not turned for this long is not alive; outages delay a turn by several seconds."""
     retry_first_s: float = 0.1
     retry_cap_s: float = 5.0
     probe_cap_s: float = 2.0
