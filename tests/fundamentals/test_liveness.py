@@ -1,19 +1,24 @@
 """A node is alive while its claim loop turns, whatever is unavailable; its file and the service manager show it."""
 
+import os
 import secrets
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from redis.asyncio import Redis
 
 from peekaping_producer.clock import monotonic_s
 from peekaping_producer.demo.redis_server import HOST, RedisServer
+from peekaping_producer.errors import ConfigurationError
 from peekaping_producer.fleet.registry import Registry
-from peekaping_producer.node.alive_file import turned_ago_s
+from peekaping_producer.node.alive_file import AliveFile, turned_ago_s
+from peekaping_producer.node.service_manager import notify
 from peekaping_producer.redisdb.keys import DUE
 from peekaping_producer.timing import Timing
 from support.databases import PostgresDatabase, SqliteDatabase, monitor_row
@@ -90,11 +95,28 @@ async def test_a_node_whose_claim_loop_is_frozen_is_not_alive(
         await until(lambda: turned_ago_s(alive) < 1, "the claim loop turns again")
 
 
-@pytest.mark.parametrize("reason", ["No such file or directory", "Is a directory"])
-def test_a_file_that_can_not_be_written_ends_the_start(tmp_path: Path, reason: str) -> None:
-    path = tmp_path / "missing" / "alive" if reason.startswith("No") else tmp_path
-    ended = run_to_the_end(tmp_path, "run", **SQLITE, PRODUCER_ALIVE_FILE=path)
-    assert (ended.code, ended.problems) == (2, [f"PRODUCER_ALIVE_FILE '{path}' can't be written: {reason}"])
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("missing/alive", "No such file or directory"),
+        ("folder", "Is a directory"),
+        ("fifo", "No such device or address"),
+        ("link", "Too many levels of symbolic links"),
+    ],
+)
+def test_a_file_that_can_not_be_written_is_a_wrong_setting(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    path = tmp_path / name
+    with pytest.raises(ConfigurationError) as caught:
+        AliveFile(str(path), pytest.fail)
+    assert caught.value.problems == (f"PRODUCER_ALIVE_FILE '{path}' can't be written: {reason}",)
+
+
+def test_a_file_that_can_not_be_written_ends_the_start(tmp_path: Path) -> None:
+    ended = run_to_the_end(tmp_path, "run", **SQLITE, PRODUCER_ALIVE_FILE=tmp_path)
+    assert (ended.code, ended.problems) == (2, [f"PRODUCER_ALIVE_FILE '{tmp_path}' can't be written: Is a directory"])
 
 
 async def test_a_file_that_can_not_be_written_any_more_is_logged_once(
@@ -177,31 +199,44 @@ class Manager:
             return self.states.count(state)
 
 
-@pytest.fixture(params=["path", "abstract"])
-def notify_socket(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return str(tmp_path / "notify") if request.param == "path" else f"@notify-{secrets.token_hex(8)}"
-
-
-@pytest.fixture
-def manager(notify_socket: str) -> Iterator[Manager]:
-    manager = Manager(notify_socket)
+@contextmanager
+def service_manager(address: str) -> Iterator[Manager]:
+    manager = Manager(address)
     yield manager
     manager.close()
 
 
+def test_the_service_manager_may_listen_on_an_abstract_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    address = f"@notify-{secrets.token_hex(8)}"
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    with service_manager(address) as manager:
+        notify("READY=1")
+        assert manager.received("READY=1") == 1
+    notify("STOPPING=1")  # nobody listens any more
+
+
+@pytest.mark.parametrize("address", ["", "vsock:2:1234"])
+def test_a_service_manager_elsewhere_is_not_notified(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    with patch.object(socket, "socket", pytest.fail):
+        notify("READY=1")
+
+
 async def test_the_service_manager_is_notified(
-    manager: Manager, notify_socket: str, empty_sqlite_db: SqliteDatabase, own_redis_server: RedisServer, tmp_path: Path
+    empty_sqlite_db: SqliteDatabase, own_redis_server: RedisServer, tmp_path: Path
 ) -> None:
     own_redis_server.pause()
-    variables = addressed(empty_sqlite_db, own_redis_server.port) | {"NOTIFY_SOCKET": notify_socket}
-    async with started(tmp_path, **variables) as producer:
-        await producer.until_logged("redis unavailable")
-        assert manager.received("READY=1") == 0, "not ready without Redis"
-        own_redis_server.resume()
-        await until(lambda: manager.received("READY=1"))
-        await until(lambda: manager.received("WATCHDOG=1") >= 2)
-        producer.signal(signal.SIGTERM)
-        assert await producer.ended() == 0
-    assert manager.received("STOPPING=1") == 1
-    fed = manager.states.count("WATCHDOG=1")
-    assert manager.states == ["READY=1", *["WATCHDOG=1"] * fed, "STOPPING=1"]
+    address = str(tmp_path / "notify")
+    variables = addressed(empty_sqlite_db, own_redis_server.port) | {"NOTIFY_SOCKET": address}
+    with service_manager(address) as manager:
+        async with started(tmp_path, **variables) as producer:
+            await producer.until_logged("redis unavailable")
+            assert manager.received("READY=1") == 0, "not ready without Redis"
+            own_redis_server.resume()
+            await until(lambda: manager.received("READY=1"))
+            await until(lambda: manager.received("WATCHDOG=1") >= 2)
+            producer.signal(signal.SIGTERM)
+            assert await producer.ended() == 0
+        assert manager.received("STOPPING=1") == 1
+        fed = manager.states.count("WATCHDOG=1")
+        assert manager.states == ["READY=1", *["WATCHDOG=1"] * fed, "STOPPING=1"]
