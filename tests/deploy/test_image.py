@@ -176,5 +176,7 @@ async def test_the_launcher_takes_the_place_of_the_bundles_producer(
         await until(lambda: redis.llen(PENDING), lambda: container.log)
         probed = container.execute("/app/server/producer", "probe")
         assert probed.returncode == 0, probed
+        shown = container.execute("env", f"REDIS_PORT={redis_server.port}", "/app/server/producer", "status")
+        assert "leader     " in shown.stdout, shown
         assert container.terminate() == 0, container.log
     assert "producer stopped" in container.log

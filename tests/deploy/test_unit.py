@@ -1,5 +1,6 @@
 """The unit of systemd, in a Debian that a real systemd has booted."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +13,14 @@ from redis.asyncio import Redis
 from peekaping_producer.asynq.keys import PENDING
 from peekaping_producer.demo.redis_server import HOST, RedisServer
 from support.container import ROOT
-from support.databases import PostgresDatabase, monitor_row
+from support.databases import PostgresDatabase, monitor_row, sqlite_copy
 from support.fleet import addressed
 from support.waiting import until
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(600, func_only=True)]
 UNIT = ROOT / "deploy" / "systemd" / "peekaping-producer.service"
 SERVICE = UNIT.stem
+UID = 10001
 BOOT = ("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--volatile=overlay", "--boot")
 
 
@@ -37,6 +39,10 @@ class Machine:
         inside = ("nsenter", f"--target={init[0].pid}", "--all", "--", *command)
         done = subprocess.run(inside, capture_output=True, text=True, check=False, timeout=60)
         return done.stdout + done.stderr
+
+    async def until_running(self) -> None:
+        """Wait until it has booted."""
+        await until(lambda: "running" in self.run("systemctl", "is-system-running"), self.console.read_text)
 
     def end(self) -> None:
         """Shut it down."""
@@ -61,10 +67,11 @@ class Machine:
 
 
 @contextmanager
-def booted(image: Path, folder: Path, etc: Path) -> Iterator[Machine]:
-    """Boot the image with the unit in `folder` and the configuration in `etc`."""
+def booted(image: Path, folder: Path, **mounted: Path) -> Iterator[Machine]:
+    """Boot the image with the folders `system`, which has the unit, `etc`, which configures it, and `data`."""
     console = folder / "console"
-    mounts = (f"--bind-ro={folder / UNIT.name}:/etc/systemd/system/{UNIT.name}", f"--bind={etc}:/etc/{SERVICE}")
+    places = {"system": "/usr/local/lib/systemd/system", "etc": f"/etc/{SERVICE}", "data": "/srv/peekaping"}
+    mounts = [f"--bind={path}:{places[name]}" for name, path in mounted.items()]
     with console.open("wb") as out:
         process = subprocess.Popen(
             [*BOOT, *mounts, f"--directory={image}"], stdin=subprocess.DEVNULL, stdout=out, stderr=out
@@ -83,10 +90,11 @@ async def test_the_service_starts_is_watched_and_ends_in_order(
     # A shorter watchdog than the unit's, and the password of Redis that it has in a comment.
     unit = UNIT.read_text(encoding="utf-8").replace("WatchdogSec=20", "WatchdogSec=7")
     unit = unit.replace("\n#LoadCredential", "\nLoadCredential").replace("\n#Environment", "\nEnvironment")
-    (tmp_path / UNIT.name).write_text(unit)
-    variables = addressed(empty_postgres_db, own_redis_server.port) | {"REDIS_HOST": HOST, "MODE": "prod"}
-    etc = tmp_path / "etc"
+    system, etc = tmp_path / "system", tmp_path / "etc"
+    system.mkdir()
     etc.mkdir()
+    (system / UNIT.name).write_text(unit)
+    variables = addressed(empty_postgres_db, own_redis_server.port) | {"REDIS_HOST": HOST, "MODE": "prod"}
     (etc / "db-pass").write_text(f"{variables.pop('DB_PASS')}\n")
     (etc / "redis-password").write_text("hush\n")
     for secret in etc.iterdir():
@@ -96,8 +104,8 @@ async def test_the_service_starts_is_watched_and_ends_in_order(
 
     async with Redis(host=HOST, port=own_redis_server.port) as redis:
         await redis.config_set("requirepass", "hush")
-        with booted(image, tmp_path, etc) as machine:
-            await until(lambda: "running" in machine.run("systemctl", "is-system-running"), machine.console.read_text)
+        with booted(image, tmp_path, system=system, etc=etc) as machine:
+            await machine.until_running()
             assert machine.run("systemctl", "start", SERVICE) == "", machine.log
             await until(lambda: redis.llen(PENDING), lambda: machine.log)
             assert machine.has(ActiveState="active", NRestarts="0", Type="notify"), machine.log
@@ -115,3 +123,37 @@ async def test_the_service_starts_is_watched_and_ends_in_order(
             wrong = {"ActiveState": "failed", "Result": "exit-code", "ExecMainStatus": "2"}
             assert machine.has(**wrong, NRestarts="0"), machine.log
             assert "hush" not in machine.log
+
+
+SQLITE = """
+[Service]
+DynamicUser=no
+PrivateUsers=no
+User=producer
+ReadWritePaths=/srv/peekaping
+"""
+"""What docs/install.md says to set for SQLite; the image has this user."""
+
+
+async def test_the_service_reads_an_sqlite_file_that_its_user_owns(
+    image: Path, redis_server: RedisServer, redis: Redis, tmp_path: Path
+) -> None:
+    system, etc, data = tmp_path / "system", tmp_path / "etc", tmp_path / "data"
+    for folder in (system / f"{UNIT.name}.d", etc, data):
+        folder.mkdir(parents=True)
+    lines = UNIT.read_text(encoding="utf-8").splitlines()
+    (system / UNIT.name).write_text("\n".join(line for line in lines if "db-pass" not in line))
+    (system / f"{UNIT.name}.d" / "sqlite.conf").write_text(SQLITE)
+    database = sqlite_copy(data, rows=False)
+    await database.insert("monitors", monitor_row(interval=1))
+    variables = {"DB_TYPE": "sqlite", "DB_NAME": f"/srv/peekaping/{database.path.name}"}
+    variables |= {"REDIS_HOST": HOST, "REDIS_PORT": str(redis_server.port)}
+    (etc / "environment").write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
+    for path in (data, *data.iterdir()):
+        os.chown(path, UID, UID)
+
+    with booted(image, tmp_path, system=system, etc=etc, data=data) as machine:
+        await machine.until_running()
+        assert machine.run("systemctl", "start", SERVICE) == "", machine.log
+        await until(lambda: redis.llen(PENDING), lambda: machine.log)
+        assert machine.run("systemctl", "stop", SERVICE) == ""
