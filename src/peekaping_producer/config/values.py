@@ -85,7 +85,9 @@ def _redis_host(value: object) -> object:
 
 def _absolute_path(value: object) -> object:
     """Refuse a relative path: other programs run in other folders."""
-    if isinstance(value, str) and not value.startswith("/"):
+    if not isinstance(value, str):
+        return value
+    if not value.startswith("/"):
         raise ValueError
     return _plain(value)
 
