@@ -1,15 +1,20 @@
 """What can never work ends the start with exit code 2 and a line that says what to change."""
 
 import contextlib
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 
+import peekaping_producer
 from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.leader.term import Term, Terms
@@ -19,7 +24,7 @@ from support.certificates import Authority
 from support.databases import SqliteDatabase, mysql_database
 from support.fleet import addressed
 from support.mariadb import MariaDB
-from support.producer import run_to_the_end
+from support.producer import environment, run_to_the_end
 from support.tls_servers import TlsRedis, TlsSecantus, need_redis_server
 
 SECRET = "hush-hush"
@@ -65,6 +70,31 @@ async def test_a_mariadb_that_requires_tls(
     problem = refusal(tmp_path, **addressed(database, redis_server.port))
     assert "requires TLS" in problem
     assert own_mysql_server.password not in problem
+
+
+@pytest.mark.parametrize(("kind", "lacking"), [("mysql", "asyncmy cryptography"), ("mongo", "pymongo bson gridfs")])
+def test_a_driver_that_is_not_installed(tmp_path: Path, kind: str, lacking: str) -> None:
+    address = {"DB_TYPE": kind, "DB_HOST": HOST, "DB_PORT": 1, "DB_NAME": "x", "DB_USER": "me", "DB_PASS": SECRET}
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    for installed in Path(msgspec.__file__).parents[1].iterdir():
+        if installed.name not in lacking.split():
+            (packages / installed.name).symlink_to(installed)
+    paths = f"{packages}{os.pathsep}{Path(peekaping_producer.__file__).parents[1]}"
+
+    # With -S, without the folder of the installed packages.
+    ended = subprocess.run(
+        [sys.executable, "-S", "-m", "peekaping_producer", "run"],
+        cwd=tmp_path,
+        env=environment(**address, PYTHONPATH=paths, MODE="dev"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ended.returncode == 2, ended.stderr
+    driver = f"pip install 'peekaping-producer[{kind}]'"
+    assert ended.stderr == f"peekaping-producer: DB_TYPE is {kind}, and its driver is not installed: {driver}\n"
 
 
 @pytest.mark.parametrize("command", ["evalsha", "subscribe", "publish", "script|load", "zadd"])

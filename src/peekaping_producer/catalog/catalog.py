@@ -5,9 +5,11 @@ from datetime import datetime
 from importlib import import_module
 from typing import Final, Protocol
 
+from peekaping_producer import APPLICATION
 from peekaping_producer.catalog.limits import Limits
 from peekaping_producer.catalog.reading import Changes, Counts, Facts, Named, Page, Place, Reading
 from peekaping_producer.config.settings import DbType, Settings
+from peekaping_producer.errors import ConfigurationError
 from peekaping_producer.model.monitor import MonitorId
 
 _MODULES: Final = {
@@ -17,6 +19,8 @@ _MODULES: Final = {
     DbType.MONGO: "mongo",
 }
 """The module of each database, which opens its catalog. Only the one in use is imported: each driver takes time."""
+_EXTRAS: Final = {DbType.MYSQL: "mysql", DbType.MONGO: "mongo"}
+"""What is installed with the drivers that a plain installation lacks."""
 
 
 class Catalog(Protocol):
@@ -80,9 +84,17 @@ def open_catalog(
 
     It opens at most `connections` for batches, one for urgent reads, and one for reads of whole tables. A read may
     take `timeout_s`; one of a whole table, or of a page of it, `scan_timeout_s` (by default the same).
-    Raises ConfigurationError for settings that the driver rejects.
+    Raises ConfigurationError for settings that the driver rejects, and if the driver is not installed.
     """
     limits = Limits(connections, timeout_s, timeout_s if scan_timeout_s is None else scan_timeout_s)
-    module = import_module(f"{__package__}.{_MODULES[settings.db_type]}")
+    try:
+        module = import_module(f"{__package__}.{_MODULES[settings.db_type]}")
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get(settings.db_type)
+        if extra is None:
+            raise
+        raise ConfigurationError(
+            f"DB_TYPE is {settings.db_type}, and its driver is not installed: pip install '{APPLICATION}[{extra}]'"
+        ) from error
     catalog: Catalog = module.open_catalog(settings, limits)
     return catalog
