@@ -14,7 +14,7 @@ from peekaping_producer.config.settings import Settings
 from peekaping_producer.errors import ConfigurationError, Unavailable
 from peekaping_producer.model.monitor import MonitorId
 from support.catalogues import all_pages, in_order, opened
-from support.database_users import PASSWORD, make_user
+from support.database_users import PASSWORD, make_user, set_password
 from support.databases import (
     CREATED_AT,
     SQLITE_FIXTURE,
@@ -23,7 +23,6 @@ from support.databases import (
     MySqlDatabase,
     ServerDatabase,
     SqliteDatabase,
-    mongo_client,
     monitor_row,
     new_id,
     settings,
@@ -353,16 +352,3 @@ async def test_a_damaged_sqlite_file_needs_the_operator(sqlite_db: SqliteDatabas
 def elsewhere(kind: str, host: str, port: int, name: str = "peekaping") -> Settings:
     """Return the settings of a database that does not exist."""
     return settings(db_type=kind, db_host=host, db_port=port, db_user="user", db_pass=PASSWORD, db_name=name)
-
-
-async def set_password(database: ServerDatabase, user: str, password: str) -> None:
-    """Give a user another password."""
-    if isinstance(database, MongoDatabase):
-        async with mongo_client(database.server) as client:
-            await client.admin.command("updateUser", user, pwd=password)
-    elif isinstance(database, MySqlDatabase):
-        async with database.connected() as cursor:
-            await cursor.execute("ALTER USER %s@'%%' IDENTIFIED BY %s", [user, password])
-    else:
-        quoted = password.replace("'", "''")
-        await database.execute(f"ALTER ROLE {user} PASSWORD '{quoted}'")

@@ -7,17 +7,21 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from peekaping_producer.config.secret import Secret
 from peekaping_producer.config.settings import Settings
 from peekaping_producer.demo.redis_server import RedisServer
 from peekaping_producer.errors import ConfigurationError, Unavailable
 from peekaping_producer.model.monitor import MonitorId
 from support.catalogues import all_pages, engine, in_order, opened
-from support.database_users import make_user
+from support.database_users import PASSWORD, make_user, set_password
 from support.databases import (
     CREATED_AT,
+    MongoDatabase,
     MySqlDatabase,
     PostgresDatabase,
     ServerDatabase,
+    mongo_client,
+    mongo_database,
     monitor_row,
     mysql_database,
     new_id,
@@ -27,12 +31,19 @@ from support.mariadb import MariaDB
 from support.pgbouncer import Mode, PgBouncer, need_pgbouncer
 from support.postgres import HOST, SUPERUSER, Postgres
 from support.producer import run_to_the_end
+from support.secantus import ReplicaSet
 
 
 @pytest.fixture(scope="session", params=["transaction", "session"])
 def pgbouncer_of_any_mode(request: pytest.FixtureRequest, postgres_server: Postgres) -> Iterator[PgBouncer]:
     need_pgbouncer()
     with PgBouncer(postgres_server, request.param) as server:
+        yield server
+
+
+@pytest.fixture
+def replica_set() -> Iterator[ReplicaSet]:
+    with ReplicaSet() as server:
         yield server
 
 
@@ -164,6 +175,56 @@ async def test_the_zone_of_the_mysql_server_does_not_matter(empty_mysql_db: MySq
     assert (monitor.created_at, monitor.updated_at, changes.newest) == (CREATED_AT, CREATED_AT, CREATED_AT)
     # So a TIMESTAMP instead of a DATETIME is read in UTC too.
     assert zone == "+00:00"
+
+
+async def test_a_mongodb_user_in_another_database(mongo_db: MongoDatabase) -> None:
+    user = f"producer_{mongo_db.name[-12:]}"
+    async with mongo_client(mongo_db.server) as client:
+        roles = [{"role": "read", "db": mongo_db.name}]
+        await client["users"].command("createUser", user, pwd=PASSWORD, roles=roles)
+
+    async with opened(mongo_db.settings(db_user=user, db_pass=PASSWORD, db_auth_source="users")) as catalog:
+        await catalog.check()
+        assert (await catalog.active(None, 10)).monitors
+    async with opened(mongo_db.settings(db_user=user, db_pass=PASSWORD)) as catalog:
+        with pytest.raises(ConfigurationError, match="DB_AUTH_SOURCE"):
+            await catalog.check()
+
+
+async def test_a_mongodb_replica_set(replica_set: ReplicaSet) -> None:
+    database = await mongo_database(replica_set, rows=True)
+    # Nothing answers at the second port, where the set's members are known from the first.
+    hosts = f"{HOST}:{replica_set.port},{HOST}"
+    async with opened(database.settings(db_host=hosts, db_port=1, db_replica_set=replica_set.replica_set)) as catalog:
+        await catalog.check()
+        assert (await catalog.active(None, 10)).monitors
+    async with opened(database.settings(db_replica_set="other"), timeout_s=1) as catalog:
+        with pytest.raises(Unavailable, match="DB_REPLICA_SET 'other'"):
+            await catalog.check()
+
+
+async def test_a_password_that_was_changed_is_read_again_for_the_next_connection(
+    server_db: ServerDatabase, tmp_path: Path
+) -> None:
+    user, file = await make_user(server_db), tmp_path / "password"
+    file.write_text(f"{PASSWORD}\n")
+    where = server_db.settings(db_user=user, db_pass=Secret.of_file("DB_PASS_FILE", file))
+    ids = [MonitorId(id_) for id_ in await server_db.ids()]
+    async with opened(where) as catalog:
+        before = await catalog.read(ids)
+        await set_password(server_db, user, "an0ther-p4ss")
+
+        # Reads of whole tables have a connection of their own, which is opened now.
+        with pytest.raises(Unavailable, match="DB_USER or DB_PASS is refused"):
+            await catalog.active(None, 10)
+        file.unlink()
+        with pytest.raises(Unavailable, match="DB_PASS_FILE is "):
+            await catalog.active(None, 10)
+        file.write_text("an0ther-p4ss\n")
+
+        assert (await catalog.active(None, 10)).monitors
+        assert (await catalog.active_of(ids, urgent=True)).monitors
+        assert in_order(await catalog.read(ids)) == in_order(before)
 
 
 async def test_a_refused_login_ends_the_producer_in_one_line(

@@ -20,11 +20,11 @@ from peekaping_producer.errors import Unavailable
 from peekaping_producer.leader.term import Term, Terms
 from peekaping_producer.redisdb.client import answered
 from peekaping_producer.timing import Timing
-from support.certificates import Authority
+from support.certificates import Authority, database_authority
 from support.databases import SqliteDatabase, mysql_database
 from support.fleet import addressed
 from support.mariadb import MariaDB
-from support.producer import environment, run_to_the_end
+from support.producer import environment, run_to_the_end, started
 from support.tls_servers import TlsRedis, TlsSecantus, need_redis_server
 
 SECRET = "hush-hush"
@@ -59,7 +59,7 @@ def test_a_port_of_mongodb_that_speaks_tls_only(redis_server: RedisServer, redis
     with TlsSecantus() as server:
         problem = refusal(tmp_path, **address, DB_PORT=server.port, REDIS_PORT=redis_server.port)
     assert f"DB_PORT is {server.port}" in problem
-    assert "TLS only" in problem
+    assert "speaks TLS only, set DB_TLS=require" in problem
 
 
 async def test_a_mariadb_that_requires_tls(
@@ -67,9 +67,21 @@ async def test_a_mariadb_that_requires_tls(
 ) -> None:
     database = await mysql_database(own_mysql_server, rows=False)
     await database.execute("SET GLOBAL require_secure_transport = ON")
-    problem = refusal(tmp_path, **addressed(database, redis_server.port))
-    assert "requires TLS" in problem
+    address = addressed(database, redis_server.port)
+    problem = refusal(tmp_path, **address)
+    assert "if it requires TLS or a client certificate: DB_TLS, DB_TLS_CERT" in problem
     assert own_mysql_server.password not in problem
+    certificates = {"DB_TLS": "verify-full", "DB_TLS_CA": database_authority().path}
+    async with started(tmp_path, **address | certificates) as producer:
+        await producer.until_logged("leadership taken")
+
+
+@pytest.mark.parametrize("kind", ["postgres", "mysql", "mongo"])
+def test_a_file_for_tls_that_is_not_there(tmp_path: Path, kind: str) -> None:
+    address = {"DB_TYPE": kind, "DB_HOST": HOST, "DB_PORT": 1, "DB_NAME": "x", "DB_USER": "me", "DB_PASS": SECRET}
+    path = tmp_path / "ca.pem"
+    problem = refusal(tmp_path, **address, DB_TLS="verify-full", DB_TLS_CA=path)
+    assert problem == f"DB_TLS_CA is '{path}', which can't be used: No such file or directory"
 
 
 @pytest.mark.parametrize(("kind", "lacking"), [("mysql", "asyncmy cryptography"), ("mongo", "pymongo bson gridfs")])

@@ -72,7 +72,7 @@ def checked_out(catalog: Catalog) -> int:
 
 
 def _clients(catalog: MongoCatalog) -> tuple[AsyncMongoClient[Any], ...]:
-    return catalog._client, catalog._scan_client
+    return catalog._calls._client, catalog._scans._client
 
 
 def _pools(catalog: SqlCatalog) -> tuple[Connections, ...]:

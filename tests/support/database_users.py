@@ -39,6 +39,20 @@ async def make_user(database: Database, *, rights: bool = True) -> str:
     return PASSWORD_USER
 
 
+async def set_password(database: Database, user: str, password: str) -> None:
+    """Give a user another password."""
+    if isinstance(database, MongoDatabase):
+        async with mongo_client(database.server) as client:
+            await client.admin.command("updateUser", user, pwd=password)
+    elif isinstance(database, MySqlDatabase):
+        async with database.connected() as cursor:
+            await cursor.execute("ALTER USER %s@'%%' IDENTIFIED BY %s", [user, password])
+    else:
+        assert isinstance(database, PostgresDatabase)
+        quoted = password.replace("'", "''")
+        await database.execute(f"ALTER ROLE {user} PASSWORD '{quoted}'")
+
+
 async def _mongo_user(database: MongoDatabase, *, rights: bool) -> str:
     text = re.search(r"createUser\((.*)\)", documented("js"), re.DOTALL)
     assert text is not None

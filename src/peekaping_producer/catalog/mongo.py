@@ -10,14 +10,14 @@ from typing import Any, Final, TypeVar
 from bson import ObjectId
 from msgspec import Struct
 from msgspec.inspect import BoolType, IntType, StrType
-from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ServerSelectionTimeoutError
 
 from peekaping_producer.catalog import rows
 from peekaping_producer.catalog.assembly import counts_of, maintenances_of, monitors_of, page_of, reading_of
 from peekaping_producer.catalog.fields import fields
 from peekaping_producer.catalog.limits import CONNECT_TIMEOUT_S, MOST_COUNTED, MOST_NAMED, MOST_STRAYS, Limits
-from peekaping_producer.catalog.mongo_client import Calls, Document, advice, left_ms, open_client, open_database
+from peekaping_producer.catalog.mongo_calls import Calls, fix, left_ms
+from peekaping_producer.catalog.mongo_client import Document, tls_problem
 from peekaping_producer.catalog.problems import configuration_error, server_address, unavailable, unmigrated
 from peekaping_producer.catalog.reading import (
     Changes,
@@ -34,7 +34,6 @@ from peekaping_producer.config.settings import Settings
 from peekaping_producer.errors import ConfigurationError, Unavailable
 from peekaping_producer.model.ids import is_object_id
 from peekaping_producer.model.monitor import Heartbeat, Maintenance, Monitor, MonitorId, Proxy, Schedulable
-from peekaping_producer.tls_probe import TLS_ONLY, speaks_tls
 
 T = TypeVar("T")
 NO_OBJECT_ID = "id is not an ObjectId"
@@ -67,14 +66,10 @@ class MongoCatalog:
         self.connections = limits.connections
         self._settings = settings
         self._limits = limits
-        self._client = open_client(settings, limits.connections + 1, limits.timeout_s)
-        self._calls = Calls(self._client)
+        self._calls = Calls(settings, limits.connections + 1, limits.timeout_s)
         # A second client, since a client's time limits apply to all its calls.
-        self._scan_client = open_client(settings, 1, limits.scan_timeout_s)
-        self._scans = Calls(self._scan_client)
+        self._scans = Calls(settings, 1, limits.scan_timeout_s)
         self._one_scan = asyncio.Lock()
-        self._batches = open_database(self._client, settings.db_name)
-        self._whole = open_database(self._scan_client, settings.db_name)
 
     def is_id(self, text: str) -> bool:
         """See Catalog."""
@@ -83,14 +78,14 @@ class MongoCatalog:
     async def check(self) -> None:
         """See Catalog."""
         try:
-            missing = await self._calls.answer(self._missing(), CONNECT_TIMEOUT_S)
+            missing = await self._calls.answer(self._missing, CONNECT_TIMEOUT_S)
         except Unavailable as error:
-            refusal = configuration_error(error, advice(error))
+            refusal = configuration_error(error, fix(error))
             if refusal:
                 raise refusal from error
-            host, port = self._settings.db_host or "", self._settings.db_port or 0
-            if isinstance(error.__cause__, ServerSelectionTimeoutError) and await speaks_tls(host, port):
-                raise ConfigurationError(f"DB_HOST is {host!r}, DB_PORT is {port}: {TLS_ONLY}") from error
+            problem = await tls_problem(self._settings) if _found_no_server(error) else None
+            if problem:
+                raise ConfigurationError(problem) from error
             raise self._located(error) from error
         except ValueError as error:
             # The driver's, before it sends a password, which it does not show.
@@ -104,13 +99,13 @@ class MongoCatalog:
         asked = [id_ for id_ in ids if id_ not in invalid]
         if not asked:
             return Reading({}, invalid)
-        return await self._answer(self._read(asked, invalid))
+        return await self._answer(partial(self._read, asked, invalid))
 
     async def _read(self, asked: Sequence[MonitorId], invalid: dict[MonitorId, str]) -> Reading:
-        documents = await self._find(self._batches, "monitor", _among("_id", asked), rows.MONITORS.columns)
+        documents = await self._find(self._calls, "monitor", _among("_id", asked), rows.MONITORS.columns)
         monitors = monitors_of(_rows(documents, rows.MONITORS.columns, Monitor), set(asked), invalid)
         proxy_ids = {m.proxy_id for m in monitors.values() if m.proxy_id and is_object_id(m.proxy_id)}
-        proxies = await self._find(self._batches, "proxies", _among("_id", proxy_ids), rows.PROXIES.columns)
+        proxies = await self._find(self._calls, "proxies", _among("_id", proxy_ids), rows.PROXIES.columns)
         maintenances = await self._maintenances(monitors)
         heartbeats = await self._newest_heartbeats([m.id for m in monitors.values() if m.type == "push"])
         return reading_of(
@@ -136,9 +131,9 @@ class MongoCatalog:
         asked = [id_ for id_ in ids if is_object_id(id_)]
         active = {**_among("_id", asked), "active": _ACTIVE}
         if urgent:
-            documents = await self._answer(self._find(self._batches, "monitor", active, columns))
+            documents = await self._answer(partial(self._find, self._calls, "monitor", active, columns))
         else:
-            documents = await self._scan(partial(self._find, self._whole, "monitor", active, columns))
+            documents = await self._scan(partial(self._find, self._scans, "monitor", active, columns))
         return page_of(_rows(documents, columns, Schedulable), None)
 
     async def changed(self, since: datetime, after: Place | None, limit: int) -> Changes:
@@ -153,13 +148,14 @@ class MongoCatalog:
     async def names(self, ids: Sequence[MonitorId]) -> dict[MonitorId, str]:
         """See Catalog."""
         asked = [id_ for id_ in ids if is_object_id(id_)]
-        documents = await self._answer(self._find(self._batches, "monitor", _among("_id", asked), ("id", "name")))
+        call = partial(self._find, self._calls, "monitor", _among("_id", asked), ("id", "name"))
+        documents = await self._answer(call)
         return {_id_of(document): name for document in documents if is_text(name := _name_of(document))}
 
     async def named(self, name: str) -> list[Named]:
         """See Catalog."""
         for condition in (name, {"$regex": f"^{re.escape(name)}$", "$options": "i"}):
-            call = partial(self._find, self._whole, "monitor", {"name": condition}, ("id", "name"), "_id", MOST_NAMED)
+            call = partial(self._find, self._scans, "monitor", {"name": condition}, ("id", "name"), "_id", MOST_NAMED)
             found = [
                 (id_, _name_of(document))
                 for document in await self._scan(call)
@@ -172,17 +168,15 @@ class MongoCatalog:
 
     async def facts(self) -> Facts:
         """See Catalog."""
-        info = await self._answer(self._batches.command("buildInfo"))
-        # No public attribute says it.
-        tls = self._client.options.pool_options._ssl_context is not None  # noqa: SLF001
-        return Facts("MongoDB", str(info.get("version")), COLLECTIONS, tls)
+        info = await self._answer(lambda: self._calls.database.command("buildInfo"))
+        return Facts("MongoDB", str(info.get("version")), COLLECTIONS, self._calls.tls)
 
     async def counts(self) -> Counts:
         """See Catalog."""
         return await self._scan(self._counts)
 
     async def _counts(self) -> Counts:
-        cursor = await self._whole["monitor"].aggregate(
+        cursor = await self._scans.database["monitor"].aggregate(
             [
                 {"$limit": MOST_COUNTED + 1},
                 {"$project": {"active": {"$ifNull": ["$active", False]}}},
@@ -200,33 +194,36 @@ class MongoCatalog:
     async def _scan(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         # The wait for another one, which has a deadline too, does not count.
         async with self._one_scan:
-            return await self._answer_within(self._scans, call(), self._limits.scan_timeout_s)
+            return await self._answer_within(self._scans, call, self._limits.scan_timeout_s)
 
-    async def _answer(self, call: Coroutine[Any, Any, T]) -> T:
+    async def _answer(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return await self._answer_within(self._calls, call, self._limits.timeout_s)
 
-    async def _answer_within(self, calls: Calls, call: Coroutine[Any, Any, T], timeout_s: float) -> T:
+    async def _answer_within(self, calls: Calls, call: Callable[[], Coroutine[Any, Any, T]], timeout_s: float) -> T:
         try:
             return await calls.answer(call, timeout_s)
         except Unavailable as error:
             raise self._located(error) from error
 
     def _located(self, error: Unavailable) -> Unavailable:
-        return unavailable(error, server_address(self._settings), advice(error))
+        advice = fix(error)
+        if self._settings.db_replica_set and _found_no_server(error):
+            advice = f"is a primary of DB_REPLICA_SET {self._settings.db_replica_set!r} there?"
+        return unavailable(error, server_address(self._settings), advice)
 
     async def _missing(self) -> list[str]:
         """Return what does not exist. A collection is created with its first document, so one of them is enough."""
         for name in COLLECTIONS:
-            await self._batches[name].find_one({}, {"_id": True})
-        present = await self._batches.list_collection_names(nameOnly=True, authorizedCollections=True)
+            await self._calls.database[name].find_one({}, {"_id": True})
+        present = await self._calls.database.list_collection_names(nameOnly=True, authorizedCollections=True)
         if not set(COLLECTIONS) & set(present):
             return [f"collection {name}" for name in COLLECTIONS]
-        sample = await self._batches["monitor"].find_one({}, {"interval": True, "type": True})
+        sample = await self._calls.database["monitor"].find_one({}, {"interval": True, "type": True})
         return [f"field monitor.{name}" for name in ("interval", "type") if sample is not None and name not in sample]
 
     async def _find(
         self,
-        database: AsyncDatabase[Document],
+        calls: Calls,
         collection: str,
         filter_: Document,
         columns: Iterable[str],
@@ -234,7 +231,7 @@ class MongoCatalog:
         limit: int = 0,
     ) -> list[Document]:
         """Read all documents, in one reply where it can hold them."""
-        cursor = database[collection].find(
+        cursor = calls.database[collection].find(
             filter_,
             [_field(column) for column in columns],
             sort=[(sort, 1)] if sort else None,
@@ -255,7 +252,7 @@ class MongoCatalog:
         found = {
             str(document["_id"]): document
             for range_ in ranges
-            for document in await self._find(self._whole, "monitor", {**filter_, "_id": range_}, columns, "_id", limit)
+            for document in await self._find(self._scans, "monitor", {**filter_, "_id": range_}, columns, "_id", limit)
         }
         ids = sorted(found)[:limit]
         return [found[id_] for id_ in ids], MonitorId(ids[-1]) if len(ids) == limit else None
@@ -263,16 +260,16 @@ class MongoCatalog:
     async def _strays(self) -> list[Document]:
         """Read some active monitors that no page holds."""
         proper = [{"_id": {"$type": "objectId"}}, {"_id": {"$regex": _HEX}}]
-        return await self._find(self._whole, "monitor", {"active": _ACTIVE, "$nor": proper}, ("id",), limit=MOST_STRAYS)
+        return await self._find(self._scans, "monitor", {"active": _ACTIVE, "$nor": proper}, ("id",), limit=MOST_STRAYS)
 
     async def _maintenances(self, ids: Iterable[MonitorId]) -> list[tuple[MonitorId, rows.Row]]:
         """Read the active maintenances of monitors: pairs of a monitor's id and a maintenance's row."""
         columns = rows.MAINTENANCE_COLUMNS
         links = await self._find(
-            self._batches, "monitor_maintenance", _among("monitor_id", ids), ("monitor_id", "maintenance_id")
+            self._calls, "monitor_maintenance", _among("monitor_id", ids), ("monitor_id", "maintenance_id")
         )
         linked = {hex_ for link in links if is_object_id(hex_ := str(link.get("maintenance_id")))}
-        documents = await self._find(self._batches, "maintenance", {**_among("_id", linked), "active": True}, columns)
+        documents = await self._find(self._calls, "maintenance", {**_among("_id", linked), "active": True}, columns)
         active = {row[_MAINTENANCE_ID]: row for row in _rows(documents, columns, Maintenance)}
         return [
             (MonitorId(str(link["monitor_id"])), active[maintenance_id])
@@ -286,7 +283,7 @@ class MongoCatalog:
             return []
         reference: Document = {"from": "heartbeat", "foreignField": "monitor_id", "pipeline": NEWEST}
         to_object_id = {"$convert": {"input": "$_id", "to": "objectId", "onError": None}}
-        cursor = await self._batches["monitor"].aggregate(
+        cursor = await self._calls.database["monitor"].aggregate(
             [
                 {"$match": _among("_id", ids)},
                 {"$project": {"object_id": to_object_id, "hex": {"$toString": "$_id"}}},
@@ -300,6 +297,10 @@ class MongoCatalog:
             beat for document in await cursor.to_list() for beat in (*document["by_object_id"], *document["by_hex"])
         ]
         return sorted(beats, key=_instant_of)
+
+
+def _found_no_server(error: Unavailable) -> bool:
+    return isinstance(error.__cause__, ServerSelectionTimeoutError)
 
 
 def _among(field: str, ids: Iterable[str]) -> Document:

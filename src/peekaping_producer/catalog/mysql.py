@@ -1,8 +1,11 @@
 """MySQL and MariaDB: connections by asyncmy, and what their errors mean."""
 
+import ssl
+from functools import partial
 from typing import Any, Final
 
-from asyncmy.errors import MySQLError
+import asyncmy
+from asyncmy.errors import MySQLError, OperationalError
 from sqlalchemy import Column, ColumnElement, Connection, bindparam, func, literal, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -16,6 +19,7 @@ from peekaping_producer.catalog.connections import (
     reason,
     server_url,
 )
+from peekaping_producer.catalog.encryption import TLS_ONLY, context_of, tls_fix
 from peekaping_producer.catalog.limits import CONNECT_TIMEOUT_S, Limits
 from peekaping_producer.catalog.problems import (
     NO_DATABASE,
@@ -28,16 +32,12 @@ from peekaping_producer.catalog.problems import (
 from peekaping_producer.catalog.reading import Facts
 from peekaping_producer.catalog.sql import SqlCatalog, SqlDatabase
 from peekaping_producer.catalog.tables import TABLE_NAMES, TABLES, Dialect
-from peekaping_producer.config.settings import Settings
+from peekaping_producer.config.settings import DbTls, Settings
 from peekaping_producer.errors import ConfigurationError, Unavailable, one_line
 
 _IDLE_S = 300
 """An older connection is replaced before the server closes it as idle."""
-_TLS_REQUIRED = "the database at DB_HOST requires TLS, which the producer does not use: let DB_USER in without it"
-_REFUSED = (
-    f"{REFUSED} (MariaDB answers the same if it requires TLS, by require_secure_transport or REQUIRE SSL, which the"
-    " producer does not use)"
-)
+_REFUSED = f"{REFUSED} (MariaDB answers the same if it requires TLS or a client certificate: DB_TLS, DB_TLS_CERT)"
 _FIXES: Final = {
     1044: "the database in DB_NAME does not exist or DB_USER may not read it, set the right one or grant it SELECT",
     1045: _REFUSED,
@@ -46,10 +46,13 @@ _FIXES: Final = {
     1142: NO_RIGHT,
     1143: NO_RIGHT,
     1698: _REFUSED,
-    3159: _TLS_REQUIRED,
+    3159: TLS_ONLY,
 }
 """What an operator must do, by the number of the error."""
 _NO_SUCH_TABLE = 1146
+_LOST = 2013
+"""asyncmy's number for a connection that was closed while it waited for an answer."""
+_CERTIFICATE_REJECTED = "does the server accept the certificate in DB_TLS_CERT?"
 _ANOTHER_PROTOCOL = "Packet sequence number wrong"
 """asyncmy's words for an answer that no MySQL gives."""
 
@@ -69,22 +72,25 @@ class MySql(SqlDatabase):
     dialect = Dialect(among_ids=_among_ids)
 
     def __init__(self, settings: Settings) -> None:
-        """Take the settings that lead to it."""
+        """Take the settings that lead to it. Raises ConfigurationError for a wrong file of DB_TLS."""
         super().__init__(settings, server_address(settings))
+        self._tls_arguments = _tls_arguments(settings)
 
     def connect(self, connections: int, timeout_s: float, *, seldom_used: bool = False) -> Connections:
         """See SqlDatabase."""
         pool = pool_options(connections, timeout_s, seldom_used=seldom_used)
-        return ServerConnections(_engine(self.settings, timeout_s, pool), _reason)
+        return ServerConnections(_engine(self.settings, timeout_s, pool, self._tls_arguments), _reason)
 
     def configuration_error(self, error: Unavailable) -> ConfigurationError | None:
         """See SqlDatabase."""
-        return configuration_error(error, _FIXES.get(_code(_cause(error))))
+        return configuration_error(error, self._fix(_cause(error)))
 
     def advice(self, error: Unavailable) -> str | None:
         """See SqlDatabase."""
         cause = _cause(error)
-        return _FIXES.get(_code(cause)) or (wrong_kind(self.settings) if _ANOTHER_PROTOCOL in str(cause) else None)
+        if _code(cause) == _LOST and self.settings.db_tls_cert:
+            return _CERTIFICATE_REJECTED
+        return self._fix(cause) or (wrong_kind(self.settings) if _ANOTHER_PROTOCOL in str(cause) else None)
 
     def check_rights(self, connection: Connection) -> None:
         """Touch every table that exists: MySQL lists a table that may not be read as one that does not exist."""
@@ -103,8 +109,14 @@ class MySql(SqlDatabase):
         number, _, _ = version.partition("-")
         return Facts("MariaDB" if "MariaDB" in version else "MySQL", number, TABLE_NAMES, bool(cipher))
 
+    def _fix(self, cause: BaseException) -> str | None:
+        """Return what an operator must do; None where that is not known, or nobody must."""
+        return _FIXES.get(_code(cause)) or tls_fix(cause)
 
-def _engine(settings: Settings, statement_timeout_s: float, pool: dict[str, Any]) -> AsyncEngine:
+
+def _engine(
+    settings: Settings, statement_timeout_s: float, pool: dict[str, Any], tls_arguments: dict[str, Any]
+) -> AsyncEngine:
     # MariaDB reads the first comment, MySQL the second; each skips the other's.
     session = (
         "SET SESSION time_zone = '+00:00', sql_mode = ''"
@@ -115,10 +127,11 @@ def _engine(settings: Settings, statement_timeout_s: float, pool: dict[str, Any]
         "connect_timeout": CONNECT_TIMEOUT_S,
         "init_command": session,
         "program_name": APPLICATION,
+        **tls_arguments,
     }
-    if settings.db_pass:
+    if password := settings.db_pass:
         # Given as text, it would be encoded as Latin-1.
-        connect_args["password"] = settings.db_pass.reveal().encode()
+        connect_args["password_creator"] = lambda: password.reveal().encode()
     if settings.db_host and settings.db_host.startswith("/"):
         connect_args["unix_socket"] = settings.db_host
     return create_async_engine(
@@ -129,6 +142,25 @@ def _engine(settings: Settings, statement_timeout_s: float, pool: dict[str, Any]
         isolation_level="AUTOCOMMIT",
         **pool,
     )
+
+
+def _tls_arguments(settings: Settings) -> dict[str, Any]:
+    if settings.db_tls in {None, DbTls.OFF} or (settings.db_host or "").startswith("/"):
+        return {}
+    context = context_of(settings)
+    if settings.db_tls is DbTls.PREFER:
+        return {"async_creator_fn": partial(_encrypted_if_possible, context)}
+    return {"ssl": context}
+
+
+async def _encrypted_if_possible(context: ssl.SSLContext, **options: Any) -> Any:  # noqa: ANN401 - asyncmy has no types
+    """Connect, without TLS if the handshake fails: asyncmy itself does not heed what the server offers."""
+    try:
+        return await asyncmy.connect(ssl=context, **options)
+    except OperationalError as error:
+        if not isinstance(error.__cause__, ssl.SSLError):
+            raise
+    return await asyncmy.connect(**options)
 
 
 def _reason(error: Exception) -> str | None:

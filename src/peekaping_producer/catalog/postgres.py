@@ -1,6 +1,7 @@
 """Postgres: connections by asyncpg, directly or through PgBouncer, and what its errors mean."""
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -21,6 +22,7 @@ from peekaping_producer.catalog.connections import (
     pool_options,
     server_url,
 )
+from peekaping_producer.catalog.encryption import NO_TLS, context_of, tls_fix
 from peekaping_producer.catalog.limits import CONNECT_TIMEOUT_S, Limits
 from peekaping_producer.catalog.pooler import SHARES_SESSIONS, SessionsShared, check_sessions
 from peekaping_producer.catalog.problems import (
@@ -35,22 +37,28 @@ from peekaping_producer.catalog.reading import Facts
 from peekaping_producer.catalog.sql import SqlCatalog, SqlDatabase
 from peekaping_producer.catalog.tables import TABLE_NAMES, Dialect
 from peekaping_producer.config.fields import Switch
-from peekaping_producer.config.settings import Settings
+from peekaping_producer.config.settings import ENCRYPTING, DbTls, Settings
 from peekaping_producer.deadline import answered_by
 from peekaping_producer.errors import ConfigurationError, Unavailable, one_line
 
 _CLOSE_TIMEOUT_S = 0.1
 """For the goodbye to a server, beyond the deadline that it has missed."""
-_FIXES: Final = {"28000": REFUSED, "28P01": REFUSED, "3D000": NO_DATABASE, "42501": NO_RIGHT}
+_NOT_LET_IN = (
+    "the database at DB_HOST does not let DB_USER in like this, set the right DB_USER, DB_TLS or DB_TLS_CERT, or allow"
+    " it in pg_hba.conf"
+)
+_FIXES: Final = {"28000": _NOT_LET_IN, "28P01": REFUSED, "3D000": NO_DATABASE, "42501": NO_RIGHT}
 """What an operator must do, by SQLSTATE."""
 _PROTOCOL_VIOLATION = "08P01"
 """PgBouncer's answer to a setting that it does not take, among others."""
 _STATEMENT_SQLSTATES = frozenset({"26000", "42P05"})
 """A prepared statement belongs to another session: a pooler gives each transaction any session of the server."""
 _ANOTHER_PROTOCOL = "rejected SSL upgrade"
-"""asyncpg's words for an answer that no Postgres gives."""
+"""asyncpg's words for an answer that no Postgres gives, or one without TLS if it is required."""
 _EPOCH = datetime(2000, 1, 1)  # noqa: DTZ001 - of columns without a zone too
 T = TypeVar("T")
+Tls = ssl.SSLContext | str
+"""What asyncpg takes: its own mode, or a context that it requires."""
 
 
 def open_catalog(settings: Settings, limits: Limits) -> SqlCatalog:
@@ -72,33 +80,43 @@ class Postgres(SqlDatabase):
     dialect = Dialect(as_text=_as_text, among_ids=_among_ids, id_type=UUID(as_uuid=False))
 
     def __init__(self, settings: Settings) -> None:
-        """Take the settings that lead to it."""
+        """Take the settings that lead to it. Raises ConfigurationError for a wrong file of DB_TLS."""
         super().__init__(settings, server_address(settings))
+        self._tls = _tls(settings)
 
     def connect(self, connections: int, timeout_s: float, *, seldom_used: bool = False) -> Connections:
         """See SqlDatabase."""
         pool = pool_options(connections, timeout_s, seldom_used=seldom_used)
+        engine = partial(_engine, self.settings, self._tls, timeout_s)
         if self.settings.db_statement_cache is Switch.OFF:
-            return ServerConnections(_engine(self.settings, timeout_s, pool, pooled=True, cached=False), _reason)
+            return ServerConnections(engine(pool, pooled=True, cached=False), _reason)
 
         async def through_pooler() -> AsyncEngine:
-            probe = _engine(self.settings, timeout_s, {"poolclass": NullPool}, pooled=True, cached=False)
+            probe = engine({"poolclass": NullPool}, pooled=True, cached=False)
             await check_sessions(probe)
-            return _engine(self.settings, timeout_s, pool, pooled=True, cached=True)
+            return engine(pool, pooled=True, cached=True)
 
-        direct = _engine(self.settings, timeout_s, pool, pooled=False, cached=True)
+        direct = engine(pool, pooled=False, cached=True)
         return _PostgresConnections(direct, through_pooler)
 
     def configuration_error(self, error: Unavailable) -> ConfigurationError | None:
         """See SqlDatabase."""
-        return configuration_error(error, _fix(_cause(error)))
+        return configuration_error(error, self._fix(_cause(error)))
 
     def advice(self, error: Unavailable) -> str | None:
         """See SqlDatabase."""
         cause = _cause(error)
         if _sqlstate(cause) in _STATEMENT_SQLSTATES and self.settings.db_statement_cache is Switch.ON:
             return SHARES_SESSIONS
-        return _fix(cause) or (wrong_kind(self.settings) if _ANOTHER_PROTOCOL in str(cause) else None)
+        return self._fix(cause) or (wrong_kind(self.settings) if _ANOTHER_PROTOCOL in str(cause) else None)
+
+    def _fix(self, cause: BaseException) -> str | None:
+        """Return what an operator must do; None where that is not known, or nobody must."""
+        if isinstance(cause, SessionsShared):
+            return SHARES_SESSIONS
+        if self.settings.db_tls in ENCRYPTING and _ANOTHER_PROTOCOL in str(cause):
+            return NO_TLS
+        return _FIXES.get(_sqlstate(cause)) or tls_fix(cause)
 
     def facts(self, connection: Connection) -> Facts:
         """See SqlDatabase."""
@@ -133,7 +151,7 @@ class _PostgresConnections(ServerConnections):
 
 
 def _engine(
-    settings: Settings, statement_timeout_s: float, pool: dict[str, Any], *, pooled: bool, cached: bool
+    settings: Settings, tls: Tls, statement_timeout_s: float, pool: dict[str, Any], *, pooled: bool, cached: bool
 ) -> AsyncEngine:
     """Return an engine; `pooled` sets nothing for a session, `cached` prepares statements beyond their transaction."""
     timeout_ms = str(int(statement_timeout_s * 1000))
@@ -141,7 +159,10 @@ def _engine(
         "timeout": CONNECT_TIMEOUT_S,
         "connection_class": _Connection,
         "server_settings": {"application_name": APPLICATION},
+        "ssl": tls,
     }
+    if settings.db_pass:
+        connect_args["password"] = settings.db_pass.reveal
     if pooled:
         # A pooler refuses settings at the start. Set later, they could reach its other clients, so each transaction
         # sets its own.
@@ -164,16 +185,22 @@ def _engine(
     return engine.execution_options(schema_translate_map={None: settings.db_schema}) if settings.db_schema else engine
 
 
+def _tls(settings: Settings) -> Tls:
+    """Return how asyncpg is to encrypt; on a Unix socket it never does."""
+    match settings.db_tls:
+        case None | DbTls.PREFER:
+            return "prefer"
+        case DbTls.OFF:
+            return "disable"
+        case _:
+            return context_of(settings)
+
+
 def _reason(error: Exception) -> str | None:
     """Return an error's reason in one line; None for a fault of ours."""
     # asyncpg's own errors arrive unwrapped while it connects.
     outside = isinstance(error, SQLAlchemyError | OSError | SessionsShared) or hasattr(error, "sqlstate")
     return one_line(_postgres_error(error)) if outside else None
-
-
-def _fix(cause: BaseException) -> str | None:
-    """Return what an operator must do; None where that is not known, or nobody must."""
-    return SHARES_SESSIONS if isinstance(cause, SessionsShared) else _FIXES.get(_sqlstate(cause))
 
 
 def _cause(error: Unavailable) -> BaseException:

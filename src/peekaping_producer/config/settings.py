@@ -14,7 +14,9 @@ from peekaping_producer.config.redis_settings import RedisSettings
 from peekaping_producer.config.values import AbsolutePath, Host, Name, SecretText, Whole, Zone, one_of
 
 HOSTS: Final = frozenset({"db_host", "redis_host", "redis_sentinels"})
-SERVER_FIELDS: Final = frozenset({"db_host", "db_port", "db_user", "db_pass", "db_pass_file"})
+SERVER_FIELDS: Final = frozenset(
+    {"db_host", "db_port", "db_user", "db_pass", "db_pass_file", "db_tls", "db_tls_ca", "db_tls_cert", "db_tls_key"}
+)
 """What leads to a database server: ignored with SQLite."""
 
 
@@ -33,6 +35,22 @@ class ScheduleMode(StrEnum):
     AUTO = "auto"
     SPREAD = "spread"
     ALIGNED = "aligned"
+
+
+class DbTls(StrEnum):
+    """Whether a connection to the database is encrypted, and what is checked of the server's certificate."""
+
+    OFF = "off"
+    PREFER = "prefer"
+    REQUIRE = "require"
+    VERIFY_CA = "verify-ca"
+    VERIFY_FULL = "verify-full"
+
+
+VERIFYING: Final = frozenset({DbTls.VERIFY_CA, DbTls.VERIFY_FULL})
+"""With these, the server's certificate is checked."""
+ENCRYPTING: Final = VERIFYING | {DbTls.REQUIRE}
+"""With these, nothing is sent that is not encrypted."""
 
 
 class Mode(StrEnum):
@@ -72,6 +90,14 @@ _LOG_LEVELS: Final = {
 }
 _SCHEDULE_MODES: Final = {mode.value: mode for mode in ScheduleMode}
 MODES: Final = {mode.value: mode for mode in Mode}
+_DB_TLS: Final = {tls.value: tls for tls in DbTls}
+
+
+def _only_if(allowed: bool, value: object) -> object:  # noqa: FBT001 - reads as a sentence where it is called
+    """Return the value of a setting that depends on another one; raises ValueError if it may not be set."""
+    if value is not None and not allowed:
+        raise ValueError
+    return value
 
 
 class DatabaseSettings(Base):
@@ -104,6 +130,38 @@ class DatabaseSettings(Base):
         meaning="`off` for Postgres behind PgBouncer in transaction mode.",
         allowed="on or off",
     )
+    db_tls: Annotated[DbTls, one_of(_DB_TLS)] | None = setting(
+        None,
+        meaning="Encryption of the database connection: `prefer` uses TLS if the server offers it, `require` always;"
+        " `verify-ca` also checks which authority signed the server's certificate, `verify-full` its host name too."
+        " Unset: `prefer` for Postgres, `off` for the others.",
+        allowed="one of off, prefer, require, verify-ca, verify-full; off or prefer for a Unix socket",
+    )
+    db_tls_ca: Name | None = setting(
+        None,
+        meaning="The file of the authorities that may sign the server's certificate; unset: those of the system.",
+        allowed="the path of a PEM file, with DB_TLS verify-ca or verify-full",
+    )
+    db_tls_cert: Name | None = setting(
+        None,
+        meaning="The file of the client certificate, if the server asks for one.",
+        allowed="the path of a PEM file, with DB_TLS require, verify-ca or verify-full",
+    )
+    db_tls_key: Name | None = setting(
+        None,
+        meaning="The file of that certificate's private key; unset: it is in the file of the certificate.",
+        allowed="the path of a PEM file, with DB_TLS_CERT",
+    )
+    db_auth_source: Name | None = setting(
+        None,
+        meaning="The database in which MongoDB keeps DB_USER; unset: `admin`.",
+        allowed="a database name, with DB_TYPE mongo",
+    )
+    db_replica_set: Name | None = setting(
+        None,
+        meaning="The name of MongoDB's replica set; with it, any of the set's members in DB_HOST leads to all of them.",
+        allowed="a name, with DB_TYPE mongo",
+    )
 
     @field_validator("db_host", "db_port", "db_user", "db_pass")
     @classmethod
@@ -115,9 +173,34 @@ class DatabaseSettings(Base):
     @field_validator("db_schema")
     @classmethod
     def _postgres_only(cls, value: object, info: ValidationInfo) -> object:
-        if value is not None and info.data.get("db_type", DbType.POSTGRES) is not DbType.POSTGRES:
-            raise ValueError
-        return value
+        return _only_if(info.data.get("db_type", DbType.POSTGRES) is DbType.POSTGRES, value)
+
+    @field_validator("db_auth_source", "db_replica_set")
+    @classmethod
+    def _mongo_only(cls, value: object, info: ValidationInfo) -> object:
+        return _only_if(info.data.get("db_type", DbType.MONGO) is DbType.MONGO, value)
+
+    @field_validator("db_tls")
+    @classmethod
+    def _not_on_a_unix_socket(cls, value: object, info: ValidationInfo) -> object:
+        is_socket = (info.data.get("db_host") or "").startswith("/")
+        return _only_if(not (is_socket and value in ENCRYPTING), value)
+
+    # Otherwise an operator would think that a certificate is checked, or shown, that is not.
+    @field_validator("db_tls_ca")
+    @classmethod
+    def _only_verifying(cls, value: object, info: ValidationInfo) -> object:
+        return _only_if(info.data.get("db_tls", DbTls.VERIFY_CA) in VERIFYING, value)
+
+    @field_validator("db_tls_cert")
+    @classmethod
+    def _only_encrypting(cls, value: object, info: ValidationInfo) -> object:
+        return _only_if(info.data.get("db_tls", DbTls.REQUIRE) in ENCRYPTING, value)
+
+    @field_validator("db_tls_key")
+    @classmethod
+    def _only_with_certificate(cls, value: object, info: ValidationInfo) -> object:
+        return _only_if(info.data.get("db_tls_cert", "") is not None, value)
 
 
 class Settings(RedisSettings, DatabaseSettings):
