@@ -156,13 +156,13 @@ async def test_a_client_certificate_by_an_unknown_authority(place: Place, strang
     cert, key = stranger.issue("client.example.org", user=CERTIFICATE_USER)
     settings = place.settings("verify-full", **place.certificate_login, db_tls_cert=str(cert), db_tls_key=str(key))
 
-    if place.database.kind == "mysql":
-        # It only closes the connection, which may also be an outage.
-        async with opened(settings) as catalog:
-            with pytest.raises(Unavailable, match="DB_TLS_CERT"):
-                await catalog.check()
-    else:
+    if place.database.kind == "mongo":
         assert "DB_TLS_CERT" in await refusal(settings)
+        return
+    # The server closes the connection, and what it says about the certificate may be lost with it.
+    async with opened(settings) as catalog:
+        with pytest.raises((ConfigurationError, Unavailable), match="DB_TLS_CERT"):
+            await catalog.check()
 
 
 @pytest.fixture(scope="session", params=["postgres", "mysql", "mongo"])

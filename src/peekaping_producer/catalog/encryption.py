@@ -8,6 +8,8 @@ from peekaping_producer.tls_fault import TlsFault, tls_error, tls_fault
 
 TLS_ONLY = "the server at DB_HOST speaks TLS only, set DB_TLS=require, verify-ca or verify-full"
 NO_TLS = "the server at DB_HOST offers no TLS, turn it on there or set DB_TLS=off"
+CERTIFICATE_REJECTED = "does the server accept the certificate in DB_TLS_CERT?"
+"""For a connection that was closed: what the server says about the certificate may be lost with it."""
 _FIXES = {
     TlsFault.OTHER_NAME: "the certificate of the server at DB_HOST is for another host, set DB_HOST to a name in it, or"
     " DB_TLS=verify-ca",

@@ -19,7 +19,7 @@ from peekaping_producer.catalog.connections import (
     reason,
     server_url,
 )
-from peekaping_producer.catalog.encryption import TLS_ONLY, context_of, tls_fix
+from peekaping_producer.catalog.encryption import CERTIFICATE_REJECTED, TLS_ONLY, context_of, tls_fix
 from peekaping_producer.catalog.limits import CONNECT_TIMEOUT_S, Limits
 from peekaping_producer.catalog.problems import (
     NO_DATABASE,
@@ -52,7 +52,6 @@ _FIXES: Final = {
 _NO_SUCH_TABLE = 1146
 _LOST = 2013
 """asyncmy's number for a connection that was closed while it waited for an answer."""
-_CERTIFICATE_REJECTED = "does the server accept the certificate in DB_TLS_CERT?"
 _ANOTHER_PROTOCOL = "Packet sequence number wrong"
 """asyncmy's words for an answer that no MySQL gives."""
 
@@ -89,7 +88,7 @@ class MySql(SqlDatabase):
         """See SqlDatabase."""
         cause = _cause(error)
         if _code(cause) == _LOST and self.settings.db_tls_cert:
-            return _CERTIFICATE_REJECTED
+            return CERTIFICATE_REJECTED
         return self._fix(cause) or (wrong_kind(self.settings) if _ANOTHER_PROTOCOL in str(cause) else None)
 
     def check_rights(self, connection: Connection) -> None:

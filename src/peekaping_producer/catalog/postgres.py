@@ -22,7 +22,7 @@ from peekaping_producer.catalog.connections import (
     pool_options,
     server_url,
 )
-from peekaping_producer.catalog.encryption import NO_TLS, context_of, tls_fix
+from peekaping_producer.catalog.encryption import CERTIFICATE_REJECTED, NO_TLS, context_of, tls_fix
 from peekaping_producer.catalog.limits import CONNECT_TIMEOUT_S, Limits
 from peekaping_producer.catalog.pooler import SHARES_SESSIONS, SessionsShared, check_sessions
 from peekaping_producer.catalog.problems import (
@@ -51,6 +51,8 @@ _FIXES: Final = {"28000": _NOT_LET_IN, "28P01": REFUSED, "3D000": NO_DATABASE, "
 """What an operator must do, by SQLSTATE."""
 _PROTOCOL_VIOLATION = "08P01"
 """PgBouncer's answer to a setting that it does not take, among others."""
+_LOST = "08003"
+"""asyncpg's own for a connection that was closed while it waited for an answer."""
 _STATEMENT_SQLSTATES = frozenset({"26000", "42P05"})
 """A prepared statement belongs to another session: a pooler gives each transaction any session of the server."""
 _ANOTHER_PROTOCOL = "rejected SSL upgrade"
@@ -108,7 +110,14 @@ class Postgres(SqlDatabase):
         cause = _cause(error)
         if _sqlstate(cause) in _STATEMENT_SQLSTATES and self.settings.db_statement_cache is Switch.ON:
             return SHARES_SESSIONS
-        return self._fix(cause) or (wrong_kind(self.settings) if _ANOTHER_PROTOCOL in str(cause) else None)
+        fix = self._fix(cause)
+        if (
+            not fix
+            and self.settings.db_tls_cert
+            and (_sqlstate(cause) == _LOST or isinstance(cause, ConnectionResetError))
+        ):
+            return CERTIFICATE_REJECTED
+        return fix or (wrong_kind(self.settings) if _ANOTHER_PROTOCOL in str(cause) else None)
 
     def _fix(self, cause: BaseException) -> str | None:
         """Return what an operator must do; None where that is not known, or nobody must."""
