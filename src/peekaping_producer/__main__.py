@@ -2,21 +2,25 @@
 
 import sys
 
+import peekaping_producer
 from peekaping_producer.node.process_signals import take_signals
 
 take_signals()
 
 
 def main() -> None:
-    """Run the command."""
-    if sys.argv[1:] == ["probe"]:
-        # Probes run every few seconds; the command line's library would make them four times as slow.
-        from peekaping_producer.commands.probe import run_probe  # noqa: PLC0415
+    """Run the command. Two do without the command line's library, which takes longer to import than they may take."""
+    match sys.argv[1:]:
+        case ["--version"]:
+            print(peekaping_producer.APPLICATION, peekaping_producer.__version__)  # noqa: T201 - the answer
+        case ["probe"]:
+            from peekaping_producer.commands.probe import run_probe  # noqa: PLC0415 - see above
 
-        sys.exit(run_probe())
-    from peekaping_producer.cli import main as run_command  # noqa: PLC0415 - half a second, in which signals count
+            sys.exit(run_probe())
+        case _:
+            from peekaping_producer.cli import main as run_command  # noqa: PLC0415 - signals count meanwhile
 
-    run_command()
+            run_command()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command line."""
+"""The command line. Each command imports what it alone needs, so that none waits for what others need."""
 
 import sys
 from collections.abc import Iterable
@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 from msgspec import Struct
 
-from peekaping_producer import __version__
-from peekaping_producer.config.loading import load_redis_settings, load_settings
+import peekaping_producer
 from peekaping_producer.config.variables import forget_drivers_variables
 from peekaping_producer.errors import EXIT_CONFIGURATION, ConfigurationError, Unavailable
 from peekaping_producer.json_output import json_line
@@ -25,7 +24,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback
     if wanted:
-        typer.echo(f"peekaping-producer {__version__}")
+        typer.echo(f"{peekaping_producer.APPLICATION} {peekaping_producer.__version__}")
         raise typer.Exit
 
 
@@ -44,7 +43,7 @@ def bare(
 @app.command()
 def run() -> None:
     """Run the producer; settings come from the environment and `.env`."""
-    from peekaping_producer.launch import launch  # noqa: PLC0415 - --version and --help need none of it
+    from peekaping_producer.launch import launch
 
     raise typer.Exit(launch())
 
@@ -52,7 +51,7 @@ def run() -> None:
 @app.command()
 def check(*, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
     """Show whether `run` would work here, and change nothing; exit code 1: unavailable, 2: something is wrong."""
-    from peekaping_producer.commands.check import check as look_through  # noqa: PLC0415 - `run` needs none of it
+    from peekaping_producer.commands.check import check as look_through
 
     report = look_through()
     _print(report, report.text(), as_json=as_json)
@@ -72,10 +71,11 @@ def status(
     if as_check:
         if as_json or watch:
             raise typer.BadParameter("--check prints one line: use it without --json and --watch")
-        from peekaping_producer.commands.status_check import status_check  # noqa: PLC0415 - likewise
+        from peekaping_producer.commands.status_check import status_check
 
         raise typer.Exit(status_check())
-    from peekaping_producer.commands.status import show_status  # noqa: PLC0415 - `run` needs none of it
+    from peekaping_producer.commands.status import show_status
+    from peekaping_producer.config.loading import load_redis_settings
 
     if not show_status(load_redis_settings(), as_json=as_json, watch=watch):
         raise typer.Exit(EXIT_NOT_DONE)
@@ -88,7 +88,8 @@ def run_now(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Make monitors due at once; their slots do not change."""
-    from peekaping_producer.commands.run_now import run_now as make_due  # noqa: PLC0415 - `run` needs none of it
+    from peekaping_producer.commands.run_now import run_now as make_due
+    from peekaping_producer.config.loading import load_settings
 
     result = make_due(load_settings(), monitors)
     _print(result, result.text(), as_json=as_json)
@@ -103,7 +104,8 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Explain why a monitor is, or is not, checked; exit code 1 if it is not."""
-    from peekaping_producer.commands.explain import explain as look_up  # noqa: PLC0415 - `run` needs none of it
+    from peekaping_producer.commands.explain import explain as look_up
+    from peekaping_producer.config.loading import load_settings
 
     explanation = look_up(load_settings(), monitor)
     _print(explanation, explanation.text, as_json=as_json)
@@ -139,7 +141,7 @@ def demo(
     breaking: Annotated[bool, typer.Option("--break", help="Kill a worker and a producer, flush Redis.")] = False,
 ) -> None:
     """Show the producer at work, with its own Redis, database, targets and worker; it uses nothing of yours."""
-    from peekaping_producer.demo.run import Options, run_demo  # noqa: PLC0415 - an extra, and slow to import
+    from peekaping_producer.demo.run import Options, run_demo
 
     raise typer.Exit(run_demo(Options(monitors, seconds, interval, nodes, as_json, breaking)))
 

@@ -5,8 +5,9 @@ import contextlib
 import signal
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -102,9 +103,29 @@ async def test_the_env_file_of_its_folder_is_read(
         await producer.until_logged(SWEPT)
 
 
-def test_version(tmp_path: Path) -> None:
-    ended = run_to_the_end(tmp_path, "--version")
+@pytest.mark.parametrize("arguments", [("--version",), ("--version", "run")])
+def test_version(tmp_path: Path, arguments: Sequence[str]) -> None:
+    ended = run_to_the_end(tmp_path, *arguments)
     assert (ended.code, ended.out, ended.err) == (0, f"peekaping-producer {__version__}\n", "")
+
+
+def _imports_of(argument: str) -> set[str]:
+    """Return the packages, beside Python's own, that the command imports before it answers."""
+    script = f"""
+import contextlib, io, sys
+before, sys.argv[1:] = {{*sys.modules}}, [{argument!r}]
+from peekaping_producer.__main__ import main
+with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+    main()
+print(*{{name.partition(".")[0] for name in {{*sys.modules}} - before}} - sys.stdlib_module_names)
+"""
+    done = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_version_and_help_import_little() -> None:
+    assert _imports_of("--version") == {"peekaping_producer"}
+    assert _imports_of("--help").isdisjoint({"redis", "pydantic", "sqlalchemy", "structlog", "google"})
 
 
 def test_everything_wrong_with_the_settings_is_said_in_a_line_each(tmp_path: Path) -> None:
