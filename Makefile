@@ -11,8 +11,13 @@ UV = $(or $(shell uv --version 2>/dev/null | awk '{ split($$2, v, "."); if (v[1]
 # Tests start a Python over and over. Where this is set, each compiles again what it imports, which takes longer than the rest.
 unexport PYTHONDONTWRITEBYTECODE
 
+# The tools of a release, in an environment of their own.
+RELEASE_TOOLS = $(UV) run --quiet --isolated --locked --only-group release --python $(BIN)/python
+ACTIONLINT = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quick test lint format types layers image check proto bench clean
+.PHONY: help setup demo quick test lint format types layers image check dist package wheels workflows release \
+	proto bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -22,6 +27,7 @@ help: ## Show this list
 	@echo '  JOBS=n            how many processes run tests; $(JOBS) unless given, 0 for none beside pytest'
 	@echo '  ARGS="..."        passed on by `demo` (--break), `bench` (--quick), `quick` and `test` (pytest: -k word)'
 	@echo '  COVERAGE=yes      makes `test` measure lines and branches as well, and fail below 97 %; slower'
+	@echo '  VERSION=1.2.3     what `release` prepares'
 	@echo '  PYTHON=program    the Python that `setup` makes .venv with'
 
 setup: $(STAMP) ## Make the environment in .venv, with an installed uv or one fetched by pip
@@ -70,6 +76,22 @@ image: $(STAMP) ## Check deploy/: build the image in a Debian made by apt (root,
 
 check: lint types layers test ## Run lint, types, layers and test (CI adds COVERAGE=yes)
 
+dist: $(STAMP) ## Build and check what a release publishes: dist/, and its SBOM and licences in build/
+	$(RELEASE_TOOLS) python -m release
+
+package: $(STAMP) ## Install the built packages with pip, pipx and uv, and prepare a release in a clone
+	UV="$(UV)" .ci/package
+
+wheels: $(STAMP) ## Check that Python 3.11 to 3.14 find wheels of all dependencies, on x86-64 and aarch64
+	UV="$(UV)" .ci/wheels
+
+workflows: $(STAMP) ## Check GitHub's workflows: actionlint (needs Go) and zizmor
+	go run $(ACTIONLINT)
+	$(RELEASE_TOOLS) zizmor --offline --quiet .
+
+release: $(STAMP) ## Prepare the release VERSION: changelog, version, dist, commit and tag; nothing is pushed
+	$(RELEASE_TOOLS) python -m release "$(VERSION)"
+
 proto: $(STAMP) ## Generate the code of asynq's messages from their .proto
 	$(BIN)/python -m grpc_tools.protoc -Isrc --python_out=src --pyi_out=src src/peekaping_producer/asynq/*.proto
 
@@ -77,4 +99,5 @@ bench: $(STAMP) ## Measure speed beside the limits (ARGS=--quick for a short one
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## Remove the environment and all caches
-	rm -rf .venv .image .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	rm -rf .venv .image build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage \
+		.coverage.*

@@ -1,0 +1,45 @@
+"""The licences of everything that an installation with all extras brings along, read from its SBOM."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+ALLOWED = frozenset({"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MIT-0", "MPL-2.0", "PSF-2.0"})
+"""Licences that ask only to keep their texts of those who use us under MIT; MPL-2.0 covers its own files alone."""
+_FROM_ITS_TEXT = {"cronsim": "BSD-3-Clause", "protobuf": "BSD-3-Clause"}
+"""Packages whose metadata names no SPDX licence; their file LICENSE was read."""
+_WORD = re.compile(r"[^\s()]+")
+
+
+class Licensed(NamedTuple):
+    """A package and its licence, an SPDX expression; "unknown" if its metadata has none."""
+
+    name: str
+    version: str
+    licence: str
+
+    @property
+    def is_allowed(self) -> bool:
+        """Whether every licence that the expression names is allowed, even where it leaves a choice."""
+        return {*_WORD.findall(self.licence)} - {"AND", "OR"} <= ALLOWED
+
+
+def licences(sbom: Mapping[str, Any]) -> list[Licensed]:
+    """Return the packages of an SBOM in CycloneDX's JSON."""
+    return [
+        Licensed(component["name"], component["version"], _expression(component)) for component in sbom["components"]
+    ]
+
+
+def table(packages: Iterable[Licensed]) -> str:
+    """Return one line for each package."""
+    return "".join(f"{name} {version}: {licence}\n" for name, version, licence in packages)
+
+
+def _expression(component: Mapping[str, Any]) -> str:
+    if known := _FROM_ITS_TEXT.get(component["name"]):
+        return known
+    declared = component.get("licenses", [])
+    # Names are Python's own classifiers; they repeat what an SPDX id beside them says.
+    found = [one.get("expression") or one["license"].get("id") for one in declared]
+    return " AND ".join(filter(None, found)) or "unknown"

@@ -1,0 +1,60 @@
+"""What `make release` decides: the changelog's heading, and which licences may be shipped."""
+
+from datetime import date
+from typing import Any
+
+import pytest
+from release.changelog import released
+from release.licences import Licensed, licences, table
+
+DAY = date(2026, 12, 1)
+
+
+@pytest.mark.parametrize("heading", ["0.1.0 (unreleased)", "Unreleased"])
+def test_the_newest_section_becomes_that_of_the_version(heading: str) -> None:
+    rest = "\n\nNew.\n\n## 0.0.9 (2026-11-01)\n\nOld: unreleased.\n"
+    assert released(f"# Changelog\n\n## {heading}{rest}", "0.2.0", DAY) == f"# Changelog\n\n## 0.2.0 (2026-12-01){rest}"
+
+
+@pytest.mark.parametrize("text", ["# Changelog\n", "# Changelog\n\n## 0.1.0 (2026-11-01)\n\n## Unreleased\n"])
+def test_a_changelog_without_news_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="CHANGELOG"):
+        released(text, "0.2.0", DAY)
+
+
+def _component(name: str, *declared: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "version": "1.0", "licenses": [*declared]}
+
+
+def test_licences_are_read_as_spdx_expressions() -> None:
+    sbom = {
+        "components": [
+            _component("one", {"license": {"id": "MIT"}}),
+            _component("two", {"license": {"id": "MPL-2.0"}}, {"license": {"name": "License :: OSI Approved :: MPL"}}),
+            _component("three", {"expression": "MIT OR Apache-2.0"}),
+            _component("four", {"license": {"name": "proprietary"}}),
+            {"name": "five", "version": "1.0"},
+        ]
+    }
+    assert table(licences(sbom)).splitlines() == [
+        "one 1.0: MIT",
+        "two 1.0: MPL-2.0",
+        "three 1.0: MIT OR Apache-2.0",
+        "four 1.0: unknown",
+        "five 1.0: unknown",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("licence", "allowed"),
+    [
+        ("MIT", True),
+        ("MIT AND (Apache-2.0 OR BSD-3-Clause)", True),
+        ("GPL-2.0-only", False),
+        ("MIT AND GPL-2.0-only", False),
+        ("(MIT OR LGPL-3.0-or-later)", False),
+        ("unknown", False),
+    ],
+)
+def test_only_compatible_licences_are_allowed(licence: str, allowed: bool) -> None:
+    assert Licensed("one", "1.0", licence).is_allowed == allowed
