@@ -4,6 +4,7 @@ import socket
 import sys
 from pathlib import Path
 
+import pytest
 from pymongo import MongoClient
 
 from support.server_process import HOST, ServerProcess
@@ -40,6 +41,8 @@ class Secantus(ServerProcess):
         address = ["--host", HOST, "--port", str(self.port), "--storage-path", str(self.folder / "data")]
         auth = ["--auth"] if (self.folder / "with-users").exists() else []
         alone = [] if self.replica_set else ["--standalone"]
+        if sys.version_info >= (3, 14):
+            pytest.skip("SecantusDB has no wheel for Python 3.14")
         program = Path(sys.executable).parent / "secantusd-py"
         return [sys.executable, str(program), *address, *alone, "--log-level", "ERROR", *auth]
 
