@@ -1,6 +1,7 @@
 """The process as a whole: connects the parts, runs the loops, and stops them in order."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
@@ -13,8 +14,10 @@ from peekaping_producer.config.loading import masked
 from peekaping_producer.config.settings import Settings
 from peekaping_producer.dispatch.cache_watch import cache_loop
 from peekaping_producer.dispatch.dispatcher import Dispatcher
+from peekaping_producer.dispatch.missed import MissedChecks
 from peekaping_producer.dispatch.reclaim import reclaim_loop
 from peekaping_producer.dispatch.source import Source
+from peekaping_producer.errors import Unavailable
 from peekaping_producer.fleet.heartbeat import heartbeat_loop
 from peekaping_producer.fleet.invalid_monitors import InvalidMonitors
 from peekaping_producer.fleet.registry import Registry
@@ -100,12 +103,13 @@ async def _run_loops(settings: Settings, node: Node, redis: Redis, catalog: Cata
     schedule, view = Schedule(redis, node.timing), ScheduleView(redis, node.timing.redis_timeout_s)
     cache = LastKnown(settings.producer_cache_mb * MB)
     source = Source(node, catalog, cache)
-    dispatcher = Dispatcher(node, schedule, source, connections=catalog.connections, server_zone=settings.tz)
+    registry, concurrency = Registry(redis, node.timing), settings.producer_concurrency
+    missed = MissedChecks(node, await _nobody_from_s(registry))
+    dispatcher = Dispatcher(node, schedule, source, missed, connections=catalog.connections, server_zone=settings.tz)
     watch = RedisWatch(node, redis, schedule)
     vacant, sync, invalid = node.stop.bell(), Sync(node, schedule, catalog, cache), InvalidMonitors(redis, node.timing)
     duties = _duties(node, redis, schedule, sync, InvalidWatch(node, invalid, catalog, settings.tz))
     election = Election(node, Terms(redis, node.id, node.timing), vacant, duties, source.open_breaker)
-    registry, concurrency = Registry(redis, node.timing), settings.producer_concurrency
     async with asyncio.TaskGroup() as loops:
 
         def keep(name: str, loop: Callable[[], Awaitable[None]]) -> None:
@@ -125,6 +129,15 @@ async def _run_loops(settings: Settings, node: Node, redis: Redis, catalog: Cata
         for _ in range(concurrency):
             keep("dispatch", dispatcher.worker)
     await write_summary(node, view)
+
+
+async def _nobody_from_s(registry: Registry) -> float:
+    """Return since when no other node runs, by the monotonic clock; one that does runs until now."""
+    now_s = time.monotonic()
+    try:
+        return now_s - await registry.unseen_s()
+    except Unavailable:
+        return now_s  # not known: others may run
 
 
 def _duties(node: Node, redis: Redis, schedule: Schedule, sync: Sync, invalid_watch: InvalidWatch) -> list[Duty]:

@@ -219,3 +219,20 @@ def test_it_is_ongoing_from_the_first_failure_to_the_first_success(start_s: floa
     watched.recover()
     ongoing.append(watched.outage.ongoing)
     assert ongoing == [False, True, False]
+
+
+def test_how_long_the_system_was_unavailable_in_a_span_of_time() -> None:
+    watched = Watched()
+    began_s = watched.now_s
+    watched.fail("refused")
+    watched.now_s += 10
+    watched.recover()
+    watched.now_s += 5
+    watched.users[""].failed(Unavailable("database", "slow", began_s=watched.now_s - 2))
+    watched.now_s += 1
+    assert watched.outage.seconds_since(began_s) == 13
+    assert watched.outage.seconds_since(began_s + 8) == 5
+    assert watched.outage.seconds_since(watched.now_s - 1) == 1
+    watched.recover()
+    watched.now_s += 100
+    assert watched.outage.seconds_since(began_s) == 13

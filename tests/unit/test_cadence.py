@@ -167,3 +167,16 @@ def test_the_phase_is_the_documented_hash() -> None:
     monitor = MonitorId("11111111-1111-4111-8111-111111111111")
     # The figure is from coreutils' b2sum.
     assert cadence(monitor, 3600).phase_ms == 0x2319C9A9904F5B67 % 3_600_000
+
+
+@unhurried
+@given(IDS, INTERVALS_S, SPACINGS, INSTANTS_MS, st.floats(0, 5))
+def test_a_late_check_skips_the_slots_between_the_next_one_and_the_one_that_would_have_been_next(
+    monitor: MonitorId, interval_s: int, spacing: Spacing, start_ms: int, late: float
+) -> None:
+    grid = cadence(monitor, interval_s, spacing)
+    slot_ms, late_ms = grid.slot_from(start_ms), int(late * grid.period_ms)
+    next_ms = grid.next_slot(slot_ms + late_ms)
+    assert grid.skipped(slot_ms, late_ms) == len(range(slot_ms + grid.period_ms, next_ms, grid.period_ms))
+    if late <= 0.5:
+        assert grid.skipped(slot_ms, late_ms) == 0

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from peekaping_producer.catalog.reading import Reading
 from peekaping_producer.dispatch.cache_claims import CacheClaims
 from peekaping_producer.dispatch.in_flight import InFlight
+from peekaping_producer.dispatch.missed import MissedChecks
 from peekaping_producer.dispatch.plan import Plan, plan
 from peekaping_producer.dispatch.source import Source
 from peekaping_producer.errors import Unavailable
@@ -33,13 +34,21 @@ class Dispatcher:
     """
 
     def __init__(
-        self, node: Node, schedule: Schedule, source: Source, *, connections: int, server_zone: ZoneInfo
+        self,
+        node: Node,
+        schedule: Schedule,
+        source: Source,
+        missed: MissedChecks,
+        *,
+        connections: int,
+        server_zone: ZoneInfo,
     ) -> None:
         """Take the stores; the catalog has at most `connections` for batches."""
         self._node = node
         self._timing = node.timing
         self._schedule = schedule
         self._source = source
+        self._missed = missed
         self._cache_claims = CacheClaims(node, schedule, source.cache)
         self._server_zone = server_zone
         self._turn = asyncio.Lock()
@@ -194,8 +203,11 @@ class Dispatcher:
             return
         if not settlement.failures:
             self._node.settles.recovered()
+        lateness_ms = _lateness(claim, settlement)
         self._node.tally.count(settlement.outcomes)
-        self._node.tally.late(_lateness(claim, settlement))
+        self._node.tally.late(lateness_ms)
+        for outcome, times in self._missed.in_batch(claim, orders, settlement, lateness_ms).items():
+            self._node.tally.add(outcome, times)
         if settlement.failures:
             id_, reason = next(iter(settlement.failures.items()))
             self._unsettled.add({"count": len(settlement.failures)}, example=id_, reason=reason)

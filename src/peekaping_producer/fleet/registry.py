@@ -1,5 +1,6 @@
 """The registry of nodes: a record of each, so that `status` can show the fleet."""
 
+import math
 from typing import Any, cast
 
 import msgspec
@@ -78,6 +79,17 @@ class Registry:
             pipe.zrem(HEALTHY, node_id)
             pipe.delete(NODE + node_id)
             await pipe.execute()
+
+    async def unseen_s(self) -> float:
+        """Return for how long no node has been seen; infinite if all have left, or were last seen long ago."""
+        async with answered(self._timing.redis_timeout_s), self._redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.zrevrange(NODES, 0, 0, withscores=True)
+            (seconds, micros), newest = await pipe.execute()
+        if not newest:
+            return math.inf
+        alive_until_ms = cast("list[tuple[bytes, float]]", newest)[0][1]
+        return max(0.0, cast("int", seconds) + micros / 1e6 - (alive_until_ms - self._alive_ms) / 1000)
 
     async def nodes(self) -> list[NodeInfo]:
         """Return the records of the nodes that are alive, in the order of their ids."""

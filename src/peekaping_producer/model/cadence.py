@@ -39,6 +39,11 @@ class Cadence(Struct, frozen=True):
         """Return the slot that follows a check at `now_ms`: the first one ≥ now + period / 2 (invariant 1)."""
         return self.slot_from(now_ms + self.period_ms // 2)
 
+    def skipped(self, due_ms: float, late_ms: float) -> int:
+        """Return how many slots a check skips because it comes so late after its due time."""
+        on_time_ms = int(due_ms)
+        return (self.next_slot(on_time_ms + int(late_ms)) - self.next_slot(on_time_ms)) // self.period_ms
+
 
 def cadence(monitor_id: MonitorId, interval_s: int, spacing: Spacing = Spacing.SPREAD) -> Cadence:
     """Return the grid of a monitor: the same on every node and in every process, without any coordination."""

@@ -3,6 +3,7 @@
 import os
 import secrets
 import socket
+import time
 
 from msgspec import Struct
 
@@ -26,6 +27,8 @@ class Node(Struct, frozen=True):
 
     id: str
     """hostname-PID-suffix. The suffix contains a letter, so the id does not look like a Go node's."""
+    started_s: float
+    """When it was made, by the monotonic clock."""
     stop: Stop
     due_sooner: Bell
     """Rung when a monitor may be due before the next claim."""
@@ -87,6 +90,7 @@ def make_node(
     database_outage.on_change(status.changed.ring)
     return Node(
         id=id_,
+        started_s=time.monotonic(),
         stop=stop,
         due_sooner=stop.bell(),
         sweep_wanted=stop.bell(),

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 
 from msgspec import Struct
@@ -16,6 +17,8 @@ from peekaping_producer.observe.tally import Counts, Tally
 
 _MOST_REASONS = 20
 """Reasons logged in one outage: an error's text may contain something that is new each time."""
+_MOST_REMEMBERED = 100
+"""Ended outages whose times are remembered."""
 
 
 class _Events(Struct, frozen=True):
@@ -81,6 +84,8 @@ class Outage:
         self._counts = Counts()
         self._answered_s = -math.inf
         self._failing_since_s = math.inf
+        self._ended: deque[tuple[float, float]] = deque(maxlen=_MOST_REMEMBERED)
+        """When the last outages began and ended."""
 
     def user(self) -> OutageUser:
         """Return a new user of the system."""
@@ -105,6 +110,11 @@ class Outage:
     def unanswered_s(self) -> float:
         """For how long nobody has got an answer, counted from the start of the attempt that failed first."""
         return self._clock() - max(self._answered_s, self._failing_since_s) if self.ongoing else 0.0
+
+    def seconds_since(self, from_s: float) -> float:
+        """Return for how long the system was unavailable since then (`from_s` by the monotonic clock)."""
+        spans = [*self._ended, (self._failing_since_s, self._clock())] if self.ongoing else self._ended
+        return sum(max(0.0, until_s - max(since_s, from_s)) for since_s, until_s in spans)
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call this whenever an outage starts or ends."""
@@ -185,6 +195,7 @@ class Outage:
             figures["checks_from_cache"] = self.from_cache[0]
         self._log.warning(event, **figures)
         self._ended_s = self._clock()
+        self._ended.append((self._failing_since_s, self._ended_s))
         self._reason = None
         self._tally.end_span(self._counts)
         self._counts = Counts()

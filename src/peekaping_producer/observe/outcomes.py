@@ -58,6 +58,18 @@ class Outcome(StrEnum):
     FROM_CACHE = "from_cache"
     """The database is unavailable: the check was built from the cache. It is also counted by how it was settled."""
 
+    # The checks that were not made: slots that a settled monitor has skipped since its due time (dispatch/missed.py).
+    MISSED_NO_NODE = "missed_no_node"
+    """A slot passed without a check: no node ran, or the one that had claimed the monitor died or was frozen."""
+    MISSED_REDIS = "missed_redis"
+    """A slot passed without a check: Redis was unavailable."""
+    MISSED_DATABASE = "missed_database"
+    """A slot passed without a check: the database was unavailable, and the cache could not serve the monitor."""
+    MISSED_OVERLOAD = "missed_overload"
+    """A slot passed without a check: the nodes were too slow, or the queue was very long."""
+    MISSED_STILL_RUNNING = "missed_still_running"
+    """A slot passed without a check: the earlier check was still running."""
+
     # What else went wrong.
     RECLAIMED = "reclaimed"
     """A claim expired: its node died, or could not reach Redis. The monitor is due again."""

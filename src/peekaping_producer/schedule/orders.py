@@ -37,6 +37,9 @@ class Claim(Struct, frozen=True):
     behind_ms: int = 0
     """The size of a step forward that still counts: what is overdue by more was due by the clock as it was before."""
 
+    drained_ms: int = 0
+    """Redis' clock at an earlier claim that left nothing overdue: what had been due by then was in an expired claim."""
+
     def lateness_ms(self, claimed: Claimed, at_ms: float) -> float:
         """Return how long after its due time an instant is, without a step of the clock between the two."""
         late_ms = at_ms - claimed.due_ms

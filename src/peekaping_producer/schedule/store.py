@@ -90,6 +90,7 @@ class Schedule:
         self._note_step = load_script(redis, __package__, "time", "note_step")
         self._end_step = load_script(redis, __package__, "end_step")
         self._clock = RedisClock()
+        self._drained_ms = 0
 
     # What every node does.
 
@@ -104,7 +105,7 @@ class Schedule:
                 args=(limit, timing.lease_ms, "" if horizon_ms is None else horizon_ms),
             )
         now_ms, token, next_due_ms, go_seen, by_ms, *pairs = (text_of(part) for part in cast("list[bytes]", reply))
-        return Claim(
+        claim = Claim(
             int(now_ms),
             token,
             float(next_due_ms) if next_due_ms else None,
@@ -113,7 +114,13 @@ class Schedule:
             time.monotonic(),
             self._clock.see(int(now_ms), sent_s, monotonic_s()),
             int(by_ms or 0),
+            self._drained_ms,
         )
+        if claim.step or claim.behind_ms:
+            self._drained_ms = 0
+        elif len(claim.claimed) < limit:
+            self._drained_ms = claim.now_ms
+        return claim
 
     async def peek(self, node_id: str, after: Claimed | None, limit: int) -> Peeked:
         """Read at most `limit` due monitors behind `after`, or from the beginning, and claim none of them.
