@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 
 from redis.asyncio import Redis
 
@@ -66,14 +66,16 @@ async def produce(
         timeout_s=timing.read_deadline_s,
         scan_timeout_s=timing.scan_deadline_s,
     )
+    cache = LastKnown(settings.producer_cache_mb * MB)
     try:
-        with _alive_file(settings.producer_alive_file, node):
-            await until_ready(lambda: check_redis(redis, settings, timing.redis_timeout_s), node.redis_outage, node)
-            await until_ready(lambda: check_rights(redis, timing.redis_timeout_s), node.redis_outage, node)
-            await until_ready(catalog.check, node.database_outage, node)
-            if not node.stop:
-                node.liveness.on_turn(Watchdog().feed)
-                await _run_loops(settings, node, redis, catalog)
+        async with _served(settings, node, redis, cache):
+            with _alive_file(settings.producer_alive_file, node):
+                await until_ready(lambda: check_redis(redis, settings, timing.redis_timeout_s), node.redis_outage, node)
+                await until_ready(lambda: check_rights(redis, timing.redis_timeout_s), node.redis_outage, node)
+                await until_ready(catalog.check, node.database_outage, node)
+                if not node.stop:
+                    node.liveness.on_turn(Watchdog().feed)
+                    await _run_loops(settings, node, redis, catalog, cache)
     finally:
         await catalog.close()
         await redis.aclose()
@@ -98,10 +100,18 @@ def _alive_file(path: str | None, node: Node) -> Iterator[None]:
         file.remove()
 
 
-async def _run_loops(settings: Settings, node: Node, redis: Redis, catalog: Catalog) -> None:
+def _served(settings: Settings, node: Node, redis: Redis, cache: LastKnown) -> AbstractAsyncContextManager[None]:
+    """Serve probes and metrics for the time of the block, if a port is set."""
+    if settings.producer_http_port is None:
+        return nullcontext()
+    from peekaping_producer.web.server import serving  # noqa: PLC0415 - takes a while, and most nodes need none of it
+
+    return serving(settings.producer_http_host, settings.producer_http_port, node, redis, cache)
+
+
+async def _run_loops(settings: Settings, node: Node, redis: Redis, catalog: Catalog, cache: LastKnown) -> None:
     """Run every loop of a node until it is time to stop."""
     schedule, view = Schedule(redis, node.timing), ScheduleView(redis, node.timing.redis_timeout_s)
-    cache = LastKnown(settings.producer_cache_mb * MB)
     source = Source(node, catalog, cache)
     registry, concurrency = Registry(redis, node.timing), settings.producer_concurrency
     missed = MissedChecks(node, await _nobody_from_s(registry))

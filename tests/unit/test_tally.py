@@ -80,7 +80,7 @@ def test_a_percentile_is_the_true_one_but_for_its_last_digits(lateness_ms: list[
 def test_memory_does_not_grow_with_the_number_of_checks() -> None:
     tally = Tally()
     tally.late(range(100_000))
-    tally.late(float(value) for value in range(10**15, 10**15 + 10_000))
+    tally.late(range(10**15, 10**15 + 10_000))
     # Two digits of each power of ten.
     assert len(tally._lateness) <= 90 * 16
 

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from peekaping_producer.config.fields import PORT, SWITCHES, Base, Port, Switch, file_setting, setting
 from peekaping_producer.config.redis_settings import RedisSettings
-from peekaping_producer.config.values import AbsolutePath, Host, Name, SecretText, Whole, Zone, one_of
+from peekaping_producer.config.values import AbsolutePath, Host, IpAddress, Name, SecretText, Whole, Zone, one_of
 
 HOSTS: Final = frozenset({"db_host", "redis_host", "redis_sentinels"})
 SERVER_FIELDS: Final = frozenset(
@@ -227,6 +227,14 @@ class Settings(RedisSettings, DatabaseSettings):
         None,
         meaning="A file that is written every second while the node is alive, for `peekaping-producer probe`.",
         allowed="an absolute path, best in memory, such as /dev/shm/peekaping-producer.alive",
+    )
+    producer_http_host: IpAddress = setting(
+        "127.0.0.1",
+        meaning="The address at which probes and metrics are served; 0.0.0.0 or :: for all addresses of this host.",
+        allowed="an IP address of this host",
+    )
+    producer_http_port: Port | None = setting(
+        None, meaning="The port at which probes and metrics are served; nothing is served without it.", allowed=PORT
     )
     mode: Annotated[Mode, one_of(MODES)] = setting(
         Mode.DEV,

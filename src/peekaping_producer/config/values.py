@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
+from ipaddress import ip_address
 from typing import Annotated
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -92,6 +93,14 @@ def _absolute_path(value: object) -> object:
     return _plain(value)
 
 
+def _ip_address(value: object) -> object:
+    """Refuse names: they would have to be looked up, and may mean several addresses."""
+    text = str(value).strip()
+    ip_address(text)
+    return text
+
+
+IpAddress = Annotated[str, BeforeValidator(_ip_address)]
 Whole = Annotated[int, BeforeValidator(_whole)]
 Host = Annotated[str, BeforeValidator(_host)]
 RedisHost = Annotated[str, BeforeValidator(_redis_host)]

@@ -17,6 +17,7 @@ from peekaping_producer.node.backoff import Backoff
 from peekaping_producer.node.node import Node
 from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.observe.faults import described
+from peekaping_producer.observe.measures import Stage
 from peekaping_producer.observe.notices import Notices
 from peekaping_producer.observe.outcomes import PLACED, Outcome
 from peekaping_producer.observe.paced import Paced
@@ -46,6 +47,7 @@ class Dispatcher:
         """Take the stores; the catalog has at most `connections` for batches."""
         self._node = node
         self._timing = node.timing
+        self._measures = node.measures
         self._schedule = schedule
         self._source = source
         self._missed = missed
@@ -88,6 +90,7 @@ class Dispatcher:
                 continue
             try:
                 await self._note_step()
+                began_s = time.monotonic()
                 claim = await self._claim()
             except Unavailable as error:
                 self._node.liveness.turned()
@@ -101,7 +104,10 @@ class Dispatcher:
             self._plan_next_claim(claim)
             if claim.step:
                 self._clock_stepped(claim.step, claim)
+            self._measures.claimed_at_s = claim.answered_at_s
             if claim.claimed:
+                self._measures.batch_size.add(len(claim.claimed))
+                self._measures.stage_s[Stage.CLAIM].add(claim.answered_at_s - began_s)
                 return claim
         return None
 
@@ -151,7 +157,9 @@ class Dispatcher:
     async def _plan(self, claim: Claim) -> Plan:
         """Read the batch and give each monitor an order."""
         until_s = claim.answered_at_s + self._timing.read_deadline_s
+        began_s = time.monotonic()
         reading = await self._read([claimed.id for claimed in claim.claimed], until_s)
+        read_s = time.monotonic()
         planned = plan(claim, reading, self._server_zone, self._node.spacing.now, release_ms=self._timing.release_ms)
         if planned.go_slots and not claim.go_seen:
             # Noticed for the first time: the next slots of this very batch are to be beside the Go node's.
@@ -159,6 +167,8 @@ class Dispatcher:
             planned = plan(
                 claim, reading, self._server_zone, self._node.spacing.now, release_ms=self._timing.release_ms
             )
+        self._measures.stage_s[Stage.READ].add(read_s - began_s)
+        self._measures.stage_s[Stage.PLAN].add(time.monotonic() - read_s)
         self._node.tally.count(reading.deferred.values())
         for id_, error in planned.faults.items():
             self._node.faults.note(LogEvent.MONITOR_FAILED, error, monitor=id_)
@@ -196,11 +206,13 @@ class Dispatcher:
             self._node.redis_failed(error)
 
     async def _settle(self, claim: Claim, orders: list[Order], started_s: float) -> None:
+        began_s = time.monotonic()
         try:
             settlement = await self._schedule.settle(claim, orders, self._note_settle_failed)
         except Unavailable:  # noted for each try
             self._node.tally.add(Outcome.UNSETTLED, len(orders))
             return
+        self._measures.stage_s[Stage.SETTLE].add(time.monotonic() - began_s)
         if not settlement.failures:
             self._node.settles.recovered()
         lateness_ms = _lateness(claim, settlement)

@@ -88,8 +88,9 @@ class Registry:
             (seconds, micros), newest = await pipe.execute()
         if not newest:
             return math.inf
-        alive_until_ms = cast("list[tuple[bytes, float]]", newest)[0][1]
-        return max(0.0, cast("int", seconds) + micros / 1e6 - (alive_until_ms - self._alive_ms) / 1000)
+        alive_until_ms: float = newest[0][1]
+        unseen_s: float = seconds + micros / 1e6 - (alive_until_ms - self._alive_ms) / 1000
+        return max(0.0, unseen_s)
 
     async def nodes(self) -> list[NodeInfo]:
         """Return the records of the nodes that are alive, in the order of their ids."""

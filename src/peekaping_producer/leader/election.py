@@ -61,10 +61,12 @@ class Election:
     def _follow(self, other: Other) -> None:
         if other.node_id != self._leader:
             self._leader = other.node_id
+            self._node.measures.terms += 1
             self._node.log.info(LogEvent.ANOTHER_NODE_LEADS, leader=other.node_id)
 
     async def _lead(self, term: Term) -> None:
         self._leader = term.node_id
+        self._node.measures.terms += 1
         self._node.status.lead(leading=True)
         self._node.log.info(LogEvent.LEADERSHIP_TAKEN)
         if term.lost:

@@ -162,6 +162,10 @@ class Sweeper:
 
     def _report(self, swept: Swept) -> None:
         self._node.status.swept = swept
+        measures = self._node.measures
+        measures.sweep_s = swept.seconds
+        for kind in measures.sweep_changes:
+            measures.sweep_changes[kind] += getattr(swept, kind)
         figures = {field: getattr(swept, field) for field in swept.__struct_fields__}
         if swept.added or swept.moved or swept.removed or swept.relisted:
             self._node.log.info(LogEvent.SWEEP_FINISHED, **figures)

@@ -17,6 +17,7 @@ from peekaping_producer.node.status import NodeStatus
 from peekaping_producer.node.stop import Bell, Stop
 from peekaping_producer.observe.faults import Faults
 from peekaping_producer.observe.log import Logger
+from peekaping_producer.observe.measures import Measures
 from peekaping_producer.observe.tally import Tally
 from peekaping_producer.redisdb.replies import CANNOT_SERVE, DAMAGED, REFUSALS
 from peekaping_producer.timing import Timing
@@ -38,6 +39,7 @@ class Node(Struct, frozen=True):
     """Rung when a key of ours may hold the wrong type."""
     log: Logger
     tally: Tally
+    measures: Measures
     faults: Faults
     redis_outage: Outage
     claims: OutageUser
@@ -97,6 +99,7 @@ def make_node(
         keys_damaged=stop.bell(),
         log=log,
         tally=tally,
+        measures=Measures(),
         faults=Faults(log.error),
         redis_outage=redis_outage,
         claims=redis_outage.user(),

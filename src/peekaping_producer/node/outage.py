@@ -84,6 +84,9 @@ class Outage:
         self._counts = Counts()
         self._answered_s = -math.inf
         self._failing_since_s = math.inf
+        self._ended_sum_s = 0.0
+        self.failures = 0
+        """How often the system has failed."""
         self._ended: deque[tuple[float, float]] = deque(maxlen=_MOST_REMEMBERED)
         """When the last outages began and ended."""
 
@@ -111,6 +114,16 @@ class Outage:
         """For how long nobody has got an answer, counted from the start of the attempt that failed first."""
         return self._clock() - max(self._answered_s, self._failing_since_s) if self.ongoing else 0.0
 
+    @property
+    def has_answered(self) -> bool:
+        """Whether the system has answered anybody since the start."""
+        return self._answered_s > -math.inf
+
+    @property
+    def total_s(self) -> float:
+        """For how long the system was unavailable since the start, in seconds."""
+        return self._ended_sum_s + (self._clock() - self._failing_since_s if self.ongoing else 0.0)
+
     def seconds_since(self, from_s: float) -> float:
         """Return for how long the system was unavailable since then (`from_s` by the monotonic clock)."""
         spans = [*self._ended, (self._failing_since_s, self._clock())] if self.ongoing else self._ended
@@ -129,6 +142,7 @@ class Outage:
 
         An attempt from before the end of the last outage does not start another.
         """
+        self.failures += 1
         starts = not self._users
         if starts and error.began_s < self._ended_s:
             return
@@ -147,6 +161,7 @@ class Outage:
 
     def refused(self, error: Unavailable, remind_after_s: float) -> None:
         """Note that one command is refused though the system is available; logged once in each interval."""
+        self.failures += 1
         now_s = self._clock()
         self._refusals_s = {reason: at_s for reason, at_s in self._refusals_s.items() if now_s - at_s < remind_after_s}
         if error.reason not in self._refusals_s and len(self._refusals_s) < _MOST_REASONS:
@@ -195,6 +210,7 @@ class Outage:
             figures["checks_from_cache"] = self.from_cache[0]
         self._log.warning(event, **figures)
         self._ended_s = self._clock()
+        self._ended_sum_s += self._ended_s - self._failing_since_s
         self._ended.append((self._failing_since_s, self._ended_s))
         self._reason = None
         self._tally.end_span(self._counts)

@@ -166,6 +166,14 @@ class LogEvent(StrEnum):
     the traceback.
     """
 
+    # HTTP
+    HTTP_STARTED = "http server started"
+    """Probes and metrics are served at `address`. Nothing to do."""
+    HTTP_NOT_STARTED = "http server not started"
+    """`PRODUCER_HTTP_PORT` cannot be opened; checks go on, and it is tried again every 5 s. To do: fix what `reason`
+    says.
+    """
+
     # The log itself
     LOG_LINES_DROPPED = "log lines dropped"
     """Nobody read the log, so `count` lines are missing before this one. To do: check the log collector."""

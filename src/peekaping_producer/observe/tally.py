@@ -2,11 +2,14 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
+from peekaping_producer.observe.histogram import Histogram
 from peekaping_producer.observe.outcomes import Outcome
+
+_LATENESS_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 class Totals(Struct, frozen=True):
@@ -39,6 +42,8 @@ class Tally:
         self._total = Counts()
         self._since_summary = Counts()
         self._spans = [self._total, self._since_summary]
+        self.lateness_s = Histogram(_LATENESS_BOUNDS_S)
+        """How long after their slots tasks were in the queue, since the start."""
         self._lateness: Counter[int] = Counter()
         self._lateness_before: Counter[int] = Counter()
 
@@ -76,9 +81,11 @@ class Tally:
             for span in self._spans:
                 span.cache_age_s = max(span.cache_age_s, oldest_s)
 
-    def late(self, lateness_ms: Iterable[float]) -> None:
+    def late(self, lateness_ms: Sequence[float]) -> None:
         """Note how long after their slots tasks were in the queue."""
         self._lateness.update(map(_bucket, lateness_ms))
+        # Garbage in due may be infinite.
+        self.lateness_s.add_all([late_ms / 1000 if 0 < late_ms < math.inf else 0.0 for late_ms in lateness_ms])
 
     @property
     def lateness_ms(self) -> tuple[int | None, int | None]:

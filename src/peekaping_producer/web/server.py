@@ -1,0 +1,163 @@
+"""The HTTP server, in the process and event loop of the node. Whatever its clients do, checks go on."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+
+from redis.asyncio import Redis
+from starlette.types import ASGIApp
+from uvicorn import Config, Server
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from peekaping_producer.catalog.last_known import LastKnown
+from peekaping_producer.node.guard import kept_running
+from peekaping_producer.node.node import Node
+from peekaping_producer.node.stop import Stop
+from peekaping_producer.observe.events import LogEvent
+from peekaping_producer.observe.log import Logger
+from peekaping_producer.web.loop_lag import LoopLag
+from peekaping_producer.web.metrics import Metrics
+from peekaping_producer.web.probes import Probes
+from peekaping_producer.web.redis_figures import RedisReader
+from peekaping_producer.web.routes import application
+
+MOST_CLIENTS = 250
+"""Connections at once; a further one is closed at once. Each takes a file descriptor, which checks need too."""
+_BACKLOG = 64
+REQUEST_WITHIN_S = 10.0
+"""A connection on which no request is completed for so long is closed."""
+_KEPT_ALIVE_S = 5
+_CLOSED_WITHIN_S = 0.5
+"""At the end, an answer that a client has not taken by then is given up."""
+_RETRY_S = 5.0
+
+
+@asynccontextmanager
+async def serving(host: str, port: int, node: Node, redis: Redis, cache: LastKnown) -> AsyncIterator[None]:
+    """Serve probes and metrics of a node for the time of the block."""
+    lag, closing = LoopLag(), Stop()
+    metrics = Metrics(node, cache, RedisReader(node, redis), lag)
+    listening = _Listening(host, port, node.log, application(Probes(node, lag), metrics))
+    failed: Exception | None = None
+    async with asyncio.TaskGroup() as loops:
+        for name, loop in (("http", listening.loop), ("event loop lag", lag.loop)):
+            loops.create_task(kept_running(node, name, partial(loop, closing), closing, LogEvent.LOOP_FAILED))
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - raised below: the group would wrap it
+            failed = error
+        finally:
+            closing.set()
+    if failed:
+        raise failed
+
+
+class _Listening:
+    """Serves an application at an address, as soon as that is free."""
+
+    def __init__(self, host: str, port: int, log: Logger, app: ASGIApp) -> None:
+        self._host, self._port = host, port
+        self._log = log
+        self._app = app
+        self._failure = ""
+
+    async def loop(self, stop: Stop) -> None:
+        """Serve until it is time to stop."""
+        while not stop:
+            try:
+                listener = _listener(self._host, self._port)
+            except OSError as error:
+                self._note_failure(f"{_text(self._host, self._port)}: {error.strerror or error}")
+                await stop.within(_RETRY_S)
+                continue
+            with listener:
+                self._failure = ""
+                self._log.info(LogEvent.HTTP_STARTED, address=_text(self._host, self._port))
+                await _Server(self._app, stop).serve(sockets=[listener])
+
+    def _note_failure(self, reason: str) -> None:
+        if reason != self._failure:
+            self._log.error(LogEvent.HTTP_NOT_STARTED, reason=reason)
+        self._failure = reason
+
+
+class _Server(Server):
+    """A server that leaves signals and the log to the producer, and ends when it is told to."""
+
+    def __init__(self, app: ASGIApp, stop: Stop) -> None:
+        super().__init__(
+            Config(
+                app,
+                http=_Connection,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                log_level="error",  # its warnings are of bad requests
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                backlog=_BACKLOG,
+                timeout_keep_alive=_KEPT_ALIVE_S,
+            )
+        )
+        self._stop = stop
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave all signals as they are."""
+        yield
+
+    async def on_tick(self, counter: int) -> bool:
+        """Return whether it is time to end."""
+        return await super().on_tick(counter) or bool(self._stop)
+
+
+class _Connection(H11Protocol):
+    """A connection that is closed if there are too many, or if no request is completed on it in time."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Close it at once if there are too many."""
+        if len(self.connections) >= MOST_CLIENTS:
+            self.transport = transport
+            transport.abort()
+            return
+        super().connection_made(transport)
+        self._await_request()
+
+    def on_response_complete(self) -> None:
+        """Give the next request its time."""
+        self._await_request()
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the deadline."""
+        self._cancel_deadline()
+        super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """Let the answer that is under way be taken, but not for long."""
+        super().shutdown()
+        self._cancel_deadline()
+        self._deadline = self.loop.call_later(_CLOSED_WITHIN_S, self.transport.abort)
+
+    def _await_request(self) -> None:
+        self._cancel_deadline()
+        self._deadline = self.loop.call_later(REQUEST_WITHIN_S, self.transport.abort)
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline:
+            self._deadline.cancel()
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    both = host == "::" and socket.has_dualstack_ipv6()
+    return socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=both)
+
+
+def _text(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
