@@ -53,7 +53,7 @@ class Timing(Struct, frozen=True):
     go_seen_ms: int = 120_000
     """How long after it was noticed a Go producer counts as running beside us."""
     figures_kept_s: float = 1.0
-    """How long metrics are served again without being made anew, however many ask for them."""
+    """How long the same metrics are served to all who ask; then they are made again."""
     silence_s: float = 15.0
     """A subscription that was silent for this long is pinged."""
     step_open_ms: int = 60_000

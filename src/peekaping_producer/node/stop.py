@@ -20,6 +20,8 @@ class Stop:
 
     def set(self) -> None:
         """Ask every loop to stop."""
+        if self:
+            return
         self._event.set()
         for bell in self._bells:
             bell.ring()

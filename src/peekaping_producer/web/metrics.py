@@ -86,7 +86,7 @@ class Metrics:
         others = [outcome for outcome in Outcome if outcome not in missed and outcome not in _OWN_METRIC]
         yield _counter(
             "checks",
-            "What became of claimed monitors, by outcome; some are counted twice, see docs/logs.md.",
+            "What became of claimed monitors; some are counted twice, see docs/logs.md.",
             {outcome.value: tally.total[outcome] for outcome in others},
             "outcome",
         )
@@ -95,14 +95,16 @@ class Metrics:
         )
         yield _histogram(
             "stage_seconds",
-            "How long a batch of checks took, by stage.",
+            "How long a batch of checks took in each stage.",
             {stage.value: histogram for stage, histogram in measures.stage_s.items()},
             "stage",
         )
-        yield _histogram("batch_size", "Monitors that a claim took.", {"": measures.batch_size})
+        yield _histogram(
+            "batch_size", "Monitors that a claim took; claims that took none are left out.", {"": measures.batch_size}
+        )
         yield _counter(
             "missed",
-            "Checks that were not made, by reason.",
+            "Checks that were not made.",
             {outcome.removeprefix(_MISSED): tally.total[outcome] for outcome in missed},
             "reason",
         )
@@ -136,7 +138,7 @@ class Metrics:
         )
         yield _counter(
             "sweep_changes",
-            "What this node's sweeps changed in the schedule, by kind.",
+            "What this node's sweeps changed in the schedule: monitors, and tasks that were relisted.",
             dict(measures.sweep_changes),
             "kind",
         )

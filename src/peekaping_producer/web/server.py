@@ -1,6 +1,7 @@
 """The HTTP server, in the process and event loop of the node. Whatever its clients do, checks go on."""
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -31,7 +32,8 @@ REQUEST_WITHIN_S = 10.0
 _KEPT_ALIVE_S = 5
 _CLOSED_WITHIN_S = 0.5
 """At the end, an answer that a client has not taken by then is given up."""
-_RETRY_S = 5.0
+RETRY_S = 5.0
+"""How often a port that is in use is tried again."""
 
 
 @asynccontextmanager
@@ -69,8 +71,9 @@ class _Listening:
             try:
                 listener = _listener(self._host, self._port)
             except OSError as error:
-                self._note_failure(f"{_text(self._host, self._port)}: {error.strerror or error}")
-                await stop.within(_RETRY_S)
+                reason = os.strerror(error.errno) if error.errno else str(error)
+                self._note_failure(f"{_text(self._host, self._port)}: {reason}")
+                await stop.within(RETRY_S)
                 continue
             with listener:
                 self._failure = ""
@@ -84,7 +87,7 @@ class _Listening:
 
 
 class _Server(Server):
-    """A server that leaves signals and the log to the producer, and ends when it is told to."""
+    """A server that leaves signals and the log to the producer, and ends at its stop."""
 
     def __init__(self, app: ASGIApp, stop: Stop) -> None:
         super().__init__(
