@@ -45,8 +45,7 @@ class Settled:
         assert [one.id for one in claim.claimed] == [ID]
         orders = [Enqueue(ID, cadence(ID, interval_s), fresh_message(ID), from_cache)]
         settlement = await self.schedule.settle(claim, orders)
-        late_ms = claim.lateness_ms(claim.claimed[0], settlement.now_ms)
-        return dict(self._missed.in_batch(claim, orders, settlement, [late_ms]))
+        return dict(self._missed.in_batch(claim, orders, settlement, claim.lateness_ms(settlement.now_ms)))
 
 
 async def put_due(redis: Redis, ago_s: float) -> None:
@@ -95,8 +94,7 @@ async def test_a_step_of_redis_clock_is_no_delay(redis: Redis) -> None:
     claimed = Claimed(ID, grid.slot_from(now_ms - 3_600_000))
     claim = Claim(now_ms, "", None, False, (claimed,), time.monotonic(), behind_ms=3_500_000)
     settlement = Settlement(now_ms, (Outcome.ENQUEUED,), {})
-    late_ms = claim.lateness_ms(claimed, now_ms)
-    missed = at._missed.in_batch(claim, [Enqueue(ID, grid, b"")], settlement, [late_ms])
+    missed = at._missed.in_batch(claim, [Enqueue(ID, grid, b"")], settlement, claim.lateness_ms(now_ms))
     assert sum(missed.values()) in (1, 2)
 
 
@@ -106,7 +104,7 @@ async def test_postponements_add_up(redis: Redis) -> None:
     now_ms = await redis_now_ms(redis)
     claim = Claim(now_ms, "", None, False, (Claimed(ID, now_ms),), time.monotonic())
     settlement = Settlement(now_ms, (Outcome.POSTPONED,), {})
-    missed = at._missed.in_batch(claim, [Enqueue(ID, grid, b"")], settlement, [])
+    missed = at._missed.in_batch(claim, [Enqueue(ID, grid, b"")], settlement, claim.lateness_ms(now_ms))
     assert missed == {Outcome.MISSED_OVERLOAD: 1}
 
 

@@ -215,9 +215,9 @@ class Dispatcher:
         self._measures.stage_s[Stage.SETTLE].add(time.monotonic() - began_s)
         if not settlement.failures:
             self._node.settles.recovered()
-        lateness_ms = _lateness(claim, settlement)
+        lateness_ms = claim.lateness_ms(settlement.now_ms)
         self._node.tally.count(settlement.outcomes)
-        self._node.tally.late(lateness_ms)
+        self._node.tally.late(_of_placed(lateness_ms, settlement))
         for outcome, times in self._missed.in_batch(claim, orders, settlement, lateness_ms).items():
             self._node.tally.add(outcome, times)
         if settlement.failures:
@@ -228,10 +228,5 @@ class Dispatcher:
         self._settled.add({"batches": 1, "checks": len(orders), "placed": placed, "ms": took_ms})
 
 
-def _lateness(claim: Claim, settlement: Settlement) -> list[float]:
-    """Return how long after its due time each task was in the queue, in ms."""
-    return [
-        claim.lateness_ms(claimed, settlement.now_ms)
-        for claimed, outcome in zip(claim.claimed, settlement.outcomes, strict=True)
-        if outcome in PLACED
-    ]
+def _of_placed(lateness_ms: list[float], settlement: Settlement) -> list[float]:
+    return [late for late, outcome in zip(lateness_ms, settlement.outcomes, strict=True) if outcome in PLACED]

@@ -3,11 +3,11 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from peekaping_producer.node.node import Node
 from peekaping_producer.observe.outcomes import PLACED, Outcome
-from peekaping_producer.schedule.orders import Claim, Claimed, Enqueue, Order, Settlement
+from peekaping_producer.schedule.orders import Claim, Enqueue, Order, Settlement
 
 SURELY_IN_TIME_MS = 500.0
 """Half the shortest period: a check that is later by no more skips no slot."""
@@ -15,8 +15,7 @@ _LONGEST_MS = 30 * 86_400_000.0
 """What was due longer ago has a stray due time, such as one written by hand."""
 
 
-_NOT_PLACED = frozenset({Outcome.RUNNING, Outcome.POSTPONED})
-"""The outcomes of a check that was due and for which no task was put into the queue."""
+_RUNNING, _POSTPONED = Outcome.RUNNING, Outcome.POSTPONED
 
 
 class MissedChecks:
@@ -44,50 +43,44 @@ class MissedChecks:
     def in_batch(
         self, claim: Claim, orders: Sequence[Order], settlement: Settlement, lateness_ms: Sequence[float]
     ) -> Counter[Outcome]:
-        """Return how many checks a settled batch has missed, by reason; `lateness_ms` is that of its placed tasks."""
+        """Return how many checks a settled batch has missed, by reason; `lateness_ms` is that of each monitor."""
         outcomes = settlement.outcomes
-        if (
-            max(lateness_ms, default=0) <= SURELY_IN_TIME_MS
-            and Outcome.RUNNING not in outcomes
-            and Outcome.POSTPONED not in outcomes
-        ):
-            return Counter()
         missed: Counter[Outcome] = Counter()
-        for claimed, order, late_ms, outcome in _due(claim, orders, settlement):
-            if outcome is Outcome.RUNNING:
-                missed[Outcome.MISSED_STILL_RUNNING] += 1
-            if outcome is Outcome.POSTPONED:
+        if max(lateness_ms) <= SURELY_IN_TIME_MS and _RUNNING not in outcomes and _POSTPONED not in outcomes:
+            return missed
+        reasons: dict[tuple[object, ...], Outcome] = {}
+        for claimed, order, outcome, late_ms in zip(claim.claimed, orders, outcomes, lateness_ms, strict=True):
+            if not isinstance(order, Enqueue) or late_ms > _LONGEST_MS:
+                continue
+            period_ms = order.cadence.period_ms
+            if outcome is _POSTPONED:
                 # Its due time becomes that of the next try, from which the rest of the delay counts.
                 skipped = order.cadence.skipped(claimed.due_ms, late_ms + self._node.timing.postpone_ms)
-            elif late_ms > order.cadence.period_ms / 2:
+            elif late_ms > period_ms / 2 and (outcome is _RUNNING or outcome in PLACED):
                 skipped = order.cadence.skipped(claimed.due_ms, late_ms)
             else:
-                continue
+                skipped = 0
+            if outcome is _RUNNING:
+                missed[Outcome.MISSED_STILL_RUNNING] += 1
             if skipped:
-                missed[self._reason(claim, claimed, order, late_ms)] += skipped
+                expired = claimed.due_ms < claim.drained_ms
+                # To the second, so that it is found once for many.
+                alike = (late_ms // 1000, order.from_cache, expired)
+                if alike not in reasons:
+                    reasons[alike] = self._reason(
+                        late_ms / 1000, from_cache=order.from_cache, expired=expired, beside_go=claim.go_seen
+                    )
+                missed[reasons[alike]] += skipped
         return missed
 
-    def _reason(self, claim: Claim, claimed: Claimed, order: Enqueue, late_ms: float) -> Outcome:
-        node, late_s = self._node, late_ms / 1000
-        due_s = time.monotonic() - late_s
-        nobody_s = 0.0 if claim.go_seen else node.started_s - max(due_s, self._nobody_from_s)
+    def _reason(self, late_s: float, *, from_cache: bool, expired: bool, beside_go: bool) -> Outcome:
+        node, due_s = self._node, time.monotonic() - late_s
         causes = {
             Outcome.MISSED_REDIS: node.redis_outage.seconds_since(due_s),
-            Outcome.MISSED_DATABASE: 0.0 if order.from_cache else node.database_outage.seconds_since(due_s),
-            Outcome.MISSED_NO_NODE: nobody_s,
+            Outcome.MISSED_DATABASE: 0.0 if from_cache else node.database_outage.seconds_since(due_s),
+            Outcome.MISSED_NO_NODE: 0.0 if beside_go else node.started_s - max(due_s, self._nobody_from_s),
         }
         for reason, seconds in causes.items():
             if seconds > late_s / 2:
                 return reason
-        return Outcome.MISSED_NO_NODE if claimed.due_ms < claim.drained_ms else Outcome.MISSED_OVERLOAD
-
-
-def _due(
-    claim: Claim, orders: Sequence[Order], settlement: Settlement
-) -> Iterator[tuple[Claimed, Enqueue, float, Outcome]]:
-    """Return each monitor that was due for a check, its order, how late it was in ms, and what became of it."""
-    for claimed, order, outcome in zip(claim.claimed, orders, settlement.outcomes, strict=True):
-        if isinstance(order, Enqueue) and (outcome in PLACED or outcome in _NOT_PLACED):
-            late_ms = claim.lateness_ms(claimed, settlement.now_ms)
-            if late_ms <= _LONGEST_MS:
-                yield claimed, order, late_ms, outcome
+        return Outcome.MISSED_NO_NODE if expired else Outcome.MISSED_OVERLOAD

@@ -40,10 +40,13 @@ class Claim(Struct, frozen=True):
     drained_ms: int = 0
     """Redis' clock at an earlier claim that left nothing overdue: what had been due by then was in an expired claim."""
 
-    def lateness_ms(self, claimed: Claimed, at_ms: float) -> float:
-        """Return how long after its due time an instant is, without a step of the clock between the two."""
-        late_ms = at_ms - claimed.due_ms
-        return late_ms - self.behind_ms if late_ms >= self.behind_ms else late_ms
+    def lateness_ms(self, at_ms: float) -> list[float]:
+        """Return how long after each due time an instant is, without a step of the clock between the two."""
+        behind_ms = self.behind_ms
+        lateness_ms = [at_ms - one.due_ms for one in self.claimed]
+        if behind_ms:
+            return [late_ms - behind_ms if late_ms >= behind_ms else late_ms for late_ms in lateness_ms]
+        return lateness_ms
 
 
 class Peeked(Struct, frozen=True):
