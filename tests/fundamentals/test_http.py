@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -25,9 +26,10 @@ from peekaping_producer.redisdb.keys import DUE
 from peekaping_producer.timing import Timing
 from peekaping_producer.web import server
 from support.databases import Database, PostgresDatabase, SqliteDatabase, monitor_row
+from support.fleet import addressed
 from support.http import Client, client_of
 from support.postgres import Postgres
-from support.producer import InProcess, producing
+from support.producer import InProcess, producing, run_to_the_end, started
 from support.server_process import free_port
 from support.waiting import until
 
@@ -299,6 +301,28 @@ async def test_clients_are_bounded_in_number_and_time(
             writer.close()
         await client.until_reason("/livez")
         await producer.until_logged("batches settled", settled + 1)
+
+
+async def test_a_process_serves_and_ends_by_its_signal(
+    empty_sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis, tmp_path: Path
+) -> None:
+    """The client's connection is still open, and an answer that nobody takes is under way."""
+    variables = addressed(empty_sqlite_db, redis_server.port) | {"PRODUCER_HTTP_PORT": free_port()}
+    async with started(tmp_path, **variables) as producer, client_of(variables["PRODUCER_HTTP_PORT"]) as client:
+        await client.until_reason("/readyz")
+        _, writer = await asyncio.open_connection(HOST, variables["PRODUCER_HTTP_PORT"])
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
+        assert await producer.stop() == 0
+        assert [line["event"] for line in producer.lines if line["level"] == "error"] == []
+        writer.close()
+
+
+def test_what_only_a_person_can_fix_still_ends_a_node(tmp_path: Path, redis_server: RedisServer) -> None:
+    (tmp_path / "peekaping.db").write_text("This is no SQLite file. " * 100)
+    variables = {"DB_TYPE": "sqlite", "DB_NAME": "peekaping.db", "REDIS_PORT": redis_server.port}
+    ended = run_to_the_end(tmp_path, "run", **variables, PRODUCER_HTTP_PORT=free_port())
+    assert ended.code == 2
+    assert len(ended.problems) == 1
 
 
 def test_nothing_of_it_is_imported_without_a_port() -> None:
