@@ -269,6 +269,24 @@ async def test_a_port_in_use_is_one_error_and_checks_go_on(
                 await client.until_reason("/readyz")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere 127.0.0.2 must be set up first")
+@pytest.mark.parametrize(("host", "refuses"), [("127.0.0.2", True), ("0.0.0.0", False)])
+async def test_the_address_decides_who_can_connect(
+    empty_sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis, host: str, *, refuses: bool
+) -> None:
+    settings = served_by(empty_sqlite_db, redis_server.port, producer_http_host=host)
+    async with producing(settings, QUICK), client_of(port_of(settings), "127.0.0.2") as client:
+        assert (await client.get("/metrics")).status_code == 200
+        try:
+            _, writer = await asyncio.open_connection(HOST, port_of(settings))
+        except ConnectionRefusedError:
+            assert refuses
+        else:
+            assert not refuses
+            writer.close()
+            await writer.wait_closed()
+
+
 async def test_signals_and_the_log_are_left_alone(settings: Settings) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     async with serving(settings) as (producer, client):

@@ -48,7 +48,7 @@ class Client:
 
 
 @asynccontextmanager
-async def client_of(port: int) -> AsyncIterator[Client]:
+async def client_of(port: int, host: str = HOST) -> AsyncIterator[Client]:
     """Connect to a node of this machine, as soon as it serves."""
 
     async def served() -> bool:
@@ -57,6 +57,6 @@ async def client_of(port: int) -> AsyncIterator[Client]:
         except httpx.TransportError:
             return False
 
-    async with httpx.AsyncClient(base_url=f"http://{HOST}:{port}", trust_env=False, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=f"http://{host}:{port}", trust_env=False, timeout=30) as client:
         await until(served, "a node serves HTTP")
         yield Client(client)

@@ -5,16 +5,15 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
+from peekaping_producer.model.cadence import Cadence
 from peekaping_producer.node.node import Node
 from peekaping_producer.observe.outcomes import PLACED, Outcome
-from peekaping_producer.schedule.orders import Claim, Enqueue, Order, Settlement
+from peekaping_producer.schedule.orders import Claim, Claimed, Enqueue, Order, Settlement
 
-SURELY_IN_TIME_MS = 500.0
+_SURELY_IN_TIME_MS = 500.0
 """Half the shortest period: a check that is later by no more skips no slot."""
 _LONGEST_MS = 30 * 86_400_000.0
 """What was due longer ago has a stray due time, such as one written by hand."""
-
-
 _RUNNING, _POSTPONED = Outcome.RUNNING, Outcome.POSTPONED
 
 
@@ -46,22 +45,15 @@ class MissedChecks:
         """Return how many checks a settled batch has missed, by reason; `lateness_ms` is that of each monitor."""
         outcomes = settlement.outcomes
         missed: Counter[Outcome] = Counter()
-        if max(lateness_ms) <= SURELY_IN_TIME_MS and _RUNNING not in outcomes and _POSTPONED not in outcomes:
+        if max(lateness_ms) <= _SURELY_IN_TIME_MS and _RUNNING not in outcomes and _POSTPONED not in outcomes:
             return missed
         reasons: dict[tuple[object, ...], Outcome] = {}
         for claimed, order, outcome, late_ms in zip(claim.claimed, orders, outcomes, lateness_ms, strict=True):
             if not isinstance(order, Enqueue) or late_ms > _LONGEST_MS:
                 continue
-            period_ms = order.cadence.period_ms
-            if outcome is _POSTPONED:
-                # Its due time becomes that of the next try, from which the rest of the delay counts.
-                skipped = order.cadence.skipped(claimed.due_ms, late_ms + self._node.timing.postpone_ms)
-            elif late_ms > period_ms / 2 and (outcome is _RUNNING or outcome in PLACED):
-                skipped = order.cadence.skipped(claimed.due_ms, late_ms)
-            else:
-                skipped = 0
             if outcome is _RUNNING:
                 missed[Outcome.MISSED_STILL_RUNNING] += 1
+            skipped = self._skipped(claimed, order.cadence, outcome, late_ms)
             if skipped:
                 expired = claimed.due_ms < claim.drained_ms
                 # To the second, so that it is found once for many.
@@ -72,6 +64,14 @@ class MissedChecks:
                     )
                 missed[reasons[alike]] += skipped
         return missed
+
+    def _skipped(self, claimed: Claimed, grid: Cadence, outcome: Outcome, late_ms: float) -> int:
+        if outcome is _POSTPONED:
+            # Its due time becomes that of the next try, from which the rest of the delay counts.
+            return grid.skipped(claimed.due_ms, late_ms + self._node.timing.postpone_ms)
+        if late_ms > grid.period_ms / 2 and (outcome is _RUNNING or outcome in PLACED):
+            return grid.skipped(claimed.due_ms, late_ms)
+        return 0
 
     def _reason(self, late_s: float, *, from_cache: bool, expired: bool, beside_go: bool) -> Outcome:
         node, due_s = self._node, time.monotonic() - late_s
