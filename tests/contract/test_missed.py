@@ -128,17 +128,24 @@ async def test_a_go_producer_ran(redis: Redis) -> None:
     assert set(await at.missed()) == {Outcome.MISSED_OVERLOAD}
 
 
-async def test_the_node_that_had_claimed_it_died(redis: Redis) -> None:
-    """This node had nothing left to do when the claim was made, so the monitor cannot have waited for it."""
+@pytest.mark.parametrize(("redis_failed", "outcome"), [(False, Outcome.MISSED_NO_NODE), (True, Outcome.MISSED_REDIS)])
+async def test_a_claim_on_it_expired(redis: Redis, outcome: Outcome, *, redis_failed: bool) -> None:
+    """This node had nothing left to do after the claim was made, so the monitor cannot have waited for it.
+
+    The node that had claimed it died, or the reply was lost as Redis was unavailable.
+    """
     dead, at = Schedule(redis, Timing(lease_ms=int(LATE_S * 1000))), Settled(redis)
     await redis.zadd(DUE, {ID: await redis_now_ms(redis)})
     await dead.claim(1)
+    if redis_failed:
+        at.node.claims.failed(Unavailable("redis", "gone", began_s=time.monotonic() - 0.01))
+        at.node.claims.recovered()
     assert (await at.schedule.claim(10)).claimed == ()
     ends_ms = await redis.zscore(LEASE, ID)
     assert ends_ms is not None
     await until_ms(redis, ends_ms)
     await dead.reclaim()
-    assert await at.missed(interval_s=1) == {Outcome.MISSED_NO_NODE: 1}
+    assert set(await at.missed(interval_s=1)) == {outcome}
 
 
 @pytest.mark.parametrize(

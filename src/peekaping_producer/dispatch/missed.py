@@ -28,8 +28,10 @@ class MissedChecks:
     - database: the database was unavailable for this node, and the check was not served from the cache;
     - no_node: this node had not been started yet, and no other node ran.
 
-    If none of them did, it is no_node for a monitor that was in an expired claim, since a node died, was frozen or was
-    cut off; and overload for all others: the nodes were too slow, or the queue was so long that its task was postponed.
+    If none of them did, a monitor may have been in a claim that expired. It is redis if Redis was unavailable shortly
+    before or since, as a claim whose reply is lost expires; otherwise no_node: the node that had claimed it died, was
+    frozen or was cut off. For all others it is overload: the nodes were too slow, or the queue was so long that the
+    task was postponed.
 
     A monitor whose earlier check still runs also misses the slot that it was due for: still_running.
     """
@@ -83,4 +85,7 @@ class MissedChecks:
         for reason, seconds in causes.items():
             if seconds > late_s / 2:
                 return reason
-        return Outcome.MISSED_NO_NODE if expired else Outcome.MISSED_OVERLOAD
+        if not expired:
+            return Outcome.MISSED_OVERLOAD
+        reply_lost = node.redis_outage.seconds_since(due_s - node.timing.lease_ms / 1000) > 0
+        return Outcome.MISSED_REDIS if reply_lost else Outcome.MISSED_NO_NODE
