@@ -121,7 +121,7 @@ def _print(value: Struct, lines: Iterable[str], *, as_json: bool) -> None:
 @app.command()
 def probe() -> None:
     """Exit with 0 if the node that writes PRODUCER_ALIVE_FILE is alive, with 1 if not; for probes of containers."""
-    from peekaping_producer.commands.probe import run_probe  # noqa: PLC0415 - `run` needs none of it
+    from peekaping_producer.commands.probe import run_probe
 
     raise typer.Exit(run_probe())
 
