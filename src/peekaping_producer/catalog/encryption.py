@@ -3,8 +3,8 @@
 import ssl
 
 from peekaping_producer.config.settings import VERIFYING, DbTls, Settings
-from peekaping_producer.config.tls_context import tls_context
-from peekaping_producer.tls_fault import TlsFault, tls_error, tls_fault
+from peekaping_producer.tls.context import tls_context
+from peekaping_producer.tls.fault import TlsFault, tls_error, tls_fault
 
 TLS_ONLY = "the server at DB_HOST speaks TLS only, set DB_TLS=require, verify-ca or verify-full"
 NO_TLS = "the server at DB_HOST offers no TLS, turn it on there or set DB_TLS=off"

@@ -17,7 +17,7 @@ from peekaping_producer.catalog.encryption import NO_TLS, TLS_ONLY, context_of, 
 from peekaping_producer.catalog.limits import CONNECT_TIMEOUT_S
 from peekaping_producer.config.settings import ENCRYPTING, VERIFYING, DbTls, Settings
 from peekaping_producer.errors import ConfigurationError, one_line
-from peekaping_producer.tls_probe import answers_without_tls, speaks_tls, tls_refusal
+from peekaping_producer.tls.probe import answers_without_tls, speaks_tls, tls_refusal
 
 _GREETING = b"\0\0\0\0\0" + bson.encode({"hello": 1, "$db": "admin"})
 _HELLO = struct.pack("<4i", 16 + len(_GREETING), 1, 0, 2013) + _GREETING

@@ -11,7 +11,7 @@ from peekaping_producer.errors import Unavailable, one_line
 from peekaping_producer.redisdb.replies import code_of
 from peekaping_producer.redisdb.sentinels import NoPrimary
 from peekaping_producer.redisdb.tls import tls_of, tls_problem
-from peekaping_producer.tls_probe import answers_without_tls, speaks_tls, tls_refusal
+from peekaping_producer.tls.probe import answers_without_tls, speaks_tls, tls_refusal
 
 _NO_SUCH_DATABASE = "DB index is out of range"
 _UNKNOWN_COMMAND = "unknown command"

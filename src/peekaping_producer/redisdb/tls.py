@@ -4,9 +4,9 @@ import ssl
 
 from peekaping_producer.config.fields import Switch
 from peekaping_producer.config.redis_settings import RedisSettings
-from peekaping_producer.config.tls_context import tls_context
 from peekaping_producer.errors import one_line
-from peekaping_producer.tls_fault import TlsFault, tls_error, tls_fault
+from peekaping_producer.tls.context import tls_context
+from peekaping_producer.tls.fault import TlsFault, tls_error, tls_fault
 
 
 def tls_of(settings: RedisSettings) -> ssl.SSLContext | None:
