@@ -1,6 +1,7 @@
 """`python -m release` builds and checks what is published; with a version, it prepares that release first.
 
-Then it sets the version and the changelog's date, and commits and tags them. It pushes and publishes nothing.
+Then it sets the version, wherever it is written, and the changelog's date, and commits and tags them.
+It pushes and publishes nothing.
 """
 
 import re
@@ -11,9 +12,10 @@ from pathlib import Path
 
 from release.changelog import released
 from release.distribution import make_distribution, uv
+from release.version import NAMED_IN, project_version, renamed
 
-CHANGELOG = Path("CHANGELOG.md")
-CHANGED = (str(CHANGELOG), "pyproject.toml", "uv.lock")
+CHANGELOG, PYPROJECT = Path("CHANGELOG.md"), Path("pyproject.toml")
+CHANGED = tuple(map(str, (CHANGELOG, PYPROJECT, "uv.lock", *NAMED_IN)))
 _VERSION = re.compile(r"\d+\.\d+\.\d+((a|b|rc)\d+)?")
 
 
@@ -48,9 +50,12 @@ def prepare(version: str) -> None:
         raise ValueError("the work tree has changes: commit them first")
     if _git("tag", "--list", tag):
         raise ValueError(f"the tag {tag} exists")
-    text = released(CHANGELOG.read_text("utf-8"), version, datetime.now(UTC).date())
+    changelog = released(CHANGELOG.read_text("utf-8"), version, datetime.now(UTC).date())
+    old = project_version(PYPROJECT.read_text("utf-8"))
     try:
-        CHANGELOG.write_text(text, "utf-8")
+        CHANGELOG.write_text(changelog, "utf-8")
+        for path in NAMED_IN:
+            path.write_text(renamed(path.read_text("utf-8"), old, version), "utf-8")
         uv("version", "--quiet", "--no-sync", version)
         make_distribution()
         _git("commit", "--quiet", "--message", f"Release {version}", *CHANGED)

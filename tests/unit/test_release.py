@@ -1,12 +1,15 @@
-"""What `make release` decides: the changelog's heading, and which licences may be shipped."""
+"""What `make release` decides: the changelog's heading, where the version is, and which licences may be shipped."""
 
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
 from release.changelog import released
 from release.licences import Licensed, licences, table
+from release.version import NAMED_IN, project_version, renamed
 
+ROOT = Path(__file__).parents[2]
 DAY = date(2026, 12, 1)
 
 
@@ -20,6 +23,20 @@ def test_the_newest_section_becomes_that_of_the_version(heading: str) -> None:
 def test_a_changelog_without_news_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="CHANGELOG"):
         released(text, "0.2.0", DAY)
+
+
+def test_the_version_is_renamed_and_no_other_number() -> None:
+    text = 'image: producer:0.1.0\ntag: "0.1.0"\nWith 0.1.0. Not 10.1.0, 0.1.0.1 or 0.1.01.'
+    assert renamed(text, "0.1.0", "1.2.3") == text.replace("producer:0.1.0", "producer:1.2.3").replace(
+        '"0.1.0"', '"1.2.3"'
+    ).replace("With 0.1.0.", "With 1.2.3.")
+
+
+def test_every_file_for_operators_that_names_the_version_is_known() -> None:
+    version = project_version((ROOT / "pyproject.toml").read_text("utf-8"))
+    files = [path for path in (ROOT / "deploy").rglob("*") if path.is_file()] + [ROOT / "docs" / "install.md"]
+    texts = {path.relative_to(ROOT): path.read_text("utf-8") for path in files}
+    assert {path for path, text in texts.items() if renamed(text, version, "") != text} == {*NAMED_IN}
 
 
 def _component(name: str, *declared: dict[str, Any]) -> dict[str, Any]:
