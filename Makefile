@@ -48,7 +48,7 @@ demo: $(STAMP) ## Show it at work with real checks (ARGS=--break: kill and flush
 	$(BIN)/peekaping-producer demo $(ARGS)
 
 quick: $(STAMP) ## Run the tests that need no installed server, for the edit-run loop: half a minute on two cores
-	$(BIN)/python -m pytest -n 2 tests/unit tests/vectors $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m "not long" tests/unit tests/vectors $(ARGS)
 
 test: $(STAMP) ## Run all tests, against real servers that they start themselves (TESTS=path for some)
 	$(if $(COVERAGE),rm -f .coverage .coverage.*)

@@ -318,6 +318,7 @@ SIZES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("measured_by", "sizes", "megabytes"),
     [
