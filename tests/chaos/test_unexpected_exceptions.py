@@ -27,6 +27,7 @@ from peekaping_producer.leader.event_message import DELETED
 from peekaping_producer.model.monitor import Proxy
 from peekaping_producer.node import redis_watch
 from peekaping_producer.node.outage import Outage
+from peekaping_producer.preflight import start as preflight_start
 from peekaping_producer.redisdb.client import load_script
 from peekaping_producer.redisdb.keys import DUE, LEADER, LEASE
 from peekaping_producer.schedule.store import Schedule
@@ -126,6 +127,7 @@ QUICK = Timing(
     cache_watch_s=0.05,
     keys_every_s=0.05,
     remind_every_s=0.2,
+    warn_after_s=0.05,
     retry_first_s=0.01,
     retry_cap_s=0.05,
 )
@@ -206,8 +208,16 @@ BROKEN: dict[str, tuple[tuple[object, str, object], ...]] = {
     "queue": ((queue_watch, "queue_state", _raise),),
     "reminders": ((Outage, "remind", _raise),),
     "removal": ((events, "islice", _raise),),
+    "warnings": ((preflight_start, "read_redis", _raise),),
 }
 """What is broken of ours, for the loops that no reply of Redis makes fail."""
+ONCE = "warnings"
+"""The loop that does its work once, at the start: it must be broken before."""
+
+
+def _break(loop: str, patch: pytest.MonkeyPatch) -> None:
+    for place, name, broken in BROKEN[loop]:
+        patch.setattr(place, name, broken)
 
 
 @pytest.mark.parametrize("loop", BROKEN)
@@ -217,11 +227,13 @@ async def test_a_loop_whose_own_code_fails_is_started_again_and_keeps_no_other_f
     _raised.clear()
     await empty_sqlite_db.insert("monitors", *(monitor_row(interval=1) for _ in range(5)))
     settings = empty_sqlite_db.settings(redis_host=HOST, redis_port=redis_server.port)
-    async with producing(settings, QUICK) as producer:
-        await until(lambda: _has_tasks(redis, 5))
-        with pytest.MonkeyPatch.context() as patch:
-            for place, name, broken in BROKEN[loop]:
-                patch.setattr(place, name, broken)
+    with pytest.MonkeyPatch.context() as patch:
+        if loop == ONCE:
+            _break(loop, patch)
+        async with producing(settings, QUICK) as producer:
+            await until(lambda: _has_tasks(redis, 5))
+            if loop != ONCE:
+                _break(loop, patch)
             if loop == "removal":
                 await redis.publish(DELETED, f'{{"type": "monitor.deleted", "payload": "{monitor_row()["id"]}"}}')
             try:
@@ -232,10 +244,11 @@ async def test_a_loop_whose_own_code_fails_is_started_again_and_keeps_no_other_f
                     await until(lambda times=times: _raised[loop] >= times, lambda: str(producer.lines[-5:]))  # type: ignore[misc]
             finally:
                 await redis.config_set("maxmemory", 0)
-        await until(lambda: any(line["loop"] == loop for line in _failures(producer)))
-        await redis.delete(keys.PENDING, *[key async for key in redis.scan_iter(f"{keys.TASK}*")])
-        await until(lambda: _has_tasks(redis, 5))
-        await until(lambda: _is_led(redis))
+            patch.undo()
+            await until(lambda: any(line["loop"] == loop for line in _failures(producer)))
+            await redis.delete(keys.PENDING, *[key async for key in redis.scan_iter(f"{keys.TASK}*")])
+            await until(lambda: _has_tasks(redis, 5))
+            await until(lambda: _is_led(redis))
     lines = _failures(producer)
     assert {line["loop"] for line in lines} <= {loop, "events", "removal"}
     assert all(line["exception"].endswith("LookupError: no one thought of this") for line in lines)

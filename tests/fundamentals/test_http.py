@@ -71,7 +71,7 @@ async def test_metrics_say_what_happened(
     await empty_sqlite_db.insert("monitors", *(monitor_row(id=id_, interval=3600) for id_ in ids))
     await empty_sqlite_db.insert("monitors", monitor_row(interval=0))
     async with serving(served_by(empty_sqlite_db, redis_server.port)) as (producer, client):
-        await producer.until_logged("sweep finished")
+        await producer.until_logged("sweep changed nothing")
         await redis.zadd(DUE, dict.fromkeys(ids, 1))
 
         async def counted() -> bool:
@@ -133,7 +133,9 @@ async def test_every_outcome_is_in_one_metric(settings: Settings) -> None:
 
 
 async def test_both_formats_hold_the_same(settings: Settings) -> None:
-    async with serving(settings, replace(QUICK, figures_kept_s=3600)) as (_, client):
+    async with serving(settings, replace(QUICK, figures_kept_s=3600)) as (producer, client):
+        # What has not been measured yet is left out.
+        await producer.until_logged("sweep changed nothing")
         text, openmetrics = await client.get("/metrics"), await client.get("/metrics", OPENMETRICS)
     assert text.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert openmetrics.headers["content-type"] == f"{OPENMETRICS}; charset=utf-8"
