@@ -96,11 +96,12 @@ async def prepare_mysql(place: Place) -> None:
     place.login = {"db_user": user, "db_pass": PASSWORD}
 
 
-async def reaches(settings: Settings) -> None:
-    """Fail unless the check passes and monitors can be read."""
+async def reaches(settings: Settings, *, tls: bool = True) -> None:
+    """Fail unless the check passes, monitors can be read, and the catalog says whether it uses TLS."""
     async with opened(settings) as catalog:
         await catalog.check()
         assert (await catalog.active(None, 3)).monitors
+        assert (await catalog.facts()).tls is tls
 
 
 async def refusal(settings: Settings) -> str:
@@ -177,7 +178,7 @@ def plain_server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 async def test_a_server_without_tls_is_for_those_who_do_not_demand_it(plain_server: Server) -> None:
     async with copied(plain_server) as database:
-        await reaches(database.settings(db_tls="prefer"))
+        await reaches(database.settings(db_tls="prefer"), tls=False)
         assert "offers no TLS" in await refusal(database.settings(db_tls="require"))
         verifying = database.settings(db_tls="verify-full", db_tls_ca=str(database_authority().path))
         assert "set DB_TLS=off" in await refusal(verifying)
