@@ -275,7 +275,7 @@ class AsynqPeer:
         return msgspec.json.decode(await self._call("inspect", _flags(queue=queue, task=task_id)), type=Inspection)
 
     async def inspect_until(
-        self, condition: Callable[[Inspection], bool], task_id: str = "", *, timeout_s: float = 10.0
+        self, condition: Callable[[Inspection], bool], task_id: str = "", *, timeout_s: float = 30.0
     ) -> Inspection:
         """Inspect again and again until `condition` holds; raises TimeoutError with the last look."""
         give_up = time.monotonic() + timeout_s
