@@ -22,24 +22,32 @@ bool named_gone[2] = false;       /* the event says that the monitor is gone */
 bool changed[2] = false;          /* the row was changed since the first read acted */
 bool event_now[2] = false;        /* ghost: the row is still as it was read */
 
+#ifdef NO_LATER_READ
+#define OVERTAKE(which) skip
+#else
+#define OVERTAKE(which) which##_overtaken[me] = which##_overtaken[me] || which[me] != UNREAD_YET
+#endif
+
 bool database[2] = true;          /* the node can read its database */
 #ifdef UNREADABLE
 #define GONE_COUNTS(gone) gone
 #else
 #define GONE_COUNTS(gone) false
 #endif
+#ifdef EVENTS
+#define TO_PUBLISH WRITTEN
+#else
+#define TO_PUBLISH IDLE
+#endif
 #ifdef SWEEPS
 #define LOSES_EVENTS true
 #else
 #define LOSES_EVENTS false
 #endif
-#define CAN_LEAD(me) (database[me] || !database[1 - me])
+#define CAN_LEAD(me) (database[me] || LEADERS == 1 || !database[1 - me])   /* leader/take.lua, leader/resign.lua */
 mtype:api api = IDLE;
 
 #ifdef BACKUP
-byte due_then = 0, lease_then = OUT, lease_token_then = 0, leader_then = NOBODY, last_taker_then = NOBODY;
-bool leader_fresh_then = false, tombstone_then = false, epoch_then = false;
-mtype:task task_then = NONE;
 #define TOKEN_IN_BACKUP lease_token_then
 #define NEW_EPOCH epoch_then = false
 #else
@@ -48,6 +56,12 @@ mtype:task task_then = NONE;
 #endif
 
 #include "redis.pml"
+
+#ifdef BACKUP
+byte due_then = 0, lease_then = OUT, lease_token_then = 0, leader_then = NOBODY, last_taker_then = NOBODY;
+bool leader_fresh_then = false, tombstone_then = false, epoch_then = false;
+mtype:task task_then = NONE;
+#endif
 
 /* A step that fails in one of two ways: the reply is lost, or the node dies. Either is over when the calm begins. */
 
@@ -71,7 +85,7 @@ proctype Reclaim()
 {
 end:
   do
-  :: d_step { lease == 0 -> reclaim_lua() }
+  :: d_step { lease == 0 && RECLAIMS -> reclaim_lua() }
   od
 }
 
@@ -95,7 +109,7 @@ inline end_event_read(me)
 
 inline act_on_event(me)
 {
-  swept_overtaken[me] = swept_overtaken[me] || swept[me] != UNREAD_YET;
+  OVERTAKE(swept);
   if
   :: LEADS(me) ->
      if
@@ -148,18 +162,18 @@ end:
        :: else -> end_sweep(me)
        fi }
   :: d_step { swept[me] == SAW_ACTIVE && !swept_overtaken[me] ->
-       event_overtaken[me] = event_overtaken[me] || event[me] != UNREAD_YET;
+       OVERTAKE(event);
        if
        :: LEADS(me) -> schedule_lua(me, false, false)
        :: else                                         /* NotLeading */
        fi;
        end_sweep(me) }
   :: d_step { swept[me] == SAW_ACTIVE && !swept_overtaken[me] && LEADS(me) && due == OUT && lease == OUT ->
-       event_overtaken[me] = event_overtaken[me] || event[me] != UNREAD_YET;
+       OVERTAKE(event);
        schedule_lua(me, false, true);                  /* one that counts as new */
        end_sweep(me) }
   :: d_step { swept[me] == SAW_NONE && !swept_overtaken[me] ->
-       event_overtaken[me] = event_overtaken[me] || event[me] != UNREAD_YET;
+       OVERTAKE(event);
        if
        :: LEADS(me) && (due != OUT || lease != OUT) -> remove_lua(me)
        :: else
@@ -167,6 +181,7 @@ end:
        end_sweep(me) }
 #endif
 
+#ifdef EVENTS
   /* the reads that an event asks for, at once and again later: leader/events.py, leader/event_queue.py */
   :: d_step { (named[me] == NAMED || named[me] == AGAIN && api != ANNOUNCED) && CAN_READ(me, event) ->
        named[me] = (named[me] == NAMED || changed[me] -> READING : READING_AGAIN); changed[me] = false;
@@ -190,13 +205,14 @@ end:
        end_event_read(me) }
 #ifdef UNREADABLE
   :: d_step { leads[me] && named_gone[me] ->           /* not read in time: on the strength of the event alone */
-       swept_overtaken[me] = swept_overtaken[me] || swept[me] != UNREAD_YET;
-       event_overtaken[me] = event_overtaken[me] || event[me] != UNREAD_YET;
+       OVERTAKE(swept);
+       OVERTAKE(event);
        if
        :: LEADS(me) -> remove_lua(me); handled = handled && !wanted
        :: else
        fi;
        named_gone[me] = false }
+#endif
 #endif
   od
 }
@@ -236,9 +252,11 @@ proctype Api()
   bool after;
 end:
   do
-  :: d_step { api == IDLE && !calm -> write_row(!wanted); api = WRITTEN }
-  :: d_step { api == IDLE && !calm && wanted -> write_row(true); api = WRITTEN }   /* an edit that leaves it active */
+  :: d_step { api == IDLE && !calm -> write_row(!wanted); api = TO_PUBLISH }
+  :: d_step { api == IDLE && !calm && wanted -> write_row(true); api = TO_PUBLISH }   /* an edit that leaves it active */
+#ifdef EVENTS
   :: atomic { api == WRITTEN -> publish(wanted); api = IDLE }
+#endif
 #ifdef EARLY_EVENTS
   :: atomic { api == IDLE && !calm -> after = !wanted; publish(!wanted); api = ANNOUNCED }
   :: atomic { api == IDLE && !calm && wanted -> after = true; publish(true); api = ANNOUNCED }
@@ -247,6 +265,7 @@ end:
   od
 }
 
+#ifdef WORKER
 proctype Worker()
 {
 end:
@@ -256,7 +275,9 @@ end:
   :: d_step { task == RUNNING && !calm -> task = STUCK }
   od
 }
+#endif
 
+#ifdef RUN_NOW
 /* Somebody asks for a check: the monitor was active when the command read it, however long ago that was. */
 proctype RunNow()
 {
@@ -265,13 +286,15 @@ end:
   :: d_step { !calm -> run_now_lua() }
   od
 }
+#endif
 
+#ifdef GO
 /* A Go producer in its three steps, none of which is fenced; the third is two commands. */
 proctype Go()
 {
 end:
   do
-  :: d_step { due == 0 -> lease = GOS; lease_token = 0; due = OUT; exempt = true };
+  :: d_step { !calm && due == 0 -> lease = GOS; lease_token = 0; due = OUT; exempt = true };
      if
      :: d_step { wanted ->
           if
@@ -286,16 +309,20 @@ end:
      fi
   od
 }
+#endif
 
-/* One node loses its database, and has it back. */
+#ifdef OUTAGES
+/* One node loses its database, and has it back: before the calm if no other node can lead. */
 proctype Outages()
 {
 end:
   do
-  :: d_step { !calm -> database[1] = !database[1] }
+  :: d_step { !calm || LEADERS == 1 && !database[0] -> database[OUTAGES] = !database[OUTAGES] }
   od
 }
+#endif
 
+#ifdef LOSS
 /* Redis loses its data: all of it, one key, or what was written since a backup (or a replica that takes over). */
 
 inline data_lost()
@@ -328,6 +355,7 @@ end:
 #endif
   od
 }
+#endif
 
 inline passed(ticks)
 {
@@ -383,7 +411,8 @@ proctype Judge()
 {
 end:
   do
-  :: d_step { handled && wanted && due == OUT && lease == OUT -> assert(false) /* a check was lost */ }
+  :: d_step { handled && wanted && due == OUT && lease == OUT ->
+       assert(due != OUT || lease != OUT) }            /* no check lost */
   od
 }
 

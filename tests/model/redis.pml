@@ -39,6 +39,12 @@
 #define REVOKES(is_edit) (is_edit)
 #endif
 
+#ifdef NO_RECLAIM
+#define RECLAIMS false
+#else
+#define RECLAIMS true
+#endif
+
 mtype:task = { NONE, PENDING, RUNNING, STUCK }   /* archived, or left by a dead worker */
 mtype:row = { NO_CLAIM, UNREAD, FOUND, GONE, CACHED, UNKNOWN }
 
@@ -158,10 +164,16 @@ inline reclaim_lua()
   lease = OUT; lease_token = 0
 }
 
+#ifdef ANY_LEADER
+#define ONLY_ONE_LEADER(me) skip
+#else
+#define ONLY_ONE_LEADER(me) assert(last_taker == me)   /* only one leader's writes take effect */
+#endif
+
 /* schedule.lua */
 inline schedule_lua(me, is_edit, at_once)
 {
-  assert(last_taker == me);                            /* only one leader's writes take effect */
+  ONLY_ONE_LEADER(me);
   if
   :: due != OUT ->
      if
@@ -184,7 +196,7 @@ inline schedule_lua(me, is_edit, at_once)
 /* remove.lua */
 inline remove_lua(me)
 {
-  assert(last_taker == me);                            /* only one leader's writes take effect */
+  ONLY_ONE_LEADER(me);
   lease = OUT; lease_token = 0;
   due = OUT;
   tombstone = true;
