@@ -16,7 +16,7 @@ RELEASE_TOOLS = $(UV) run --quiet --isolated --locked --only-group release --pyt
 ACTIONLINT = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quick test lint format types layers image check dist package wheels workflows release \
+.PHONY: help setup demo quick test lint format types layers image model check dist package wheels workflows release \
 	proto bench clean
 
 help: ## Show this list
@@ -73,6 +73,9 @@ layers: $(STAMP) ## Check that imports go one way only: import-linter
 image: $(STAMP) ## Check deploy/: build the image in a Debian made by apt (root, mmdebstrap), run it; manifests, unit
 	$(UV) sync --quiet --locked --inexact --all-extras --group deploy --group image-build
 	$(BIN)/python -m pytest -m image tests/deploy $(ARGS)
+
+model: $(STAMP) ## Check the model of the schedule exhaustively (spin, gcc): two minutes on two cores
+	$(BIN)/python -m pytest -n 2 --maxschedchunk=1 -m model tests/model $(ARGS)
 
 check: lint types layers test ## Run lint, types, layers and test (CI adds COVERAGE=yes)
 

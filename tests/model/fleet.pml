@@ -1,20 +1,21 @@
 /* The fleet: who takes the steps of redis.pml, what it remembers between two of them, and what can go wrong in between.
  *
- * Between any two steps of an actor all others may take any number, so every actor may be paused anywhere for any time.
- * Faults may happen any number of times until the calm; after that, every check must come within BOUND ticks.
- * Which actors there are is up to the configuration (test_model.py).
+ * Between any two steps of an actor the others may take any number of theirs: it may be paused anywhere, for any time.
+ * Faults may happen any number of times. After any step the calm may begin: the faults are over, each step is taken
+ * within its tick, and the next check must come within BOUND ticks. It ends the calm.
+ * test_model.py has the configurations: which actors and faults there are.
  */
 
 #define SWEEP_EVERY 6      /* ticks: 30 s */
 
 mtype:named = { NO_EVENT, NAMED, READING, AGAIN, READING_AGAIN }
-mtype:seen = { UNREAD_YET, SAW_ACTIVE, SAW_NONE }
+mtype:seen = { NOT_READ, SAW_ACTIVE, SAW_NONE }
 mtype:api = { IDLE, WRITTEN, ANNOUNCED }
 
-/* A leader: what its two readers have read and not yet acted on. */
-bool leads[2] = false;            /* it believes so */
-mtype:seen swept[2] = UNREAD_YET;
-mtype:seen event[2] = UNREAD_YET;
+/* What a leader's two readers have read and not yet acted on: the sweep, and the one that events ask for. */
+bool leads[2] = false;            /* as far as the node knows */
+mtype:seen swept[2] = NOT_READ;
+mtype:seen event[2] = NOT_READ;
 bool swept_overtaken[2] = false;  /* the other reader has acted since this one's read (invariant 10) */
 bool event_overtaken[2] = false;
 mtype:named named[2] = NO_EVENT;  /* how far the reads go that an event asked for */
@@ -22,13 +23,19 @@ bool named_gone[2] = false;       /* the event says that the monitor is gone */
 bool changed[2] = false;          /* the row was changed since the first read acted */
 bool event_now[2] = false;        /* ghost: the row is still as it was read */
 
+bool database[2] = true;          /* the node can read its database */
+mtype:api api = IDLE;
+
 #ifdef NO_LATER_READ
 #define OVERTAKE(which) skip
 #else
-#define OVERTAKE(which) which##_overtaken[me] = which##_overtaken[me] || which[me] != UNREAD_YET
+#define OVERTAKE(which) which##_overtaken[me] = which##_overtaken[me] || which[me] != NOT_READ
 #endif
-
-bool database[2] = true;          /* the node can read its database */
+#ifdef ONE_READ
+#define CAN_READ(me, which) (swept[me] == NOT_READ && event[me] == NOT_READ && database[me])
+#else
+#define CAN_READ(me, which) (which[me] == NOT_READ && database[me])
+#endif
 #ifdef UNREADABLE
 #define GONE_COUNTS(gone) gone
 #else
@@ -42,11 +49,8 @@ bool database[2] = true;          /* the node can read its database */
 #ifdef SWEEPS
 #define LOSES_EVENTS true
 #else
-#define LOSES_EVENTS false
+#define LOSES_EVENTS false            /* only a sweep would find what was lost */
 #endif
-#define CAN_LEAD(me) (database[me] || LEADERS == 1 || !database[1 - me])   /* leader/take.lua, leader/resign.lua */
-mtype:api api = IDLE;
-
 #ifdef BACKUP
 #define TOKEN_IN_BACKUP lease_token_then
 #define NEW_EPOCH epoch_then = false
@@ -54,6 +58,9 @@ mtype:api api = IDLE;
 #define TOKEN_IN_BACKUP 0
 #define NEW_EPOCH skip
 #endif
+
+/* While another node has a healthy database, one without does not lead (leader/take.lua, leader/resign.lua). */
+#define CAN_LEAD(me) (database[me] || LEADERS == 1 || !database[1 - me])
 
 #include "redis.pml"
 
@@ -63,8 +70,7 @@ bool leader_fresh_then = false, tombstone_then = false, epoch_then = false;
 mtype:task task_then = NONE;
 #endif
 
-/* A step that fails in one of two ways: the reply is lost, or the node dies. Either is over when the calm begins. */
-
+/* One batch in flight, from its claim to its settle. A request that is lost on its way is a pause. */
 proctype Dispatcher(byte me)
 {
 end:
@@ -77,10 +83,11 @@ end:
   :: d_step { row[me] == UNREAD && !calm -> row[me] = UNKNOWN }    /* neither read nor in the cache */
 #endif
   :: d_step { row[me] != NO_CLAIM && row[me] != UNREAD -> settle_lua(me); forget_claim(me) }
-  :: d_step { row[me] != NO_CLAIM && row[me] != UNREAD && !calm -> settle_lua(me) }   /* its reply was lost: sent again */
+  :: d_step { row[me] != NO_CLAIM && row[me] != UNREAD && !calm -> settle_lua(me) }  /* no reply: sent again */
   od
 }
 
+/* On any node. */
 proctype Reclaim()
 {
 end:
@@ -92,19 +99,19 @@ end:
 inline end_term(me)
 {
   leads[me] = false; sweep_owed[me] = false;
-  swept[me] = UNREAD_YET; swept_overtaken[me] = false;
-  event[me] = UNREAD_YET; event_overtaken[me] = false; event_now[me] = false;
+  swept[me] = NOT_READ; swept_overtaken[me] = false;
+  event[me] = NOT_READ; event_overtaken[me] = false; event_now[me] = false;
   named[me] = NO_EVENT; named_gone[me] = false; changed[me] = false
 }
 
 inline end_sweep(me)
 {
-  swept[me] = UNREAD_YET; swept_overtaken[me] = false; sweep_owed[me] = false
+  swept[me] = NOT_READ; swept_overtaken[me] = false; sweep_owed[me] = false
 }
 
 inline end_event_read(me)
 {
-  event[me] = UNREAD_YET; event_overtaken[me] = false; event_now[me] = false
+  event[me] = NOT_READ; event_overtaken[me] = false; event_now[me] = false
 }
 
 inline act_on_event(me)
@@ -120,12 +127,6 @@ inline act_on_event(me)
   :: else                                              /* NotLeading */
   fi
 }
-
-#ifdef ONE_READ
-#define CAN_READ(me, which) (swept[me] == UNREAD_YET && event[me] == UNREAD_YET && database[me])
-#else
-#define CAN_READ(me, which) (which[me] == UNREAD_YET && database[me])
-#endif
 
 proctype Leader(byte me)
 {
@@ -156,7 +157,7 @@ end:
   /* the sweep, one read of a page and one write: leader/sweep.py, leader/sync.py */
   :: d_step { leads[me] && (!calm || sweep_owed[me]) && CAN_READ(me, swept) ->
        swept[me] = (wanted -> SAW_ACTIVE : SAW_NONE) }
-  :: d_step { swept[me] != UNREAD_YET && swept_overtaken[me] ->
+  :: d_step { swept[me] != NOT_READ && swept_overtaken[me] ->
        if
        :: swept[me] == SAW_ACTIVE -> swept[me] = (wanted -> SAW_ACTIVE : SAW_NONE); swept_overtaken[me] = false
        :: else -> end_sweep(me)
@@ -187,10 +188,10 @@ end:
        named[me] = (named[me] == NAMED || changed[me] -> READING : READING_AGAIN); changed[me] = false;
        event[me] = (wanted -> SAW_ACTIVE : SAW_NONE);
        event_now[me] = true }
-  :: d_step { event[me] != UNREAD_YET && event_overtaken[me] ->
+  :: d_step { event[me] != NOT_READ && event_overtaken[me] ->
        event[me] = (wanted -> SAW_ACTIVE : SAW_NONE);
        event_now[me] = true; event_overtaken[me] = false }
-  :: d_step { event[me] != UNREAD_YET && !event_overtaken[me] ->
+  :: d_step { event[me] != NOT_READ && !event_overtaken[me] ->
        act_on_event(me);
        if
        :: named[me] == READING -> named[me] = AGAIN; changed[me] = !event_now[me]
@@ -198,7 +199,7 @@ end:
        :: named[me] == NAMED                           /* another event came meanwhile */
        fi;
        end_event_read(me) }
-  :: d_step { event[me] != UNREAD_YET && !event_overtaken[me] && !calm ->   /* its reply is lost: once more */
+  :: d_step { event[me] != NOT_READ && !event_overtaken[me] && !calm ->   /* its reply is lost: once more */
        act_on_event(me);
        changed[me] = named[me] == READING_AGAIN && !event_now[me];
        named[me] = (named[me] == READING_AGAIN -> AGAIN : NAMED);
@@ -253,7 +254,7 @@ proctype Api()
 end:
   do
   :: d_step { api == IDLE && !calm -> write_row(!wanted); api = TO_PUBLISH }
-  :: d_step { api == IDLE && !calm && wanted -> write_row(true); api = TO_PUBLISH }   /* an edit that leaves it active */
+  :: d_step { api == IDLE && !calm && wanted -> write_row(true); api = TO_PUBLISH }  /* edited, and still active */
 #ifdef EVENTS
   :: atomic { api == WRITTEN -> publish(wanted); api = IDLE }
 #endif
@@ -294,7 +295,7 @@ proctype Go()
 {
 end:
   do
-  :: d_step { !calm && due == 0 -> lease = GOS; lease_token = 0; due = OUT; exempt = true };
+  :: d_step { !calm && due == 0 -> lease = GO_LEASE; lease_token = 0; due = OUT; exempt = true };
      if
      :: d_step { wanted ->
           if
@@ -323,7 +324,7 @@ end:
 #endif
 
 #ifdef LOSS
-/* Redis loses its data: all of it, one key, or what was written since a backup (or a replica that takes over). */
+/* Redis loses its data: all of it, one key, or what was written since a backup, which may be a replica that lagged. */
 
 inline data_lost()
 {
@@ -447,3 +448,6 @@ init {
 #endif
   }
 }
+
+/* In the calm, time goes on: the actors never keep each other busy without end. */
+ltl time_passes { !<>[] (calm && waited < BOUND) }

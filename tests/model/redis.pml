@@ -1,15 +1,14 @@
 /* One monitor's keys in Redis, and the scripts that change them: one inline for each .lua file, with the same guards.
  *
  * A tick is the length of a lease. Times are relative (ticks from now), so time never ends and the model is finite.
- * What only the properties read is a ghost: no script or actor decides by it.
  */
 
 #define HALF (PERIOD / 2)  /* PERIOD 4 is 20 s, the shortest there is; 2 keeps the model small */
-#define OURS 1            /* ticks that our lease lasts */
-#define GOS 2             /* and a Go node's */
-#define OUT 7             /* in neither place; no time comes near it */
+#define OUR_LEASE 1
+#define GO_LEASE 2
+#define OUT 7              /* not in the set; no time comes near it */
 #define NOBODY 2
-#define DEAD 3            /* a node that crashed: when it is back, its id is another */
+#define DEAD 3             /* a node that crashed: when it is back, its id is another */
 
 /* The grid: slots are where pos is 0. */
 #define NEXT_SLOT (HALF + (2 * PERIOD - pos - HALF) % PERIOD)   /* the first one >= now + PERIOD / 2 */
@@ -17,7 +16,7 @@
 #define NEXT_MULTIPLE (PERIOD - pos)                            /* a Go node's, always later than now */
 #define ON_GRID ((pos + due) % PERIOD == 0)
 
-/* The fences. Each can be removed, to see that the model notices. */
+/* The fences. Each can be removed, to see that the properties notice. */
 #ifdef NO_TOKEN
 #define MINE(me) true
 #else
@@ -38,11 +37,21 @@
 #else
 #define REVOKES(is_edit) (is_edit)
 #endif
-
 #ifdef NO_RECLAIM
 #define RECLAIMS false
 #else
 #define RECLAIMS true
+#endif
+#ifdef ANY_LEADER
+#define ONLY_ONE_LEADER(me) skip
+#else
+#define ONLY_ONE_LEADER(me) assert(last_taker == me)   /* only one leader's writes take effect */
+#endif
+
+#ifdef WORKER
+#define TASK_PLACED task = PENDING
+#else
+#define TASK_PLACED skip                /* it is done at once */
 #endif
 
 mtype:task = { NONE, PENDING, RUNNING, STUCK }   /* archived, or left by a dead worker */
@@ -66,17 +75,18 @@ bool wanted = true;               /* the row is there, and active */
 byte token[2] = 0;
 mtype:row row[2] = NO_CLAIM;
 
-/* Ghosts */
+/* Ghosts: only the properties read them */
 bool old[2] = false;              /* the row was changed after this claim read it */
 bool spent[2] = false;            /* since this claim was made, a task was placed for its slot or a later one */
 byte since = HALF;                /* ticks since the last task, HALF at most */
 bool exempt = false;              /* the next check may be early: run-now, an edit, lost data, a Go node */
-bool handled = false;             /* a leader has acted on the row as it is now: after an event, or by a removal */
+bool handled = false;             /* after an event, a leader has acted on the row as it is now */
 byte last_taker = NOBODY;         /* the node that took the newest term */
-bool calm = false;                /* the faults are over: every step that can be taken is taken within its tick */
-byte waited = 0;                  /* ticks of calm since the last check */
 
-bool sweep_owed[2] = false;       /* a leader that has yet to sweep */
+/* The calm */
+bool calm = false;                /* the faults are over: every step that can be taken is taken within its tick */
+byte waited = 0;                  /* ticks of calm */
+bool sweep_owed[2] = false;       /* a leader has yet to sweep in this calm; before it, a sweep may begin at any time */
 
 /* Returns a token that no other claim has: the counter and the time in lease.lua. */
 inline fresh_token(me)
@@ -97,15 +107,9 @@ inline forget_claim(me)
 inline claim_lua(me)
 {
   fresh_token(me);
-  lease_token = token[me]; lease = OURS; due = OUT;
+  lease_token = token[me]; lease = OUR_LEASE; due = OUT;
   row[me] = UNREAD
 }
-
-#ifdef WORKER
-#define TASK_PLACED task = PENDING
-#else
-#define TASK_PLACED skip                /* it is done at once */
-#endif
 
 /* place() of task.lua */
 inline place(me)
@@ -163,12 +167,6 @@ inline reclaim_lua()
   fi;
   lease = OUT; lease_token = 0
 }
-
-#ifdef ANY_LEADER
-#define ONLY_ONE_LEADER(me) skip
-#else
-#define ONLY_ONE_LEADER(me) assert(last_taker == me)   /* only one leader's writes take effect */
-#endif
 
 /* schedule.lua */
 inline schedule_lua(me, is_edit, at_once)
