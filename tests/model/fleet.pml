@@ -396,13 +396,14 @@ end:
        :: calm && waited < BOUND ->
           tick();
           waited++;
+#ifdef SWEEPS
           if
           :: waited == SWEEP_EVERY -> sweep_owed[0] = leads[0]; sweep_owed[1] = leads[1]
           :: else
           fi
-       :: calm && waited == BOUND ->
-          assert(!wanted);                             /* no check lost for ever */
-          assert(due == OUT && lease == OUT)           /* and what is gone is out of the schedule */
+#endif
+       :: calm && waited == BOUND ->                   /* no check lost for ever; what is gone is out of the schedule */
+          assert(!wanted && due == OUT && lease == OUT)
        fi }
   od
 }
