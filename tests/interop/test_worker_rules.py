@@ -1,11 +1,12 @@
 """The demo's worker and Go's real asynq server keep the same rules: each test runs against both."""
 
 import asyncio
+import os
 import socket
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -19,6 +20,7 @@ from peekaping_producer.demo.redis_server import RedisServer
 from peekaping_producer.demo.sample import create_database
 from peekaping_producer.demo.worker import WorkerOptions
 from support.asynq_peer import AsynqPeer, Inspection
+from support.forked import fork_module
 
 MONITOR = "11111111-1111-4111-8111-111111111111"
 TASK = f"healthcheck:{MONITOR}"
@@ -83,26 +85,27 @@ class DemoWorker:
         options = WorkerOptions(
             redis_port=self._redis_port, database=str(self._database), ledger=ledger, concurrency=10
         )
-        arguments = ["-m", "peekaping_producer.demo.worker", msgspec.json.encode(options).decode()]
-        process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stderr=asyncio.subprocess.PIPE)
+        log = self._folder / f"{self._starts}.log"
+        command = ("peekaping_producer.demo.worker", msgspec.json.encode(options).decode())
+        process = fork_module(self._folder, os.environ, log, *command)
         try:
             yield _Process(process)
         finally:
-            if process.returncode is None:
+            if process.exitcode is None:
                 process.terminate()
-            async with asyncio.timeout(10):
-                _, said = await process.communicate()
-            assert process.returncode in (0, -9), said.decode()
+            await asyncio.to_thread(process.join, 10)
+            assert process.exitcode in (0, -9), log.read_text()
 
 
 class _Process:
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: ForkServerProcess) -> None:
+        assert process.pid is not None
         self._process = process
-        self.pid = process.pid
+        self.pid: int = process.pid
 
     async def kill(self) -> None:
         self._process.kill()
-        await self._process.wait()
+        await asyncio.to_thread(self._process.join)
 
 
 def _payload(url: str) -> str:

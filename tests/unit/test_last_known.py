@@ -282,7 +282,7 @@ from peekaping_producer.observe.outcomes import Outcome
 from peekaping_producer.catalog.reading import Reading
 from peekaping_producer.model.monitor import Maintenance, Monitor, MonitorId, Proxy, Snapshot
 
-traced, megabytes, size_of = sys.argv[1] == "traced", int(sys.argv[2]), eval(sys.argv[3])
+traced, megabytes, monitors, size_of = sys.argv[1] == "traced", int(sys.argv[2]), int(sys.argv[3]), eval(sys.argv[4])
 maintenance = Maintenance("m" * 36, True, "cron", None, None, None, None, 2, "0 2 * * *", "Europe/Berlin", 60)
 proxy = Proxy("p" * 36, "http", "proxy.example.org", 3128, True, "me", "hush")
 cache = LastKnown(megabytes * MB)
@@ -304,7 +304,7 @@ else:
     before = psutil.Process().memory_info().rss
 # Twice, since in use every entry is replaced many times.
 for at_s in (1.0, 2.0):
-    for first in range(0, 40_000 if traced else 200_000, 200):
+    for first in range(0, monitors, 200):
         keep(first, at_s)
 gc.collect()
 took = (tracemalloc.get_traced_memory()[0] if traced else psutil.Process().memory_info().rss) - before
@@ -320,18 +320,18 @@ SIZES = {
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("measured_by", "sizes", "megabytes"),
+    ("measured_by", "sizes", "megabytes", "monitors"),
     [
-        ("rss", "as in use", 64),
-        ("rss", "odd", 8),
-        ("traced", "none", 16),
-        ("traced", "odd", 8),
-        ("rss", "a few huge", 8),
+        ("rss", "as in use", 64, 160_000),
+        ("rss", "odd", 8, 20_000),
+        ("traced", "none", 8, 20_000),
+        ("traced", "odd", 8, 8_000),
+        ("rss", "a few huge", 8, 60_000),
     ],
 )
-def test_the_bound_holds_in_real_memory(measured_by: str, sizes: str, megabytes: int) -> None:
+def test_the_bound_holds_in_real_memory(measured_by: str, sizes: str, megabytes: int, monitors: int) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", _FILL, measured_by, str(megabytes), SIZES[sizes]],
+        [sys.executable, "-c", _FILL, measured_by, str(megabytes), str(monitors), SIZES[sizes]],
         capture_output=True,
         text=True,
         check=True,

@@ -280,7 +280,7 @@ class _Show:
             breakages=event_lines(stage.events, stage.restarts, stage.history),
         )
         if not self._options.as_json:
-            sys.stdout.write("\n".join(_summary_lines(report)) + "\n")
+            sys.stdout.write("\n".join(summary_lines(report)) + "\n")
         return report
 
 
@@ -299,7 +299,8 @@ _DEFINITIONS = (
 )
 
 
-def _summary_lines(report: Report) -> list[str]:
+def summary_lines(report: Report) -> list[str]:
+    """Return the summary as it is printed."""
     columns = {
         "up": report.up,
         "down": report.down,
