@@ -1,9 +1,9 @@
 # Needs only Python 3.11 or newer and make; everything else goes into .venv, and into the cache of uv or pip.
 BIN := .venv/bin
 STAMP := .venv/.synced
-TESTS ?= tests
+TESTS ?= tests/fundamentals tests/contract tests/vectors tests/interop tests/unit tests/deploy
 JOBS ?= 4
-PYTEST = -m pytest -n $(JOBS) --maxschedchunk=1
+PYTEST = $(BIN)/$(if $(COVERAGE),coverage run,python) -m pytest -n $(JOBS) --maxschedchunk=1
 
 # An installed uv of 0.8 or newer makes .venv by itself. Without one, Python's own venv and pip fetch it into .venv.
 UV = $(or $(shell uv --version 2>/dev/null | awk '{ split($$2, v, "."); if (v[1] > 0 || v[2] >= 8) print "uv" }'),$(BIN)/uv)
@@ -16,17 +16,17 @@ RELEASE_TOOLS = $(UV) run --quiet --isolated --locked --only-group release --pyt
 ACTIONLINT = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quick test lint format types layers image model check dist package wheels workflows release \
+.PHONY: help setup demo quick test scenarios uncovered lint format types layers image model check dist package wheels workflows release \
 	proto bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 	@echo
 	@echo 'Variables:'
-	@echo '  TESTS=path        which tests `test` runs; $(TESTS) unless given'
+	@echo '  TESTS=path        which tests `test` runs; all but scenarios unless given'
 	@echo '  JOBS=n            how many processes run tests; $(JOBS) unless given, 0 for none beside pytest'
 	@echo '  ARGS="..."        passed on by `demo` (--break), `bench` (--quick), `quick` and `test` (pytest: -k word)'
-	@echo '  COVERAGE=yes      makes `test` measure lines and branches as well, and fail below 97 %; slower'
+	@echo '  COVERAGE=yes      makes `check` measure lines and branches as well, and fail below 97 %; slower'
 	@echo '  VERSION=1.2.3     what `release` prepares'
 	@echo '  PYTHON=program    the Python that `setup` makes .venv with'
 
@@ -50,11 +50,11 @@ demo: $(STAMP) ## Show it at work with real checks (ARGS=--break: kill and flush
 quick: $(STAMP) ## Run the tests that need no installed server, for the edit-run loop: half a minute on two cores
 	$(BIN)/python -m pytest -n 2 -m "not long" tests/unit tests/vectors $(ARGS)
 
-test: $(STAMP) ## Run all tests, against real servers that they start themselves (TESTS=path for some)
-	$(if $(COVERAGE),rm -f .coverage .coverage.*)
-	$(BIN)/$(if $(COVERAGE),coverage run,python) $(PYTEST) $(TESTS) $(ARGS)
-	$(if $(COVERAGE),$(BIN)/coverage combine --quiet)
-	$(if $(COVERAGE),$(BIN)/coverage report)
+test: $(STAMP) ## Run the tests, against real servers that they start themselves (TESTS=path for some)
+	$(PYTEST) $(TESTS) $(ARGS)
+
+scenarios: $(STAMP) ## Run the tests of whole fleets under faults, and of the demo
+	$(PYTEST) tests/scenarios $(ARGS)
 
 lint: $(STAMP) ## Check style and format: ruff
 	$(BIN)/ruff check
@@ -77,7 +77,12 @@ image: $(STAMP) ## Check deploy/: build the image in a Debian made by apt (root,
 model: $(STAMP) ## Check the model of the schedule exhaustively (spin, gcc): two minutes on two cores
 	$(BIN)/python -m pytest -n 2 --maxschedchunk=1 -m model tests/model $(ARGS)
 
-check: lint types layers test ## Run lint, types, layers and test (CI adds COVERAGE=yes)
+check: $(if $(COVERAGE),uncovered) lint types layers test scenarios ## Run lint, types, layers, test and scenarios (CI adds COVERAGE=yes)
+	$(if $(COVERAGE),$(BIN)/coverage combine --quiet)
+	$(if $(COVERAGE),$(BIN)/coverage report)
+
+uncovered:
+	rm -f .coverage .coverage.*
 
 dist: $(STAMP) ## Build and check what a release publishes: dist/, and its SBOM and licences in build/
 	$(RELEASE_TOOLS) python -m release
