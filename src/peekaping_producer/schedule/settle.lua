@@ -10,12 +10,53 @@
 -- Returns now_ms, then one outcome for each id (observe/outcomes.py); `failed:` and the reason if its step raised an error.
 -- Keeps invariants 1 (next slot ≥ now + period / 2, by this script's clock), 2 (the check of the token), 3 (an order ends its
 -- claim), 4 (task.lua), 7 (pcall) and 12 (tombstones).
+-- Two passes: what most batches hold is done for all ids together, and the rest one by one.
+local FIRST_ORDER, PARTS = 8, 5
 local token = tonumber(ARGV[3])
 local outcomes = {}
 local queue_is_known = false
 -- in neither set, though nobody removed it: the leader sweeps, to see whether more is missing
 local vanished = false
 local left = 0
+
+local function announce_queue()
+  if queue_is_known then return end
+  redis.call('SADD', KEYS[3], ARGV[4])
+  queue_is_known = true
+end
+
+local function next_slot(period_ms, phase_ms)  -- invariant 1
+  local earliest = now_ms + math.floor(period_ms / 2)
+  return earliest + (phase_ms - earliest) % period_ms
+end
+
+-- Enqueues all those at once whose claim is still ours, and of whose ids there is no task. An order that makes no sense raises an
+-- error before the first write.
+local function enqueue_together()
+  local ids = {}
+  for i = FIRST_ORDER, #ARGV, PARTS do ids[#ids + 1] = ARGV[i + 1] end
+  local scores = redis.call('ZMSCORE', KEYS[2], unpack(ids))
+  local vacant = redis.call('EXISTS', unpack(KEYS, FIRST_TASK, FIRST_TASK + #ids - 1)) == 0
+
+  local places, mine, tasks, slots, seen = {}, {}, {}, {}, {}
+  for n, id in ipairs(ids) do
+    local i = FIRST_ORDER + PARTS * (n - 1)
+    if ARGV[i] == 'enqueue' and tonumber(scores[n] or nil) == token and not seen[id]
+      and (vacant or redis.call('EXISTS', KEYS[FIRST_TASK + n - 1]) == 0) then
+      local k = #places + 1
+      places[k], mine[k], tasks[k], seen[id] = n, id, TASK_PREFIX .. id, true
+      slots[2 * k - 1], slots[2 * k] = next_slot(tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])), id
+    end
+  end
+  if #places == 0 then return end
+
+  announce_queue()
+  for _, n in ipairs(places) do fill(KEYS[FIRST_TASK + n - 1], ARGV[FIRST_ORDER + PARTS * n - 1]) end
+  redis.call('LPUSH', KEYS[4], unpack(tasks))
+  redis.call('ZADD', KEYS[1], unpack(slots))
+  redis.call('ZREM', KEYS[2], unpack(mine))
+  for _, n in ipairs(places) do outcomes[n] = 'enqueued' end
+end
 
 local function settle(order, id, first, second, message, key)
   local mine = tonumber(redis.call('ZSCORE', KEYS[2], id) or nil)
@@ -30,13 +71,8 @@ local function settle(order, id, first, second, message, key)
   if order == 'cached' and redis.call('ZSCORE', KEYS[#KEYS], id) then  -- invariant 12
     outcome = 'dropped'
   elseif order == 'enqueue' or order == 'cached' then
-    local period_ms, phase_ms = tonumber(first), tonumber(second)
-    local earliest = now_ms + math.floor(period_ms / 2)
-    due_ms = earliest + (phase_ms - earliest) % period_ms
-    if not queue_is_known then
-      redis.call('SADD', KEYS[3], ARGV[4])
-      queue_is_known = true
-    end
+    due_ms = next_slot(tonumber(first), tonumber(second))
+    announce_queue()
     outcome = place(key, task, message, ARGV[5])
     if outcome == 'postponed' then due_ms = as_score(now_ms + ARGV[6]) end
   elseif order == 'release' then
@@ -52,14 +88,17 @@ local function settle(order, id, first, second, message, key)
   return outcome
 end
 
-for i = 8, #ARGV, 5 do
-  local n = #outcomes + 1
-  -- invariant 7: an error affects only this monitor
-  local ok, outcome = pcall(settle, ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], KEYS[FIRST_TASK + n - 1])
-  if not ok then
-    outcome = 'failed:' .. (type(outcome) == 'table' and outcome.err or tostring(outcome))
+-- invariant 7: if this fails, each is tried by itself, and an error affects only its own monitor
+pcall(enqueue_together)
+for n = 1, (#ARGV - FIRST_ORDER + 1) / PARTS do
+  if not outcomes[n] then
+    local i = FIRST_ORDER + PARTS * (n - 1)
+    local ok, outcome = pcall(settle, ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], KEYS[FIRST_TASK + n - 1])
+    if not ok then
+      outcome = 'failed:' .. (type(outcome) == 'table' and outcome.err or tostring(outcome))
+    end
+    outcomes[n] = outcome
   end
-  outcomes[n] = outcome
 end
 
 -- pcall: the orders are carried out, and repair.lua handles a counter of the wrong type

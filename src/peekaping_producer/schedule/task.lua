@@ -54,8 +54,12 @@ local function still_runs(task)
   return listed_by_live_worker(task)
 end
 
-local function enqueue(key, task, message)
+local function fill(key, message)
   redis.call('HSET', key, 'msg', message, 'state', 'pending', 'pending_since', now_ns)
+end
+
+local function enqueue(key, task, message)
+  fill(key, message)
   redis.call('LPUSH', KEYS[4], task)
 end
 
