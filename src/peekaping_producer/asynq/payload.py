@@ -3,7 +3,8 @@
 import json
 from typing import Final
 
-from msgspec.json import Encoder
+from msgspec import Struct
+from msgspec.json import Decoder, Encoder
 
 from peekaping_producer.asynq.message import encode_task
 from peekaping_producer.clock import ZERO_TIME, rfc3339
@@ -58,12 +59,21 @@ def wants_cert_expiry(monitor_type: str, config: str) -> bool:
     lowered = monitor_type.lower()
     if not (lowered.startswith("http") or lowered == "tcp"):
         return False
-    if _CERT_KEY not in config and _CERT_KEY not in config.lower() and "\\u" not in config:
-        return False
     try:
-        fields = _decoder.decode(config)
+        return _cert_flag(config)
     except (ValueError, RecursionError):
         return False
+
+
+def _cert_flag(config: str) -> bool:
+    """Return the flag. Raises ValueError or RecursionError if the config cannot be decoded."""
+    spelled, escapes = config.lower().count(_CERT_KEY), "\\u" in config
+    if not spelled and not escapes:
+        return False
+    if spelled == 1 and not escapes and _CERT_KEY in config:
+        # The usual case: neither repeated nor in another spelling.
+        return _decode_flag(config).check_cert_expiry is True
+    fields = _decoder.decode(config)
     wanted = False
     if isinstance(fields, _Fields):
         for key, value in fields.pairs:
@@ -72,6 +82,13 @@ def wants_cert_expiry(monitor_type: str, config: str) -> bool:
                     return False
                 wanted = value
     return wanted
+
+
+class _Flag(Struct, gc=False):
+    check_cert_expiry: bool | None = None
+
+
+_decode_flag = Decoder(_Flag).decode
 
 
 class _Fields:

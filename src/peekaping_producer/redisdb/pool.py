@@ -9,6 +9,7 @@ from typing import Any
 
 from redis.asyncio import Connection, ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
+from redis.connection import HiredisRespSerializer
 from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as ConnectTimeout
@@ -19,6 +20,8 @@ from peekaping_producer.redisdb.sentinels import Sentinels
 
 _IDLE_S, _PROBE_EVERY_S, _PROBES = 15, 5, 3
 """A connection whose peer disappeared is noticed within half a minute."""
+
+_packer = HiredisRespSerializer()
 
 _NO_NOTIFICATIONS = MaintNotificationsConfig(enabled=False)
 """redis-py would ask each server to announce its maintenance, and move connections by itself."""
@@ -51,6 +54,13 @@ class ServingConnection(Connection):
         """Take what TLS needs, None for a plain connection, and the name in the certificate if it is not the host."""
         self._tls, self._tls_name = tls, tls_name
         super().__init__(**options)
+
+    def pack_command(self, *args: Any) -> list[bytes]:  # noqa: ANN401 - redis-py's
+        """Return the bytes of a command. They are packed in C, as redis-py itself does in its blocking client only."""
+        try:
+            return _packer.pack(*args)  # type: ignore[no-any-return]
+        except UnicodeEncodeError:  # an id that is not valid UTF-8
+            return super().pack_command(*args)
 
     def _connection_arguments(self) -> Mapping[str, Any]:
         arguments: dict[str, Any] = {"host": self.host, "port": self.port}
