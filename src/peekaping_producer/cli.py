@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -124,6 +125,28 @@ def probe() -> None:
     from peekaping_producer.commands.probe import run_probe
 
     raise typer.Exit(run_probe())
+
+
+@app.command()
+def plan(  # noqa: PLR0913 - typer's options
+    monitors: Annotated[int, typer.Option(help="How many monitors.")],
+    interval: Annotated[int, typer.Option(help="Seconds between two checks of a monitor.")],
+    nodes: Annotated[int, typer.Option(help="How many producers.")] = 1,
+    outage: Annotated[int, typer.Option(help="Seconds without Redis, or without producers.")] = 600,
+    calibrate: Annotated[
+        Path | None, typer.Option(help="A bench.json that `make bench` wrote: costs as on that machine.")
+    ] = None,
+    picture: Annotated[Path | None, typer.Option(help="Write an SVG of the load to this file.")] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show what so many monitors need, by measured costs and a simulated hour; exit code 1: more than is possible."""
+    from peekaping_producer.commands.plan import plan as work_out
+
+    planned = work_out(monitors, interval, nodes, outage, calibrate, picture)
+    _print(planned, planned.text(), as_json=as_json)
+    if not planned.enough:
+        raise typer.Exit(EXIT_NOT_DONE)
 
 
 @app.command()

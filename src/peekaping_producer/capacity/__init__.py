@@ -1,0 +1,1 @@
+"""What a fleet needs: measured costs, and a simulation of its load."""

@@ -1,0 +1,101 @@
+"""What checks cost, as measured: the coefficients of `plan`."""
+
+from importlib.resources import files
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from peekaping_producer.errors import ConfigurationError
+from peekaping_producer.timing import Timing
+
+_BATCH = Timing().batch
+
+
+class Costs(Struct, frozen=True):
+    """CPU times on one core, in microseconds, and sizes in bytes."""
+
+    measured: str
+    """When and on what."""
+    node_us_per_check: float
+    node_us_per_batch: float
+    redis_us_per_check: float
+    redis_us_per_batch: float
+    database_us_per_check: float
+    network_bytes_per_check: int
+    """Sent to Redis, which is most of the traffic."""
+    redis_bytes_scheduled: int
+    """Redis' memory for a monitor in the schedule."""
+    redis_bytes_pending: int
+    """Redis' memory for a task in the queue, in addition."""
+    node_bytes: int
+    """Memory of a node without monitors."""
+    node_bytes_per_monitor: int
+    """In the cache, up to PRODUCER_CACHE_MB."""
+    lateness_ms: float
+    """How late a check is on a node that has nothing to catch up with: the median."""
+
+    def node_us(self, batch: float) -> float:
+        """Return a node's CPU time for a check in batches of so many."""
+        return self.node_us_per_check + self.node_us_per_batch / batch
+
+    def redis_us(self, batch: float) -> float:
+        """Return Redis' CPU time for a check in batches of so many."""
+        return self.redis_us_per_check + self.redis_us_per_batch / batch
+
+    def most_per_s(self, nodes: int) -> float:
+        """Return the checks per second that a fleet reaches, if each node and Redis have a core."""
+        return min(nodes * 1e6 / self.node_us(_BATCH), 1e6 / self.redis_us(_BATCH))
+
+
+class _Herd(Struct):
+    producer_cpu_us_per_check: float
+    redis_cpu_us_per_check: float
+    database_cpu_us_per_check: float
+
+
+class _DatabaseReport(Struct):
+    herd: _Herd
+
+
+class _Machine(Struct):
+    measured_at: str
+    processor: str
+    cores: int
+
+
+class _Report(Struct):
+    """As much of the file as is read that `make bench` writes."""
+
+    machine: _Machine
+    databases: dict[str, _DatabaseReport]
+
+
+def shipped() -> Costs:
+    """Return the coefficients that come with this version."""
+    return msgspec.json.decode((files(__package__) / "costs.json").read_bytes(), type=Costs)
+
+
+def calibrated(costs: Costs, report: Path) -> Costs:
+    """Return the coefficients in proportion to what `make bench` measured on another machine.
+
+    Raises ConfigurationError if the file is not such a report.
+    """
+    try:
+        found = msgspec.json.decode(report.read_bytes(), type=_Report)
+        herd = found.databases["postgres"].herd
+    except (OSError, KeyError, msgspec.DecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a report of `make bench` with Postgres"
+        raise ConfigurationError(f"--calibrate {report}: {reason}") from None
+    node = herd.producer_cpu_us_per_check / costs.node_us(_BATCH)
+    redis = herd.redis_cpu_us_per_check / costs.redis_us(_BATCH)
+    return msgspec.structs.replace(
+        costs,
+        measured=f"{found.machine.measured_at} on {found.machine.cores} cores of {found.machine.processor}",
+        node_us_per_check=costs.node_us_per_check * node,
+        node_us_per_batch=costs.node_us_per_batch * node,
+        redis_us_per_check=costs.redis_us_per_check * redis,
+        redis_us_per_batch=costs.redis_us_per_batch * redis,
+        database_us_per_check=herd.database_cpu_us_per_check,
+        lateness_ms=costs.lateness_ms * node,
+    )

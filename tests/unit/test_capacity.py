@@ -1,0 +1,119 @@
+"""`plan`: what a fleet needs, and how it behaves on a virtual clock."""
+
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import msgspec
+import pytest
+
+from peekaping_producer.capacity.costs import calibrated, shipped
+from peekaping_producer.capacity.simulation import HOUR_S, Group, fleet, simulate
+from peekaping_producer.commands.plan import CapacityPlan, plan
+from peekaping_producer.errors import ConfigurationError
+from peekaping_producer.model.cadence import Cadence, Spacing
+
+MINUTE_S = 60
+PER_S = 10_000.0
+
+
+def test_each_monitor_is_checked_once_an_interval() -> None:
+    simulated = simulate(fleet(3_000, MINUTE_S, Spacing.SPREAD), PER_S, HOUR_S)
+    assert sum(simulated.checks_in_s) == pytest.approx(3_000 * HOUR_S / MINUTE_S, abs=3)
+    assert (simulated.missed, simulated.caught_up_s) == (0, 0)
+
+
+def test_spread_checks_are_even_and_aligned_ones_come_at_once() -> None:
+    spread, aligned = (simulate(fleet(6_000, MINUTE_S, spacing), PER_S, HOUR_S) for spacing in Spacing)
+    assert max(spread.checks_in_s) < 200
+    assert max(aligned.checks_in_s) == 6_000
+    assert aligned.percentile_ms(100) == pytest.approx(6_000 / PER_S * 1000, abs=2)
+    assert spread.percentile_ms(99) < 10
+
+
+def test_a_fleet_that_is_too_small_skips_slots_and_checks_at_its_limit() -> None:
+    simulated = simulate(fleet(6_000, MINUTE_S, Spacing.SPREAD), 50.0, HOUR_S)
+    assert sum(simulated.checks_in_s) == pytest.approx(50 * HOUR_S, rel=0.01)
+    assert simulated.missed > 0
+
+
+def test_after_an_outage_each_monitor_is_checked_once_and_then_on_its_grid() -> None:
+    monitors, minutes = 600, 10
+    groups = fleet(monitors, MINUTE_S, Spacing.SPREAD)
+    simulated = simulate(groups, PER_S, HOUR_S, (600, 600 + minutes * MINUTE_S))
+    whole = simulate(groups, PER_S, HOUR_S)
+    assert simulated.missed == sum(whole.checks_in_s) - sum(simulated.checks_in_s)
+    # Of ten slots one is made up for, and the next may follow it too soon.
+    assert monitors * (minutes - 1) <= simulated.missed <= monitors * minutes
+    assert simulated.checks_in_s[601:1200] == [0] * 599
+    assert simulated.checks_in_s[1200] >= monitors
+    assert simulated.caught_up_s == pytest.approx(monitors / PER_S, abs=0.1)
+    assert simulated.checks_in_s[1300:] == whole.checks_in_s[1300:]
+
+
+def test_the_longest_overdue_goes_first() -> None:
+    late = [Group(Cadence(60_000, phase_ms), 1) for phase_ms in (30_001, 10_001)]
+    simulated = simulate(late, 1.0, 200, (5, 65))
+    assert sorted(simulated.late_ms)[-2:] == [36_999, 55_999]
+
+
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [
+        ("--monitors", (0, 60, 1, 600)),
+        ("--monitors", (10_000_001, 60, 1, 600)),
+        ("--interval", (10, 0, 1, 600)),
+        ("--nodes", (10, 60, 0, 600)),
+        ("--outage", (10, 60, 1, 3_600)),
+    ],
+)
+def test_impossible_values_are_refused(option: str, values: tuple[int, int, int, int]) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{option} .*must be"):
+        plan(*values, None, None)
+
+
+def test_what_is_too_much_is_said_to_be() -> None:
+    planned = plan(200_000, 1, 1, 60, None, None)
+    assert not planned.enough
+    assert any("Not possible" in line for line in planned.text())
+
+
+def test_the_picture_is_an_svg(tmp_path: Path) -> None:
+    picture = tmp_path / "plan.svg"
+    plan(1_000, MINUTE_S, 1, 60, None, picture)
+    root = ET.fromstring(picture.read_text("utf-8"))
+    assert root.tag.endswith("svg")
+    assert len(root.findall("{*}polygon")) == 3
+
+
+def test_costs_follow_what_the_benchmark_measured(tmp_path: Path) -> None:
+    costs, batch = shipped(), 200
+    herd = {
+        "producer_cpu_us_per_check": 2 * costs.node_us(batch),
+        "redis_cpu_us_per_check": 3 * costs.redis_us(batch),
+        "database_cpu_us_per_check": 9.0,
+    }
+    report = tmp_path / "bench.json"
+    machine = {"measured_at": "2026-01-02", "processor": "a processor", "cores": 4}
+    report.write_bytes(msgspec.json.encode({"machine": machine, "databases": {"postgres": {"herd": herd}}}))
+    found = calibrated(costs, report)
+    assert found.node_us(33) == pytest.approx(2 * costs.node_us(33))
+    assert found.redis_us(33) == pytest.approx(3 * costs.redis_us(33))
+    assert found.measured == "2026-01-02 on 4 cores of a processor"
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"\xff"])
+def test_a_report_that_is_none_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    report = tmp_path / "bench.json"
+    if content is not None:
+        report.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"^--calibrate .*bench\.json: "):
+        calibrated(shipped(), report)
+
+
+def test_the_command_prints_one_object() -> None:
+    command = [sys.executable, "-m", "peekaping_producer", "plan", "--monitors", "100", "--interval", "60", "--json"]
+    done = subprocess.run(command, capture_output=True, check=True)
+    planned = msgspec.json.decode(done.stdout, type=CapacityPlan)
+    assert (planned.monitors, planned.interval_s, planned.enough) == (100, 60, True)
