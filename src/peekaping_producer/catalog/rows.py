@@ -132,6 +132,8 @@ def instant(value: object) -> datetime | None:
             value = datetime.fromisoformat(value)
         except ValueError:
             raise CorruptRecord("is not a date and time") from None
+    if value.tzinfo is UTC:
+        return value
     if value.tzinfo is None:
         return value.replace(tzinfo=UTC)
     try:

@@ -13,7 +13,7 @@ from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.catalog.last_known import LastKnown
 from peekaping_producer.catalog.reading import Page, Place
 from peekaping_producer.leader.term import Term
-from peekaping_producer.model.cadence import cadence
+from peekaping_producer.model.cadence import Spacing, cadence
 from peekaping_producer.model.monitor import MonitorId, Schedulable
 from peekaping_producer.node.node import Node
 from peekaping_producer.observe.events import LogEvent
@@ -159,7 +159,8 @@ class Sync:
         self._node.status.note_invalid(page.invalid)
         self._note(max((monitor.updated_at for monitor in page.monitors if monitor.updated_at), default=None))
         async with self._writing:
-            entries = [self._entry(one, arrival(one)) for one in page.monitors if one.id not in acted_on]
+            spacing = self._node.spacing.now
+            entries = [self._entry(one, arrival(one), spacing) for one in page.monitors if one.id not in acted_on]
             overtaken = [one.id for one in page.monitors if one.id in acted_on]
             self._note_acted_on([entry.id for entry in entries], acted_on)
             return Counter(await self._schedule.schedule(term.node_id, entries)) if entries else Counter(), overtaken
@@ -184,8 +185,8 @@ class Sync:
         if change and (self.newest_change is None or change > self.newest_change):
             self.newest_change = change
 
-    def _entry(self, monitor: Schedulable, arrival: Arrival) -> Entry:
-        own = cadence(monitor.id, monitor.interval, self._node.spacing.now)
+    def _entry(self, monitor: Schedulable, arrival: Arrival, spacing: Spacing) -> Entry:
+        own = cadence(monitor.id, monitor.interval, spacing)
         known_s = self._cache.interval_s(monitor.id) if arrival.edited else None
         return Entry(
             monitor.id,
