@@ -97,7 +97,8 @@ class Sweeper:
             progress.step_noted_ms = await self._schedule.step_noted_ms()
             progress.begun = True
         if not progress.all_in:
-            await self._fill(term, progress)
+            async with self._sync.reading_ahead():
+                await self._fill(term, progress)
         await self._clean(term, progress)
         if progress.step_noted_ms is not None and not term.is_over:
             await self._schedule.end_step(term.node_id, progress.step_noted_ms)

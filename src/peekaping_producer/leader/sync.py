@@ -3,8 +3,8 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 
 from msgspec import Struct
@@ -62,6 +62,14 @@ class _ActedOn:
             self._ids.update(ids)
 
 
+class _PageReading(Struct, frozen=True):
+    """A page that is being read."""
+
+    after: MonitorId | None
+    task: asyncio.Future[Page]
+    acted_on: _ActedOn
+
+
 class Sync:
     """Reads monitors and acts on what it read, page by page. The later read wins (invariant 10).
 
@@ -80,18 +88,63 @@ class Sync:
         self._one_at_a_time = asyncio.Lock()
         self._writing = asyncio.Lock()
         self._readings: set[_ActedOn] = set()
+        self._reads_ahead = False
+        self._ahead: _PageReading | None = None
         self._invalid = Notices(node.log, LogEvent.MONITORS_INVALID)
         self.newest_change: datetime | None = None
         """The newest `updated_at` that was seen of any monitor."""
 
+    @asynccontextmanager
+    async def reading_ahead(self) -> AsyncIterator[None]:
+        """For the time of the block, `schedule_page` reads the next page while it acts on one."""
+        self._reads_ahead = True
+        try:
+            yield
+        finally:
+            self._reads_ahead = False
+            await self._drop_ahead()
+
     async def schedule_page(self, term: Term, after: MonitorId | None, arrival: ArrivalOf) -> tuple[Page, Counter[str]]:
         """Schedule the active monitors of the page after `after`; return the page, and how many by placement."""
-        with self._reading() as acted_on:
-            page = await self._catalog.active(after, self._node.timing.sweep_page)
-            counts, overtaken = await self._placed(term, page, acted_on, arrival)
+        reading = await self._page_after(after)
+        try:
+            page = await reading.task
+            if self._reads_ahead and page.next_after is not None and not term.is_over:
+                self._ahead = self._begin_page(page.next_after)
+            counts, overtaken = await self._placed(term, page, reading.acted_on, arrival)
+        finally:
+            await self._end(reading)
         if overtaken:
             counts.update((await self.reconcile(term, overtaken, arrival)).counts)
         return page, counts
+
+    async def _page_after(self, after: MonitorId | None) -> "_PageReading":
+        """Return the reading of a page, which may have begun already."""
+        ahead = self._ahead
+        if ahead and ahead.after == after:
+            self._ahead = None
+            return ahead
+        await self._drop_ahead()
+        return self._begin_page(after)
+
+    def _begin_page(self, after: MonitorId | None) -> "_PageReading":
+        acted_on = _ActedOn()
+        self._readings.add(acted_on)
+        read = self._catalog.active(after, self._node.timing.sweep_page)
+        return _PageReading(after, asyncio.ensure_future(read), acted_on)
+
+    async def _drop_ahead(self) -> None:
+        ahead, self._ahead = self._ahead, None
+        if ahead:
+            await self._end(ahead)
+
+    async def _end(self, reading: "_PageReading") -> None:
+        self._readings.discard(reading.acted_on)
+        if not reading.task.done():
+            reading.task.cancel()
+        await asyncio.wait([reading.task])
+        if not reading.task.cancelled():
+            reading.task.exception()  # it was raised by whoever waited for it, or nobody needs it
 
     async def reconcile(self, term: Term, ids: Sequence[MonitorId], arrival: ArrivalOf) -> Synced:
         """Schedule those of these monitors that are active, and remove all others. Waits for no read of a table."""
