@@ -12,10 +12,10 @@ from typing import Any, cast
 import pytest
 from redis.asyncio import Redis
 
-from peekaping_producer.commands.status import read_status
 from peekaping_producer.demo.clock import now_ms
 from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.redisdb.keys import DUE
+from peekaping_producer.report.status import read_status
 from peekaping_producer.timing import Timing
 from support.api_events import publish_created, publish_deleted
 from support.database_fixtures import on_own_server

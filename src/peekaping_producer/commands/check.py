@@ -14,7 +14,6 @@ from peekaping_producer import __version__
 from peekaping_producer.asynq.queue import queue_state
 from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.commands.connect import connected_redis, opened_catalog
-from peekaping_producer.commands.format import count, printable_name
 from peekaping_producer.config.loading import load_redis_settings, load_settings, unknown_variables
 from peekaping_producer.config.origins import Origin, ShownSetting, shown_settings
 from peekaping_producer.config.redis_settings import RedisSettings
@@ -24,6 +23,7 @@ from peekaping_producer.preflight.database import count_findings, database_findi
 from peekaping_producer.preflight.deployment import producer_findings, queue_findings, read_producers
 from peekaping_producer.preflight.finding import Area, Finding, Level, failures, worst
 from peekaping_producer.preflight.redis_server import read_redis, redis_findings
+from peekaping_producer.report.format import count, printable_name
 from peekaping_producer.schedule.requirements import COMMANDS, check_rights
 from peekaping_producer.timing import Timing
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from msgspec import Struct
 
 from peekaping_producer.catalog.catalog import Catalog
-from peekaping_producer.commands.alive import NOT_RUNNING, is_running
 from peekaping_producer.commands.connect import connected_catalog, connected_redis
-from peekaping_producer.commands.format import printable_name
-from peekaping_producer.commands.resolve import Target, resolve
 from peekaping_producer.config.settings import Settings
 from peekaping_producer.fleet.registry import Registry
 from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.report.alive import NOT_RUNNING, is_running
+from peekaping_producer.report.format import printable_name
+from peekaping_producer.report.resolve import Target, resolve
 from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.schedule.view import ScheduleView
 from peekaping_producer.timing import Timing

@@ -9,9 +9,9 @@ from rich.live import Live
 from rich.text import Text
 
 from peekaping_producer.commands.status_text import status_text
-from peekaping_producer.commands.status_values import Status
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.json_output import json_line
+from peekaping_producer.report.status_values import Status
 
 
 class Screen:

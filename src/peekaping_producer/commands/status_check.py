@@ -4,13 +4,13 @@ import asyncio
 from enum import IntEnum
 
 from peekaping_producer.commands.connect import connected_redis
-from peekaping_producer.commands.format import count, printable_name
-from peekaping_producer.commands.status import read_status
-from peekaping_producer.commands.status_values import Status
 from peekaping_producer.config.loading import load_redis_settings
 from peekaping_producer.config.redis_settings import RedisSettings
 from peekaping_producer.errors import ConfigurationError, Unavailable
 from peekaping_producer.redisdb.client import answered
+from peekaping_producer.report.format import count, printable_name
+from peekaping_producer.report.status import read_status
+from peekaping_producer.report.status_values import Status
 from peekaping_producer.timing import Timing
 
 _WITHIN_S = 8.0

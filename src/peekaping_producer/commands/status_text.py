@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from peekaping_producer.asynq.queue import QueueState
-from peekaping_producer.commands.alive import NOT_RUNNING
-from peekaping_producer.commands.format import columns, count, printable, printable_name, span
-from peekaping_producer.commands.status_values import NodeStatus, Status
 from peekaping_producer.model.cadence import Spacing
+from peekaping_producer.report.alive import NOT_RUNNING
+from peekaping_producer.report.format import columns, count, printable, printable_name, span
+from peekaping_producer.report.status_values import NodeStatus, Status
 
 _ON_TIME_MS = 1_000
 """Overdue for less counts as on time."""

@@ -1,4 +1,4 @@
-"""What `explain` looks up about one monitor, and the verdict on it."""
+"""What is looked up about one monitor, and the verdict on it."""
 
 from enum import StrEnum
 
@@ -6,14 +6,13 @@ from msgspec import Struct
 from redis.asyncio import Redis
 
 from peekaping_producer.asynq.queue import QueueState, TaskState, queue_state, task_state
+from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.catalog.reading import Reading
-from peekaping_producer.commands.alive import NOT_RUNNING, is_running
-from peekaping_producer.commands.connect import connected_redis, opened_catalog
-from peekaping_producer.commands.resolve import Target, id_of, resolve
-from peekaping_producer.config.settings import Settings
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.fleet.registry import Registry
 from peekaping_producer.model.monitor import MonitorId, Snapshot
+from peekaping_producer.report.alive import NOT_RUNNING, is_running
+from peekaping_producer.report.resolve import Target, id_of, resolve
 from peekaping_producer.schedule.view import Place, ScheduleView
 from peekaping_producer.timing import Timing
 
@@ -84,29 +83,18 @@ class Findings(Struct, frozen=True):
         return reasons.get(self.verdict, self.target.problem)
 
 
-async def look_up(settings: Settings, argument: str) -> Findings:
-    """Look up a monitor, without its row if the database does not answer.
-
-    Raises ConfigurationError, and Unavailable if Redis does not answer.
-    """
-    timing = Timing()
-    async with connected_redis(settings, timing) as redis:
-        target, reading = await _read(settings, timing, argument)
-        return await _look_up(redis, timing, target, reading)
-
-
-async def _read(settings: Settings, timing: Timing, argument: str) -> tuple[Target, Reading | Unavailable | None]:
-    async with opened_catalog(settings, timing) as catalog:
-        target = Target(argument, id_of(argument, catalog))
-        try:
-            await catalog.check()
-            target = await resolve(argument, catalog)
-            return target, await catalog.read([target.monitor_id]) if target.monitor_id else None
-        except Unavailable as error:
-            return target, error
+async def read_monitor(catalog: Catalog, argument: str) -> tuple[Target, Reading | Unavailable | None]:
+    """Return the monitor that an argument means, and its row or why the database did not answer."""
+    target = Target(argument, id_of(argument, catalog))
+    try:
+        target = await resolve(argument, catalog)
+        return target, await catalog.read([target.monitor_id]) if target.monitor_id else None
+    except Unavailable as error:
+        return target, error
 
 
-async def _look_up(redis: Redis, timing: Timing, target: Target, reading: Reading | Unavailable | None) -> Findings:
+async def look_up(redis: Redis, timing: Timing, target: Target, reading: Reading | Unavailable | None) -> Findings:
+    """Look up the rest about a monitor. Raises Unavailable if Redis does not answer."""
     id_ = target.monitor_id or MonitorId("")
     place = await ScheduleView(redis, timing.redis_timeout_s).place_of(id_)
     return Findings(

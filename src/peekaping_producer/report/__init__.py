@@ -1,0 +1,1 @@
+"""What commands and the page report to people about the fleet and its monitors. Nothing here changes anything."""
