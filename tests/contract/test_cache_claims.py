@@ -14,6 +14,7 @@ from peekaping_producer.dispatch.cache_watch import cache_loop
 from peekaping_producer.model.monitor import Monitor, MonitorId, Snapshot
 from peekaping_producer.observe.outcomes import Outcome
 from peekaping_producer.redisdb.keys import DUE, HEALTHY, LEASE
+from peekaping_producer.schedule.pause import Pauses
 from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.schedule.view import ScheduleView
 from peekaping_producer.timing import Timing
@@ -110,6 +111,20 @@ async def test_a_clock_that_goes_back_hides_nothing(redis: Redis) -> None:
     node.claims._last = type(last)(last.id, now_ms + 3_600_000)
     await redis.zadd(DUE, {ids[1]: 1_000})
     assert await node.claimed() == [ids[1]]
+
+
+async def test_during_a_pause_nothing_is_claimed_and_nothing_that_was_read_is_forgotten(redis: Redis) -> None:
+    """There is enough for a batch, so the claim that finds the pause does not read the schedule before."""
+    ids = monitors(2)
+    await redis.zadd(DUE, dict.fromkeys(ids, 1_000))
+    node, pauses = CutOff(redis, Timing(redis_timeout_s=10, batch=1), *map(snapshot, ids)), Pauses(redis, 10)
+    assert await node.claimed() == ids[:1]
+    pause, _ = await pauses.begin(3_600_000, "a test", "us")
+    for _ in range(2):
+        claim = await node.claims.claim(node.since_s)
+        assert (claim.claimed, claim.pause) == ((), pause)
+    await pauses.end()
+    assert await node.claimed() == ids[1:]
 
 
 async def test_a_new_outage_begins_with_the_oldest(redis: Redis) -> None:

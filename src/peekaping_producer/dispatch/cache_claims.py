@@ -39,7 +39,7 @@ class CacheClaims:
             self._begin(since_s)
         batch = self._timing.batch
         if len(self._ready) >= batch:
-            claim = await self._schedule.claim_these(self._take(batch))
+            claim = await self._claim_these(self._take(batch))
             return replace(claim, next_due_ms=claim.now_ms)
         await self._read_again()
         page = await self._read_on()
@@ -49,9 +49,9 @@ class CacheClaims:
             page = await self._read_on()
         wanted = self._take(batch)
         if wanted:
-            claim = await self._schedule.claim_these(wanted)
+            claim = await self._claim_these(wanted)
         else:
-            claim = Claim(page.now_ms, "", None, page.go_seen, (), page.answered_at_s)
+            claim = Claim(page.now_ms, "", None, page.go_seen, (), page.answered_at_s, pause=page.pause)
         claim = replace(claim, next_due_ms=page.next_due_ms, step=self._step, behind_ms=page.behind_ms)
         self._step = None
         return claim
@@ -71,6 +71,12 @@ class CacheClaims:
         for one in taken:
             del self._ready[one.id]
         return taken
+
+    async def _claim_these(self, wanted: list[Claimed]) -> Claim:
+        claim = await self._schedule.claim_these(wanted)
+        if claim.pause:
+            self._ready |= {one.id: one for one in wanted}
+        return claim
 
     async def _read_on(self) -> Peeked:
         page = await self._peek(self._last)

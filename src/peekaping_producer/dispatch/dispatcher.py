@@ -101,6 +101,7 @@ class Dispatcher:
             self._note_claims_work()
             self._backoff.reset()
             self._node.spacing.update(go_seen=claim.go_seen)
+            self._node.pause.update(claim.pause, claim.now_ms)
             self._plan_next_claim(claim)
             if claim.step:
                 self._clock_stepped(claim.step, claim)
@@ -130,14 +131,15 @@ class Dispatcher:
         return await self._cache_claims.claim(since_s)
 
     def _plan_next_claim(self, claim: Claim) -> None:
-        """Claim again at once after a full batch, otherwise when the next monitor is due."""
+        """Claim again at once after a full batch, otherwise when the next monitor is due, or a pause ends."""
         timing = self._timing
         if len(claim.claimed) == timing.batch:
             self._next_claim_s = self._earliest_claim_s = claim.answered_at_s
             return
         wait_s = timing.claim_wait_s
-        if claim.next_due_ms is not None:
-            wait_s = min(wait_s, (claim.next_due_ms - claim.now_ms) / 1000)
+        next_ms = claim.pause.until_ms if claim.pause else claim.next_due_ms
+        if next_ms is not None:
+            wait_s = min(wait_s, (next_ms - claim.now_ms) / 1000)
         self._earliest_claim_s = claim.answered_at_s + timing.claim_spacing_s
         self._next_claim_s = max(self._earliest_claim_s, claim.answered_at_s + wait_s)
 
@@ -217,7 +219,7 @@ class Dispatcher:
             self._node.settles.recovered()
         lateness_ms = claim.lateness_ms(settlement.now_ms)
         self._node.tally.count(settlement.outcomes)
-        self._node.tally.late(_of_placed(lateness_ms, settlement))
+        self._node.tally.late(_of_placed(self._node.pause.lateness_ms(lateness_ms), settlement))
         for outcome, times in self._missed.in_batch(claim, orders, settlement, lateness_ms).items():
             self._node.tally.add(outcome, times)
         if settlement.failures:
@@ -228,5 +230,5 @@ class Dispatcher:
         self._settled.add({"batches": 1, "checks": len(orders), "placed": placed, "ms": took_ms})
 
 
-def _of_placed(lateness_ms: list[float], settlement: Settlement) -> list[float]:
+def _of_placed(lateness_ms: Sequence[float], settlement: Settlement) -> list[float]:
     return [late for late, outcome in zip(lateness_ms, settlement.outcomes, strict=True) if outcome in PLACED]

@@ -24,6 +24,7 @@ class MissedChecks:
     that was released or postponed meanwhile was due again then. The reason is what took up more than half of the
     delay, as far as this node knows:
 
+    - paused: checks were paused;
     - redis: Redis was unavailable for this node;
     - database: the database was unavailable for this node, and the check was not served from the cache;
     - no_node: this node had not been started yet, and no other node ran.
@@ -78,6 +79,7 @@ class MissedChecks:
     def _reason(self, late_s: float, *, from_cache: bool, expired: bool, beside_go: bool) -> Outcome:
         node, due_s = self._node, time.monotonic() - late_s
         causes = {
+            Outcome.MISSED_PAUSED: node.pause.seconds_since(due_s),
             Outcome.MISSED_REDIS: node.redis_outage.seconds_since(due_s),
             Outcome.MISSED_DATABASE: 0.0 if from_cache else node.database_outage.seconds_since(due_s),
             Outcome.MISSED_NO_NODE: 0.0 if beside_go else node.started_s - max(due_s, self._nobody_from_s),

@@ -1,4 +1,4 @@
-"""Signals between nodes: leadership is vacant, a monitor is due sooner, Redis' clock was stepped."""
+"""Signals between nodes: leadership is vacant, a monitor is due sooner, the clock was stepped, checks are paused."""
 
 from redis.asyncio import Redis
 
@@ -13,6 +13,8 @@ from peekaping_producer.redisdb.subscription import listen
 async def signals_loop(node: Node, redis: Redis, vacant: Bell) -> None:
     """Listen until it is time to stop. A lost signal costs a second at most, as every loop polls, too."""
     bells = {b"vacant": vacant, b"due": node.due_sooner, b"clock": node.sweep_wanted, b"vanished": node.sweep_wanted}
+    # A claim finds out whether checks are paused.
+    bells[b"pause"] = node.due_sooner
 
     def ring(_channel: str, data: bytes) -> None:
         if data == b"vanished" and node.status.leading:

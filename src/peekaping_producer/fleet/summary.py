@@ -1,5 +1,6 @@
 """A log line with the counts of the last minute."""
 
+from peekaping_producer.clock import from_unix_ms, rfc3339
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.node.node import Node
 from peekaping_producer.observe.events import LogEvent
@@ -22,6 +23,8 @@ async def write_summary(node: Node, view: ScheduleView) -> None:
     }
     if totals.cache_age_s is not None:
         figures["cache_age_s"] = round(totals.cache_age_s, 1)
+    if node.pause.now:
+        figures["paused_until"] = rfc3339(from_unix_ms(node.pause.now.until_ms))
     try:
         overview = await view.overview()
     except Unavailable as error:

@@ -11,6 +11,7 @@ from peekaping_producer.config.settings import ScheduleMode
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.node.liveness import Liveness
 from peekaping_producer.node.outage import Outage, OutageUser
+from peekaping_producer.node.pause_watch import PauseWatch
 from peekaping_producer.node.schedule_loss import ScheduleLoss
 from peekaping_producer.node.slot_spacing import SpacingChoice
 from peekaping_producer.node.status import NodeStatus
@@ -46,6 +47,7 @@ class Node(Struct, frozen=True):
     settles: OutageUser
     """Claims and settles: an outage of Redis lasts until both work, even if Redis answers other commands."""
     database_outage: Outage
+    pause: PauseWatch
     loss: ScheduleLoss
     spacing: SpacingChoice
     status: NodeStatus
@@ -105,6 +107,7 @@ def make_node(
         claims=redis_outage.user(),
         settles=redis_outage.user(),
         database_outage=database_outage,
+        pause=PauseWatch(log),
         loss=ScheduleLoss(log),
         spacing=SpacingChoice(mode, log),
         status=status,

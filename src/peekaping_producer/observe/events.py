@@ -56,6 +56,18 @@ class LogEvent(StrEnum):
     To do: find out why, if it recurs.
     """
 
+    # Pauses
+    CHECKS_PAUSED = "checks paused"
+    """Somebody (`by`) has paused all checks, or set another end; they go on at `until`. To do: nothing, or
+    `peekaping-producer resume`.
+    """
+    CHECKS_STILL_PAUSED = "checks still paused"
+    """The pause goes on; logged every 5 minutes. To do: nothing, or `peekaping-producer resume`."""
+    CHECKS_RESUMED = "checks resumed"
+    """The pause is over, and what is overdue is checked now; `early` if it ended before its time, by `resume` or
+    because Redis lost its data. Nothing to do.
+    """
+
     # Leadership and schedule
     LEADERSHIP_TAKEN = "leadership taken"
     """This node leads from now on. Nothing to do."""

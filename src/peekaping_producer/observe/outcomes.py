@@ -65,6 +65,8 @@ class Outcome(StrEnum):
     """A slot passed without a check: Redis was unavailable."""
     MISSED_DATABASE = "missed_database"
     """A slot passed without a check: the database was unavailable, and the cache could not serve the monitor."""
+    MISSED_PAUSED = "missed_paused"
+    """A slot passed without a check: checks were paused, by `pause` or on the page."""
     MISSED_OVERLOAD = "missed_overload"
     """A slot passed without a check: the nodes were too slow, or the queue was very long."""
     MISSED_STILL_RUNNING = "missed_still_running"

@@ -30,9 +30,12 @@ LEFT = f"{PREFIX}producer:left"
 """Counter of monitors that settles and removals took out of the schedule: what else is missing was lost."""
 INVALID = f"{PREFIX}producer:invalid"
 """HASH: id of a monitor that is skipped as invalid → the reason. At most 1,000."""
+PAUSE = f"{PREFIX}producer:pause"
+"""HASH with a TTL, there while checks are paused: since_ms and until_ms (Unix ms by Redis' clock), reason, by."""
 SIGNALS = f"{PREFIX}producer:signals"
 """Channel between nodes: `vacant` when a leader has resigned, `due` when a monitor is due sooner than expected,
-`clock` when Redis' clock was stepped, `vanished` when a claimed monitor was in neither set."""
+`clock` when Redis' clock was stepped, `vanished` when a claimed monitor was in neither set, `pause` when checks were
+paused or resumed."""
 
 OUR_TYPES = {
     DUE: "zset",
@@ -47,5 +50,6 @@ OUR_TYPES = {
     HEALTHY: "zset",
     INVALID: "hash",
     STEP: "hash",
+    PAUSE: "hash",
 }
 """The type of each key, in the words of TYPE; `number` is a string with an integer."""

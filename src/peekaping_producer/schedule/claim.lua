@@ -1,8 +1,10 @@
 -- Claim: move due monitors into the lease, under a fencing token that no other claim has.
 -- KEYS  1 due ZSET  2 lease ZSET  3 counter of claims  4 mark of a Go producer  5 leader STRING  6 step HASH
+--       7 pause HASH
 -- ARGV  1 limit, ids  2 lease_ms  3 horizon_ms: what Redis' clock shows if it was not stepped, by the node's own; or ""
 -- Returns {now_ms, token, next_due_ms or "", "1" beside a Go producer or "", by_ms of an open step forward or "",
--- id, due_ms, id, due_ms, …}, all as text; token "" if nothing is due.
+-- the pause as in paused.lua, id, due_ms, id, due_ms, …}, all as text; token "" if nothing is due,
+-- or checks are paused.
 -- Keeps invariant 2 (lease.lua).
 -- Nothing beyond the horizon is claimed (invariant 8): a step forward makes all monitors overdue at once. Until the leader has
 -- swept after it, what was due before it is claimed when it would have been due without it.
@@ -15,8 +17,11 @@ local function due(from, to_ms, most)
   return redis.call('ZRANGE', KEYS[1], from, to_ms, 'BYSCORE', 'LIMIT', 0, most, 'WITHSCORES')
 end
 
+local pause = pause_in(KEYS[7])
 local claimed
-if step_at_ms then
+if #pause > 0 then
+  claimed = {}
+elseif step_at_ms then
   claimed = due('-inf', math.min(until_ms, now_ms - by_ms), limit)
   if #claimed < 2 * limit then
     for _, part in ipairs(due('(' .. step_at_ms, until_ms, limit - #claimed / 2)) do claimed[#claimed + 1] = part end
@@ -38,4 +43,4 @@ local function soonest()
 end
 
 local stepped = by_ms and string.format('%d', by_ms) or ''
-return {string.format('%d', now_ms), token, soonest() or '', beside_go(KEYS[4], KEYS[5]), stepped, unpack(claimed)}
+return {string.format('%d', now_ms), token, soonest() or '', beside_go(KEYS[4], KEYS[5]), stepped, pause, unpack(claimed)}

@@ -1,6 +1,6 @@
 -- Note a step of the clock for all nodes, once, however many of them notice it.
 -- KEYS  1 step HASH  2 leader STRING  3 mark of a Go producer  4 tombstones ZSET  5 nodes ZSET
---       6 nodes with a healthy database, ZSET
+--       6 nodes with a healthy database, ZSET  7 pause HASH
 -- ARGV  1 at_ms, the last instant this node saw before the step, by the clock as it is now  2 by_ms, negative if back
 --       3 open_ms, how long the step counts at most  4 channel of signals  5 longest_term_ms  6 go_seen_ms
 --       7 alive_ms of a node  8 limit, members of a set
@@ -23,7 +23,15 @@ local function bring_back(key, latest_ms)
     redis.call('ZADD', key, latest_ms, member)
   end
 end
+local function shorten_pause(key)
+  local pause = redis.pcall('HMGET', key, 'since_ms', 'until_ms')
+  local since_ms, until_ms = tonumber(pause[1] or nil), tonumber(pause[2] or nil)
+  if not (since_ms and until_ms) or until_ms - now_ms <= until_ms - since_ms then return end
+  redis.call('HSET', key, 'since_ms', now_ms, 'until_ms', now_ms + until_ms - since_ms)
+  redis.call('PEXPIRE', key, until_ms - since_ms)
+end
 if tonumber(ARGV[2]) < 0 then
+  shorten_pause(KEYS[7])
   shorten(KEYS[2], ARGV[5])
   shorten(KEYS[3], ARGV[6])
   bring_back(KEYS[4], now_ms)

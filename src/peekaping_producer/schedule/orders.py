@@ -9,6 +9,7 @@ from peekaping_producer.model.cadence import Cadence
 from peekaping_producer.model.ids import is_monitor_id
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.observe.outcomes import Outcome
+from peekaping_producer.schedule.pause import Pause
 from peekaping_producer.schedule.redis_clock import Step
 
 
@@ -37,6 +38,8 @@ class Claim(Struct, frozen=True):
     behind_ms: int = 0
     """The size of a step forward that still counts: what is overdue by more was due by the clock as it was before."""
 
+    pause: Pause | None = None
+    """While there is one, nothing is claimed."""
     drained_ms: int = 0
     """Redis' clock at an earlier claim that left nothing overdue: what had been due by then was in an expired claim."""
 
@@ -60,7 +63,8 @@ class Peeked(Struct, frozen=True):
     answered_at_s: float
     step: Step | None
     behind_ms: int
-    """As in a claim."""
+    pause: Pause | None = None
+    """Both as in a claim."""
 
 
 class Enqueue(Struct, frozen=True):

@@ -1,10 +1,12 @@
 -- Peek: read a page of what is due, starting behind a place in the order of due. Changes nothing.
 -- KEYS  1 due ZSET  2 nodes with a healthy database, ZSET  3 mark of a Go producer  4 leader STRING  5 step HASH
+--       6 pause HASH
 -- ARGV  1 limit, ids  2 horizon_ms, as in claim.lua  3 node id  4 yield_ms
 --       5 the place: a score, "" for the beginning  6 the id with this score
 -- Returns {now_ms, next_due_ms or "", "1" beside a Go producer or "", by_ms of an open step forward or "",
--- id, due_ms, id, due_ms, …}, all as text; next_due_ms is when this node may claim what comes behind the page.
+-- the pause as in paused.lua, id, due_ms, id, due_ms, …}, all as text; next_due_ms is when this node may claim what comes behind the page.
 -- While another node has a healthy database, what has been due for less than yield_ms is left to it.
+-- While checks are paused, the page is empty.
 -- A place later than now means that the clock went back: the page begins at the beginning.
 
 local limit = tonumber(ARGV[1])
@@ -33,6 +35,7 @@ local function rank_behind(score, place)
   return first
 end
 
+local pause = pause_in(KEYS[6])
 local page = {}
 -- adds members to the page, from a rank on, up to a score and the limit; returns the score of the next one
 local function add(rank, to_ms)
@@ -48,7 +51,9 @@ end
 local first = 0
 if ARGV[5] ~= '' and tonumber(ARGV[5]) <= now_ms then first = rank_behind(ARGV[5], ARGV[6]) end
 local next_ms
-if step_at_ms then
+if #pause > 0 then
+  next_ms = nil
+elseif step_at_ms then
   local before_ms = add(first, math.min(until_ms, now_ms - by_ms - yield_ms))
   if before_ms and before_ms <= step_at_ms then next_ms = before_ms + by_ms end
   if #page < 2 * limit then
@@ -61,4 +66,4 @@ end
 
 local next_due = next_ms and string.format('%.17g', next_ms + yield_ms) or ''
 local stepped = by_ms and string.format('%d', by_ms) or ''
-return {string.format('%d', now_ms), next_due, beside_go(KEYS[3], KEYS[4]), stepped, unpack(page)}
+return {string.format('%d', now_ms), next_due, beside_go(KEYS[3], KEYS[4]), stepped, pause, unpack(page)}

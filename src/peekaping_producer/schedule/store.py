@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
 from redis.asyncio import Redis
 
@@ -23,6 +23,7 @@ from peekaping_producer.redisdb.keys import (
     LEFT,
     NODES,
     OUR_TYPES,
+    PAUSE,
     REMOVED,
     SIGNALS,
     STEP,
@@ -40,6 +41,7 @@ from peekaping_producer.schedule.orders import (
     Settlement,
     WrongKey,
 )
+from peekaping_producer.schedule.pause import Pause, pause_of
 from peekaping_producer.schedule.redis_clock import RedisClock, Step
 from peekaping_producer.schedule.settling import Settling, arguments_of
 from peekaping_producer.timing import Timing
@@ -77,10 +79,10 @@ class Schedule:
         """Take the client; scripts are loaded by the first call that needs them."""
         self._redis = redis
         self._timing = timing
-        self._claim = load_script(redis, __package__, "time", "writable", "step", "go_node", "lease", "claim")
+        self._claim = load_script(redis, __package__, "time", "writable", "step", "go_node", "lease", "paused", "claim")
         self._settle = load_script(redis, __package__, "time", "writable", "task", "settle")
-        self._peek = load_script(redis, __package__, "time", "step", "healthy", "go_node", "peek")
-        self._claim_ids = load_script(redis, __package__, "time", "writable", "go_node", "lease", "claim_ids")
+        self._peek = load_script(redis, __package__, "time", "step", "healthy", "go_node", "paused", "peek")
+        self._claim_ids = load_script(redis, __package__, "time", "writable", "go_node", "lease", "paused", "claim_ids")
         self._reclaim = load_script(redis, __package__, "time", "reclaim")
         self._schedule = load_script(redis, __package__, "time", "step", "schedule")
         self._remove = load_script(redis, __package__, "time", "task", "remove")
@@ -101,10 +103,11 @@ class Schedule:
         horizon_ms = self._clock.horizon_ms(sent_s)
         async with answered(timing.redis_timeout_s):
             reply = await self._claim(
-                keys=(DUE, LEASE, CLAIMS, GO_SEEN, LEADER, STEP),
+                keys=(DUE, LEASE, CLAIMS, GO_SEEN, LEADER, STEP, PAUSE),
                 args=(limit, timing.lease_ms, "" if horizon_ms is None else horizon_ms),
             )
-        now_ms, token, next_due_ms, go_seen, by_ms, *pairs = (text_of(part) for part in cast("list[bytes]", reply))
+        head, pause, pairs = _parts(reply)
+        now_ms, token, next_due_ms, go_seen, by_ms = head
         claim = Claim(
             int(now_ms),
             token,
@@ -114,11 +117,12 @@ class Schedule:
             time.monotonic(),
             self._clock.see(int(now_ms), sent_s, monotonic_s()),
             int(by_ms or 0),
+            pause,
             self._drained_ms,
         )
         if claim.step or claim.behind_ms:
             self._drained_ms = 0
-        elif len(claim.claimed) < limit:
+        elif len(claim.claimed) < limit and not pause:
             self._drained_ms = claim.now_ms
         return claim
 
@@ -133,10 +137,11 @@ class Schedule:
         horizon_ms = self._clock.horizon_ms(sent_s)
         async with answered(timing.redis_timeout_s):
             reply = await self._peek(
-                keys=(DUE, HEALTHY, GO_SEEN, LEADER, STEP),
+                keys=(DUE, HEALTHY, GO_SEEN, LEADER, STEP, PAUSE),
                 args=(limit, "" if horizon_ms is None else horizon_ms, node_id, timing.yield_ms, *place),
             )
-        now_ms, next_due_ms, go_seen, by_ms, *pairs = (text_of(part) for part in cast("list[bytes]", reply))
+        head, pause, pairs = _parts(reply)
+        now_ms, next_due_ms, go_seen, by_ms = head
         return Peeked(
             int(now_ms),
             float(next_due_ms) if next_due_ms else None,
@@ -145,6 +150,7 @@ class Schedule:
             time.monotonic(),
             self._clock.see(int(now_ms), sent_s, monotonic_s()),
             int(by_ms or 0),
+            pause,
         )
 
     async def claim_these(self, wanted: Sequence[Claimed]) -> Claim:
@@ -155,12 +161,14 @@ class Schedule:
         timing = self._timing
         async with answered(timing.redis_timeout_s):
             reply = await self._claim_ids(
-                keys=(DUE, LEASE, CLAIMS, GO_SEEN, LEADER), args=(timing.lease_ms, " ".join([one.id for one in wanted]))
+                keys=(DUE, LEASE, CLAIMS, GO_SEEN, LEADER, PAUSE),
+                args=(timing.lease_ms, " ".join([one.id for one in wanted])),
             )
-        now_ms, token, go_seen, *others = (text_of(part) for part in cast("list[bytes]", reply))
+        head, pause, others = _parts(reply)
+        now_ms, token, go_seen = head
         refused = set(others)
         claimed = tuple([one for one in wanted if one.id not in refused] if refused else wanted)
-        return Claim(int(now_ms), token, None, go_seen == "1", claimed, time.monotonic())
+        return Claim(int(now_ms), token, None, go_seen == "1", claimed, time.monotonic(), pause=pause)
 
     async def settle(
         self, claim: Claim, orders: Sequence[Order], on_failure: Callable[[Unavailable], None] = lambda _error: None
@@ -234,7 +242,7 @@ class Schedule:
         limits = (LONGEST_TERM_MS, timing.go_seen_ms, timing.alive_ms, _MOST_BROUGHT_BACK)
         async with answered(timing.redis_timeout_s):
             reply = await self._note_step(
-                keys=(STEP, LEADER, GO_SEEN, REMOVED, NODES, HEALTHY),
+                keys=(STEP, LEADER, GO_SEEN, REMOVED, NODES, HEALTHY, PAUSE),
                 args=(step.at_ms, step.by_ms, timing.step_open_ms, SIGNALS, *limits),
             )
         return bool(reply)
@@ -311,6 +319,14 @@ class Schedule:
         """Note that a sweep has been made since that step. Raises NotLeading if this node does not lead."""
         async with answered(self._timing.redis_timeout_s):
             _led(await self._end_step(keys=(LEADER, STEP), args=(node_id, noted_ms)))
+
+
+def _parts(reply: object) -> tuple[list[str], Pause | None, list[str]]:
+    """Return what comes before the pause in a reply, the pause, and what comes after it."""
+    parts = cast("list[Any]", reply)
+    at = next(number for number, part in enumerate(parts) if isinstance(part, list))
+    before, after = ([text_of(part) for part in some] for some in (parts[:at], parts[at + 1 :]))
+    return before, pause_of(parts[at]), after
 
 
 def _with_due_times(pairs: Sequence[str]) -> tuple[Claimed, ...]:

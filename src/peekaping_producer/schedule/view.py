@@ -8,8 +8,9 @@ from redis.asyncio import Redis
 
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.redisdb.client import answered, text_of
-from peekaping_producer.redisdb.keys import DUE, GO_SEEN, LEADER, LEASE
+from peekaping_producer.redisdb.keys import DUE, GO_SEEN, LEADER, LEASE, PAUSE
 from peekaping_producer.schedule.orders import Claimed
+from peekaping_producer.schedule.pause import FIELDS, Pause, pause_of
 
 
 class Overview(Struct, frozen=True):
@@ -34,7 +35,7 @@ class Late(Struct, frozen=True):
 
 
 class Place(Struct, frozen=True):
-    """Where one monitor is in the schedule, and who leads."""
+    """Where one monitor is in the schedule, who leads, and whether checks are paused."""
 
     now_ms: int
     due_ms: float | None
@@ -43,6 +44,7 @@ class Place(Struct, frozen=True):
     leader: str | None
     go_seen: bool
     """Whether a Go producer has been noticed recently."""
+    pause: Pause | None = None
 
 
 class ScheduleView:
@@ -75,13 +77,16 @@ class ScheduleView:
             pipe.zscore(LEASE, id_)
             pipe.get(LEADER)
             pipe.exists(GO_SEEN)
-            (seconds, micros), due_ms, lease_ms, leader, go_seen = await pipe.execute()
+            pipe.hmget(PAUSE, FIELDS)
+            (seconds, micros), due_ms, lease_ms, leader, go_seen, pause = await pipe.execute()
+        now_ms = seconds * 1000 + micros // 1000
         return Place(
-            now_ms=seconds * 1000 + micros // 1000,
+            now_ms=now_ms,
             due_ms=due_ms,
             lease_ms=lease_ms,
             leader=None if leader is None else text_of(leader),
             go_seen=bool(go_seen),
+            pause=pause_of(pause, now_ms),
         )
 
     async def next_runs(self, count: int) -> list[Claimed]:

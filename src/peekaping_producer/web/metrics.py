@@ -76,6 +76,7 @@ class Metrics:
         build.add_metric((__version__, platform.python_version()), 1)
         yield build
         yield from self._checks()
+        yield from self._pause()
         yield from self._leader(figures)
         yield from self._dependencies()
         yield from self._queue_and_process(figures)
@@ -110,6 +111,16 @@ class Metrics:
         )
         for outcome, (name, text) in _OWN_METRIC.items():
             yield _counter(name, text, {"": tally.total[outcome]})
+
+    def _pause(self) -> Iterator[Metric]:
+        pause = self._node.pause.now
+        text = "1 while checks are paused, else 0; the same on every node."
+        yield _gauge("paused", text, {"": int(pause is not None)})
+        yield _gauge(
+            "paused_until_timestamp_seconds",
+            "When the pause ends by itself, Unix time; 0 if there is none.",
+            {"": pause.until_ms / 1000 if pause else 0},
+        )
 
     def _leader(self, figures: RedisFigures | None) -> Iterator[Metric]:
         node, measures = self._node, self._node.measures

@@ -1,0 +1,7 @@
+-- Returns {since_ms, until_ms, reason, by} of a pause that goes on, as text; {} if there is none. Prepended after time.lua, to
+-- the scripts that claim, and to those that begin and end a pause. One command, which costs a claim less than a microsecond.
+local function pause_in(key)
+  local pause = redis.call('HMGET', key, 'since_ms', 'until_ms', 'reason', 'by')
+  local until_ms = tonumber(string.match(pause[2] or '', '^%d+$'))
+  return until_ms and until_ms > now_ms and pause or {}
+end
