@@ -99,6 +99,33 @@ def run_now(
 
 
 @app.command()
+def pause(
+    *,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; shown wherever the pause is shown.")],
+    length: Annotated[str, typer.Option("--for", metavar="TIME", help="How long: 90s, 10m, 2h; at most 24h.")] = "10m",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Pause all checks for a while; they go on by themselves. Needs only REDIS_*."""
+    from peekaping_producer.commands.pause import pause as pause_all
+    from peekaping_producer.config.loading import load_redis_settings
+
+    result = pause_all(load_redis_settings(), length, reason)
+    _print(result, result.text(), as_json=as_json)
+    if result.go_producer:
+        raise typer.Exit(EXIT_NOT_DONE)
+
+
+@app.command()
+def resume(*, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
+    """End a pause before its time. Needs only REDIS_*."""
+    from peekaping_producer.commands.pause import resume as resume_all
+    from peekaping_producer.config.loading import load_redis_settings
+
+    result = resume_all(load_redis_settings())
+    _print(result, result.text(), as_json=as_json)
+
+
+@app.command()
 def explain(
     monitor: Annotated[str, typer.Argument(metavar="ID|NAME", help="The monitor.")],
     *,

@@ -97,9 +97,7 @@ async def test_damaged_texts_of_a_pause_do_no_harm(redis: Redis) -> None:
 async def test_a_step_back_of_the_clock_does_not_make_a_pause_longer(redis: Redis, pauses: Pauses) -> None:
     """Its times are an hour ahead, as after a step back by an hour."""
     pause, _ = await pauses.begin(60_000, REASON, BY)
-    await redis.hset(
-        PAUSE, mapping={"since_ms": pause.since_ms + HOUR_MS, "until_ms": pause.until_ms + HOUR_MS}
-    )
+    await redis.hset(PAUSE, mapping={"since_ms": pause.since_ms + HOUR_MS, "until_ms": pause.until_ms + HOUR_MS})
     await redis.pexpire(PAUSE, 60_000 + HOUR_MS)
     assert await Schedule(redis, TIMING).note_step(Step(await redis_now_ms(redis), -HOUR_MS))
     after = await current(redis)
@@ -208,10 +206,10 @@ def test_the_log_says_when_a_pause_starts_goes_on_and_ends() -> None:
     now_s += 1
     watch.remind(300)
     watch.remind(300)
-    assert watch.now == pause
+    going_on = watch.now
     now_s += 300
-    assert watch.now is None
     watch.remind(300)
+    assert (going_on, watch.now) == (pause, None)
     watch.update(None, pause.until_ms)
     paused, still, resumed = log.lines
     until = "2026-09-21T14:23:20Z"
@@ -270,7 +268,7 @@ def test_lengths(text: str, ms: int) -> None:
     assert length_ms(text) == ms
 
 
-@pytest.mark.parametrize("text", ["", "10", "0s", "25h", "1d", "1.5h", "-1m", "86401s", "10 m", "1h30m", "٣m", "9" * 99])
+@pytest.mark.parametrize("text", ["", "10", "0s", "25h", "1d", "1.5h", "-1m", "86401s", "1h30m", "٣m", "9" * 99])
 def test_what_is_no_length(text: str) -> None:
     with pytest.raises(ValueError, match="is no length of a pause: write 90s, 10m or 2h, at most 24h"):
         length_ms(text)

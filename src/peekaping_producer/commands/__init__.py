@@ -1,1 +1,1 @@
-"""The commands for operators: `status`, `explain` and `run-now`."""
+"""The commands for operators: `check`, `status`, `explain`, `run-now`, `pause` and `resume`."""

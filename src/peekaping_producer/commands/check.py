@@ -20,7 +20,7 @@ from peekaping_producer.config.redis_settings import RedisSettings
 from peekaping_producer.config.settings import ScheduleMode, Settings
 from peekaping_producer.errors import EXIT_CONFIGURATION, ConfigurationError, Unavailable
 from peekaping_producer.preflight.database import count_findings, database_findings
-from peekaping_producer.preflight.deployment import producer_findings, queue_findings, read_producers
+from peekaping_producer.preflight.deployment import pause_findings, producer_findings, queue_findings, read_producers
 from peekaping_producer.preflight.finding import Area, Finding, Level, failures, worst
 from peekaping_producer.preflight.redis_server import read_redis, redis_findings
 from peekaping_producer.report.format import count, printable_name
@@ -131,7 +131,9 @@ async def _redis(settings: RedisSettings, mode: ScheduleMode, found: list[Findin
         found += rights
         if worst(rights) is not Level.OK:
             return
-        found += producer_findings(await read_producers(redis, timing), mode)
+        producers = await read_producers(redis, timing)
+        found += producer_findings(producers, mode)
+        found += pause_findings(producers)
         found += queue_findings(await queue_state(redis, timing.redis_timeout_s))
 
 

@@ -97,7 +97,7 @@ def _invalid(status: Status) -> Iterator[str]:
 def _runs(status: Status) -> Iterator[str]:
     if not status.next_runs:
         return
-    rows = [("due next" if status.running else "due, but not checked", "name", "due", "in")]
+    rows = [("due next" if status.running and not status.pause else "due, but not checked", "name", "due", "in")]
     for run in status.next_runs:
         when = f"overdue for {span(-run.in_s)}" if run.in_s < 0 else span(run.in_s)
         rows.append((run.monitor_id, _name(run.name), run.due, when))

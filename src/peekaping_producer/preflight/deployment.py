@@ -11,6 +11,8 @@ from peekaping_producer.fleet.registry import NodeInfo, Registry
 from peekaping_producer.model.ids import is_go_node
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.preflight.finding import Area, Finding, Level
+from peekaping_producer.report.pausing import RESUME, pause_status, pause_text
+from peekaping_producer.report.status_values import PauseStatus
 from peekaping_producer.schedule.view import ScheduleView
 from peekaping_producer.timing import Timing
 
@@ -29,13 +31,15 @@ class Producers(Struct, frozen=True):
     leader: str | None
     go_seen: bool
     """A Go producer was noticed in the last 2 minutes."""
+    pause: PauseStatus | None = None
+    """None if checks are not paused."""
 
 
 async def read_producers(redis: Redis, timing: Timing, *, without: str = "") -> Producers:
     """Read which producers run, without one. Raises Unavailable if Redis does not answer in time."""
     place = await ScheduleView(redis, timing.redis_timeout_s).place_of(MonitorId(""))
     nodes = [node for node in await Registry(redis, timing).nodes() if node.id != without]
-    return Producers(nodes, place.leader, place.go_seen)
+    return Producers(nodes, place.leader, place.go_seen, pause_status(place))
 
 
 def producer_findings(producers: Producers, mode: ScheduleMode) -> Iterator[Finding]:
@@ -58,6 +62,14 @@ def producer_findings(producers: Producers, mode: ScheduleMode) -> Iterator[Find
         )
     else:
         yield _found("go-producer", f"{what}; checks are aligned to its slots while it runs")
+
+
+def pause_findings(producers: Producers) -> Iterator[Finding]:
+    """Return whether checks are paused."""
+    if producers.pause:
+        yield Finding(Area.DEPLOYMENT, "pause", Level.WARNING, pause_text(producers.pause), RESUME)
+    else:
+        yield _found("pause", "checks are not paused")
 
 
 def queue_findings(queue: QueueState) -> Iterator[Finding]:

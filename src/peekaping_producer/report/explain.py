@@ -15,6 +15,7 @@ from peekaping_producer.node.slot_spacing import spacing_for
 from peekaping_producer.report.alive import LEADERLESS
 from peekaping_producer.report.findings import Findings, Verdict
 from peekaping_producer.report.format import instant, printable, printable_name, span
+from peekaping_producer.report.status_values import PauseStatus
 from peekaping_producer.schedule.view import Place
 
 _SLOTS = 3
@@ -49,6 +50,8 @@ class Explanation(Struct, frozen=True):
     """Why the monitor is not checked, in words; null if it is."""
     running: bool
     """Whether a producer runs at all, ours or Go's."""
+    pause: PauseStatus | None
+    """null if checks are not paused."""
     monitor_id: str | None
     matches: list[Match]
     """The monitors of an ambiguous name."""
@@ -77,6 +80,7 @@ def explanation(findings: Findings, settings: Settings) -> Explanation:
         verdict=findings.verdict,
         reason=findings.reason,
         running=findings.running,
+        pause=findings.pause,
         monitor_id=findings.target.monitor_id,
         matches=[Match(match.id, match.name) for match in findings.target.matches],
         monitor=None if snapshot is None else _row(snapshot, place, settings),
@@ -130,7 +134,8 @@ def _monitor(findings: Findings) -> str:
     monitor = snapshot.monitor
     proxy = f", through proxy {snapshot.proxy.id}" if snapshot.proxy else ""
     times = f"every {span(monitor.interval)}, timeout {span(monitor.timeout)}"
-    verdict = findings.reason if findings.verdict is not Verdict.NOT_RUNNING else f"active, but {findings.reason}"
+    waits = findings.verdict in {Verdict.NOT_RUNNING, Verdict.PAUSED}
+    verdict = f"active, but {findings.reason}" if waits else findings.reason
     id_ = f" ({monitor.id})" if findings.target.named else ""
     named = f"'{printable_name(monitor.name)}'{id_}, type {printable_name(monitor.type)}"
     return f"{named}, {times}{proxy}; {verdict or 'active'}"
@@ -157,6 +162,8 @@ def _present(place: Place, *, running: bool) -> str:
         return f"being handled by a node; due again in {span(left_s)} if that node has died"
     due_ms = place.due_ms or 0
     in_s = (due_ms - place.now_ms) / 1000
+    if running and place.pause and due_ms < place.pause.until_ms:
+        return f"due {f'{span(-in_s)} ago' if in_s < 0 else f'in {span(in_s)}'}; it waits for the end of the pause"
     if in_s < 0:
         return f"OVERDUE for {span(-in_s)}: {'no node has claimed it yet' if running else nobody}"
     return f"due in {span(in_s)}, at {instant(due_ms)}" if running else f"scheduled, but {nobody} to check it"
@@ -176,7 +183,7 @@ def _due(findings: Findings) -> str | None:
     place = findings.place
     if place.due_ms is None:
         return None
-    may_promise = findings.running and findings.verdict in {Verdict.CHECKED, Verdict.UNREADABLE}
+    may_promise = findings.running and findings.verdict in {Verdict.CHECKED, Verdict.PAUSED, Verdict.UNREADABLE}
     return instant(place.due_ms) if may_promise or place.due_ms < place.now_ms else None
 
 

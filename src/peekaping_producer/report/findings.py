@@ -12,7 +12,9 @@ from peekaping_producer.errors import Unavailable
 from peekaping_producer.fleet.registry import Registry
 from peekaping_producer.model.monitor import MonitorId, Snapshot
 from peekaping_producer.report.alive import NOT_RUNNING, is_running
+from peekaping_producer.report.pausing import pause_status, pause_text
 from peekaping_producer.report.resolve import Target, id_of, resolve
+from peekaping_producer.report.status_values import PauseStatus
 from peekaping_producer.schedule.view import Place, ScheduleView
 from peekaping_producer.timing import Timing
 
@@ -23,6 +25,8 @@ class Verdict(StrEnum):
     CHECKED = "checked"
     NOT_RUNNING = "not_running"
     """It is active and valid, but no producer runs."""
+    PAUSED = "paused"
+    """It would be checked, but all checks are paused."""
     INACTIVE = "inactive"
     INVALID = "invalid"
     UNKNOWN = "unknown"
@@ -54,6 +58,11 @@ class Findings(Struct, frozen=True):
         return self.reading.found.get(id_) if isinstance(self.reading, Reading) and id_ else None
 
     @property
+    def pause(self) -> PauseStatus | None:
+        """The pause of all checks, if there is one."""
+        return pause_status(self.place)
+
+    @property
     def verdict(self) -> Verdict:
         """Whether the monitor is checked, or why not."""
         id_ = self.target.monitor_id
@@ -67,7 +76,8 @@ class Findings(Struct, frozen=True):
             return Verdict.UNKNOWN
         if not self.snapshot.monitor.active:
             return Verdict.INACTIVE
-        return Verdict.CHECKED if self.running else Verdict.NOT_RUNNING
+        with_producer = Verdict.PAUSED if self.place.pause else Verdict.CHECKED
+        return with_producer if self.running else Verdict.NOT_RUNNING
 
     @property
     def reason(self) -> str | None:
@@ -76,6 +86,7 @@ class Findings(Struct, frozen=True):
             return f"skipped as invalid, so it is not checked: {', '.join(self.reading.invalid.values())}"
         reasons = {
             Verdict.NOT_RUNNING: NOT_RUNNING,
+            Verdict.PAUSED: pause_text(self.pause) if self.pause else None,
             Verdict.INACTIVE: "NOT ACTIVE, so it is not checked",
             Verdict.UNKNOWN: "unknown: the database has no such monitor",
             Verdict.UNREADABLE: f"cannot be read: {self.reading}",

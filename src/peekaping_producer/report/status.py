@@ -15,6 +15,7 @@ from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.node.slot_spacing import spacing_for
 from peekaping_producer.report.alive import LEADERLESS, NOT_RUNNING, is_running
 from peekaping_producer.report.format import count, instant, printable, printable_name, span
+from peekaping_producer.report.pausing import pause_status, pause_text
 from peekaping_producer.report.status_values import (
     Invalid,
     InvalidMonitor,
@@ -53,15 +54,18 @@ async def read_status(redis: Redis, timing: Timing, names: NameSource | None = N
     queue = await queue_state(redis, timing.redis_timeout_s)
     seen = await Registry(redis, timing).seen()
     running = is_running(seen, place)
-    late = await schedule.late(place.now_ms, OVERDUE_AFTER_MS if running else 0, MOST_OVERDUE)
+    paused_ms = place.now_ms - place.pause.since_ms if place.pause else 0
+    late = await schedule.late(place.now_ms, OVERDUE_AFTER_MS + paused_ms if running else 0, MOST_OVERDUE)
     runs = await schedule.next_runs(NEXT_RUNS)
     invalid = await InvalidMonitors(redis, timing).all()
     listed = dict(sorted(invalid.items())[:MOST_INVALID])
     known = await names.of([run.id for run in runs] + [run.id for run in late.first] + [*listed]) if names else {}
     nodes = _nodes(seen, place.leader, place.now_ms)
     overdue = _overdue(late, place.now_ms, known)
+    pause = pause_status(place)
     trouble = [
         *([] if running else [NOT_RUNNING]),
+        *([pause_text(pause)] if pause else []),
         *_overdue_trouble(overdue),
         *([LEADERLESS] if running and not place.leader else []),
         *(_database_trouble(node) for node in nodes if node.database_problem and not node.gone),
@@ -72,6 +76,7 @@ async def read_status(redis: Redis, timing: Timing, names: NameSource | None = N
         at=rfc3339(from_unix_ms(place.now_ms)),
         running=running,
         trouble=trouble,
+        pause=pause,
         overdue=overdue,
         nodes=nodes,
         leader=place.leader and printable(place.leader),

@@ -47,7 +47,7 @@ class Overdue(Struct, frozen=True):
     """The monitors that should have been checked by now."""
 
     count: int
-    """Overdue for more than 10 s; while no producer runs, overdue at all."""
+    """Overdue for more than 10 s; while no producer runs, overdue at all. The time of a pause does not count."""
     longest_ms: int
     """How long the longest overdue monitor has been due; 0 if none is."""
     monitors: list[OverdueMonitor]
@@ -81,6 +81,18 @@ class NextRun(Struct, frozen=True):
     """Negative if it is overdue."""
 
 
+class PauseStatus(Struct, frozen=True):
+    """A pause of all checks."""
+
+    since: str
+    until: str
+    """When it ends by itself."""
+    left_s: float
+    reason: str
+    by: str
+    """Who paused checks, or last set the end."""
+
+
 class Status(Struct, frozen=True):
     """All that `status` reports."""
 
@@ -90,6 +102,8 @@ class Status(Struct, frozen=True):
     """Whether a producer runs at all, ours or Go's."""
     trouble: list[str]
     """What keeps monitors from being checked, in words; if there is any, the exit code is 1."""
+    pause: PauseStatus | None
+    """null if checks are not paused."""
     overdue: Overdue
     nodes: list[NodeStatus]
     leader: str | None

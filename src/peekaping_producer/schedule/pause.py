@@ -10,7 +10,6 @@ from redis.asyncio import Redis
 from peekaping_producer.redisdb.client import answered, load_script
 from peekaping_producer.redisdb.keys import PAUSE, SIGNALS
 
-DEFAULT_FOR: Final = "10m"
 LONGEST_REASON: Final = 200
 """Characters."""
 FIELDS: Final = ("since_ms", "until_ms", "reason", "by")
