@@ -22,6 +22,7 @@ PASSWORDS = {
     "DB_PASS": "hush-database",
     "REDIS_PASSWORD": "hush-redis",
     "REDIS_SENTINEL_PASSWORD": "hush-sentinel",
+    "PRODUCER_HTTP_TOKEN": "hush-token-of-the-page",
 }
 URL = {"REDIS_URL": "redis://me:hush-url@127.0.0.1:1/0"}
 ELSEWHERE = ("DB_HOST", "DB_USER", "DB_NAME", "REDIS_HOST", "REDIS_SENTINELS", "REDIS_USERNAME", "REDIS_TLS_CA")

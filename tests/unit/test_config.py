@@ -95,6 +95,8 @@ def test_the_defaults_of_a_minimal_setup(place: Place) -> None:
         "producer_alive_file": None,
         "producer_http_host": "127.0.0.1",
         "producer_http_port": None,
+        "producer_http_token": None,
+        "producer_http_token_file": None,
         "mode": Mode.DEV,
         "log_level": LogLevel.DEBUG,
         "tz": ZoneInfo("UTC"),
@@ -132,6 +134,7 @@ def test_every_variable_is_taken(place: Place) -> None:
             "PRODUCER_ALIVE_FILE": "/run/alive",
             "PRODUCER_HTTP_HOST": "::1",
             "PRODUCER_HTTP_PORT": "8035",
+            "PRODUCER_HTTP_TOKEN": "a token for the page",
             "MODE": "prod",
             "LOG_LEVEL": "error",
             "TZ": "Europe/Berlin",
@@ -544,7 +547,17 @@ def test_a_password_that_is_not_utf8_is_refused_and_not_shown(place: Place, vari
     assert place.problems(POSTGRES | {variable: "hush\udcff"}) == (f"{variable} is wrong: must be a password",)
 
 
-IN_FILES = ["DB_PASS", "REDIS_PASSWORD", "REDIS_SENTINEL_PASSWORD"]
+def test_a_token_that_could_be_guessed_is_refused_and_not_shown(place: Place, tmp_path: Path) -> None:
+    problem = "PRODUCER_HTTP_TOKEN is wrong: must be a text of at least 16 characters"
+    assert place.problems(SQLITE | {"PRODUCER_HTTP_TOKEN": "hush-hush-hush-"}) == (problem,)
+    path = tmp_path / "token"
+    path.write_text("hush-hush-hush-\n")
+    assert place.problems(with_file("PRODUCER_HTTP_TOKEN", path)) == (problem,)
+    path.write_text("hush-hush-hush-h\n")
+    assert place.load(with_file("PRODUCER_HTTP_TOKEN", path)).producer_http_token
+
+
+IN_FILES = ["DB_PASS", "REDIS_PASSWORD", "REDIS_SENTINEL_PASSWORD", "PRODUCER_HTTP_TOKEN"]
 
 
 def with_file(variable: str, path: Path) -> dict[str, str]:
@@ -556,11 +569,12 @@ def with_file(variable: str, path: Path) -> dict[str, str]:
 @pytest.mark.parametrize("variable", IN_FILES)
 def test_a_secret_in_a_file_is_read_again_each_time(place: Place, tmp_path: Path, variable: str) -> None:
     path = tmp_path / "secret"
-    path.write_text("first\n")
+    first, second = "the first of two", "the second of two"
+    path.write_text(f"{first}\n")
     secret = getattr(place.load(with_file(variable, path)), variable.lower())
-    assert secret.reveal() == "first"
-    path.write_text("second")
-    assert secret.reveal() == "second"
+    assert secret.reveal() == first
+    path.write_text(second)
+    assert secret.reveal() == second
     path.unlink()
     with pytest.raises(SecretUnreadable) as raised:
         secret.reveal()
@@ -611,8 +625,8 @@ def test_a_file_that_holds_no_secret(place: Place, variable: str, make: Callable
 @pytest.mark.parametrize("variable", IN_FILES)
 def test_a_secret_is_set_in_one_way_only(place: Place, tmp_path: Path, variable: str) -> None:
     path = tmp_path / "secret"
-    path.write_text("hush-hush")
-    problems = place.problems(with_file(variable, path) | {variable: "hush"})
+    path.write_text("hush-hush-hush-hush")
+    problems = place.problems(with_file(variable, path) | {variable: path.read_text()})
     assert problems == (f"{variable} and {variable}_FILE are both set: remove one of them",)
 
 

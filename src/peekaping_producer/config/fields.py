@@ -26,11 +26,11 @@ def setting(default: object = ..., *, meaning: str, allowed: str) -> Any:  # noq
     return Field(default, description=meaning, json_schema_extra={"allowed": allowed})
 
 
-def file_setting(variable: str) -> Any:  # noqa: ANN401 - as pydantic.Field
+def file_setting(variable: str, read_again: str = "for each new connection") -> Any:  # noqa: ANN401 - as pydantic.Field
     """Describe the setting `<variable>_FILE`. A field that has one beside it is a secret."""
     return setting(
         None,
-        meaning=f"A file that holds the text of `{variable}`; it is read again for each new connection.",
+        meaning=f"A file that holds the text of `{variable}`; it is read again {read_again}.",
         allowed=f"the path of a file, without {variable}",
     )
 

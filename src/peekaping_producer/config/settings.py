@@ -3,6 +3,7 @@
 A new setting is one field here and one row of docs/configuration.md, which a test compares with each other.
 """
 
+from contextlib import suppress
 from enum import StrEnum
 from typing import Annotated, Final
 from zoneinfo import ZoneInfo
@@ -11,9 +12,12 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from peekaping_producer.config.fields import PORT, SWITCHES, Base, Port, Switch, file_setting, setting
 from peekaping_producer.config.redis_settings import RedisSettings
+from peekaping_producer.config.secret import Secret, SecretUnreadable
 from peekaping_producer.config.values import AbsolutePath, Host, IpAddress, Name, SecretText, Whole, Zone, one_of
 
 HOSTS: Final = frozenset({"db_host", "redis_host", "redis_sentinels"})
+LEAST_TOKEN: Final = 16
+"""Characters of the token: what is shorter could be guessed."""
 SERVER_FIELDS: Final = frozenset(
     {"db_host", "db_port", "db_user", "db_pass", "db_pass_file", "db_tls", "db_tls_ca", "db_tls_cert", "db_tls_key"}
 )
@@ -236,6 +240,12 @@ class Settings(RedisSettings, DatabaseSettings):
     producer_http_port: Port | None = setting(
         None, meaning="The port at which probes and metrics are served; nothing is served without it.", allowed=PORT
     )
+    producer_http_token: SecretText | None = setting(
+        None,
+        meaning="The token for everything on the page that changes something; without it, nothing can be changed there.",
+        allowed=f"a text of at least {LEAST_TOKEN} characters",
+    )
+    producer_http_token_file: Name | None = file_setting("PRODUCER_HTTP_TOKEN", "each time the token is needed")
     mode: Annotated[Mode, one_of(MODES)] = setting(
         Mode.DEV,
         meaning="`prod` logs JSON lines; `dev` readable ones, coloured on a terminal; `test` plain ones.",
@@ -252,6 +262,15 @@ class Settings(RedisSettings, DatabaseSettings):
         allowed="an IANA time zone name, such as Europe/Berlin",
     )
     service_name: str = setting("peekaping:producer", meaning="The field `svc` of every log line.", allowed="any text")
+
+    @field_validator("producer_http_token")
+    @classmethod
+    def _long_enough(cls, value: Secret | None) -> Secret | None:
+        # A file that cannot be read is reported elsewhere.
+        with suppress(SecretUnreadable):
+            if value and len(value.reveal()) < LEAST_TOKEN:
+                raise ValueError
+        return value
 
 
 SECRETS: Final = tuple(name for name in Settings.model_fields if f"{name}_file" in Settings.model_fields)
