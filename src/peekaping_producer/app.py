@@ -106,7 +106,7 @@ def _served(settings: Settings, node: Node, redis: Redis, cache: LastKnown) -> A
         return nullcontext()
     from peekaping_producer.web.server import serving  # noqa: PLC0415 - takes a while, and most nodes need none of it
 
-    return serving(settings.producer_http_host, settings.producer_http_port, node, redis, cache)
+    return serving(settings, settings.producer_http_port, node, redis, cache)
 
 
 async def _run_loops(settings: Settings, node: Node, redis: Redis, catalog: Catalog, cache: LastKnown) -> None:

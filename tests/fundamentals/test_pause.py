@@ -164,7 +164,8 @@ async def test_three_nodes_stop_resume_at_once_and_make_each_check_once(
 ) -> None:
     rows = [monitor_row(interval=PERIOD_S) for _ in range(60)]
     await empty_sqlite_db.insert("monitors", *rows)
-    async with fleet(tmp_path, empty_sqlite_db, redis, redis_server.port, worker=False) as nodes, consuming(redis) as tasks:
+    port = redis_server.port
+    async with fleet(tmp_path, empty_sqlite_db, redis, port, worker=False) as nodes, consuming(redis) as tasks:
         await nodes.begin(rows)
         await until(lambda: len({task.monitor_id for task in tasks}) == len(rows), "each is checked")
 

@@ -1,6 +1,6 @@
 """A node's HTTP server, as a client sees it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import httpx
@@ -17,6 +17,13 @@ class Client:
 
     async def get(self, path: str, accept: str = "") -> httpx.Response:
         return await self._client.get(path, headers={"accept": accept})
+
+    async def post(self, path: str, form: Mapping[str, str] | bytes = b"", **headers: str) -> httpx.Response:
+        """Send a form, or any body; `_` in the name of a header is `-`."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        if isinstance(form, bytes):
+            return await self._client.post(path, content=form, headers=named)
+        return await self._client.post(path, data=form, headers=named)
 
     async def metrics(self) -> str:
         """Return the metrics as text."""

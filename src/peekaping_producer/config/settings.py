@@ -242,7 +242,7 @@ class Settings(RedisSettings, DatabaseSettings):
     )
     producer_http_token: SecretText | None = setting(
         None,
-        meaning="The token for everything on the page that changes something; without it, nothing can be changed there.",
+        meaning="The token for all that changes something by HTTP; without it, nothing can be changed there.",
         allowed=f"a text of at least {LEAST_TOKEN} characters",
     )
     producer_http_token_file: Name | None = file_setting("PRODUCER_HTTP_TOKEN", "each time the token is needed")

@@ -186,6 +186,13 @@ class LogEvent(StrEnum):
     says.
     """
 
+    ACTION_DONE = "action done"
+    """A client with the token has changed something by HTTP (`action`, `what`). Nothing to do."""
+    ACTION_REFUSED = "action refused"
+    """A client wanted to change something by HTTP, and was refused (`status` of HTTP). Of too many requests, one line
+    is logged. To do: if it recurs, find out who it is.
+    """
+
     # The log itself
     LOG_LINES_DROPPED = "log lines dropped"
     """Nobody read the log, so `count` lines are missing before this one. To do: check the log collector."""

@@ -8,13 +8,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from peekaping_producer.web.actions import Actions
 from peekaping_producer.web.metrics import Metrics
 from peekaping_producer.web.probes import Probes, Verdict
 
 _UNAVAILABLE = 503
 
 
-def application(probes: Probes, metrics: Metrics) -> Starlette:
+def application(probes: Probes, metrics: Metrics, actions: Actions) -> Starlette:
     """Return the application."""
 
     async def serve_metrics(request: Request) -> Response:
@@ -27,6 +28,7 @@ def application(probes: Probes, metrics: Metrics) -> Starlette:
             Route("/livez", _probe(probes.alive)),
             Route("/readyz", _probe(probes.ready)),
             Route("/metrics", serve_metrics),
+            *actions.routes(),
         ]
     )
 

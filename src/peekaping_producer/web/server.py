@@ -13,11 +13,13 @@ from uvicorn import Config, Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from peekaping_producer.catalog.last_known import LastKnown
+from peekaping_producer.config.settings import Settings
 from peekaping_producer.node.guard import kept_running
 from peekaping_producer.node.node import Node
 from peekaping_producer.node.stop import Stop
 from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.observe.log import Logger
+from peekaping_producer.web.actions import Actions
 from peekaping_producer.web.loop_lag import LoopLag
 from peekaping_producer.web.metrics import Metrics
 from peekaping_producer.web.probes import Probes
@@ -37,11 +39,12 @@ RETRY_S = 5.0
 
 
 @asynccontextmanager
-async def serving(host: str, port: int, node: Node, redis: Redis, cache: LastKnown) -> AsyncIterator[None]:
-    """Serve probes and metrics of a node for the time of the block."""
+async def serving(settings: Settings, port: int, node: Node, redis: Redis, cache: LastKnown) -> AsyncIterator[None]:
+    """Serve probes, metrics and actions of a node for the time of the block."""
     lag, closing = LoopLag(), Stop()
     metrics = Metrics(node, cache, RedisReader(node, redis), lag)
-    listening = _Listening(host, port, node.log, application(Probes(node, lag), metrics))
+    app = application(Probes(node, lag), metrics, Actions(node, settings, redis))
+    listening = _Listening(settings.producer_http_host, port, node.log, app)
     failed: Exception | None = None
     async with asyncio.TaskGroup() as loops:
         for name, loop in (("http", listening.loop), ("event loop lag", lag.loop)):
