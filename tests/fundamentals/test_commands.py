@@ -800,7 +800,13 @@ async def test_the_docs_show_and_describe_every_field(
     await redis.zadd(DUE, {MONITOR: await redis_now_ms(redis) - 3_600_000})
     await put_pending(redis, MONITOR)
     await InvalidMonitors(redis, Timing()).note({new_id(): "interval is 0 s: must be at least 1 s"})
-    for arguments, code in ((("status",), 1), (("explain", MONITOR), 0), (("run-now", "Shop"), 0)):
+    for arguments, code in (
+        (("status",), 1),
+        (("explain", MONITOR), 0),
+        (("run-now", "Shop"), 0),
+        (("pause", "--reason", "a test"), 0),
+        (("resume",), 0),
+    ):
         real = json.loads(await shell.output(*arguments, "--json", code=code))
         same_keys(shown[arguments[0]], real, arguments[0])
         assert real["schema"] == 1

@@ -159,6 +159,7 @@ async def test_only_redis_is_needed_and_without_it_there_is_one_line(
 # --- the fleet
 
 
+@pytest.mark.long
 async def test_three_nodes_stop_resume_at_once_and_make_each_check_once(
     empty_sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis, tmp_path: Path, shell: Shell
 ) -> None:

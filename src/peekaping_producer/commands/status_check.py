@@ -22,7 +22,7 @@ class State(IntEnum):
 
     OK = 0
     WARNING = 1
-    """Monitors are checked, but something needs attention."""
+    """Monitors are checked, but something needs attention; or checks are paused, which ends by itself."""
     CRITICAL = 2
     """Some monitors are not checked, or it is not known whether they are."""
 

@@ -7,7 +7,7 @@ from peekaping_producer.asynq import keys as asynq
 from peekaping_producer.config.redis_settings import RedisSettings
 from peekaping_producer.errors import ConfigurationError, Unavailable, one_line
 from peekaping_producer.redisdb.client import answered
-from peekaping_producer.redisdb.keys import DUE, INVALID, LEADER, NODE, SIGNALS
+from peekaping_producer.redisdb.keys import DUE, INVALID, LEADER, NODE, PAUSE, SIGNALS
 from peekaping_producer.redisdb.problems import for_operator
 
 _ABSENT = f"{NODE}nobody"
@@ -30,6 +30,7 @@ _PROBES: tuple[tuple[str | int, ...], ...] = (
     ("ZRANGE", DUE, 0, 0),
     ("ZSCORE", DUE, ""),
     ("HGET", INVALID, ""),
+    ("HMGET", PAUSE, ""),
     ("HGETALL", _ABSENT),
     ("HLEN", INVALID),
     ("HDEL", INVALID, ""),
