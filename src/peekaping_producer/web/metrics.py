@@ -92,7 +92,9 @@ class Metrics:
             "outcome",
         )
         yield _histogram(
-            "lateness_seconds", "From the due time of a check, or the end of a pause, until its task was in the queue.", {"": tally.lateness_s}
+            "lateness_seconds",
+            "From the due time of a check, or the end of a pause, until its task was in the queue.",
+            {"": tally.lateness_s},
         )
         yield _histogram(
             "stage_seconds",
