@@ -8,9 +8,9 @@ from msgspec import Struct
 from peekaping_producer.capacity.costs import Costs, calibrated, shipped
 from peekaping_producer.capacity.picture import drawn
 from peekaping_producer.capacity.simulation import HOUR_S, Simulated, fleet, simulate
-from peekaping_producer.report.format import count, span
 from peekaping_producer.errors import ConfigurationError
 from peekaping_producer.model.cadence import Spacing
+from peekaping_producer.report.format import count, span
 from peekaping_producer.timing import Timing
 
 MOST_MONITORS = 10_000_000
