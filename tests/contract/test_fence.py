@@ -18,7 +18,7 @@ from peekaping_producer.errors import Unavailable
 from peekaping_producer.model.cadence import cadence
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.observe.outcomes import PLACED, Outcome
-from peekaping_producer.redisdb.keys import CLAIMS, DUE, GO_SEEN, LEADER, LEASE, SIGNALS, STEP
+from peekaping_producer.redisdb.keys import CLAIMS, DUE, GO_SEEN, LEADER, LEASE, PAUSE, SIGNALS, STEP
 from peekaping_producer.schedule.orders import Claim, Claimed, Drop, Enqueue, Entry, Order, Release
 from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.timing import Timing
@@ -102,7 +102,7 @@ async def test_given_back_and_claimed_again_in_one_millisecond(redis: Redis) -> 
     async with redis.pipeline(transaction=False) as pipe:
         for _ in range(500):
             pipe.zadd(DUE, {MONITOR: 1})
-            pipe.evalsha(schedule._claim.sha, 6, DUE, LEASE, CLAIMS, GO_SEEN, LEADER, STEP, 1, 5000, "")
+            pipe.evalsha(schedule._claim.sha, 7, DUE, LEASE, CLAIMS, GO_SEEN, LEADER, STEP, PAUSE, 1, 5000, "")
         replies = (await pipe.execute())[1::2]
     claims = [Claim(int(reply[0]), reply[1].decode(), None, False, (Claimed(MONITOR, 1),), 0) for reply in replies]
     assert len({claim.now_ms for claim in claims}) < len(claims), "none in one millisecond"
