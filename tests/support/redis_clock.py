@@ -28,6 +28,13 @@ class RedisClock:
         """Stand still at the beginning of a second, until the next change."""
         self._write(f"@{unix_s}", running=False)
 
+    def stand_at_ms(self, unix_ms: int) -> None:
+        """Stand still at an instant from 2001 to 2286, until the next change; the quickest of the three."""
+        # In place and always as long, so that a reader never sees a part of it. The fraction is rounded down, and the
+        # server adds up to 999 µs: half a microsecond keeps it within this millisecond.
+        with self._file.open("r+b", buffering=0) as file:
+            file.write(f"{unix_ms // 1000:010}.{unix_ms % 1000:03}0005".encode())
+
     def _write(self, text: str, *, running: bool = True) -> None:
         other = self._file.with_suffix(".new")
         other.write_text(text if running else text.removeprefix("@"))

@@ -1,0 +1,1 @@
+"""Random steps on the real scripts, held beside a model."""

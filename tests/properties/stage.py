@@ -1,0 +1,83 @@
+"""What all examples share: one Redis whose clock stands still until a step of the test moves it."""
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from unittest.mock import patch
+
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from peekaping_producer.leader import sync, term
+from peekaping_producer.schedule import store
+from properties.checked_schedule import HostClock
+from properties.model import SHORT_LIST
+from support.redis_clock import RedisClock, redis_with_clock
+
+START_MS = 1_900_000_000_000
+
+Result = TypeVar("Result")
+
+
+class Stage:
+    """The Redis, its clock and this host's."""
+
+    def __init__(self, redis: Redis, client: AsyncRedis, clock: RedisClock, host: HostClock) -> None:
+        self.redis = redis
+        """For what others do."""
+        self.client = client
+        """For what our nodes do."""
+        self.host = host
+        self.now_ms = START_MS
+        self._clock = clock
+        self._runner = asyncio.Runner()
+
+    def reset(self) -> None:
+        """Begin an example."""
+        self.redis.flushall()
+        self.host.now_ms = 1_000_000
+        self._move_to(START_MS)
+
+    def pass_time(self, ms: int) -> None:
+        """Let both clocks go on."""
+        self.host.now_ms += ms
+        self._move_to(self.now_ms + ms)
+
+    def step_clock(self, by_ms: int) -> None:
+        """Let Redis' clock alone jump."""
+        self._move_to(self.now_ms + by_ms)
+
+    def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
+        """Run something of ours to its end."""
+        return self._runner.run(coroutine)
+
+    def close(self) -> None:
+        """Disconnect."""
+        self.run(self.client.aclose())
+        self._runner.close()
+        self.redis.close()
+
+    def _move_to(self, unix_ms: int) -> None:
+        self.now_ms = unix_ms
+        self._clock.stand_at_ms(unix_ms)
+
+
+@contextmanager
+def staged(folder: Path) -> Iterator[Stage]:
+    """Start a Redis for the time of the block; meanwhile our code reads the stage's clock as this host's."""
+    host = HostClock()
+    with ExitStack() as stack:
+        server, clock = stack.enter_context(redis_with_clock(folder))
+        for module in (store, term, sync):
+            stack.enter_context(patch.object(module, "time", host))
+        stack.enter_context(patch.object(store, "monotonic_s", host.monotonic))
+        stack.enter_context(patch.object(store, "SHORT_LIST", SHORT_LIST))
+        path = str(server.unix_socket)
+        client = AsyncRedis(unix_socket_path=path, retry=Retry(NoBackoff(), 0), socket_timeout=None)
+        stage = Stage(Redis(unix_socket_path=path), client, clock, host)
+        stack.callback(stage.close)
+        yield stage
