@@ -46,6 +46,8 @@ class OurNode:
         self.schedule.on_write = self._check_reads
         self.terms = Terms(stage.client, node_id, TIMING)
         self.term: Term | None = None
+        self.epoch_lost = False
+        """Whether Redis has lost the epoch since the last election."""
         self.cache = LastKnown(MB)
         self.catalog = SlowCatalog(table)
         self.sync = Sync(self.node, self.schedule, self.catalog, self.cache)

@@ -1,6 +1,7 @@
 """What all examples share: one Redis whose clock stands still until a step of the test moves it."""
 
 import asyncio
+import time
 from collections.abc import Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ from properties.model import SHORT_LIST
 from support.redis_clock import RedisClock, redis_with_clock
 
 START_MS = 1_900_000_000_000
+_SHOWN_WITHIN_S = 30.0
+_POLL_S = 0.0003
 
 Result = TypeVar("Result")
 
@@ -64,6 +67,14 @@ class Stage:
     def _move_to(self, unix_ms: int) -> None:
         self.now_ms = unix_ms
         self._clock.stand_at_ms(unix_ms)
+        give_up_s = time.monotonic() + _SHOWN_WITHIN_S
+        while self._shown_ms() != unix_ms:
+            assert time.monotonic() < give_up_s, "Redis does not show the time that was set"
+            time.sleep(_POLL_S)
+
+    def _shown_ms(self) -> int:
+        seconds, micros = self.redis.time()
+        return int(seconds) * 1000 + int(micros) // 1000
 
 
 @contextmanager

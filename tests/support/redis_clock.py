@@ -29,7 +29,10 @@ class RedisClock:
         self._write(f"@{unix_s}", running=False)
 
     def stand_at_ms(self, unix_ms: int) -> None:
-        """Stand still at an instant from 2001 to 2286, until the next change; the quickest of the three."""
+        """Stand still at an instant from 2001 to 2286, until the next change.
+
+        The server keeps what it has read for up to a millisecond, so wait until it shows the new time.
+        """
         # In place and always as long, so that a reader never sees a part of it. The fraction is rounded down, and the
         # server adds up to 999 µs: half a microsecond keeps it within this millisecond.
         with self._file.open("r+b", buffering=0) as file:
