@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Coroutine, Sequence
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import pytest
 from hypothesis import strategies as st
@@ -19,25 +19,28 @@ from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.observe.outcomes import PLACED, Outcome
 from peekaping_producer.redisdb.keys import CLAIMS, DUE, EPOCH, GO_SEEN, LEADER, LEASE, LEFT, REMOVED, STEP
 from peekaping_producer.schedule.orders import Claim, Entry, drop
+from properties import asynq_steps
 from properties.model import SHORT_LIST, State
-from properties.our_node import OurNode
-from properties.redis_state import GROUP, StateReader
+from properties.our_node import Batch, OurNode
+from properties.redis_state import StateReader
 from properties.stage import Stage
 from properties.table import Row, Table
-from support.asynq_states import GROUP_NAME, WORKER
 from support.go_producer import EVENTS, GoProducer, GoTiming
 
 IDS = [MonitorId(f"{n}{n}{n}{n}{n}{n}{n}{n}-0000-4000-8000-000000000000") for n in range(1, 5)]
 INTERVALS_S = (20, 45, 60)
 PASSING_MS = (1, 300, 1_000, 4_100, 5_100, 10_100, 20_000, 31_000, 70_000, 130_000, 3_700_000)
 STEPS_MS = (800, 7_003, 90_000, 3_600_123)
+LONGEST_WAIT_MS = 130_000
 TOMBSTONE_MS = 3_600_000
+OUR_KEYS = (DUE, LEASE, CLAIMS, LEFT, LEADER, EPOCH, REMOVED, GO_SEEN, STEP)
+ASYNQ_KEYS = (asynq.PENDING, asynq.ACTIVE, asynq.LEASE, asynq.ARCHIVED, asynq.WORKERS, asynq.QUEUES)
 
 Result = TypeVar("Result")
 ids = st.sampled_from(IDS)
 some_ids = st.lists(ids, min_size=1, max_size=3, unique=True)
 ours = st.sampled_from([0, 1])
-which = st.integers(0, 3)
+limits = st.integers(1, 5)
 
 
 class Fleet(RuleBasedStateMachine):
@@ -86,9 +89,12 @@ class Fleet(RuleBasedStateMachine):
 
     # --- time
 
-    @rule(ms=st.sampled_from(PASSING_MS))
-    def time_passes(self, ms: int) -> None:
+    @rule(ms=st.sampled_from(PASSING_MS), asleep=st.booleans())
+    def time_passes(self, ms: int, *, asleep: bool) -> None:
+        """Asleep, the leaders do not extend their terms."""
         self.stage.pass_time(ms)
+        if not asleep:
+            self._lead_on()
 
     @rule(by_ms=st.sampled_from(STEPS_MS), back=st.booleans())
     def redis_clock_is_stepped(self, by_ms: int, *, back: bool) -> None:
@@ -100,52 +106,56 @@ class Fleet(RuleBasedStateMachine):
 
     # --- our nodes: claims
 
-    @rule(node=ours, limit=st.integers(1, 5), note=st.booleans())
-    def claim(self, node: int, limit: int, *, note: bool) -> None:
+    @rule(node=ours, limit=limits, wait=st.booleans(), note=st.booleans())
+    def claim(self, node: int, limit: int, *, wait: bool, note: bool) -> None:
         one = self.nodes[node]
+        if wait:
+            self._wait_for_due()
         self._took(one, self.stage.run(one.schedule.claim(limit)), note=note)
 
-    @rule(node=ours, limit=st.integers(1, 5))
+    @rule(node=ours, limit=limits, by_cache=st.booleans())
+    def check(self, node: int, limit: int, *, by_cache: bool) -> None:
+        """Do all that a node does when something is due."""
+        one = self.nodes[node]
+        self._wait_for_due()
+        self._took(one, self.stage.run(one.schedule.claim(limit)), note=True)
+        if one.batches:
+            batch = one.batches[-1]
+            self._settle(one, batch.claim, self._cached(one, batch) if by_cache else batch.reading)
+
+    @rule(node=ours, limit=limits)
     def peek(self, node: int, limit: int) -> None:
         one = self.nodes[node]
+        self._wait_for_due()
         one.peeked = self.stage.run(one.schedule.peek(one.id, None, limit)).due
 
     @precondition(lambda self: any(node.peeked for node in self.nodes))
-    @rule(node=ours)
-    def claim_what_was_peeked(self, node: int) -> None:
-        one = self.nodes[node]
-        if one.peeked:
-            self._took(one, self.stage.run(one.schedule.claim_these(one.peeked)), note=False)
-            one.peeked = ()
+    @rule()
+    def claim_what_was_peeked(self) -> None:
+        for one in self.nodes:
+            if one.peeked:
+                self._took(one, self.stage.run(one.schedule.claim_these(one.peeked)), note=False)
+                one.peeked = ()
 
     @precondition(lambda self: any(node.batches for node in self.nodes))
-    @rule(node=ours, batch=which, source=st.sampled_from(["database", "cache"]), not_read=st.sets(ids), invalid=st.sets(ids))
-    def settle(
-        self,
-        node: int,
-        batch: int,
-        source: Literal["database", "cache"],
-        not_read: set[MonitorId],
-        invalid: set[MonitorId],
-    ) -> None:
-        one = self.nodes[node]
-        if not one.batches:
-            one = self.nodes[1 - node]
-        found = one.batches[batch % len(one.batches)]
-        claimed = [claimed.id for claimed in found.claim.claimed]
-        if source == "cache":
-            now_s = self.stage.host.monotonic()
-            reading = one.cache.read(claimed, now_s, now_s)
-            self._check_cache(one, reading)
+    @rule(batch=st.integers(0, 9), by_cache=st.booleans(), not_read=st.sets(ids), invalid=st.sets(ids))
+    def settle(self, batch: int, not_read: set[MonitorId], invalid: set[MonitorId], *, by_cache: bool) -> None:
+        """Settle any claim, perhaps for the second time or long after it expired."""
+        batches = [(one, batch) for one in self.nodes for batch in one.batches]
+        one, found = batches[-1 - batch % len(batches)]
+        reading = found.reading
+        if by_cache:
+            reading = self._cached(one, found)
         else:
-            wrong = {id_: "the test says so" for id_ in invalid if id_ in found.reading.found}
+            wrong = {id_: "the test says so" for id_ in invalid if id_ in reading.found}
             later = {id_: Outcome.DEFERRED_NOT_CACHED for id_ in not_read}
-            read = {id_: row for id_, row in found.reading.found.items() if id_ not in wrong}
-            reading = Reading(read, wrong, later)
+            reading = Reading({id_: row for id_, row in reading.found.items() if id_ not in wrong}, wrong, later)
         self._settle(one, found.claim, reading)
 
-    @rule(node=ours)
-    def reclaim(self, node: int) -> None:
+    @rule(node=ours, wait=st.booleans())
+    def reclaim(self, node: int, *, wait: bool) -> None:
+        if wait:
+            self._wait_until(min(self._read().lease.values(), default=0))
         self.stage.run(self.nodes[node].schedule.reclaim())
 
     # --- our nodes: leadership
@@ -153,26 +163,29 @@ class Fleet(RuleBasedStateMachine):
     @rule(node=ours)
     def election(self, node: int) -> None:
         one, before = self.nodes[node], self._read()
-        led = one.term is not None and not one.term.is_over
+        led, epoch_lost = one.term is not None and not one.term.is_over, one.epoch_lost
         one.elect()
         leads = one.term is not None
         if led:
-            holds = before.leader == one.id and not one.epoch_lost
+            holds = before.leader == one.id and not epoch_lost
             assert leads == holds, "invariant 9: a term is extended by its node only"
         else:
             assert leads == (before.leader in (None, one.id)), "invariant 9: a term begins when no other lasts"
-        one.epoch_lost = False
         assert not leads or self._read().leader == one.id
 
-    @precondition(lambda self: any(node.term for node in self.nodes))
-    @rule()
-    def leader_resigns(self) -> None:
-        for one in self.nodes:
-            if one.term:
-                one.step_down()
-                before = self._read().leader
-                assert self.stage.run(one.terms.resign()) == (before == one.id)
-                assert self._read().leader == (None if before == one.id else before)
+    @rule(node=ours, id_=ids, resigns=st.booleans())
+    def leadership_ends(self, node: int, id_: MonitorId, *, resigns: bool) -> None:
+        """A leader resigns, or one that was suspended goes on with what it did as leader."""
+        one, before = self.nodes[node], self._read().leader
+        if resigns:
+            one.step_down()
+            assert self.stage.run(one.terms.resign()) == (before == one.id)
+            assert self._read().leader == (None if before == one.id else before)
+        elif before != one.id:
+            entry = Entry(id_, cadence(id_, INTERVALS_S[0]), at_once=True, edited=True)
+            self._refused(one.schedule.schedule(one.id, [entry]))
+            self._refused(one.schedule.remove(one.id, [drop(id_)]))
+            self._refused(one.schedule.end_step(one.id, 0))
 
     @precondition(lambda self: any(node.term for node in self.nodes))
     @rule()
@@ -183,7 +196,7 @@ class Fleet(RuleBasedStateMachine):
 
     @precondition(lambda self: any(node.term for node in self.nodes))
     @rule(kind=st.sampled_from(["event", "page", "clean"]), of=some_ids)
-    def leader_reads(self, kind: str, of: list[MonitorId]) -> None:
+    def leader_begins_to_read(self, kind: str, of: list[MonitorId]) -> None:
         for one in self.nodes:
             if one.term and len(one.readings) < 3:
                 if kind == "event":
@@ -194,7 +207,7 @@ class Fleet(RuleBasedStateMachine):
                     one.begin(one.sync.remove_inactive(one.term, of))
 
     @precondition(lambda self: any(node.catalog.waiting for node in self.nodes))
-    @rule(reading=which, available=st.booleans())
+    @rule(reading=st.integers(0, 2), available=st.booleans())
     def rows_arrive(self, reading: int, *, available: bool) -> None:
         for one in self.nodes:
             before = self._read()
@@ -202,33 +215,25 @@ class Fleet(RuleBasedStateMachine):
             if not available:
                 assert self._read() == before, "invariant 6: a failed read changes nothing"
 
-    @precondition(lambda self: any(node.term for node in self.nodes))
-    @rule(id_=ids)
-    def event_says_gone(self, id_: MonitorId) -> None:
-        row = self.table.rows.get(id_)
-        for one in self.nodes:
-            if one.term and not (row and row.active):
-                self._as_leader(one, one.sync.remove_unverified(one.term, [id_]))
-
-    @rule(node=ours, id_=ids)
-    def write_without_leading(self, node: int, id_: MonitorId) -> None:
-        """A node that was suspended goes on with what it did as leader."""
-        one = self.nodes[node]
-        if self._read().leader != one.id:
-            entry = Entry(id_, cadence(id_, INTERVALS_S[0]), at_once=True, edited=True)
-            self._refused(one.schedule.schedule(one.id, [entry]))
-            self._refused(one.schedule.remove(one.id, [drop(id_)]))
-            self._refused(one.schedule.end_step(one.id, 0))
-
     # --- people
 
-    @rule(id_=ids, interval_s=st.sampled_from(INTERVALS_S), active=st.booleans())
-    def edit(self, id_: MonitorId, interval_s: int, *, active: bool) -> None:
-        self._edit(id_, Row(interval_s, active=active, version=0))
+    @rule(id_=ids, interval_s=st.sampled_from((*INTERVALS_S, None)), active=st.booleans(), event=st.booleans())
+    def edit(self, id_: MonitorId, interval_s: int | None, *, active: bool, event: bool) -> None:
+        """Create, change or delete a monitor. The event is acted on at once, or lost."""
+        self._edit(id_, Row(interval_s, active, 0) if interval_s else None)
+        for one in self.nodes:
+            if event and one.term:
+                one.finish_readings()
+                one.begin(one.sync.reconcile(one.term, [id_], lambda _: Arrival(at_once=True, edited=True)))
+                one.finish_readings()
 
     @rule(id_=ids)
     def delete(self, id_: MonitorId) -> None:
+        """Delete a monitor. The leader cannot read it, and removes it on the strength of the event alone."""
         self._edit(id_, None)
+        for one in self.nodes:
+            if one.term:
+                self._as_leader(one, one.sync.remove_unverified(one.term, [id_]))
 
     @rule(of=some_ids)
     def run_now(self, of: list[MonitorId]) -> None:
@@ -236,159 +241,97 @@ class Fleet(RuleBasedStateMachine):
         self.stage.run(self.nodes[0].schedule.run_now(active))
         self.free |= set(active)
 
-    # --- a worker
+    # --- asynq
 
     @rule()
     def worker_takes(self) -> None:
-        redis, now_s = self.stage.redis, self.stage.now_ms // 1000
-        task = redis.rpoplpush(asynq.PENDING, asynq.ACTIVE)
-        if task:
-            key = asynq.TASK + task.decode()
-            if redis.type(key) == b"hash" and redis.hexists(key, "msg"):
-                redis.hset(key, "state", "active")
-                redis.hdel(key, "pending_since")
-                redis.zadd(asynq.LEASE, {task: now_s + 30})
-            else:
-                redis.lrem(asynq.ACTIVE, 0, task)
+        asynq_steps.take(self.stage.redis, self.stage.now_ms)
 
     @precondition(lambda self: self._active())
-    @rule(task=which, end=st.sampled_from(["done", "archived", "retry", "completed", "scheduled", "aggregating", "requeued"]))
-    def worker_ends(self, task: int, end: str) -> None:
+    @rule(task=st.integers(0, 3), end=st.sampled_from(asynq_steps.ENDS))
+    def worker_ends(self, task: int, end: asynq_steps.End) -> None:
         running = self._active()
-        id_ = running[task % len(running)]
-        key, name, redis = asynq.TASK + task_id(id_), task_id(id_), self.stage.redis
-        redis.lrem(asynq.ACTIVE, 0, name)
-        redis.zrem(asynq.LEASE, name)
-        if end == "done":
-            redis.delete(key)
-        elif end == "requeued":
-            redis.rpush(asynq.PENDING, name)
-            redis.hset(key, "state", "pending")
-        else:
-            sets = {
-                "archived": asynq.ARCHIVED,
-                "retry": asynq.RETRY,
-                "completed": asynq.COMPLETED,
-                "scheduled": asynq.SCHEDULED,
-                "aggregating": GROUP,
-            }
-            redis.zadd(sets[end], {name: self.stage.now_ms // 1000})
-            redis.hset(key, mapping={"state": end, "group": GROUP_NAME})
+        asynq_steps.end(self.stage.redis, running[task % len(running)], end, self.stage.now_ms)
 
-    @rule()
-    def worker_renews(self) -> None:
-        redis, active = self.stage.redis, self._active()
-        redis.delete(asynq.WORKERS, WORKER)
-        if active:
-            redis.zadd(asynq.WORKERS, {WORKER: self.stage.now_ms // 1000 + 5})
-            redis.hset(WORKER, mapping={task_id(id_): "" for id_ in active})
-            redis.pexpire(WORKER, 5_000)
-            redis.zadd(asynq.LEASE, {task_id(id_): self.stage.now_ms // 1000 + 30 for id_ in active})
-
-    @rule()
-    def asynq_forwards(self) -> None:
-        """Asynq puts what it had scheduled back into the queue."""
-        for key in (asynq.RETRY, asynq.SCHEDULED):
-            for name in self.stage.redis.zrange(key, 0, -1):
-                self.stage.redis.zrem(key, name)
-                if self.stage.redis.type(asynq.TASK + name.decode()) == b"hash":
-                    self.stage.redis.lpush(asynq.PENDING, name)
-                    self.stage.redis.hset(asynq.TASK + name.decode(), "state", "pending")
-
-    @rule(long=st.booleans())
-    def queue_is(self, *, long: bool) -> None:
-        """Long, by tasks of others, or short again."""
+    @rule(what=st.sampled_from(["renew", "forward", "long", "short", "damaged", "repaired"]))
+    def queue(self, what: str) -> None:
         redis = self.stage.redis
-        others = [f"{task_id(MonitorId(''))}other-{n}" for n in range(SHORT_LIST + 1)]
-        for name in others:
-            redis.lrem(asynq.PENDING, 0, name)
-        if long:
-            redis.lpush(asynq.PENDING, *others)
+        if what == "renew":
+            asynq_steps.renew(redis, self._active(), self.stage.now_ms)
+        elif what == "forward":
+            asynq_steps.forward(redis)
+        elif what in ("long", "short"):
+            asynq_steps.fill(redis, SHORT_LIST + 1 if what == "long" else 0)
+        else:
+            redis.delete(asynq.WORKERS)
+            if what == "damaged":
+                redis.set(asynq.WORKERS, "no sorted set")
 
     # --- a Go node
 
-    @rule()
-    def go_claims(self) -> None:
-        claimed, now_ms = self._as_go(self.go.claim())
-        self.go_claimed += [(id_, now_ms) for id_ in claimed]
+    @rule(what=st.sampled_from(["claim", "handle", "settle", "reclaim"]))
+    def go_produces(self, what: str) -> None:
+        """Do one of its unfenced steps."""
+        if what == "claim":
+            claimed, now_ms = self._as_go(self.go.claim())
+            self.go_claimed += [(id_, now_ms) for id_ in claimed]
+        elif what == "reclaim":
+            self._as_go(self.go.reclaim())
+        elif what == "settle":
+            self._as_go(self.go.settle(self.go_handled))
+            self.go_handled.clear()
+        elif self.go_claimed:
+            id_, now_ms = self.go_claimed.pop(0)
+            if next_ms := self._as_go(self.go.handle(id_, now_ms)):
+                self.go_handled.append((id_, next_ms))
 
-    @precondition(lambda self: self.go_claimed)
-    @rule()
-    def go_handles(self) -> None:
-        id_, now_ms = self.go_claimed.pop(0)
-        next_ms = self._as_go(self.go.handle(id_, now_ms))
-        if next_ms:
-            self.go_handled.append((id_, next_ms))
-
-    @precondition(lambda self: self.go_handled)
-    @rule()
-    def go_settles(self) -> None:
-        self._as_go(self.go.settle(self.go_handled))
-        self.go_handled.clear()
-
-    @rule()
-    def go_reclaims(self) -> None:
-        self._as_go(self.go.reclaim())
-
-    @rule()
-    def go_campaigns(self) -> None:
-        self._as_go(self.go.campaign())
-
-    @precondition(lambda self: self.go.leads)
-    @rule(what=st.sampled_from(["take office", "sweep", "hear", "resign"]), id_=ids)
+    @rule(what=st.sampled_from(["campaign", "take office", "sweep", "hear", "resign"]), id_=ids)
     def go_leads(self, what: str, id_: MonitorId) -> None:
-        if what == "take office":
-            self._as_go(self.go.take_office())
-        elif what == "sweep":
-            self._as_go(self.go.sweep())
+        if what == "campaign":
+            self._as_go(self.go.campaign())
         elif what == "resign":
             self._as_go(self.go.resign())
+        elif self.go.leads and what == "take office":
+            self._as_go(self.go.take_office())
+        elif self.go.leads and what == "sweep":
+            self._as_go(self.go.sweep())
         else:
             self._as_go(self.go.hear(f"{EVENTS}updated", json.dumps({"payload": {"id": id_}}).encode()))
 
     # --- faults
 
-    @rule()
-    def flush(self) -> None:
-        self.stage.redis.flushall()
-        self._lost(DUE, LEASE, REMOVED, CLAIMS, EPOCH)
-        self.torn.clear()
+    @rule(key=st.sampled_from(("everything", *OUR_KEYS, *ASYNQ_KEYS)))
+    def redis_loses(self, key: str) -> None:
+        if key == "everything":
+            self.stage.redis.flushall()
+        else:
+            self.stage.redis.delete(key)
+        lost = OUR_KEYS if key == "everything" else (key,)
+        if DUE in lost or LEASE in lost:
+            self.free |= set(IDS)
+        if REMOVED in lost:
+            self.gone_ms.clear()
+        for node in self.nodes:
+            node.epoch_lost |= EPOCH in lost
+        if CLAIMS in lost:
+            self.counter_lost = True
+            self.stage.pass_time(1)  # within a millisecond, a token could come again
+        self._forget_tokens()
 
-    @rule(
-        key=st.sampled_from(
-            [DUE, LEASE, CLAIMS, LEFT, LEADER, EPOCH, REMOVED, GO_SEEN, STEP]
-            + [asynq.PENDING, asynq.ACTIVE, asynq.LEASE, asynq.ARCHIVED, asynq.WORKERS, asynq.QUEUES]
-        )
-    )
-    def key_is_deleted(self, key: str) -> None:
-        self.stage.redis.delete(key)
-        self._lost(key)
-
-    @rule(id_=ids)
-    def task_is_deleted(self, id_: MonitorId) -> None:
-        state = self._read()
-        self.stage.redis.delete(asynq.TASK + task_id(id_))
-        if id_ in state.pending or id_ in state.active:
-            self.torn.add(id_)
-
-    @rule(id_=ids, how=st.sampled_from(["no msg", "unknown state", "string", "list"]))
+    @rule(id_=ids, how=st.sampled_from(["deleted", "no msg", "unknown state", "string", "list"]))
     def task_is_damaged(self, id_: MonitorId, how: str) -> None:
-        key, redis = asynq.TASK + task_id(id_), self.stage.redis
+        state, key, redis = self._read(), asynq.TASK + task_id(id_), self.stage.redis
         redis.delete(key)
-        if how == "no msg":
+        if how == "deleted" and (id_ in state.pending or id_ in state.active):
+            self.torn.add(id_)
+        elif how == "no msg":
             redis.hset(key, "state", "pending")
         elif how == "unknown state":
             redis.hset(key, mapping={"msg": b"earlier", "state": "pondering"})
         elif how == "string":
             redis.set(key, "pending")
-        else:
+        elif how == "list":
             redis.rpush(key, "msg", "state")
-
-    @rule(damaged=st.booleans())
-    def list_of_workers_is(self, *, damaged: bool) -> None:
-        self.stage.redis.delete(asynq.WORKERS)
-        if damaged:
-            self.stage.redis.set(asynq.WORKERS, "damaged")
 
     # --- all is well again
 
@@ -400,8 +343,8 @@ class Fleet(RuleBasedStateMachine):
         leader = self.nodes[0]
         self.go_claimed.clear()
         self.go_handled.clear()
-        self.list_of_workers_is(damaged=False)
-        self.queue_is(long=False)
+        self.queue("repaired")
+        self.queue("short")
         for one in self.nodes:
             one.step_down()
             one.batches.clear()
@@ -409,7 +352,7 @@ class Fleet(RuleBasedStateMachine):
         checked: set[MonitorId] = set()
         for round_ in range(6):
             leader.elect()
-            assert leader.term
+            assert leader.term, "nobody leads, and no other term lasts"
             for one in self.nodes:
                 self._took(one, self.stage.run(one.schedule.claim(50)), note=True)
                 for batch in one.batches:
@@ -480,12 +423,30 @@ class Fleet(RuleBasedStateMachine):
         gone_ms = self.gone_ms.get(id_)
         assert gone_ms is None or now_ms - gone_ms >= TOMBSTONE_MS, "invariant 12: it was removed, and is enqueued"
 
-    def _check_cache(self, one: OurNode, reading: Reading) -> None:
+    def _cached(self, one: OurNode, batch: Batch) -> Reading:
+        """Return what the cache of a node knows of a batch, in an outage that has just begun."""
+        now_s = self.stage.host.monotonic()
+        reading = one.cache.read([claimed.id for claimed in batch.claim.claimed], now_s, now_s)
         for id_, snapshot in reading.found.items():
-            read_ms = self.read_ms[one.id, id_]
             recent_ms = max(RECENT_PERIODS * snapshot.monitor.interval, RECENT_S) * 1000
-            assert self.stage.host.now_ms - read_ms <= recent_ms, "invariant 12: read recently"
+            assert self.stage.host.now_ms - self.read_ms[one.id, id_] <= recent_ms, "invariant 12: read recently"
             assert snapshot.monitor.active, "invariant 12: active when it was read"
+        return reading
+
+    def _wait_for_due(self) -> None:
+        """Let time pass until something is due, if something will be soon."""
+        self._wait_until(min(self._read().due.values(), default=0))
+
+    def _wait_until(self, at_ms: float) -> None:
+        wait_ms = at_ms - self.stage.now_ms
+        if 0 < wait_ms < LONGEST_WAIT_MS:
+            self.stage.pass_time(int(wait_ms) + 1)
+        self._lead_on()
+
+    def _lead_on(self) -> None:
+        for one in self.nodes:
+            if one.term:
+                one.elect()
 
     def _edit(self, id_: MonitorId, row: Row | None) -> None:
         self.edits += 1
@@ -545,19 +506,6 @@ class Fleet(RuleBasedStateMachine):
         """Return the monitors whose tasks a worker runs."""
         state = self._read()
         return [id_ for id_ in IDS if id_ in state.active and (task := state.tasks.get(id_)) and task.state == "active"]
-
-    def _lost(self, *keys: str) -> None:
-        """Take note of what a fault took from Redis."""
-        if DUE in keys or LEASE in keys:
-            self.free |= set(IDS)
-        if REMOVED in keys:
-            self.gone_ms.clear()
-        for node in self.nodes:
-            node.epoch_lost |= EPOCH in keys
-        if CLAIMS in keys:
-            self.counter_lost = True
-            self.stage.pass_time(1)  # within a millisecond, a token could come again
-        self._forget_tokens()
 
     def _forget_tokens(self) -> None:
         """If the counter began again and the clock shows the same times again, a token may come again."""

@@ -16,6 +16,7 @@ from peekaping_producer.leader.sync import Sync
 from peekaping_producer.leader.term import Term, Terms
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.schedule.orders import Claim, Claimed
+from peekaping_producer.schedule.store import LONGEST_TERM_MS
 from peekaping_producer.timing import Timing
 from properties.checked_schedule import CheckedSchedule
 from properties.model import State
@@ -23,7 +24,8 @@ from properties.stage import Stage
 from properties.table import SlowCatalog, Table
 from support.nodes import TestNode
 
-TIMING = Timing(redis_timeout_s=30)
+TIMING = Timing(term_ms=LONGEST_TERM_MS, redis_timeout_s=30)
+"""A term lasts as long as it may, since a step of the test may take as long as many polls."""
 _UTC = ZoneInfo("UTC")
 _TURNS = 20
 """Of the loop, after which whatever does not wait for Redis or for the test has come to an end."""
@@ -89,6 +91,7 @@ class OurNode:
             self.step_down()
             taken = self._stage.run(self.terms.take())
             self.term = taken if isinstance(taken, Term) else None
+        self.epoch_lost = False
 
     def step_down(self) -> None:
         """End the term, and with it what the leader was doing."""

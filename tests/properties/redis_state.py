@@ -11,16 +11,15 @@ from peekaping_producer.redisdb.keys import DUE, GO_SEEN, LEADER, LEASE, LEFT, R
 from properties.model import State, Task
 from support.asynq_states import GROUP_NAME
 
-GROUP = asynq.GROUP + GROUP_NAME
 _PREFIX = task_id(MonitorId(""))
 _STATES = frozenset({"pending", "active", "scheduled", "retry", "archived", "completed", "aggregating"})
 _ZSETS = (DUE, LEASE, REMOVED, asynq.LEASE)
-_WAITING = {
+WAITING = {
     "scheduled": asynq.SCHEDULED,
     "retry": asynq.RETRY,
     "archived": asynq.ARCHIVED,
     "completed": asynq.COMPLETED,
-    "aggregating": GROUP,
+    "aggregating": asynq.GROUP + GROUP_NAME,
 }
 _READ = """
 local found = {redis.call('TIME')}
@@ -55,7 +54,7 @@ class StateReader:
         self._ids = ids
         self._keys = [
             *_ZSETS,
-            *_WAITING.values(),
+            *WAITING.values(),
             asynq.PENDING,
             asynq.ACTIVE,
             LEADER,
@@ -83,7 +82,7 @@ class StateReader:
             pending=pending,
             active=active,
             worker_leases=worker_leases,
-            waiting={name: [_id(task) for task in part] for name, part in zip(_WAITING, waiting, strict=True)},
+            waiting={name: [_id(task) for task in part] for name, part in zip(WAITING, waiting, strict=True)},
             running=None if running == b"damaged" else {_id(task) for task in running},
             go_seen=bool(go_seen),
         )

@@ -1,0 +1,75 @@
+"""What asynq's servers do to the queue, one step at a time."""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from redis import Redis
+
+from peekaping_producer.asynq import keys as asynq
+from peekaping_producer.asynq.message import task_id
+from peekaping_producer.model.monitor import MonitorId
+from properties.redis_state import WAITING
+from support.asynq_states import GROUP_NAME, WORKER
+
+End = Literal["done", "requeued", "archived", "retry", "completed", "scheduled", "aggregating"]
+ENDS: tuple[End, ...] = get_args(End)
+_LEASE_S = 30
+_ALIVE_S = 5
+
+
+def take(redis: Redis, now_ms: int) -> None:
+    """Take the oldest task, with a lease."""
+    task = redis.rpoplpush(asynq.PENDING, asynq.ACTIVE)
+    if not task:
+        return
+    key = asynq.TASK + task.decode()
+    if redis.type(key) == b"hash" and redis.hexists(key, "msg"):
+        redis.hset(key, "state", "active")
+        redis.hdel(key, "pending_since")
+        redis.zadd(asynq.LEASE, {task: now_ms // 1000 + _LEASE_S})
+    else:
+        redis.lrem(asynq.ACTIVE, 0, task)
+
+
+def end(redis: Redis, id_: MonitorId, how: End, now_ms: int) -> None:
+    """End a running task, or put it back."""
+    key, task = asynq.TASK + task_id(id_), task_id(id_)
+    redis.lrem(asynq.ACTIVE, 0, task)
+    redis.zrem(asynq.LEASE, task)
+    if how == "done":
+        redis.delete(key)
+    elif how == "requeued":
+        redis.rpush(asynq.PENDING, task)
+        redis.hset(key, "state", "pending")
+    else:
+        redis.zadd(WAITING[how], {task: now_ms // 1000})
+        redis.hset(key, mapping={"state": how, "group": GROUP_NAME})
+
+
+def renew(redis: Redis, running: Sequence[MonitorId], now_ms: int) -> None:
+    """Say which tasks run, and extend their leases."""
+    redis.delete(asynq.WORKERS, WORKER)
+    if running:
+        redis.zadd(asynq.WORKERS, {WORKER: now_ms // 1000 + _ALIVE_S})
+        redis.hset(WORKER, mapping={task_id(id_): "" for id_ in running})
+        redis.pexpire(WORKER, _ALIVE_S * 1000)
+        redis.zadd(asynq.LEASE, {task_id(id_): now_ms // 1000 + _LEASE_S for id_ in running})
+
+
+def forward(redis: Redis) -> None:
+    """Put what waits for a later time back into the queue."""
+    for key in (asynq.RETRY, asynq.SCHEDULED):
+        for task in redis.zrange(key, 0, -1):
+            redis.zrem(key, task)
+            if redis.type(asynq.TASK + task.decode()) == b"hash":
+                redis.lpush(asynq.PENDING, task)
+                redis.hset(asynq.TASK + task.decode(), "state", "pending")
+
+
+def fill(redis: Redis, count: int) -> None:
+    """Let so many tasks of others wait."""
+    others = [task for task in redis.lrange(asynq.PENDING, 0, -1) if b"other" in task]
+    for task in others:
+        redis.lrem(asynq.PENDING, 0, task)
+    if count:
+        redis.lpush(asynq.PENDING, *(task_id(MonitorId(f"other-{n}")) for n in range(count)))
