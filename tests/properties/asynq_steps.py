@@ -15,6 +15,7 @@ End = Literal["done", "requeued", "archived", "retry", "completed", "scheduled",
 ENDS: tuple[End, ...] = get_args(End)
 _LEASE_S = 30
 _ALIVE_S = 5
+_OTHER = b"other"
 
 
 def take(redis: Redis, now_ms: int) -> None:
@@ -66,10 +67,15 @@ def forward(redis: Redis) -> None:
                 redis.hset(asynq.TASK + task.decode(), "state", "pending")
 
 
-def fill(redis: Redis, count: int) -> None:
+def fill(redis: Redis, count: int, now_ms: int) -> None:
     """Let so many tasks of others wait."""
-    others = [task for task in redis.lrange(asynq.PENDING, 0, -1) if b"other" in task]
-    for task in others:
-        redis.lrem(asynq.PENDING, 0, task)
-    if count:
-        redis.lpush(asynq.PENDING, *(task_id(MonitorId(f"other-{n}")) for n in range(count)))
+    for task in redis.lrange(asynq.PENDING, 0, -1):
+        if _OTHER in task:
+            redis.lrem(asynq.PENDING, 0, task)
+            redis.delete(asynq.TASK + task.decode())
+    for n in range(count):
+        task = task_id(MonitorId(f"{_OTHER.decode()}-{n}"))
+        redis.hset(
+            asynq.TASK + task, mapping={"msg": "of others", "state": "pending", "pending_since": now_ms * 1_000_000}
+        )
+        redis.lpush(asynq.PENDING, task)

@@ -53,7 +53,7 @@ class CheckedSchedule(Schedule):
         self._times, self._host, self._state, self._tokens = timing, host, state, tokens
         self._last: tuple[int, int] | None = None
         self.on_write: Callable[[Sequence[MonitorId]], None] = lambda _ids: None
-        """Called with the monitors that a leader is about to write."""
+        """Called with the monitors that a leader has written."""
         self.on_removed: Callable[[Sequence[MonitorId]], None] = lambda _ids: None
         """Called with those that it has removed."""
         self.writing = 0
@@ -190,10 +190,10 @@ class CheckedSchedule(Schedule):
     @contextmanager
     def _write(self, ids: Sequence[MonitorId], before: State, node_id: str) -> Iterator[None]:
         """Invariant 9: a leader's writes are refused to all other nodes, and then change nothing."""
-        self.on_write(ids)
         self.writing += 1
         try:
             yield
+            self.on_write(ids)
         except NotLeading:
             assert before.leader != node_id
             same(before, self._state())

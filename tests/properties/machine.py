@@ -27,7 +27,7 @@ from properties.stage import Stage
 from properties.table import Row, Table
 from support.go_producer import EVENTS, GoProducer, GoTiming
 
-IDS = [MonitorId(f"{n}{n}{n}{n}{n}{n}{n}{n}-0000-4000-8000-000000000000") for n in range(1, 5)]
+IDS = [MonitorId(f"{n}{n}{n}{n}{n}{n}{n}{n}-0000-4000-8000-000000000000") for n in range(1, 4)]
 INTERVALS_S = (20, 45, 60)
 PASSING_MS = (1, 300, 1_000, 4_100, 5_100, 10_100, 20_000, 31_000, 70_000, 130_000, 3_700_000)
 STEPS_MS = (800, 7_003, 90_000, 3_600_123)
@@ -40,7 +40,7 @@ Result = TypeVar("Result")
 ids = st.sampled_from(IDS)
 some_ids = st.lists(ids, min_size=1, max_size=3, unique=True)
 ours = st.sampled_from([0, 1])
-limits = st.integers(1, 5)
+limits = st.integers(1, 3)
 
 
 class Fleet(RuleBasedStateMachine):
@@ -76,8 +76,8 @@ class Fleet(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        for n, id_ in enumerate(IDS[:3]):
-            self._edit(id_, Row(INTERVALS_S[n], active=True, version=0))
+        for id_, interval_s in zip(IDS, INTERVALS_S, strict=True):
+            self._edit(id_, Row(interval_s, active=True, version=0))
         leader = self.nodes[0]
         leader.elect()
         self._sweep(leader)
@@ -106,22 +106,19 @@ class Fleet(RuleBasedStateMachine):
 
     # --- our nodes: claims
 
-    @rule(node=ours, limit=limits, wait=st.booleans(), note=st.booleans())
-    def claim(self, node: int, limit: int, *, wait: bool, note: bool) -> None:
-        one = self.nodes[node]
+    @rule(node=ours, limit=limits, wait=st.booleans(), note=st.booleans(), available=st.booleans())
+    def claim(self, node: int, limit: int, *, wait: bool, note: bool, available: bool) -> None:
         if wait:
             self._wait_for_due()
-        self._took(one, self.stage.run(one.schedule.claim(limit)), note=note)
+        self._claim(self.nodes[node], limit, note=note, available=available)
 
-    @rule(node=ours, limit=limits, by_cache=st.booleans())
-    def check(self, node: int, limit: int, *, by_cache: bool) -> None:
+    @rule(node=ours, limit=limits, available=st.booleans())
+    def check(self, node: int, limit: int, *, available: bool) -> None:
         """Do all that a node does when something is due."""
-        one = self.nodes[node]
         self._wait_for_due()
-        self._took(one, self.stage.run(one.schedule.claim(limit)), note=True)
-        if one.batches:
-            batch = one.batches[-1]
-            self._settle(one, batch.claim, self._cached(one, batch) if by_cache else batch.reading)
+        one = self.nodes[node]
+        if batch := self._claim(one, limit, note=True, available=available):
+            self._settle(one, batch.claim, batch.reading or self._cached(one, batch))
 
     @rule(node=ours, limit=limits)
     def peek(self, node: int, limit: int) -> None:
@@ -134,7 +131,7 @@ class Fleet(RuleBasedStateMachine):
     def claim_what_was_peeked(self) -> None:
         for one in self.nodes:
             if one.peeked:
-                self._took(one, self.stage.run(one.schedule.claim_these(one.peeked)), note=False)
+                self._took(one, self.stage.run(one.schedule.claim_these(one.peeked)), available=False)
                 one.peeked = ()
 
     @precondition(lambda self: any(node.batches for node in self.nodes))
@@ -144,7 +141,7 @@ class Fleet(RuleBasedStateMachine):
         batches = [(one, batch) for one in self.nodes for batch in one.batches]
         one, found = batches[-1 - batch % len(batches)]
         reading = found.reading
-        if by_cache:
+        if by_cache or reading is None:
             reading = self._cached(one, found)
         else:
             wrong = {id_: "the test says so" for id_ in invalid if id_ in reading.found}
@@ -243,9 +240,16 @@ class Fleet(RuleBasedStateMachine):
 
     # --- asynq
 
-    @rule()
-    def worker_takes(self) -> None:
-        asynq_steps.take(self.stage.redis, self.stage.now_ms)
+    @rule(all_done=st.booleans())
+    def worker_takes(self, *, all_done: bool) -> None:
+        """Take the next task; or take all and finish them, as on a good day."""
+        redis, now_ms = self.stage.redis, self.stage.now_ms
+        asynq_steps.take(redis, now_ms)
+        if all_done:
+            while redis.llen(asynq.PENDING):
+                asynq_steps.take(redis, now_ms)
+            for id_ in self._active():
+                asynq_steps.end(redis, id_, "done", now_ms)
 
     @precondition(lambda self: self._active())
     @rule(task=st.integers(0, 3), end=st.sampled_from(asynq_steps.ENDS))
@@ -261,7 +265,7 @@ class Fleet(RuleBasedStateMachine):
         elif what == "forward":
             asynq_steps.forward(redis)
         elif what in ("long", "short"):
-            asynq_steps.fill(redis, SHORT_LIST + 1 if what == "long" else 0)
+            asynq_steps.fill(redis, SHORT_LIST + 1 if what == "long" else 0, self.stage.now_ms)
         else:
             redis.delete(asynq.WORKERS)
             if what == "damaged":
@@ -269,9 +273,9 @@ class Fleet(RuleBasedStateMachine):
 
     # --- a Go node
 
-    @rule(what=st.sampled_from(["claim", "handle", "settle", "reclaim"]))
-    def go_produces(self, what: str) -> None:
-        """Do one of its unfenced steps."""
+    @rule(what=st.sampled_from(["claim", "handle", "settle", "reclaim", "wake up"]), id_=ids)
+    def go_produces(self, what: str, id_: str) -> None:
+        """Do one of its unfenced steps; or wake up, and settle what it claimed long ago."""
         if what == "claim":
             claimed, now_ms = self._as_go(self.go.claim())
             self.go_claimed += [(id_, now_ms) for id_ in claimed]
@@ -280,6 +284,8 @@ class Fleet(RuleBasedStateMachine):
         elif what == "settle":
             self._as_go(self.go.settle(self.go_handled))
             self.go_handled.clear()
+        elif what == "wake up":
+            self._as_go(self.go.settle([(id_, self.stage.now_ms // 60_000 * 60_000)]))
         elif self.go_claimed:
             id_, now_ms = self.go_claimed.pop(0)
             if next_ms := self._as_go(self.go.handle(id_, now_ms)):
@@ -354,10 +360,9 @@ class Fleet(RuleBasedStateMachine):
             leader.elect()
             assert leader.term, "nobody leads, and no other term lasts"
             for one in self.nodes:
-                self._took(one, self.stage.run(one.schedule.claim(50)), note=True)
-                for batch in one.batches:
+                batch = self._claim(one, len(IDS), note=True, available=True)
+                if batch and batch.reading:
                     checked |= self._settle(one, batch.claim, batch.reading)
-                one.batches.clear()
             self.stage.run(leader.schedule.reclaim())
             if round_ < 2:
                 self._sweep(leader)
@@ -381,12 +386,22 @@ class Fleet(RuleBasedStateMachine):
 
     # --- parts of the steps
 
-    def _took(self, one: OurNode, claim: Claim, *, note: bool) -> None:
-        one.take_over(claim)
+    def _claim(self, one: OurNode, limit: int, *, note: bool, available: bool) -> Batch | None:
+        """Claim, and let the other nodes know of a step of the clock, as the dispatcher does."""
+        claim = self.stage.run(one.schedule.claim(limit))
         if claim.step and note:
             self.stage.run(one.schedule.note_step(claim.step))
-        for claimed in claim.claimed:
-            self.read_ms[one.id, claimed.id] = self.stage.host.now_ms
+        return self._took(one, claim, available=available)
+
+    def _took(self, one: OurNode, claim: Claim, *, available: bool) -> Batch | None:
+        one.node.spacing.update(go_seen=claim.go_seen)
+        if not claim.claimed:
+            return None
+        batch = Batch(claim, one.read(claim) if available else None)
+        one.batches.append(batch)
+        if available:
+            self.read_ms |= {(one.id, claimed.id): self.stage.host.now_ms for claimed in claim.claimed}
+        return batch
 
     def _settle(self, one: OurNode, claim: Claim, reading: Reading) -> set[MonitorId]:
         """Settle a batch; return the monitors of which a check is in the queue now, or still runs."""

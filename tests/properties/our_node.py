@@ -32,10 +32,10 @@ _TURNS = 20
 
 
 class Batch(Struct, frozen=True):
-    """A claim, and the rows that were read right after it."""
+    """A claim, and the rows that were read right after it; None while the database is unavailable."""
 
     claim: Claim
-    reading: Reading
+    reading: Reading | None
 
 
 class OurNode:
@@ -62,14 +62,12 @@ class OurNode:
 
     # --- claims
 
-    def take_over(self, claim: Claim) -> None:
-        """Read the batch of a claim."""
-        self.node.spacing.update(go_seen=claim.go_seen)
-        if claim.claimed:
-            ids = [one.id for one in claim.claimed]
-            reading = self._table.read(ids)
-            self.cache.keep(ids, reading, self._stage.host.monotonic())
-            self.batches.append(Batch(claim, reading))
+    def read(self, claim: Claim) -> Reading:
+        """Read the batch of a claim, as the source does."""
+        ids = [one.id for one in claim.claimed]
+        reading = self._table.read(ids)
+        self.cache.keep(ids, reading, self._stage.host.monotonic())
+        return reading
 
     def planned(self, claim: Claim, reading: Reading) -> Plan:
         """Plan as the dispatcher does."""

@@ -1,38 +1,84 @@
 """The invariants hold after each of many random steps; and without one of the fences, they do not."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
+
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
 
+from peekaping_producer.redisdb.client import load_script
+from peekaping_producer.schedule import store
 from properties.machine import Fleet
 from properties.stage import Stage
 
 pytestmark = [pytest.mark.properties, pytest.mark.timeout(0)]
 
-STEPS = 60
 SHARES = 4
 """The examples are divided among so many tests, for processes to share."""
+EXAMPLES_WITHOUT_A_FENCE = 400
+"""At most: the first failure ends the test."""
+
+SETTINGS = settings(
+    stateful_step_count=60,
+    deadline=None,
+    derandomize=False,
+    database=None,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+)
+
+FENCES = {
+    "token": ("settle", "if mine ~= token then", "if false then"),
+    "leader, schedule": ("schedule", "if redis.call('GET', KEYS[3]) ~= ARGV[1] then return false end", ""),
+    "leader, remove": ("remove", "if redis.call('GET', leader) ~= ARGV[3] then return false end", ""),
+    "tombstone": ("settle", "if order == 'cached' and redis.call('ZSCORE', KEYS[#KEYS], id) then", "if false then"),
+    "revoke": ("schedule", "elseif edited then", "elseif false then"),
+}
+"""By name: the script, the fence in it, and what takes its place."""
 
 
-@pytest.mark.parametrize("share", range(SHARES))
-def test_the_invariants_hold_after_each_step(stage: Stage, request: pytest.FixtureRequest, share: int) -> None:
-    config = request.config
+def run(stage: Stage, number: int, options: settings) -> None:
+    """Run examples that this seed determines."""
 
-    @seed(config.getoption("randomly_seed") * SHARES + share)
+    @seed(number)
     class Example(Fleet):
         pass
 
     Example.stage = stage
-    examples = -(-config.getoption("examples") // SHARES)
-    run_state_machine_as_test(
-        Example,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=STEPS,
-            deadline=None,
-            derandomize=False,
-            database=None,
-            print_blob=True,
-            suppress_health_check=list(HealthCheck),
-        ),
+    run_state_machine_as_test(Example, settings=options)
+
+
+@pytest.mark.parametrize("share", range(SHARES))
+def test_the_invariants_hold_after_each_step(stage: Stage, request: pytest.FixtureRequest, share: int) -> None:
+    examples = -(-request.config.getoption("examples") // SHARES)
+    number = request.config.getoption("randomly_seed") * SHARES + share
+    run(stage, number, settings(SETTINGS, max_examples=examples))
+
+
+@pytest.mark.parametrize("fence", FENCES)
+def test_without_a_fence_the_invariants_do_not_hold(stage: Stage, fence: str) -> None:
+    options = settings(
+        SETTINGS, max_examples=EXAMPLES_WITHOUT_A_FENCE, phases=[Phase.generate], report_multiple_bugs=False
     )
+    with without(*FENCES[fence]), pytest.raises(AssertionError):
+        run(stage, 0, options)
+
+
+@contextmanager
+def without(script: str, there: str, instead: str) -> Iterator[None]:
+    """Let new nodes load one script without its fence."""
+
+    def load(redis: Redis, package: str, *names: str) -> AsyncScript:
+        loaded = load_script(redis, package, *names)
+        if names[-1] != script:
+            return loaded
+        text = str(loaded.script)
+        assert text.count(there) == 1, "the fence is not where it was"
+        return redis.register_script(text.replace(there, instead))
+
+    with patch.object(store, "load_script", load):
+        yield
