@@ -16,8 +16,8 @@ RELEASE_TOOLS = $(UV) run --quiet --isolated --locked --only-group release --pyt
 ACTIONLINT = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quick test scenarios uncovered lint format types layers image model check dist package wheels workflows release \
-	proto bench clean
+.PHONY: help setup demo quick test scenarios uncovered lint format types layers image model properties check dist \
+	package wheels workflows release proto bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -25,7 +25,8 @@ help: ## Show this list
 	@echo 'Variables:'
 	@echo '  TESTS=path        which tests `test` runs; all but scenarios unless given'
 	@echo '  JOBS=n            how many processes run tests; $(JOBS) unless given, 0 for none beside pytest'
-	@echo '  ARGS="..."        passed on by `demo` (--break), `bench` (--quick), `quick` and `test` (pytest: -k word)'
+	@echo '  ARGS="..."        passed on by `demo` (--break), `bench` (--quick), `quick`, `test` and `properties`'
+	@echo '                    (pytest: -k word)'
 	@echo '  COVERAGE=yes      makes `check` measure lines and branches as well, and fail below 97 %; slower'
 	@echo '  VERSION=1.2.3     what `release` prepares'
 	@echo '  PYTHON=program    the Python that `setup` makes .venv with'
@@ -55,6 +56,9 @@ test: $(STAMP) ## Run the tests, against real servers that they start themselves
 
 scenarios: $(STAMP) ## Run the tests of whole fleets under faults, and of the demo
 	$(PYTEST) tests/scenarios $(ARGS)
+
+properties: $(STAMP) ## Run random steps on the real scripts beside a model (ARGS="--examples 5000" for more)
+	$(BIN)/python -m pytest -n 2 --maxschedchunk=1 -m properties tests/properties $(ARGS)
 
 lint: $(STAMP) ## Check style and format: ruff
 	$(BIN)/ruff check

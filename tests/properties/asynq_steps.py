@@ -1,7 +1,7 @@
 """What asynq's servers do to the queue, one step at a time."""
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from redis import Redis
 
@@ -15,15 +15,16 @@ End = Literal["done", "requeued", "archived", "retry", "completed", "scheduled",
 ENDS: tuple[End, ...] = get_args(End)
 _LEASE_S = 30
 _ALIVE_S = 5
-_OTHER = b"other"
+_OTHER = "other"
 
 
 def take(redis: Redis, now_ms: int) -> None:
     """Take the oldest task, with a lease."""
-    task = redis.rpoplpush(asynq.PENDING, asynq.ACTIVE)
-    if not task:
+    found = cast("bytes | None", redis.rpoplpush(asynq.PENDING, asynq.ACTIVE))
+    if not found:
         return
-    key = asynq.TASK + task.decode()
+    task = found.decode()
+    key = asynq.TASK + task
     if redis.type(key) == b"hash" and redis.hexists(key, "msg"):
         redis.hset(key, "state", "active")
         redis.hdel(key, "pending_since")
@@ -60,22 +61,26 @@ def renew(redis: Redis, running: Sequence[MonitorId], now_ms: int) -> None:
 def forward(redis: Redis) -> None:
     """Put what waits for a later time back into the queue."""
     for key in (asynq.RETRY, asynq.SCHEDULED):
-        for task in redis.zrange(key, 0, -1):
+        for task in _names(redis.zrange(key, 0, -1)):
             redis.zrem(key, task)
-            if redis.type(asynq.TASK + task.decode()) == b"hash":
+            if redis.type(asynq.TASK + task) == b"hash":
                 redis.lpush(asynq.PENDING, task)
-                redis.hset(asynq.TASK + task.decode(), "state", "pending")
+                redis.hset(asynq.TASK + task, "state", "pending")
 
 
 def fill(redis: Redis, count: int, now_ms: int) -> None:
     """Let so many tasks of others wait."""
-    for task in redis.lrange(asynq.PENDING, 0, -1):
+    for task in _names(redis.lrange(asynq.PENDING, 0, -1)):
         if _OTHER in task:
             redis.lrem(asynq.PENDING, 0, task)
-            redis.delete(asynq.TASK + task.decode())
+            redis.delete(asynq.TASK + task)
     for n in range(count):
-        task = task_id(MonitorId(f"{_OTHER.decode()}-{n}"))
+        task = task_id(MonitorId(f"{_OTHER}-{n}"))
         redis.hset(
             asynq.TASK + task, mapping={"msg": "of others", "state": "pending", "pending_since": now_ms * 1_000_000}
         )
         redis.lpush(asynq.PENDING, task)
+
+
+def _names(members: object) -> list[str]:
+    return [name.decode() for name in cast("list[bytes]", members)]

@@ -137,7 +137,9 @@ class CheckedSchedule(Schedule):
         assert count == model.reclaim(expected, self._times.lease_ms, self._times.far_lease_ms)
         same(expected, after)
         assert after.scheduled == before.scheduled, "invariant 3: an expired claim is due again"
-        assert all(after.now_ms < until_ms <= after.now_ms + self._times.far_lease_ms for until_ms in after.lease.values())
+        assert all(
+            after.now_ms < until_ms <= after.now_ms + self._times.far_lease_ms for until_ms in after.lease.values()
+        )
         return count
 
     # --- the leader, and run-now
@@ -205,9 +207,7 @@ class CheckedSchedule(Schedule):
 def same(expected: State, found: State) -> None:
     """Compare what Redis should hold with what it holds, and show only what differs."""
     differences = {
-        name: (value, getattr(found, name))
-        for name, value in asdict(expected).items()
-        if value != getattr(found, name)
+        name: (value, getattr(found, name)) for name, value in asdict(expected).items() if value != getattr(found, name)
     }
     assert not differences, f"expected and found: {differences}"
 

@@ -32,6 +32,7 @@ INTERVALS_S = (20, 45, 60)
 PASSING_MS = (1, 300, 1_000, 4_100, 5_100, 10_100, 20_000, 31_000, 70_000, 130_000, 3_700_000)
 STEPS_MS = (800, 7_003, 90_000, 3_600_123)
 LONGEST_WAIT_MS = 130_000
+MINUTE_MS = 60_000
 TOMBSTONE_MS = 3_600_000
 OUR_KEYS = (DUE, LEASE, CLAIMS, LEFT, LEADER, EPOCH, REMOVED, GO_SEEN, STEP)
 ASYNQ_KEYS = (asynq.PENDING, asynq.ACTIVE, asynq.LEASE, asynq.ARCHIVED, asynq.WORKERS, asynq.QUEUES)
@@ -54,7 +55,9 @@ class Fleet(RuleBasedStateMachine):
         self.table = Table()
         self._read = StateReader(self.stage.redis, IDS)
         self.tokens: set[float] = set()
-        self.nodes = [OurNode(self.stage, id_, self.table, self._read, self.tokens) for id_ in ("host-1-na", "host-2-nb")]
+        self.nodes = [
+            OurNode(self.stage, id_, self.table, self._read, self.tokens) for id_ in ("host-1-na", "host-2-nb")
+        ]
         self.go = GoProducer(self.stage.client, self.table, GoTiming(), "host-3")
         self.go_claimed: list[tuple[str, int]] = []
         self.go_handled: list[tuple[str, int]] = []
@@ -145,7 +148,7 @@ class Fleet(RuleBasedStateMachine):
             reading = self._cached(one, found)
         else:
             wrong = {id_: "the test says so" for id_ in invalid if id_ in reading.found}
-            later = {id_: Outcome.DEFERRED_NOT_CACHED for id_ in not_read}
+            later = dict.fromkeys(not_read, Outcome.DEFERRED_NOT_CACHED)
             reading = Reading({id_: row for id_, row in reading.found.items() if id_ not in wrong}, wrong, later)
         self._settle(one, found.claim, reading)
 
@@ -224,13 +227,18 @@ class Fleet(RuleBasedStateMachine):
                 one.begin(one.sync.reconcile(one.term, [id_], lambda _: Arrival(at_once=True, edited=True)))
                 one.finish_readings()
 
-    @rule(id_=ids)
-    def delete(self, id_: MonitorId) -> None:
-        """Delete a monitor. The leader cannot read it, and removes it on the strength of the event alone."""
+    @rule(id_=ids, revived=st.booleans())
+    def delete(self, id_: MonitorId, *, revived: bool) -> None:
+        """Delete a monitor. The leader cannot read it, and removes it on the strength of the event alone.
+
+        A Go node that was suspended since it claimed the monitor may revive it.
+        """
         self._edit(id_, None)
         for one in self.nodes:
             if one.term:
                 self._as_leader(one, one.sync.remove_unverified(one.term, [id_]))
+        if revived:
+            self._as_go(self.go.settle([(id_, self.stage.now_ms // MINUTE_MS * MINUTE_MS)]))
 
     @rule(of=some_ids)
     def run_now(self, of: list[MonitorId]) -> None:
@@ -273,9 +281,9 @@ class Fleet(RuleBasedStateMachine):
 
     # --- a Go node
 
-    @rule(what=st.sampled_from(["claim", "handle", "settle", "reclaim", "wake up"]), id_=ids)
-    def go_produces(self, what: str, id_: str) -> None:
-        """Do one of its unfenced steps; or wake up, and settle what it claimed long ago."""
+    @rule(what=st.sampled_from(["claim", "handle", "settle", "reclaim"]))
+    def go_produces(self, what: str) -> None:
+        """Do one of its unfenced steps."""
         if what == "claim":
             claimed, now_ms = self._as_go(self.go.claim())
             self.go_claimed += [(id_, now_ms) for id_ in claimed]
@@ -284,8 +292,6 @@ class Fleet(RuleBasedStateMachine):
         elif what == "settle":
             self._as_go(self.go.settle(self.go_handled))
             self.go_handled.clear()
-        elif what == "wake up":
-            self._as_go(self.go.settle([(id_, self.stage.now_ms // 60_000 * 60_000)]))
         elif self.go_claimed:
             id_, now_ms = self.go_claimed.pop(0)
             if next_ms := self._as_go(self.go.handle(id_, now_ms)):

@@ -265,9 +265,7 @@ def _placement(state: State, entry: Entry) -> tuple[str, float | None]:
     if by_step and not off_grid and not too_soon:
         assert step
         without_ms = due_ms + step[1]
-        nearest_ms = grid.first_from(
-            -(-(min(without_ms, now_ms + grid.period_ms * 1.5) - grid.period_ms // 2) // 1)
-        )
+        nearest_ms = grid.first_from(-(-(min(without_ms, now_ms + grid.period_ms * 1.5) - grid.period_ms // 2) // 1))
         return "moved", nearest_ms if nearest_ms >= now_ms else ours(max(now_ms, without_ms))
     if by_step or too_late or (due_ms > now_ms and (off_grid or too_soon)):
         return "moved", grid.after_check(now_ms)

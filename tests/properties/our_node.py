@@ -41,7 +41,9 @@ class Batch(Struct, frozen=True):
 class OurNode:
     """One node."""
 
-    def __init__(self, stage: Stage, node_id: str, table: Table, state: Callable[[], State], tokens: set[float]) -> None:
+    def __init__(
+        self, stage: Stage, node_id: str, table: Table, state: Callable[[], State], tokens: set[float]
+    ) -> None:
         self.id = node_id
         self.node = TestNode(TIMING, id_=node_id).node
         self.schedule = CheckedSchedule(stage.client, TIMING, stage.host, state, tokens)
