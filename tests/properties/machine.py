@@ -19,6 +19,7 @@ from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.observe.outcomes import PLACED, Outcome
 from peekaping_producer.redisdb.keys import CLAIMS, DUE, EPOCH, GO_SEEN, LEADER, LEASE, LEFT, REMOVED, STEP
 from peekaping_producer.schedule.orders import Claim, Entry, drop
+from peekaping_producer.schedule.store import LONGEST_TERM_MS
 from properties import asynq_steps
 from properties.model import SHORT_LIST, State
 from properties.our_node import Batch, OurNode
@@ -34,6 +35,8 @@ STEPS_MS = (800, 7_003, 90_000, 3_600_123)
 LONGEST_WAIT_MS = 130_000
 MINUTE_MS = 60_000
 TOMBSTONE_MS = 3_600_000
+CLOCKS_DIFFER_MS = 60_001
+"""A task that is in no list must be older than all that are in one by so much to be put back."""
 OUR_KEYS = (DUE, LEASE, CLAIMS, LEFT, LEADER, EPOCH, REMOVED, GO_SEEN, STEP)
 ASYNQ_KEYS = (asynq.PENDING, asynq.ACTIVE, asynq.LEASE, asynq.ARCHIVED, asynq.WORKERS, asynq.QUEUES)
 
@@ -265,13 +268,18 @@ class Fleet(RuleBasedStateMachine):
         running = self._active()
         asynq_steps.end(self.stage.redis, running[task % len(running)], end, self.stage.now_ms)
 
-    @rule(what=st.sampled_from(["renew", "forward", "long", "short", "damaged", "repaired"]))
+    @rule(what=st.sampled_from(["renew", "forward", "long", "short", "lost", "damaged", "repaired"]))
     def queue(self, what: str) -> None:
         redis = self.stage.redis
         if what == "renew":
             asynq_steps.renew(redis, self._active(), self.stage.now_ms)
         elif what == "forward":
             asynq_steps.forward(redis)
+        elif what == "lost":  # and others have filled it since
+            redis.delete(asynq.PENDING)
+            self.stage.pass_time(CLOCKS_DIFFER_MS)
+            self._lead_on()
+            asynq_steps.fill(redis, SHORT_LIST + 1, self.stage.now_ms)
         elif what in ("long", "short"):
             asynq_steps.fill(redis, SHORT_LIST + 1 if what == "long" else 0, self.stage.now_ms)
         else:
@@ -330,20 +338,22 @@ class Fleet(RuleBasedStateMachine):
             self.stage.pass_time(1)  # within a millisecond, a token could come again
         self._forget_tokens()
 
-    @rule(id_=ids, how=st.sampled_from(["deleted", "no msg", "unknown state", "string", "list"]))
-    def task_is_damaged(self, id_: MonitorId, how: str) -> None:
-        state, key, redis = self._read(), asynq.TASK + task_id(id_), self.stage.redis
-        redis.delete(key)
-        if how == "deleted" and (id_ in state.pending or id_ in state.active):
-            self.torn.add(id_)
-        elif how == "no msg":
-            redis.hset(key, "state", "pending")
-        elif how == "unknown state":
-            redis.hset(key, mapping={"msg": b"earlier", "state": "pondering"})
-        elif how == "string":
-            redis.set(key, "pending")
-        elif how == "list":
-            redis.rpush(key, "msg", "state")
+    @rule(of=some_ids, how=st.sampled_from(["deleted", "no msg", "unknown state", "string", "list"]))
+    def tasks_are_damaged(self, of: list[MonitorId], how: str) -> None:
+        state, redis = self._read(), self.stage.redis
+        for id_ in of:
+            key = asynq.TASK + task_id(id_)
+            redis.delete(key)
+            if how == "deleted" and (id_ in state.pending or id_ in state.active):
+                self.torn.add(id_)
+            elif how == "no msg":
+                redis.hset(key, "state", "pending")
+            elif how == "unknown state":
+                redis.hset(key, mapping={"msg": b"earlier", "state": "pondering"})
+            elif how == "string":
+                redis.set(key, "pending")
+            elif how == "list":
+                redis.rpush(key, "msg", "state")
 
     # --- all is well again
 
@@ -360,7 +370,9 @@ class Fleet(RuleBasedStateMachine):
         for one in self.nodes:
             one.step_down()
             one.batches.clear()
-        self.stage.pass_time(10_100)
+        for _ in range(2):  # whoever led before has its time, and once more after a step back
+            self.stage.pass_time(LONGEST_TERM_MS + 1)
+            leader.elect()
         checked: set[MonitorId] = set()
         for round_ in range(6):
             leader.elect()

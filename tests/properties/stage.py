@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,11 +12,12 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.commands.core import AsyncScript
 
 from peekaping_producer.leader import sync, term
 from peekaping_producer.schedule import store
 from properties.checked_schedule import HostClock
-from properties.model import SHORT_LIST
+from properties.model import SEARCHES, SHORT_LIST
 from support.redis_clock import RedisClock, redis_with_clock
 
 START_MS = 1_900_000_000_000
@@ -87,8 +88,29 @@ def staged(folder: Path) -> Iterator[Stage]:
             stack.enter_context(patch.object(module, "time", host))
         stack.enter_context(patch.object(store, "monotonic_s", host.monotonic))
         stack.enter_context(patch.object(store, "SHORT_LIST", SHORT_LIST))
+        stack.enter_context(replacing("long_searches_left = 5", f"long_searches_left = {SEARCHES}"))
         path = str(server.unix_socket)
         client = AsyncRedis(unix_socket_path=path, retry=Retry(NoBackoff(), 0), socket_timeout=None)
         stage = Stage(Redis(unix_socket_path=path), client, clock, host)
         stack.callback(stage.close)
         yield stage
+
+
+@contextmanager
+def replacing(there: str, instead: str, *, script: str = "") -> Iterator[None]:
+    """Let new nodes load their scripts with another text in one place; only in `script`, if it is given."""
+    load_script: Callable[..., AsyncScript] = vars(store)["load_script"]  # may be replaced already
+    found = 0
+
+    def load(redis: AsyncRedis, package: str, *names: str) -> AsyncScript:
+        nonlocal found
+        loaded = load_script(redis, package, *names)
+        text = str(loaded.script)
+        if there not in text or script not in ("", names[-1]):
+            return loaded
+        found += 1
+        return redis.register_script(text.replace(there, instead))
+
+    with patch.object(store, "load_script", load):
+        yield
+    assert found, f"no script has the text {there!r}"

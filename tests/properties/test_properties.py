@@ -1,19 +1,11 @@
 """The invariants hold after each of many random steps; and without one of the fences, they do not."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from unittest.mock import patch
-
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
-from redis.asyncio import Redis
-from redis.commands.core import AsyncScript
 
-from peekaping_producer.redisdb.client import load_script
-from peekaping_producer.schedule import store
 from properties.machine import Fleet
-from properties.stage import Stage
+from properties.stage import Stage, replacing
 
 pytestmark = [pytest.mark.properties, pytest.mark.timeout(0)]
 
@@ -64,21 +56,6 @@ def test_without_a_fence_the_invariants_do_not_hold(stage: Stage, fence: str) ->
     options = settings(
         SETTINGS, max_examples=EXAMPLES_WITHOUT_A_FENCE, phases=[Phase.generate], report_multiple_bugs=False
     )
-    with without(*FENCES[fence]), pytest.raises(AssertionError):
+    script, there, instead = FENCES[fence]
+    with replacing(there, instead, script=script), pytest.raises(AssertionError):
         run(stage, 0, options)
-
-
-@contextmanager
-def without(script: str, there: str, instead: str) -> Iterator[None]:
-    """Let new nodes load one script without its fence."""
-
-    def load(redis: Redis, package: str, *names: str) -> AsyncScript:
-        loaded = load_script(redis, package, *names)
-        if names[-1] != script:
-            return loaded
-        text = str(loaded.script)
-        assert text.count(there) == 1, "the fence is not where it was"
-        return redis.register_script(text.replace(there, instead))
-
-    with patch.object(store, "load_script", load):
-        yield
