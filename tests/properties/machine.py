@@ -234,7 +234,8 @@ class Fleet(RuleBasedStateMachine):
     def delete(self, id_: MonitorId, *, revived: bool) -> None:
         """Delete a monitor. The leader cannot read it, and removes it on the strength of the event alone.
 
-        A Go node that was suspended since it claimed the monitor may revive it.
+        A Go node that was suspended since it claimed the monitor may revive it, and a node without its database may
+        still have it in its cache.
         """
         self._edit(id_, None)
         for one in self.nodes:
@@ -242,6 +243,9 @@ class Fleet(RuleBasedStateMachine):
                 self._as_leader(one, one.sync.remove_unverified(one.term, [id_]))
         if revived:
             self._as_go(self.go.settle([(id_, self.stage.now_ms // MINUTE_MS * MINUTE_MS)]))
+            for n, one in enumerate(self.nodes):
+                if not one.term:
+                    self.check(n, len(IDS), available=False)
 
     @rule(of=some_ids)
     def run_now(self, of: list[MonitorId]) -> None:
