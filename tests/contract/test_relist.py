@@ -66,6 +66,17 @@ async def test_nothing_is_done_where_the_list_is_short_or_its_oldest_unknown(red
     assert await Schedule(redis, Timing()).relist(LEADER_ID, [unlisted]) == 0
 
 
+async def test_a_damaged_task_among_the_oldest_keeps_no_other_from_being_put_back(redis: Redis) -> None:
+    await lead(redis)
+    await backlog(redis, SHORT_LIST + 1, time.time())
+    damaged, unlisted = (MonitorId(new_id()) for _ in range(2))
+    await redis.set(task_key(damaged), "no hash")
+    await redis.rpush(keys.PENDING, task_id(damaged))
+    await put_pending(redis, unlisted, listed=False)
+    assert await Schedule(redis, Timing()).relist(LEADER_ID, [damaged, unlisted]) == 1
+    assert (await redis_state(redis, unlisted)).places == ["pending"]
+
+
 async def test_no_ids_are_sent_while_the_list_is_short(redis: Redis) -> None:
     await lead(redis)
     await put_backlog(redis, SHORT_LIST)

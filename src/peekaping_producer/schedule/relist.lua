@@ -16,7 +16,7 @@ local prefix = string.sub(KEYS[3], 1, #KEYS[3] - #ARGV[6])
 local seen, oldest_ns = {}, nil
 for _, task in ipairs(redis.call('LRANGE', KEYS[2], -OLDEST, -1)) do
   seen[task] = true
-  local since_ns = tonumber(redis.call('HGET', prefix .. task, 'pending_since') or nil)
+  local since_ns = tonumber(redis.pcall('HGET', prefix .. task, 'pending_since') or nil)
   if since_ns and since_ns > (oldest_ns or 0) then oldest_ns = since_ns end
 end
 if not oldest_ns then return 0 end
