@@ -1,7 +1,7 @@
 """What asynq's servers do to the queue, one step at a time."""
 
 from collections.abc import Sequence
-from typing import Literal, cast, get_args
+from typing import cast
 
 from redis import Redis
 
@@ -11,10 +11,11 @@ from peekaping_producer.model.monitor import MonitorId
 from properties.redis_state import WAITING
 from support.asynq_states import GROUP_NAME, WORKER
 
-End = Literal["done", "requeued", "archived", "retry", "completed", "scheduled", "aggregating"]
-ENDS: tuple[End, ...] = get_args(End)
+ENDS = ("done", "requeued", *WAITING)
+"""How a task may end."""
 _LEASE_S = 30
 _ALIVE_S = 5
+_LONG_DEAD_S = 3
 _OTHER = "other"
 
 
@@ -33,7 +34,7 @@ def take(redis: Redis, now_ms: int) -> None:
         redis.lrem(asynq.ACTIVE, 0, task)
 
 
-def end(redis: Redis, id_: MonitorId, how: End, now_ms: int) -> None:
+def end(redis: Redis, id_: MonitorId, how: str, now_ms: int) -> None:
     """End a running task, or put it back."""
     key, task = asynq.TASK + task_id(id_), task_id(id_)
     redis.lrem(asynq.ACTIVE, 0, task)
@@ -46,6 +47,19 @@ def end(redis: Redis, id_: MonitorId, how: End, now_ms: int) -> None:
     else:
         redis.zadd(WAITING[how], {task: now_ms // 1000})
         redis.hset(key, mapping={"state": how, "group": GROUP_NAME})
+
+
+def die(redis: Redis, running: Sequence[MonitorId], now_ms: int) -> None:
+    """Leave running tasks as a worker does that died a while ago."""
+    redis.delete(WORKER)
+    if running:
+        redis.zadd(asynq.LEASE, {task_id(id_): now_ms // 1000 - _LONG_DEAD_S for id_ in running})
+
+
+def damage_workers(redis: Redis) -> None:
+    """Put something else where the workers say what they run."""
+    redis.delete(asynq.WORKERS)
+    redis.set(asynq.WORKERS, "no sorted set")
 
 
 def renew(redis: Redis, running: Sequence[MonitorId], now_ms: int) -> None:

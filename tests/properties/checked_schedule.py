@@ -1,5 +1,6 @@
 """Our schedule, each of whose operations must change Redis exactly as the model says, and report the same."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -27,6 +28,7 @@ from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.timing import Timing
 from properties import model
 from properties.model import ALLOWANCE_MS, Grid, State, claimable
+from properties.reached import outcome_of, placement_of
 
 LONG_AGO_S = -1e9
 """As the answer to a claim, it keeps a settle from waiting and trying again."""
@@ -46,10 +48,17 @@ class CheckedSchedule(Schedule):
     """One node's schedule."""
 
     def __init__(
-        self, redis: Redis, timing: Timing, host: HostClock, state: Callable[[], State], tokens: set[float]
+        self,
+        redis: Redis,
+        timing: Timing,
+        host: HostClock,
+        state: Callable[[], State],
+        tokens: set[float],
+        reached: Counter[str],
     ) -> None:
-        """`tokens` are those of all claims so far, of all nodes."""
+        """`tokens` are those of all claims so far, of all nodes; outcomes and placements are counted in `reached`."""
         super().__init__(redis, timing)
+        self._reached = reached
         self._times, self._host, self._state, self._tokens = timing, host, state, tokens
         self._last: tuple[int, int] | None = None
         self.on_write: Callable[[Sequence[MonitorId]], None] = lambda _ids: None
@@ -57,6 +66,10 @@ class CheckedSchedule(Schedule):
         self.on_removed: Callable[[Sequence[MonitorId]], None] = lambda _ids: None
         """Called with those that it has removed."""
         self.writing = 0
+        self.reply_lost = False
+        """Whether the next settle gets no reply, and is tried again."""
+        self.carried_out: list[Outcome] = []
+        """What really became of the orders of the last settle."""
 
     # --- claims
 
@@ -122,13 +135,30 @@ class CheckedSchedule(Schedule):
         self, claim: Claim, orders: Sequence[Order], on_failure: Callable[[Unavailable], None] = lambda _error: None
     ) -> Settlement:
         before = self._state()
+        # What fails is tried until the lease ends, and this host's clock stands still.
+        self.reply_lost &= before.running is not None
+        expected, wanted_orders = before.copy(), [_order(order) for order in orders]
+        wanted = model.settle(expected, claim.token, wanted_orders, self._times.postpone_ms)
+        self.carried_out = list(map(Outcome, wanted))
+        if self.reply_lost:
+            claim = replace(claim, answered_at_s=self._host.monotonic())
+            again = model.settle(expected, claim.token, wanted_orders, self._times.postpone_ms)
+            wanted = [Outcome.UNKNOWN if outcome == Outcome.LOST else outcome for outcome in again]
         settlement = await super().settle(claim, orders, on_failure)
-        after, expected = self._state(), before.copy()
-        wanted = model.settle(expected, claim.token, [_order(order) for order in orders], self._times.postpone_ms)
-        assert [str(outcome) for outcome in settlement.outcomes] == wanted
+        after = self._state()
+        assert list(settlement.outcomes) == wanted
         same(expected, after)
-        _check_settled(before, after, orders, settlement)
+        _check_settled(before, after, orders, settlement, self.carried_out)
+        for order, outcome in zip(wanted_orders, settlement.outcomes, strict=True):
+            self._reached.update((order.kind, str(outcome), outcome_of(order.kind, outcome)))
         return settlement
+
+    async def _settle_once(self, claim: Claim, orders: Sequence[Order]) -> Sequence[int | bytes]:
+        reply = await super()._settle_once(claim, orders)
+        if self.reply_lost:
+            self.reply_lost = False
+            raise Unavailable("redis", "the reply is lost")
+        return reply
 
     async def reclaim(self) -> int:
         before = self._state()
@@ -152,6 +182,7 @@ class CheckedSchedule(Schedule):
         after, expected = self._state(), before.copy()
         assert placements == model.schedule(expected, [_entry(entry) for entry in entries])
         same(expected, after)
+        self._reached.update(map(placement_of, placements))
         return placements
 
     async def remove(self, node_id: str, drops: Sequence[Drop]) -> int:
@@ -222,10 +253,12 @@ def grid_of(cadence: Cadence) -> Grid:
     return Grid(cadence.period_ms, cadence.phase_ms)
 
 
-def _check_settled(before: State, after: State, orders: Sequence[Order], settlement: Settlement) -> None:
+def _check_settled(
+    before: State, after: State, orders: Sequence[Order], settlement: Settlement, carried_out: Sequence[Outcome]
+) -> None:
     """Check what holds whatever the model says."""
     assert settlement.now_ms == before.now_ms, "invariant 8: Redis' clock decides"
-    for order, outcome in zip(orders, settlement.outcomes, strict=True):
+    for order, outcome in zip(orders, carried_out, strict=True):
         if outcome is Outcome.FAILED:
             assert after.lease[order.id] == before.lease[order.id], "invariant 7: a failed one keeps its claim"
         elif outcome is Outcome.DROPPED:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, TypeVar
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition
 
 from peekaping_producer.asynq import keys as asynq
 from peekaping_producer.asynq.message import task_id
@@ -23,6 +23,7 @@ from peekaping_producer.schedule.store import LONGEST_TERM_MS
 from properties import asynq_steps
 from properties.model import SHORT_LIST, State
 from properties.our_node import Batch, OurNode
+from properties.reached import EXAMPLES, step
 from properties.redis_state import StateReader
 from properties.stage import Stage
 from properties.table import Row, Table
@@ -37,13 +38,16 @@ MINUTE_MS = 60_000
 TOMBSTONE_MS = 3_600_000
 CLOCKS_DIFFER_MS = 60_001
 """A task that is in no list must be older than all that are in one by so much to be put back."""
+YES_NO = (False, True)
 OUR_KEYS = (DUE, LEASE, CLAIMS, LEFT, LEADER, EPOCH, REMOVED, GO_SEEN, STEP)
 ASYNQ_KEYS = (asynq.PENDING, asynq.ACTIVE, asynq.LEASE, asynq.ARCHIVED, asynq.WORKERS, asynq.QUEUES)
+WORKS = ("runs", "dies", "dies unseen", "works off", *asynq_steps.ENDS)
+"""What a worker does with the tasks that it takes; unseen: the key in which it said what it ran is damaged."""
 
 Result = TypeVar("Result")
 ids = st.sampled_from(IDS)
 some_ids = st.lists(ids, min_size=1, max_size=3, unique=True)
-ours = st.sampled_from([0, 1])
+ours = (0, 1)
 limits = st.integers(1, 3)
 
 
@@ -55,6 +59,8 @@ class Fleet(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.stage.reset()
+        self.reached = self.stage.reached
+        self.reached[EXAMPLES] += 1
         self.table = Table()
         self._read = StateReader(self.stage.redis, IDS)
         self.tokens: set[float] = set()
@@ -65,8 +71,8 @@ class Fleet(RuleBasedStateMachine):
         self.go_claimed: list[tuple[str, int]] = []
         self.go_handled: list[tuple[str, int]] = []
         self.edits = 0
-        self.checked_ms: dict[MonitorId, int] = {}
-        """When a check of a monitor was last put into the queue, by this host's clock."""
+        self.next_from_ms: dict[MonitorId, float] = {}
+        """When half a period has passed since a check of a monitor was put into the queue, by this host's clock."""
         self.free = set(IDS)
         """Monitors whose next check may be close to the last one: G1 exempts it (docs/reliability.md)."""
         self.gone_ms: dict[MonitorId, int] = {}
@@ -95,14 +101,14 @@ class Fleet(RuleBasedStateMachine):
 
     # --- time
 
-    @rule(ms=st.sampled_from(PASSING_MS), asleep=st.booleans())
+    @step(ms=PASSING_MS, asleep=YES_NO)
     def time_passes(self, ms: int, *, asleep: bool) -> None:
         """Asleep, the leaders do not extend their terms."""
         self.stage.pass_time(ms)
         if not asleep:
             self._lead_on()
 
-    @rule(by_ms=st.sampled_from(STEPS_MS), back=st.booleans())
+    @step(by_ms=STEPS_MS, back=YES_NO)
     def redis_clock_is_stepped(self, by_ms: int, *, back: bool) -> None:
         self.stage.step_clock(-by_ms if back else by_ms)
         self.free |= set(IDS)
@@ -112,37 +118,37 @@ class Fleet(RuleBasedStateMachine):
 
     # --- our nodes: claims
 
-    @rule(node=ours, limit=limits, wait=st.booleans(), note=st.booleans(), available=st.booleans())
+    @step(node=ours, limit=limits, wait=YES_NO, note=YES_NO, available=YES_NO)
     def claim(self, node: int, limit: int, *, wait: bool, note: bool, available: bool) -> None:
         if wait:
             self._wait_for_due()
         self._claim(self.nodes[node], limit, note=note, available=available)
 
-    @rule(node=ours, limit=limits, available=st.booleans())
-    def check(self, node: int, limit: int, *, available: bool) -> None:
-        """Do all that a node does when something is due."""
-        self._wait_for_due()
-        one = self.nodes[node]
-        if batch := self._claim(one, limit, note=True, available=available):
-            self._settle(one, batch.claim, batch.reading or self._cached(one, batch))
+    @step(node=ours, together=YES_NO, available=YES_NO, worker=("idle", *WORKS))
+    def check(self, node: int, worker: str, *, together: bool, available: bool) -> None:
+        """Do all that a node does when something is due, or when all are; a worker may do something before."""
+        if worker != "idle":
+            self._work(len(IDS), worker)
+        self._wait_for_due(together=together)
+        self._check(self.nodes[node], len(IDS), available=available)
 
-    @rule(node=ours, limit=limits)
-    def peek(self, node: int, limit: int) -> None:
+    check_again = check_once_more = check
+
+    @step(node=ours, limit=limits, wait=YES_NO)
+    def peek(self, node: int, limit: int, *, wait: bool) -> None:
+        """Claim what was peeked before, and peek again, as a node without its database does."""
         one = self.nodes[node]
-        self._wait_for_due()
+        if one.peeked:
+            self._took(one, self.stage.run(one.schedule.claim_these(one.peeked)), available=False)
+        if wait:
+            self._wait_for_due()
         one.peeked = self.stage.run(one.schedule.peek(one.id, None, limit)).due
 
-    @precondition(lambda self: any(node.peeked for node in self.nodes))
-    @rule()
-    def claim_what_was_peeked(self) -> None:
-        for one in self.nodes:
-            if one.peeked:
-                self._took(one, self.stage.run(one.schedule.claim_these(one.peeked)), available=False)
-                one.peeked = ()
-
     @precondition(lambda self: any(node.batches for node in self.nodes))
-    @rule(batch=st.integers(0, 9), by_cache=st.booleans(), not_read=st.sets(ids), invalid=st.sets(ids))
-    def settle(self, batch: int, not_read: set[MonitorId], invalid: set[MonitorId], *, by_cache: bool) -> None:
+    @step(batch=st.integers(0, 9), by_cache=YES_NO, reply_lost=YES_NO, not_read=st.sets(ids), invalid=st.sets(ids))
+    def settle(
+        self, batch: int, not_read: set[MonitorId], invalid: set[MonitorId], *, by_cache: bool, reply_lost: bool
+    ) -> None:
         """Settle any claim, perhaps for the second time or long after it expired."""
         batches = [(one, batch) for one in self.nodes for batch in one.batches]
         one, found = batches[-1 - batch % len(batches)]
@@ -153,9 +159,12 @@ class Fleet(RuleBasedStateMachine):
             wrong = {id_: "the test says so" for id_ in invalid if id_ in reading.found}
             later = dict.fromkeys(not_read, Outcome.DEFERRED_NOT_CACHED)
             reading = Reading({id_: row for id_, row in reading.found.items() if id_ not in wrong}, wrong, later)
+        one.schedule.reply_lost = reply_lost
         self._settle(one, found.claim, reading)
 
-    @rule(node=ours, wait=st.booleans())
+    settle_another = settle
+
+    @step(node=ours, wait=YES_NO)
     def reclaim(self, node: int, *, wait: bool) -> None:
         if wait:
             self._wait_until(min(self._read().lease.values(), default=0))
@@ -163,24 +172,13 @@ class Fleet(RuleBasedStateMachine):
 
     # --- our nodes: leadership
 
-    @rule(node=ours)
-    def election(self, node: int) -> None:
-        one, before = self.nodes[node], self._read()
-        led, epoch_lost = one.term is not None and not one.term.is_over, one.epoch_lost
-        one.elect()
-        leads = one.term is not None
-        if led:
-            holds = before.leader == one.id and not epoch_lost
-            assert leads == holds, "invariant 9: a term is extended by its node only"
-        else:
-            assert leads == (before.leader in (None, one.id)), "invariant 9: a term begins when no other lasts"
-        assert not leads or self._read().leader == one.id
-
-    @rule(node=ours, id_=ids, resigns=st.booleans())
-    def leadership_ends(self, node: int, id_: MonitorId, *, resigns: bool) -> None:
-        """A leader resigns, or one that was suspended goes on with what it did as leader."""
+    @step(node=ours, what=("election", "resign", "late write"), id_=ids)
+    def leadership(self, node: int, what: str, id_: MonitorId) -> None:
+        """Stand for election or extend the term; resign; or go on with what it did as leader, after a suspension."""
         one, before = self.nodes[node], self._read().leader
-        if resigns:
+        if what == "election":
+            self._elect(one)
+        elif what == "resign":
             one.step_down()
             assert self.stage.run(one.terms.resign()) == (before == one.id)
             assert self._read().leader == (None if before == one.id else before)
@@ -191,14 +189,14 @@ class Fleet(RuleBasedStateMachine):
             self._refused(one.schedule.end_step(one.id, 0))
 
     @precondition(lambda self: any(node.term for node in self.nodes))
-    @rule()
+    @step()
     def sweep(self) -> None:
         for one in self.nodes:
             if one.term:
                 self._sweep(one)
 
     @precondition(lambda self: any(node.term for node in self.nodes))
-    @rule(kind=st.sampled_from(["event", "page", "clean"]), of=some_ids)
+    @step(kind=("event", "page", "clean"), of=some_ids)
     def leader_begins_to_read(self, kind: str, of: list[MonitorId]) -> None:
         for one in self.nodes:
             if one.term and len(one.readings) < 3:
@@ -210,7 +208,7 @@ class Fleet(RuleBasedStateMachine):
                     one.begin(one.sync.remove_inactive(one.term, of))
 
     @precondition(lambda self: any(node.catalog.waiting for node in self.nodes))
-    @rule(reading=st.integers(0, 2), available=st.booleans())
+    @step(reading=st.integers(0, 2), available=YES_NO)
     def rows_arrive(self, reading: int, *, available: bool) -> None:
         for one in self.nodes:
             before = self._read()
@@ -218,9 +216,11 @@ class Fleet(RuleBasedStateMachine):
             if not available:
                 assert self._read() == before, "invariant 6: a failed read changes nothing"
 
+    more_rows_arrive = rows_arrive
+
     # --- people
 
-    @rule(id_=ids, interval_s=st.sampled_from((*INTERVALS_S, None)), active=st.booleans(), event=st.booleans())
+    @step(id_=ids, interval_s=(*INTERVALS_S, None), active=YES_NO, event=YES_NO)
     def edit(self, id_: MonitorId, interval_s: int | None, *, active: bool, event: bool) -> None:
         """Create, change or delete a monitor. The event is acted on at once, or lost."""
         self._edit(id_, Row(interval_s, active, 0) if interval_s else None)
@@ -230,7 +230,7 @@ class Fleet(RuleBasedStateMachine):
                 one.begin(one.sync.reconcile(one.term, [id_], lambda _: Arrival(at_once=True, edited=True)))
                 one.finish_readings()
 
-    @rule(id_=ids, revived=st.booleans())
+    @step(id_=ids, revived=YES_NO)
     def delete(self, id_: MonitorId, *, revived: bool) -> None:
         """Delete a monitor. The leader cannot read it, and removes it on the strength of the event alone.
 
@@ -243,11 +243,12 @@ class Fleet(RuleBasedStateMachine):
                 self._as_leader(one, one.sync.remove_unverified(one.term, [id_]))
         if revived:
             self._as_go(self.go.settle([(id_, self.stage.now_ms // MINUTE_MS * MINUTE_MS)]))
-            for n, one in enumerate(self.nodes):
+            for one in self.nodes:
                 if not one.term:
-                    self.check(n, len(IDS), available=False)
+                    self._wait_for_due()
+                    self._check(one, len(IDS), available=False)
 
-    @rule(of=some_ids)
+    @step(of=some_ids)
     def run_now(self, of: list[MonitorId]) -> None:
         active = [id_ for id_ in of if (row := self.table.rows.get(id_)) and row.active]
         self.stage.run(self.nodes[0].schedule.run_now(active))
@@ -255,24 +256,11 @@ class Fleet(RuleBasedStateMachine):
 
     # --- asynq
 
-    @rule(all_done=st.booleans())
-    def worker_takes(self, *, all_done: bool) -> None:
-        """Take the next task; or take all and finish them, as on a good day."""
-        redis, now_ms = self.stage.redis, self.stage.now_ms
-        asynq_steps.take(redis, now_ms)
-        if all_done:
-            while redis.llen(asynq.PENDING):
-                asynq_steps.take(redis, now_ms)
-            for id_ in self._active():
-                asynq_steps.end(redis, id_, "done", now_ms)
+    @step(count=limits, what=WORKS)
+    def worker(self, count: int, what: str) -> None:
+        self._work(count, what)
 
-    @precondition(lambda self: self._active())
-    @rule(task=st.integers(0, 3), end=st.sampled_from(asynq_steps.ENDS))
-    def worker_ends(self, task: int, end: asynq_steps.End) -> None:
-        running = self._active()
-        asynq_steps.end(self.stage.redis, running[task % len(running)], end, self.stage.now_ms)
-
-    @rule(what=st.sampled_from(["renew", "forward", "long", "short", "lost", "damaged", "repaired"]))
+    @step(what=("renew", "forward", "long", "short", "lost", "damaged", "repaired"))
     def queue(self, what: str) -> None:
         redis = self.stage.redis
         if what == "renew":
@@ -289,11 +277,11 @@ class Fleet(RuleBasedStateMachine):
         else:
             redis.delete(asynq.WORKERS)
             if what == "damaged":
-                redis.set(asynq.WORKERS, "no sorted set")
+                asynq_steps.damage_workers(redis)
 
     # --- a Go node
 
-    @rule(what=st.sampled_from(["claim", "handle", "settle", "reclaim"]))
+    @step(what=("claim", "handle", "settle", "reclaim"))
     def go_produces(self, what: str) -> None:
         """Do one of its unfenced steps."""
         if what == "claim":
@@ -309,7 +297,7 @@ class Fleet(RuleBasedStateMachine):
             if next_ms := self._as_go(self.go.handle(id_, now_ms)):
                 self.go_handled.append((id_, next_ms))
 
-    @rule(what=st.sampled_from(["campaign", "take office", "sweep", "hear", "resign"]), id_=ids)
+    @step(what=("campaign", "take office", "sweep", "hear", "resign"), id_=ids)
     def go_leads(self, what: str, id_: MonitorId) -> None:
         if what == "campaign":
             self._as_go(self.go.campaign())
@@ -324,7 +312,7 @@ class Fleet(RuleBasedStateMachine):
 
     # --- faults
 
-    @rule(key=st.sampled_from(("everything", *OUR_KEYS, *ASYNQ_KEYS)))
+    @step(key=("everything", *OUR_KEYS, *ASYNQ_KEYS))
     def redis_loses(self, key: str) -> None:
         if key == "everything":
             self.stage.redis.flushall()
@@ -342,11 +330,22 @@ class Fleet(RuleBasedStateMachine):
             self.stage.pass_time(1)  # within a millisecond, a token could come again
         self._forget_tokens()
 
-    @rule(of=some_ids, how=st.sampled_from(["deleted", "no msg", "unknown state", "string", "list"]))
-    def tasks_are_damaged(self, of: list[MonitorId], how: str) -> None:
+    @step(
+        of=some_ids,
+        how=("deleted", "unlisted", "no msg", "unknown state", "string", "list"),
+        long=YES_NO,
+        all_checked=YES_NO,
+    )
+    def tasks_are_damaged(self, of: list[MonitorId], how: str, *, long: bool, all_checked: bool) -> None:
+        """Damage tasks, in a long pending list or in the one that is there; a node may settle them together then."""
         state, redis = self._read(), self.stage.redis
+        if long:
+            asynq_steps.fill(redis, SHORT_LIST + 1, self.stage.now_ms)
         for id_ in of:
             key = asynq.TASK + task_id(id_)
+            if how == "unlisted":
+                redis.lrem(asynq.PENDING, 0, task_id(id_))
+                continue
             redis.delete(key)
             if how == "deleted" and (id_ in state.pending or id_ in state.active):
                 self.torn.add(id_)
@@ -358,19 +357,22 @@ class Fleet(RuleBasedStateMachine):
                 redis.set(key, "pending")
             elif how == "list":
                 redis.rpush(key, "msg", "state")
+        if all_checked:
+            self._wait_for_due(together=True)
+            self._check(self.nodes[0], len(IDS), available=True)
 
     # --- all is well again
 
     @precondition(lambda self: not self.calmed)
-    @rule()
+    @step()
     def all_work_calmly(self) -> None:
         """Nothing is lost for ever: with one node that leads, each active monitor is checked again (invariant 3)."""
         self.calmed = True
         leader = self.nodes[0]
         self.go_claimed.clear()
         self.go_handled.clear()
-        self.queue("repaired")
-        self.queue("short")
+        self.stage.redis.delete(asynq.WORKERS)
+        asynq_steps.fill(self.stage.redis, 0, self.stage.now_ms)
         for one in self.nodes:
             one.step_down()
             one.batches.clear()
@@ -408,12 +410,41 @@ class Fleet(RuleBasedStateMachine):
 
     # --- parts of the steps
 
+    def _elect(self, one: OurNode) -> None:
+        before, led, epoch_lost = self._read(), one.term is not None and not one.term.is_over, one.epoch_lost
+        one.elect()
+        leads = one.term is not None
+        if led:
+            holds = before.leader == one.id and not epoch_lost
+            assert leads == holds, "invariant 9: a term is extended by its node only"
+        else:
+            assert leads == (before.leader in (None, one.id)), "invariant 9: a term begins when no other lasts"
+        assert not leads or self._read().leader == one.id
+
     def _claim(self, one: OurNode, limit: int, *, note: bool, available: bool) -> Batch | None:
         """Claim, and let the other nodes know of a step of the clock, as the dispatcher does."""
         claim = self.stage.run(one.schedule.claim(limit))
         if claim.step and note:
             self.stage.run(one.schedule.note_step(claim.step))
         return self._took(one, claim, available=available)
+
+    def _work(self, count: int, what: str) -> None:
+        """Take some tasks and run them, die with them, or end them in one of asynq's ways; or work all off."""
+        redis, now_ms = self.stage.redis, self.stage.now_ms
+        for _ in range(redis.llen(asynq.PENDING) if what == "works off" else count):
+            asynq_steps.take(redis, now_ms)
+        running = self._active()
+        if what in ("dies", "dies unseen"):
+            asynq_steps.die(redis, running, now_ms)
+            if what == "dies unseen":
+                asynq_steps.damage_workers(redis)
+        elif what != "runs":
+            for id_ in running:
+                asynq_steps.end(redis, id_, "done" if what == "works off" else what, now_ms)
+
+    def _check(self, one: OurNode, limit: int, *, available: bool) -> None:
+        if batch := self._claim(one, limit, note=True, available=available):
+            self._settle(one, batch.claim, batch.reading or self._cached(one, batch))
 
     def _took(self, one: OurNode, claim: Claim, *, available: bool) -> Batch | None:
         one.node.spacing.update(go_seen=claim.go_seen)
@@ -428,10 +459,10 @@ class Fleet(RuleBasedStateMachine):
     def _settle(self, one: OurNode, claim: Claim, reading: Reading) -> set[MonitorId]:
         """Settle a batch; return the monitors of which a check is in the queue now, or still runs."""
         planned = one.planned(claim, reading)
-        settlement = self.stage.run(one.schedule.settle(claim, planned.orders))
+        self.stage.run(one.schedule.settle(claim, planned.orders))
         state = self._read()
         in_queue = set()
-        for order, outcome in zip(planned.orders, settlement.outcomes, strict=True):
+        for order, outcome in zip(planned.orders, one.schedule.carried_out, strict=True):
             if outcome not in (Outcome.LOST, Outcome.FAILED):
                 assert (claim.token, order.id) not in self.settled, "invariants 2 and 3: a claim ends once"
                 self.settled.add((claim.token, order.id))
@@ -445,9 +476,9 @@ class Fleet(RuleBasedStateMachine):
         monitor, now_ms = reading.found[id_].monitor, self.stage.host.now_ms
         period_ms = monitor.interval * 1000
         if id_ not in self.free:
-            assert now_ms - self.checked_ms[id_] >= period_ms / 2, "invariant 1: two checks within half a period"
+            assert now_ms >= self.next_from_ms[id_], "invariant 1: two checks within half a period"
         assert period_ms / 2 <= state.due[id_] - state.now_ms < period_ms * 1.5, "invariant 1: the next slot"
-        self.checked_ms[id_] = now_ms
+        self.next_from_ms[id_] = now_ms + period_ms / 2
         row = self.table.rows.get(id_)
         self.free.discard(id_)
         if row is None or monitor.name != f"version {row.version}":
@@ -470,9 +501,10 @@ class Fleet(RuleBasedStateMachine):
             assert snapshot.monitor.active, "invariant 12: active when it was read"
         return reading
 
-    def _wait_for_due(self) -> None:
-        """Let time pass until something is due, if something will be soon."""
-        self._wait_until(min(self._read().due.values(), default=0))
+    def _wait_for_due(self, *, together: bool = False) -> None:
+        """Let time pass until something is due, or all, if it will be soon."""
+        chosen = max if together else min
+        self._wait_until(chosen(self._read().due.values(), default=0))
 
     def _wait_until(self, at_ms: float) -> None:
         wait_ms = at_ms - self.stage.now_ms

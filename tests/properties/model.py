@@ -5,7 +5,7 @@ what others decide is taken from outside: the token that a claim chose, and the 
 """
 
 from copy import deepcopy
-from typing import Literal
+from typing import Literal, get_args
 
 from msgspec import Struct
 
@@ -19,6 +19,7 @@ ALLOWANCE_MS = 50
 ORPHAN_AFTER_MS = 2_000
 
 Kind = Literal["enqueue", "cached", "release", "drop"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class Grid(Struct, frozen=True):
@@ -210,12 +211,12 @@ def _place(state: State, id_: str, message: bytes, searches: list[int]) -> str:
 
 
 def forget_task(state: State, id_: str) -> None:
-    """Take a task out of everything but the pending list."""
-    state.tasks.pop(id_, None)
+    """Take a task out of everything but the pending list, and out of a group only if it says that it is in one."""
+    task = state.tasks.pop(id_, None)
     state.active = [other for other in state.active if other != id_]
     state.worker_leases.pop(id_, None)
-    for tasks in state.waiting.values():
-        if id_ in tasks:
+    for name, tasks in state.waiting.items():
+        if id_ in tasks and (name != "aggregating" or (task and task.state == name)):
             tasks.remove(id_)
 
 

@@ -24,7 +24,7 @@ from properties.stage import Stage
 from properties.table import SlowCatalog, Table
 from support.nodes import TestNode
 
-TIMING = Timing(term_ms=LONGEST_TERM_MS, redis_timeout_s=30)
+TIMING = Timing(term_ms=LONGEST_TERM_MS, redis_timeout_s=30, retry_first_s=0)
 """A term lasts as long as it may, since a step of the test may take as long as many polls."""
 _UTC = ZoneInfo("UTC")
 _TURNS = 20
@@ -46,7 +46,7 @@ class OurNode:
     ) -> None:
         self.id = node_id
         self.node = TestNode(TIMING, id_=node_id).node
-        self.schedule = CheckedSchedule(stage.client, TIMING, stage.host, state, tokens)
+        self.schedule = CheckedSchedule(stage.client, TIMING, stage.host, state, tokens, stage.reached)
         self.schedule.on_write = self._check_reads
         self.terms = Terms(stage.client, node_id, TIMING)
         self.term: Term | None = None

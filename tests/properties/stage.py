@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -36,6 +37,8 @@ class Stage:
         self.client = client
         """For what our nodes do."""
         self.host = host
+        self.reached: Counter[str] = Counter()
+        """How often each step, outcome and placement was reached (reached.py)."""
         self.now_ms = START_MS
         self._clock = clock
         self._runner = asyncio.Runner()

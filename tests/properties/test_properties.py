@@ -1,11 +1,15 @@
 """The invariants hold after each of many random steps; and without one of the fences, they do not."""
 
+from contextlib import ExitStack
+
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from properties.fences import FENCES, without
 from properties.machine import Fleet
-from properties.stage import Stage, replacing
+from properties.reached import REACHED
+from properties.stage import Stage
 
 pytestmark = [pytest.mark.properties, pytest.mark.timeout(0)]
 
@@ -19,18 +23,9 @@ SETTINGS = settings(
     deadline=None,
     derandomize=False,
     database=None,
-    print_blob=True,
+    report_multiple_bugs=False,
     suppress_health_check=list(HealthCheck),
 )
-
-FENCES = {
-    "token": ("settle", "if mine ~= token then", "if false then"),
-    "leader, schedule": ("schedule", "if redis.call('GET', KEYS[3]) ~= ARGV[1] then return false end", ""),
-    "leader, remove": ("remove", "if redis.call('GET', leader) ~= ARGV[3] then return false end", ""),
-    "tombstone": ("settle", "if order == 'cached' and redis.call('ZSCORE', KEYS[#KEYS], id) then", "if false then"),
-    "revoke": ("schedule", "elseif edited then", "elseif false then"),
-}
-"""By name: the script, the fence in it, and what takes its place."""
 
 
 def run(stage: Stage, number: int, options: settings) -> None:
@@ -41,21 +36,29 @@ def run(stage: Stage, number: int, options: settings) -> None:
         pass
 
     Example.stage = stage
+    stage.reached.clear()
     run_state_machine_as_test(Example, settings=options)
 
 
 @pytest.mark.parametrize("share", range(SHARES))
 def test_the_invariants_hold_after_each_step(stage: Stage, request: pytest.FixtureRequest, share: int) -> None:
-    examples = -(-request.config.getoption("examples") // SHARES)
-    number = request.config.getoption("randomly_seed") * SHARES + share
-    run(stage, number, settings(SETTINGS, max_examples=examples))
+    option = request.config.getoption
+    examples, fence = -(-option("examples") // SHARES), option("without")
+    with ExitStack() as stack:
+        if fence:
+            stack.enter_context(without(fence))
+        try:
+            run(stage, option("randomly_seed") * SHARES + share, settings(SETTINGS, max_examples=examples))
+        except Exception as error:
+            given = f" --examples={option('examples')}" + (f" --without={fence}" if fence else "")
+            which = f"-n 0 -p randomly --randomly-seed={option('randomly_seed')} -k each_step[{share}]"
+            error.add_note(f'To repeat this: make properties ARGS="{which}{given}"')
+            raise
+    request.node.user_properties.append((REACHED, dict(stage.reached)))
 
 
 @pytest.mark.parametrize("fence", FENCES)
 def test_without_a_fence_the_invariants_do_not_hold(stage: Stage, fence: str) -> None:
-    options = settings(
-        SETTINGS, max_examples=EXAMPLES_WITHOUT_A_FENCE, phases=[Phase.generate], report_multiple_bugs=False
-    )
-    script, there, instead = FENCES[fence]
-    with replacing(there, instead, script=script), pytest.raises(AssertionError):
+    options = settings(SETTINGS, max_examples=EXAMPLES_WITHOUT_A_FENCE, phases=[Phase.generate])
+    with without(fence), pytest.raises(AssertionError):
         run(stage, 0, options)
