@@ -53,7 +53,7 @@ def wanted() -> set[str]:
 
 def step(**arguments: st.SearchStrategy[Any] | tuple[object, ...]) -> Callable[[Step], Any]:
     """Make a rule of hypothesis' and count how often each of its choices, the tuples, is taken."""
-    strategies = {name: st.sampled_from(of) if isinstance(of, tuple) else of for name, of in arguments.items()}
+    strategies: dict[str, Any] = {name: st.sampled_from(of) if isinstance(of, tuple) else of for name, of in arguments.items()}
     choices = {name: of for name, of in arguments.items() if isinstance(of, tuple)}
 
     def counting(do: Step) -> Any:

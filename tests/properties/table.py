@@ -6,7 +6,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from peekaping_producer.catalog.reading import Changes, Named, Page, Place, Reading
+from peekaping_producer.catalog.reading import Changes, Counts, Facts, Named, Page, Place, Reading
 from peekaping_producer.clock import from_unix_ms
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.model.monitor import Monitor, MonitorId, Schedulable, Snapshot
@@ -98,6 +98,12 @@ class SlowCatalog:
         raise NotImplementedError
 
     async def named(self, name: str) -> list[Named]:
+        raise NotImplementedError
+
+    async def counts(self) -> Counts:
+        raise NotImplementedError
+
+    async def facts(self) -> Facts:
         raise NotImplementedError
 
     async def close(self) -> None:

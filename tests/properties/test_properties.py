@@ -24,6 +24,7 @@ SETTINGS = settings(
     derandomize=False,
     database=None,
     report_multiple_bugs=False,
+    phases=[Phase.generate, Phase.shrink],  # explanations would trace each line
     suppress_health_check=list(HealthCheck),
 )
 

@@ -42,6 +42,11 @@ class Load:
         return raised.value.problems
 
 
+def test_a_url_in_place_of_its_file_is_not_shown(load: Load) -> None:
+    (problem,) = load.problems(REDIS_URL_FILE="redis://:hush@cache:6379/0")
+    assert problem == "REDIS_URL_FILE is wrong: must be the path of a file, without REDIS_URL"
+
+
 @pytest.mark.parametrize(
     ("url", "expected"),
     [

@@ -107,7 +107,7 @@ def _secrets_in_files(values: Mapping[str, str]) -> tuple[dict[str, Any], list[s
     secrets, problems = {}, []
     for field in SECRETS:
         path, variable = values.get(f"{field}_file"), f"{field}_file".upper()
-        if path is None:
+        if path is None or is_url(path):  # which is refused as a name, and not shown
             continue
         if field in values:
             problems.append(f"{field.upper()} and {variable} are both set: remove one of them")
