@@ -57,7 +57,7 @@ test: $(STAMP) ## Run the tests, against real servers that they start themselves
 scenarios: $(STAMP) ## Run the tests of whole fleets under faults, and of the demo
 	$(PYTEST) tests/scenarios $(ARGS)
 
-properties: $(STAMP) ## Run random steps on the real scripts beside a model (ARGS="--examples 5000" for more)
+properties: $(STAMP) ## Run random steps on the real scripts beside a model (ARGS=--examples=5000 for more)
 	$(BIN)/python -m pytest -n 2 --maxschedchunk=1 -m properties tests/properties $(ARGS)
 
 lint: $(STAMP) ## Check style and format: ruff

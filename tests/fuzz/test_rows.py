@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from bson import Decimal128, ObjectId
 import pytest
+from bson import Decimal128, ObjectId
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,8 +25,12 @@ ID = MonitorId("11111111-1111-4111-8111-111111111111")
 HEX = MonitorId("0123456789abcdef01234567")
 NOW = datetime(2026, 5, 17, 12, tzinfo=UTC)
 
-instants = st.datetimes() | st.datetimes(timezones=st.timezones()) | st.sampled_from(
-    ["2026-01-02 03:04:05.678+00:00", "0001-01-01 00:00:00+14:00", "9999-12-31T23:59:59-12:00", "2026-13-01", "now"]
+instants = (
+    st.datetimes()
+    | st.datetimes(timezones=st.timezones())
+    | st.sampled_from(
+        ["2026-01-02 03:04:05.678+00:00", "0001-01-01 00:00:00+14:00", "9999-12-31T23:59:59-12:00", "2026-13-01", "now"]
+    )
 )
 driver_values = (
     json_values | st.binary(max_size=20) | instants | st.decimals() | st.sampled_from([Decimal128("20"), ObjectId(HEX)])
@@ -34,9 +38,29 @@ driver_values = (
 """What any of the drivers may return."""
 secrets = st.sampled_from([SECRET, f"{SECRET}\udcff", SECRET.encode(), [SECRET], {"a": SECRET}])
 windows = st.sampled_from(
-    ["manual", "single", "recurring-interval", "recurring-weekday", "cron", "2026-01-01T00:00", "2027-01-01T00:00",
-     "0001-01-01T00:00", "9999-12-31T23:59", "10:00", "25:61", "* * * * *", "*/7 * 31 2 *", "TZ=Europe/Berlin 0 3 * * 1",
-     "TZ=UTC", "Europe/Berlin", "SAME_AS_SERVER", "../..", 1, 60, 10**12]
+    [
+        "manual",
+        "single",
+        "recurring-interval",
+        "recurring-weekday",
+        "cron",
+        "2026-01-01T00:00",
+        "2027-01-01T00:00",
+        "0001-01-01T00:00",
+        "9999-12-31T23:59",
+        "10:00",
+        "25:61",
+        "* * * * *",
+        "*/7 * 31 2 *",
+        "TZ=Europe/Berlin 0 3 * * 1",
+        "TZ=UTC",
+        "Europe/Berlin",
+        "SAME_AS_SERVER",
+        "../..",
+        1,
+        60,
+        10**12,
+    ]
 )
 
 
@@ -71,7 +95,9 @@ proxy_rows = a_row(rows.PROXIES.columns, PROXY, driver_values, password=secrets,
 heartbeat_rows = a_row(rows.HEARTBEATS.columns, HEARTBEAT, driver_values)
 maintenance_rows = a_row(rows.MAINTENANCE_COLUMNS, MAINTENANCE, driver_values | windows)
 schedulable_rows = a_row(
-    rows.SCHEDULABLES.columns, {"id": ID, "interval": 60, "created_at": NOW, "updated_at": NOW, "active": 1}, driver_values
+    rows.SCHEDULABLES.columns,
+    {"id": ID, "interval": 60, "created_at": NOW, "updated_at": NOW, "active": 1},
+    driver_values,
 )
 
 
@@ -119,7 +145,8 @@ def test_documents_make_a_check_or_are_invalid(monitor: dict[str, Any], maintena
     (row,) = mongo._rows([{**MAINTENANCE, **maintenance, "_id": oid}], rows.MAINTENANCE_COLUMNS, Maintenance)
     check(reading_of(monitors, {}, maintenances_of([(HEX, row)]), [], invalid))
     for columns, model in ((rows.PROXIES, Proxy), (rows.HEARTBEATS, Heartbeat), (rows.SCHEDULABLES, Schedulable)):
-        rows.values(columns, mongo._rows([monitor], columns.columns, model))
+        kind: rows.Kind[Any] = columns
+        rows.values(kind, mongo._rows([monitor], kind.columns, model))
 
 
 @given(st.lists(schedulable_rows, max_size=3))

@@ -1,6 +1,7 @@
 """Any environment and any `.env`: settings, or one line for each variable that is wrong."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from unittest.mock import patch
 
@@ -8,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuzz.garbage import SECRET, examples
-from peekaping_producer.config.loading import load_redis_settings, load_settings, log_settings, masked, unknown_variables
+from peekaping_producer.config.loading import (
+    load_redis_settings,
+    load_settings,
+    log_settings,
+    masked,
+    unknown_variables,
+)
 from peekaping_producer.config.origins import shown_settings
 from peekaping_producer.config.settings import SECRETS, Settings
 from peekaping_producer.errors import ConfigurationError
@@ -20,8 +27,9 @@ URLS = [
     f"http://me:{SECRET}@host/", f"redis://me:{SECRET}@[::1", f"redis://me:{SECRET}@h:99999999", f"redis://%ff:{SECRET}@h",
 ]  # fmt: skip
 values = st.text(max_size=12) | st.sampled_from(
-    ["on", "off", "5432", "0", "-1", "9" * 5000, "postgres", "sqlite", "mongo", "mysql", "localhost", "/run/x", "a,b:1,[::1]:2",
-     "::1", "Europe/Berlin", "../../etc/passwd", "verify-full", "'quoted'", '"', "\udcff", "x" * 300, ".", *URLS]
+    ["on", "off", "5432", "0", "-1", "9" * 5000, "postgres", "sqlite", "mongo", "mysql", "localhost", "/run/x",
+     "a,b:1,[::1]:2", "::1", "Europe/Berlin", "../../etc/passwd", "verify-full", "'quoted'", '"',
+     "\udcff", "x" * 300, ".", *URLS]
 )  # fmt: skip
 environments = st.dictionaries(st.sampled_from(NAMES), values, max_size=8)
 VALID = {"DB_TYPE": "sqlite", "DB_NAME": "/data/peekaping.db"}
@@ -40,35 +48,41 @@ def load_and_look(env_file: Path, environment: dict[str, str]) -> None:
             try:
                 settings = load(env_file)
             except ConfigurationError as error:
-                assert error.problems
-                assert all(problem and "\n" not in problem for problem in error.problems)
-                assert SECRET not in f"{error!r} {error} {error.__cause__!r} {error.__context__!r}"
+                check_problems(error)
             else:
                 assert SECRET not in f"{masked(settings)} {settings!r} {settings}"
                 if isinstance(settings, Settings):
                     assert SECRET not in str(shown_settings(settings, env_file))
-        try:
+        with suppress(ConfigurationError):
             assert SECRET not in str(unknown_variables(env_file))
-        except ConfigurationError:
-            pass
+
+
+def check_problems(error: ConfigurationError) -> None:
+    assert error.problems
+    assert all(problem and "\n" not in problem for problem in error.problems)
+    assert SECRET not in f"{error!r} {error} {error.__cause__!r} {error.__context__!r}"
 
 
 @given(environments, st.sampled_from(SECRET_NAMES), st.booleans())
 @examples(60)
 def test_an_environment_is_accepted_or_refused_in_one_line_each(
-    environment: dict[str, str], secret: str, based: bool  # noqa: FBT001 - hypothesis fills it
+    environment: dict[str, str], secret: str, based: bool
 ) -> None:
     found = (VALID if based else {}) | {secret: SECRET} | environment
     load_and_look(Path("/nonexistent/.env"), {name: text for name, text in found.items() if accepted(text)})
 
 
-lines = st.text(max_size=30) | st.builds(
-    "{}{}={}{}".format,
-    st.sampled_from(["", "export ", " ", "#"]),
-    st.sampled_from([*NAMES, "OTHER"]),
-    st.sampled_from(["", '"', "'", " ", "${OTHER}"]),
-    values,
-) | st.sampled_from(SECRET_NAMES).map(lambda name: f"{name}={SECRET}")
+lines = (
+    st.text(max_size=30)
+    | st.builds(
+        "{}{}={}{}".format,
+        st.sampled_from(["", "export ", " ", "#"]),
+        st.sampled_from([*NAMES, "OTHER"]),
+        st.sampled_from(["", '"', "'", " ", "${OTHER}"]),
+        values,
+    )
+    | st.sampled_from(SECRET_NAMES).map(lambda name: f"{name}={SECRET}")
+)
 
 
 contents = st.lists(lines, max_size=6).map(lambda some: "\n".join(some).encode(errors="surrogatepass"))

@@ -53,8 +53,8 @@ def wanted() -> set[str]:
 
 def step(**arguments: st.SearchStrategy[Any] | tuple[object, ...]) -> Callable[[Step], Any]:
     """Make a rule of hypothesis' and count how often each of its choices, the tuples, is taken."""
-    strategies: dict[str, Any] = {name: st.sampled_from(of) if isinstance(of, tuple) else of for name, of in arguments.items()}
     choices = {name: of for name, of in arguments.items() if isinstance(of, tuple)}
+    strategies: dict[str, Any] = arguments | {name: st.sampled_from(of) for name, of in choices.items()}
 
     def counting(do: Step) -> Any:
         name = do.__name__
@@ -67,7 +67,8 @@ def step(**arguments: st.SearchStrategy[Any] | tuple[object, ...]) -> Callable[[
             self.reached.update(_choice(name, option, chosen[option]) for option in choices)
             do(self, **chosen)
 
-        return rule(**strategies)(counted)
+        made: Callable[[Callable[..., None]], Any] = rule(**strategies)
+        return made(counted)
 
     return counting
 
