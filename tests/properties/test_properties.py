@@ -52,7 +52,7 @@ def test_the_invariants_hold_after_each_step(stage: Stage, request: pytest.Fixtu
             run(stage, option("randomly_seed") * SHARES + share, settings(SETTINGS, max_examples=examples))
         except Exception as error:
             given = f" --examples={option('examples')}" + (f" --without={fence}" if fence else "")
-            which = f"-n 0 -p randomly --randomly-seed={option('randomly_seed')} -k each_step[{share}]"
+            which = f"-n 0 --randomly-seed={option('randomly_seed')} -k each_step[{share}]"
             error.add_note(f'To repeat this: make properties ARGS="{which}{given}"')
             raise
     request.node.user_properties.append((REACHED, dict(stage.reached)))
