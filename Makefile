@@ -1,7 +1,7 @@
 # Needs only Python 3.11 or newer and make; everything else goes into .venv, and into the cache of uv or pip.
 BIN := .venv/bin
 STAMP := .venv/.synced
-TESTS ?= tests/fundamentals tests/contract tests/vectors tests/interop tests/unit tests/deploy
+TESTS ?= tests/fundamentals tests/contract tests/vectors tests/interop tests/unit tests/fuzz tests/deploy
 JOBS ?= 4
 PYTEST = $(BIN)/$(if $(COVERAGE),coverage run,python) -m pytest -n $(JOBS) --maxschedchunk=1
 
