@@ -11,13 +11,14 @@ UV = $(or $(shell uv --version 2>/dev/null | awk '{ split($$2, v, "."); if (v[1]
 # Tests start a Python over and over. Where this is set, each compiles again what it imports, which takes longer than the rest.
 unexport PYTHONDONTWRITEBYTECODE
 
-# The tools of a release, in an environment of their own.
+# The tools of a release and of the docs, each in an environment of its own.
 RELEASE_TOOLS = $(UV) run --quiet --isolated --locked --only-group release --python $(BIN)/python
+DOCS_TOOLS = $(UV) run --quiet --isolated --locked --only-group docs --python $(BIN)/python
 ACTIONLINT = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quick test scenarios uncovered lint format types layers image model properties check dist \
-	package wheels workflows release proto bench clean
+.PHONY: help setup demo quick test scenarios uncovered lint format types layers image model properties check docs \
+	dist package wheels workflows release proto bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -87,6 +88,10 @@ check: $(if $(COVERAGE),uncovered) lint types layers test scenarios ## Run lint,
 
 uncovered:
 	rm -f .coverage .coverage.*
+
+docs: $(STAMP) ## Build the docs as a site in build/site; broken links and what comes from the internet are errors
+	$(BIN)/python -m docs.site.cli_page
+	$(DOCS_TOOLS) python -m docs.site
 
 dist: $(STAMP) ## Build and check what a release publishes: dist/, and its SBOM and licences in build/
 	$(RELEASE_TOOLS) python -m release

@@ -84,7 +84,7 @@ def status(
 
 @app.command()
 def run_now(
-    monitors: Annotated[list[str], typer.Argument(metavar="ID|NAME...", help="Monitors to check at once.")],
+    monitors: Annotated[list[str], typer.Argument(metavar="ID|NAME", help="Monitors to check at once.")],
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

@@ -1,0 +1,1 @@
+"""The docs as a site: `python -m docs.site` builds it; zensical.toml is its configuration."""
