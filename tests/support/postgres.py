@@ -47,6 +47,11 @@ class Postgres(ServerProcess):
         """The folder of its Unix socket."""
         return self.folder
 
+    @property
+    def programs(self) -> Path:
+        """The folder of its programs, `psql` among them."""
+        return self._binaries()
+
     def _prepare(self) -> None:
         self._done(
             str(self._binaries() / "initdb"),
