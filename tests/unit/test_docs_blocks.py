@@ -34,7 +34,7 @@ PROMTOOL = shutil.which("promtool")
 DATABASE = {"DB_HOST": "db", "DB_PORT": "5432", "DB_USER": "me", "DB_PASS": "hush", "DB_NAME": "peekaping"}
 OF_OTHERS = {"PGHOST", "PGUSER", "PGPASSWORD"}
 """Variables of other programs."""
-OTHER_PROGRAMS = {"cp", "createdb", "dropdb", "echo", "helm", "install", "kill", "pip", "psql", "python3"} | {
+OTHER_PROGRAMS = {"cp", "createdb", "dropdb", "echo", "grep", "helm", "install", "kill", "pip", "psql", "python3"} | {
     "redis-cli",
     "sleep",
     "wait",
