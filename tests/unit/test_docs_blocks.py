@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, cast, get_type_hints
 
 import msgspec
 import pytest
@@ -18,12 +18,13 @@ from typer.main import get_command
 
 from peekaping_producer.cli import app
 from peekaping_producer.commands.check import Report
-from peekaping_producer.commands.explain import Explanation
-from peekaping_producer.commands.run_now import RunNow
-from peekaping_producer.commands.status_values import Status
 from peekaping_producer.config.loading import load_settings
 from peekaping_producer.config.settings import Settings
 from peekaping_producer.json_output import SCHEMA, json_line
+from peekaping_producer.report.explain import Explanation
+from peekaping_producer.report.pausing import Paused, Resumed
+from peekaping_producer.report.run_now import RunNow
+from peekaping_producer.report.status_values import Status
 from peekaping_producer.web.probes import Verdict
 from peekaping_producer.web.routes import application
 from support.docs import PAGES, ROOT, Block, Command, blocks, commands, inline_code
@@ -44,6 +45,8 @@ JSON: Final[dict[str, type[msgspec.Struct]]] = {
     "status": Status,
     "explain": Explanation,
     "run-now": RunNow,
+    "pause": Paused,
+    "resume": Resumed,
 }
 """What commands print with `--json`; tests in tests/fundamentals compare the blocks with what they print."""
 RUN_ELSEWHERE = {"sql": "databases.md", "mysql": "databases.md", "js": "databases.md", "acl": "configuration.md"}
@@ -65,10 +68,17 @@ class Unused:
         return self
 
 
+def _part(kind: type) -> Any:
+    """Return a part of the application: a real one if it has routes of its own."""
+    if not hasattr(kind, "routes"):
+        return Unused()
+    return kind(*(Unused() for _ in inspect.signature(kind).parameters))
+
+
 def routes() -> dict[str, set[str]]:
     """Return the paths that are served, and their methods."""
-    unused: dict[str, Any] = {name: Unused() for name in inspect.signature(application).parameters}
-    served = [route for route in application(**unused).routes if isinstance(route, Route)]
+    parts = {name: _part(kind) for name, kind in get_type_hints(application).items() if name != "return"}
+    served = [route for route in application(**parts).routes if isinstance(route, Route)]
     return {route.path: {*(route.methods or ())} - {"HEAD"} for route in served}
 
 

@@ -13,16 +13,10 @@ from peekaping_producer.asynq.queue import QueueState
 from peekaping_producer.catalog.reading import Counts, Facts, Reading
 from peekaping_producer.clock import monotonic_s
 from peekaping_producer.commands.check import Report
-from peekaping_producer.commands.explain import _text
-from peekaping_producer.commands.findings import Findings
 from peekaping_producer.commands.plan import plan
 from peekaping_producer.commands.probe import run_probe
-from peekaping_producer.commands.resolve import Target
-from peekaping_producer.commands.run_now import Result, RunNow
-from peekaping_producer.commands.status import _overdue_trouble
 from peekaping_producer.commands.status_check import _summary, state_of
 from peekaping_producer.commands.status_text import status_text
-from peekaping_producer.commands.status_values import Invalid, NodeStatus, Overdue, OverdueMonitor, Status
 from peekaping_producer.config.loading import load_settings
 from peekaping_producer.config.origins import Origin, ShownSetting
 from peekaping_producer.config.settings import ScheduleMode, Settings
@@ -34,6 +28,13 @@ from peekaping_producer.preflight.database import count_findings, database_findi
 from peekaping_producer.preflight.deployment import Producers, producer_findings, queue_findings
 from peekaping_producer.preflight.finding import worst
 from peekaping_producer.preflight.redis_server import RedisServer, redis_findings
+from peekaping_producer.report.explain import _text
+from peekaping_producer.report.findings import Findings
+from peekaping_producer.report.pausing import Paused, Resumed
+from peekaping_producer.report.resolve import Target
+from peekaping_producer.report.run_now import Result, RunNow
+from peekaping_producer.report.status import _overdue_trouble
+from peekaping_producer.report.status_values import Invalid, NodeStatus, Overdue, OverdueMonitor, PauseStatus, Status
 from peekaping_producer.schedule.view import Place
 from support.docs import blocks
 
@@ -48,6 +49,7 @@ STATUS = Status(
     at="2026-11-24T21:30:00.123Z",
     running=True,
     trouble=[],
+    pause=None,
     overdue=Overdue(0, 0, []),
     nodes=[],
     leader=NODE.id,
@@ -129,7 +131,14 @@ def _run_now() -> str:
         Result("shop", SHOP, due=True, result="due now", matches=[]),
         Result(blog, blog, due=False, result="not active, activate it first", matches=[]),
     ]
-    return "\n".join(RunNow(running=True, monitors=results).text())
+    return "\n".join(RunNow(running=True, pause=None, monitors=results).text())
+
+
+@shown("$ peekaping-producer pause --for 30m --reason 'the network is rebuilt'")
+def _pause() -> str:
+    at, until = "2026-11-24T21:30:00.123Z", "2026-11-24T22:00:00.123Z"
+    pause = PauseStatus(at, until, 1800.0, "the network is rebuilt", "anna@host-1")
+    return "\n".join([*Paused(pause, None, go_producer=False).text(), *Resumed(pause).text()])
 
 
 @shown("$ peekaping-producer probe")
