@@ -144,7 +144,7 @@ class Sync:
             reading.task.cancel()
         await asyncio.wait([reading.task])
         if not reading.task.cancelled():
-            reading.task.exception()  # it was raised by whoever waited for it, or nobody needs it
+            reading.task.exception()  # raised by the one who waited for it, or not needed
 
     async def reconcile(self, term: Term, ids: Sequence[MonitorId], arrival: ArrivalOf) -> Synced:
         """Schedule those of these monitors that are active, and remove all others. Waits for no read of a table."""
