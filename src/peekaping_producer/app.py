@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from peekaping_producer import __version__
 from peekaping_producer.catalog.catalog import Catalog, open_catalog
 from peekaping_producer.catalog.last_known import MB, LastKnown
+from peekaping_producer.config.fields import Switch
 from peekaping_producer.config.loading import masked
 from peekaping_producer.config.settings import Settings
 from peekaping_producer.dispatch.cache_watch import cache_loop
@@ -29,6 +30,7 @@ from peekaping_producer.leader.election import Election
 from peekaping_producer.leader.events import EventReader
 from peekaping_producer.leader.invalid_watch import InvalidWatch
 from peekaping_producer.leader.queue_watch import QueueWatch
+from peekaping_producer.leader.status_events import StatusReader
 from peekaping_producer.leader.sweep import Sweeper
 from peekaping_producer.leader.sync import Sync
 from peekaping_producer.leader.term import Terms
@@ -119,6 +121,8 @@ async def _run_loops(settings: Settings, node: Node, redis: Redis, catalog: Cata
     watch = RedisWatch(node, redis, schedule)
     vacant, sync, invalid = node.stop.bell(), Sync(node, schedule, catalog, cache), InvalidMonitors(redis, node.timing)
     duties = _duties(node, redis, schedule, sync, InvalidWatch(node, invalid, catalog, settings.tz))
+    if settings.producer_retry_interval is Switch.ON:
+        duties += StatusReader(node, redis, sync).duties()
     election = Election(node, Terms(redis, node.id, node.timing), vacant, duties, source.open_breaker)
     async with asyncio.TaskGroup() as loops:
 
@@ -135,7 +139,7 @@ async def _run_loops(settings: Settings, node: Node, redis: Redis, catalog: Cata
         keep("connections", watch.connections_loop)
         keep("keys", watch.keys_loop)
         keep("reminders", watch.reminder_loop)
-        keep("warnings", lambda: warnings_loop(node, redis, catalog, settings.producer_schedule))
+        keep("warnings", lambda: warnings_loop(node, redis, catalog, settings))
         for _ in range(concurrency):
             keep("dispatch", dispatcher.worker)
     await write_summary(node, view)

@@ -1,13 +1,13 @@
 """From the rows of a batch, whichever database they come from, to a reading or a page."""
 
 from collections import defaultdict
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from peekaping_producer.catalog import rows
 from peekaping_producer.catalog.limits import MOST_COUNTED
 from peekaping_producer.catalog.reading import Counts, Page, Reading
 from peekaping_producer.errors import CorruptRecord
-from peekaping_producer.model.monitor import Maintenance, Monitor, MonitorId, Schedulable, Snapshot
+from peekaping_producer.model.monitor import PENDING, Maintenance, Monitor, MonitorId, Retry, Schedulable, Snapshot
 
 _MONITOR_ID = rows.MONITORS.at("id")
 _SCHEDULABLE_ID = rows.SCHEDULABLES.at("id")
@@ -15,7 +15,12 @@ _MAINTENANCE_ID = rows.MAINTENANCE_COLUMNS.index("id")
 _HEARTBEAT_OF = rows.HEARTBEATS.at("monitor_id")
 
 
-def page_of(fetched: Sequence[rows.Row], next_after: MonitorId | None) -> Page:
+_NO_RETRIES: dict[MonitorId, Retry] = {}
+
+
+def page_of(
+    fetched: Sequence[rows.Row], next_after: MonitorId | None, retries: dict[MonitorId, Retry] = _NO_RETRIES
+) -> Page:
     """Return the page of these rows, in their order."""
     monitors: list[Schedulable] = []
     invalid: dict[str, str] = {}
@@ -24,7 +29,19 @@ def page_of(fetched: Sequence[rows.Row], next_after: MonitorId | None) -> Page:
             invalid[str(row[_SCHEDULABLE_ID])] = value.reason
         else:
             monitors.append(value)
-    return Page(tuple(monitors), invalid, next_after)
+    return Page(tuple(monitors), invalid, next_after, retries)
+
+
+def retries_of(fetched: Iterable[rows.Row]) -> dict[MonitorId, Retry]:
+    """Return the retry intervals that are shorter than the interval, from rows of RETRY_COLUMNS.
+
+    One that is not a whole number, or not above 0, counts as none.
+    """
+    return {
+        id_: Retry(retry_s, status == PENDING)
+        for id_, interval_s, retry_s, status in fetched
+        if type(interval_s) is int and type(retry_s) is int and 0 < retry_s < interval_s
+    }
 
 
 def counts_of(monitors: int, active: int) -> Counts:
@@ -67,6 +84,7 @@ def reading_of(
     maintenances: dict[MonitorId, list[Maintenance]],
     heartbeat_rows: Sequence[rows.Row],
     invalid: dict[MonitorId, str],
+    retries: dict[MonitorId, Retry],
 ) -> Reading:
     """Join what belongs together; a monitor whose proxy or heartbeat is invalid is added to `invalid`.
 
@@ -86,4 +104,4 @@ def reading_of(
             invalid[id_] = heartbeat.reason
         else:
             found[id_] = Snapshot(monitor, proxy, tuple(maintenances.get(id_, ())), heartbeat)
-    return Reading(found, invalid)
+    return Reading(found, invalid, retries=retries)

@@ -13,7 +13,7 @@ from msgspec.inspect import BoolType, IntType, StrType
 from pymongo.errors import ServerSelectionTimeoutError
 
 from peekaping_producer.catalog import rows
-from peekaping_producer.catalog.assembly import counts_of, maintenances_of, monitors_of, page_of, reading_of
+from peekaping_producer.catalog.assembly import counts_of, maintenances_of, monitors_of, page_of, reading_of, retries_of
 from peekaping_producer.catalog.fields import fields
 from peekaping_producer.catalog.limits import CONNECT_TIMEOUT_S, MOST_COUNTED, MOST_NAMED, MOST_STRAYS, Limits
 from peekaping_producer.catalog.mongo_calls import Calls, fix, left_ms
@@ -30,10 +30,11 @@ from peekaping_producer.catalog.reading import (
     is_text,
     named,
 )
+from peekaping_producer.config.fields import Switch
 from peekaping_producer.config.settings import Settings
 from peekaping_producer.errors import ConfigurationError, Unavailable
 from peekaping_producer.model.ids import is_object_id
-from peekaping_producer.model.monitor import Heartbeat, Maintenance, Monitor, MonitorId, Proxy, Schedulable
+from peekaping_producer.model.monitor import Heartbeat, Maintenance, Monitor, MonitorId, Proxy, Retry, Schedulable
 
 T = TypeVar("T")
 NO_OBJECT_ID = "id is not an ObjectId"
@@ -66,6 +67,7 @@ class MongoCatalog:
         self.connections = limits.connections
         self._settings = settings
         self._limits = limits
+        self._with_retries = settings.producer_retry_interval is Switch.ON
         self._calls = Calls(settings, limits.connections + 1, limits.timeout_s)
         # A second client, since a client's time limits apply to all its calls.
         self._scans = Calls(settings, 1, limits.scan_timeout_s)
@@ -114,14 +116,23 @@ class MongoCatalog:
             maintenances_of(maintenances),
             _rows(heartbeats, rows.HEARTBEATS.columns, Heartbeat),
             invalid,
+            await self._retries(self._calls, list(monitors)),
         )
+
+    async def _retries(self, calls: Calls, ids: Sequence[str]) -> dict[MonitorId, Retry]:
+        if not self._with_retries or not ids:
+            return {}
+        columns = rows.RETRY_COLUMNS
+        documents = await self._find(calls, "monitor", _among("_id", ids), columns)
+        return retries_of([_value(document.get(_field(name)), 0) for name in columns] for document in documents)
 
     async def active(self, after: MonitorId | None, limit: int) -> Page:
         """See Catalog."""
         columns = rows.SCHEDULABLES.columns
         documents, next_after = await self._scan(partial(self._page, {"active": _ACTIVE}, after, limit, columns))
         strays = await self._scan(self._strays) if after is None else ()
-        page = page_of(_rows(documents, columns, Schedulable), next_after)
+        retries = await self._scan(partial(self._retries, self._scans, [str(found["_id"]) for found in documents]))
+        page = page_of(_rows(documents, columns, Schedulable), next_after, retries)
         page.invalid.update((str(stray["_id"]), NO_OBJECT_ID) for stray in strays)
         return page
 
@@ -130,11 +141,10 @@ class MongoCatalog:
         columns = rows.SCHEDULABLES.columns
         asked = [id_ for id_ in ids if is_object_id(id_)]
         active = {**_among("_id", asked), "active": _ACTIVE}
-        if urgent:
-            documents = await self._answer(partial(self._find, self._calls, "monitor", active, columns))
-        else:
-            documents = await self._scan(partial(self._find, self._scans, "monitor", active, columns))
-        return page_of(_rows(documents, columns, Schedulable), None)
+        calls, answer = (self._calls, self._answer) if urgent else (self._scans, self._scan)
+        documents = await answer(partial(self._find, calls, "monitor", active, columns))
+        retries = await answer(partial(self._retries, calls, asked)) if self._with_retries else {}
+        return page_of(_rows(documents, columns, Schedulable), None, retries)
 
     async def changed(self, since: datetime, after: Place | None, limit: int) -> Changes:
         """See Catalog."""

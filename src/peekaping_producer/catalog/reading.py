@@ -6,7 +6,7 @@ from typing import TypeGuard
 
 from msgspec import Struct
 
-from peekaping_producer.model.monitor import MonitorId, Schedulable, Snapshot
+from peekaping_producer.model.monitor import MonitorId, Retry, Schedulable, Snapshot
 from peekaping_producer.observe.outcomes import Outcome
 
 
@@ -23,6 +23,8 @@ class Reading(Struct, frozen=True):
     """The database is unavailable, and this is what was read before."""
     age_s: float = 0
     """How long ago the oldest of `found` was read."""
+    retries: dict[MonitorId, Retry] = {}
+    """Of monitors whose retry interval is shorter than their interval; empty without PRODUCER_RETRY_INTERVAL."""
 
 
 Place = MonitorId | int
@@ -37,6 +39,8 @@ class Page(Struct, frozen=True):
     """Active rows that are invalid, each with the reason."""
     next_after: MonitorId | None
     """Where the next page begins; None if this is the last."""
+    retries: dict[MonitorId, Retry] = {}
+    """As in a reading."""
 
 
 class Changes(Struct, frozen=True):

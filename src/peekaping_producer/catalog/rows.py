@@ -170,6 +170,8 @@ HEARTBEATS: Final = Kind(
 )
 SCHEDULABLES: Final = Kind(Schedulable, list[Schedulable], _SCHEDULABLE_COLUMNS, _schedulable, "")
 """Rows of `monitors`, with `active`, which in SQLite may hold anything."""
+RETRY_COLUMNS: Final = ("id", "interval", "retry_interval", "status")
+"""What is read of `monitors` with PRODUCER_RETRY_INTERVAL only."""
 MAINTENANCE_COLUMNS: Final = Maintenance.__struct_fields__
 _MAINTENANCE_ACTIVE = MAINTENANCE_COLUMNS.index("active")
 

@@ -2,15 +2,15 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, ClassVar, TypeVar, cast
 
-from sqlalchemy import Connection, Select, inspect, select
+from sqlalchemy import Connection, Select, Table, column, inspect, select
 
 from peekaping_producer.catalog import rows
-from peekaping_producer.catalog.assembly import counts_of, maintenances_of, monitors_of, page_of, reading_of
+from peekaping_producer.catalog.assembly import counts_of, maintenances_of, monitors_of, page_of, reading_of, retries_of
 from peekaping_producer.catalog.connections import Connections
 from peekaping_producer.catalog.limits import CONNECT_TIMEOUT_S, MOST_NAMED, Limits
 from peekaping_producer.catalog.problems import unavailable, unmigrated
@@ -25,11 +25,12 @@ from peekaping_producer.catalog.reading import (
     is_text,
     named,
 )
-from peekaping_producer.catalog.tables import LINK_COLUMNS, TABLES, Dialect, statements
+from peekaping_producer.catalog.tables import LINK_COLUMNS, MONITORS, STATUS, TABLES, Dialect, statements
+from peekaping_producer.config.fields import Switch
 from peekaping_producer.config.settings import Settings
 from peekaping_producer.errors import ConfigurationError, Unavailable
 from peekaping_producer.model.ids import is_uuid
-from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.model.monitor import MonitorId, Retry
 
 T = TypeVar("T")
 NO_UUID = "id is not a UUID in lower case"
@@ -90,6 +91,7 @@ class SqlCatalog:
         self._scans = database.connect(1, limits.scan_timeout_s, seldom_used=True)
         self._one_scan = asyncio.Lock()
         self._statements = statements(database.dialect)
+        self._with_retries = database.settings.producer_retry_interval is Switch.ON
 
     def is_id(self, text: str) -> bool:
         """See Catalog."""
@@ -125,7 +127,12 @@ class SqlCatalog:
         linked = _fetch(connection, sql.maintenances, list(monitors))
         maintenances = maintenances_of([(row[_LINKED], row[_MAINTENANCE:]) for row in linked])
         heartbeats = _fetch(connection, sql.heartbeats, [m.id for m in monitors.values() if m.type == "push"])
-        return reading_of(monitors, proxies, maintenances, heartbeats, invalid)
+        return reading_of(
+            monitors, proxies, maintenances, heartbeats, invalid, self._retries(list(monitors), connection)
+        )
+
+    def _retries(self, ids: Sequence[MonitorId], connection: Connection) -> dict[MonitorId, Retry]:
+        return retries_of(_fetch(connection, self._statements.retries, ids)) if self._with_retries else {}
 
     async def active(self, after: MonitorId | None, limit: int) -> Page:
         """See Catalog."""
@@ -140,7 +147,7 @@ class SqlCatalog:
             strays += connection.execute(sql.strays).scalars()
         strays += (row[_ID] for row in fetched if not is_uuid(row[_ID]))
         next_after = fetched[-1][_ID] if len(fetched) == limit else None
-        page = page_of([row for row in fetched if is_uuid(row[_ID])], next_after)
+        page = self._page([row for row in fetched if is_uuid(row[_ID])], next_after, connection)
         page.invalid.update((str(id_), NO_UUID) for id_ in strays)
         return page
 
@@ -149,10 +156,16 @@ class SqlCatalog:
         asked = [id_ for id_ in ids if is_uuid(id_)]
         if not asked:
             return Page((), {}, None)
-        work = partial(_fetch, statement=self._statements.active_of, ids=asked)
-        fetched = await (self._do(self._urgent, work, self._limits.timeout_s) if urgent else self._scan(work))
+        work = partial(self._active_of, asked)
+        return await (self._do(self._urgent, work, self._limits.timeout_s) if urgent else self._scan(work))
+
+    def _active_of(self, asked: Sequence[MonitorId], connection: Connection) -> Page:
         wanted = set(asked)
-        return page_of([row for row in fetched if row[_ID] in wanted], None)
+        fetched = _fetch(connection, self._statements.active_of, asked)
+        return self._page([row for row in fetched if row[_ID] in wanted], None, connection)
+
+    def _page(self, fetched: Sequence[rows.Row], next_after: MonitorId | None, connection: Connection) -> Page:
+        return page_of(fetched, next_after, self._retries([row[_ID] for row in fetched], connection))
 
     async def changed(self, since: datetime, after: Place | None, limit: int) -> Changes:
         """See Catalog."""
@@ -210,15 +223,18 @@ class SqlCatalog:
     def _missing(self, connection: Connection) -> list[str]:
         """Return the tables and columns that do not exist; raises if one may not be read."""
         self._database.check_rights(connection)
-        missing = _absent(connection, self._database.settings.db_schema)
+        needed = {table: [c.name for c in table.c] for table in TABLES}
+        if self._with_retries:
+            needed[MONITORS].append(STATUS.name)
+        missing = _absent(connection, self._database.settings.db_schema, needed)
         if not missing:
             # Names can be seen without the right to read; rows can't.
-            for table in TABLES:
-                connection.execute(select(table).limit(0))
+            for table, names in needed.items():
+                connection.execute(select(*map(column, names)).select_from(table).limit(0))
         return missing
 
 
-def _absent(connection: Connection, schema: str | None) -> list[str]:
+def _absent(connection: Connection, schema: str | None, needed: Mapping[Table, Sequence[str]]) -> list[str]:
     """Return the names of the tables and columns that do not exist."""
     names = [table.name for table in TABLES]
     found = {
@@ -226,11 +242,11 @@ def _absent(connection: Connection, schema: str | None) -> list[str]:
         for (_, table), columns in inspect(connection).get_multi_columns(schema=schema, filter_names=names).items()
     }
     missing: list[str] = []
-    for table in TABLES:
+    for table, columns in needed.items():
         if table.name not in found:
             missing.append(f"table {table.name}")
         else:
-            missing += (f"column {table.name}.{c.name}" for c in table.c if c.name not in found[table.name])
+            missing += (f"column {table.name}.{name}" for name in columns if name not in found[table.name])
     return missing
 
 

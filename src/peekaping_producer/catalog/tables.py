@@ -10,6 +10,7 @@ from typing import Any, Final
 from msgspec import Struct
 from sqlalchemy import (
     Column,
+    ColumnClause,
     ColumnElement,
     MetaData,
     Select,
@@ -17,6 +18,7 @@ from sqlalchemy import (
     Text,
     bindparam,
     case,
+    column,
     false,
     func,
     select,
@@ -35,6 +37,8 @@ def _table(name: str, columns: Iterable[str]) -> Table:
 
 
 MONITORS = _table("monitors", (*rows.MONITORS.columns, *rows.SCHEDULABLES.columns))
+STATUS: Final[ColumnClause[Any]] = column("status")
+"""Of `monitors`. Not in its table, whose columns must all exist: it is read with PRODUCER_RETRY_INTERVAL only."""
 PROXIES = _table("proxies", rows.PROXIES.columns)
 MAINTENANCES = _table("maintenances", rows.MAINTENANCE_COLUMNS)
 LINKS = _table("monitor_maintenances", ("monitor_id", "maintenance_id"))
@@ -84,6 +88,8 @@ class Statements(Struct, frozen=True):
     next_page: Select[Any]
     active_of: Select[Any]
     """The active ones among `ids`, with the columns of a page."""
+    retries: Select[Any]
+    """The RETRY_COLUMNS of those among `ids` whose retry interval is shorter than their interval."""
     first_changes: Select[Any]
     """Ids, times and places of those changed at or after `since`, a stored instant."""
     next_changes: Select[Any]
@@ -142,6 +148,9 @@ def statements(dialect: Dialect) -> Statements:
         first_page=page,
         next_page=page.where(m.id > after),
         active_of=schedulable.where(among(m.id)),
+        retries=select(*read(MONITORS, rows.RETRY_COLUMNS[:-1]), STATUS)
+        .select_from(MONITORS)
+        .where(among(m.id), m.retry_interval < m.interval),
         first_changes=changes,
         next_changes=changes.where(place > after),
         names=select(monitor_id, m.name).where(among(m.id)),

@@ -14,6 +14,7 @@ from peekaping_producer import __version__
 from peekaping_producer.asynq.queue import queue_state
 from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.commands.connect import connected_redis, opened_catalog
+from peekaping_producer.config.fields import Switch
 from peekaping_producer.config.loading import load_redis_settings, load_settings, unknown_variables
 from peekaping_producer.config.origins import Origin, ShownSetting, shown_settings
 from peekaping_producer.config.redis_settings import RedisSettings
@@ -90,14 +91,13 @@ def _redis_settings() -> RedisSettings | None:
 
 
 async def _systems(redis: RedisSettings | None, settings: Settings | None) -> list[Finding]:
-    mode = settings.producer_schedule if settings else ScheduleMode.AUTO
     on_redis: list[Finding] = []
     on_database: list[Finding] = []
     async with AsyncExitStack() as stack:
         catalog = await _opened(settings, stack, on_database) if settings else None
         async with asyncio.TaskGroup() as group:
             if redis:
-                group.create_task(_limited(_redis(redis, mode, on_redis), Area.REDIS, on_redis))
+                group.create_task(_limited(_redis(redis, settings, on_redis), Area.REDIS, on_redis))
             if catalog:
                 group.create_task(_limited(_database(catalog, on_database), Area.DATABASE, on_database))
     return sorted(on_redis + on_database, key=lambda finding: list(Area).index(finding.area))
@@ -123,16 +123,18 @@ async def _limited(reading: Awaitable[None], area: Area, found: list[Finding]) -
         found += failures(area, "server", error)
 
 
-async def _redis(settings: RedisSettings, mode: ScheduleMode, found: list[Finding]) -> None:
+async def _redis(address: RedisSettings, settings: Settings | None, found: list[Finding]) -> None:
     timing = Timing()
-    async with connected_redis(settings, timing) as redis:
+    mode = settings.producer_schedule if settings else ScheduleMode.AUTO
+    retry_interval = settings.producer_retry_interval if settings else Switch.OFF
+    async with connected_redis(address, timing) as redis:
         found += redis_findings(await read_redis(redis, timing.redis_timeout_s))
         rights = await _rights(redis, timing)
         found += rights
         if worst(rights) is not Level.OK:
             return
         producers = await read_producers(redis, timing)
-        found += producer_findings(producers, mode)
+        found += producer_findings(producers, mode, retry_interval)
         found += pause_findings(producers)
         found += queue_findings(await queue_state(redis, timing.redis_timeout_s))
 

@@ -227,6 +227,12 @@ class Settings(RedisSettings, DatabaseSettings):
         " was detected in the last 2 minutes.",
         allowed="one of auto, spread, aligned",
     )
+    producer_retry_interval: Annotated[Switch, one_of(SWITCHES)] = setting(
+        Switch.OFF,
+        meaning="`on` checks a monitor each `retry_interval` while its status is pending, if that is shorter than its"
+        " interval; the Go producer ignores that field.",
+        allowed="on or off",
+    )
     producer_alive_file: AbsolutePath | None = setting(
         None,
         meaning="A file that is written every second while the node is alive, for `peekaping-producer probe`.",

@@ -82,7 +82,9 @@ def _plan(claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacin
         message = build_task(snapshot, scheduled_at, under_maintenance=in_maintenance)
         own = cadence(claimed.id, snapshot.monitor.interval, spacing)
         go_slots += claimed.due_ms % own.period_ms == 0
-        orders.append(Enqueue(claimed.id, own, message, from_cache=reading.from_cache))
+        retry = reading.retries.get(claimed.id)
+        grid = own.retrying(retry.seconds) if retry and retry.pending else own
+        orders.append(Enqueue(claimed.id, grid, message, from_cache=reading.from_cache))
     invalid = (
         {str(one.id): reading.invalid[one.id] for one in claim.claimed if one.id in reading.invalid}
         if reading.invalid

@@ -8,6 +8,10 @@ from itertools import islice
 from msgspec import Struct
 
 from peekaping_producer.model.monitor import MonitorId, Schedulable
+from peekaping_producer.node.stop import Bell
+
+_POLL_EVERY_S = 0.5
+"""The longest wait before the queue is polled again."""
 
 
 class PendingRead(Struct, frozen=True):
@@ -18,6 +22,8 @@ class PendingRead(Struct, frozen=True):
     """When, by the monotonic clock."""
     seen: datetime | None = None
     """Its `updated_at` when it was read before for the same event."""
+    pending: bool | None = None
+    """Whether the event says that it is pending, which its row may not say yet. Later reads leave it to the row."""
 
 
 class ReadQueue:
@@ -32,11 +38,11 @@ class ReadQueue:
         """Return how many monitors are waiting."""
         return sum(map(len, self._queues))
 
-    def add(self, monitor_id: MonitorId) -> None:
+    def add(self, monitor_id: MonitorId, *, pending: bool | None = None) -> None:
         """Have a monitor read at once, and all its later reads begin again."""
         for queue in self._queues:
             queue.pop(monitor_id, None)
-        self._queues[0][monitor_id] = PendingRead(monitor_id, time.monotonic())
+        self._queues[0][monitor_id] = PendingRead(monitor_id, time.monotonic(), pending=pending)
 
     def due(self, limit: int) -> tuple[int, list[PendingRead]]:
         """Return the first stage that has reads due now, and these, at most `limit`."""
@@ -59,6 +65,15 @@ class ReadQueue:
                 at_s = read.at_s + self._delays_s[stage + 1] - self._delays_s[stage]
                 seen = monitor.updated_at if monitor else None
                 self._queues[stage + 1][read.monitor_id] = PendingRead(read.monitor_id, at_s, seen)
+
+    async def next_due(self, limit: int, added: Bell) -> tuple[int, list[PendingRead]]:
+        """Return what is due; if nothing is, wait for it a little, or for the bell that rings for a new one."""
+        stage, reads = self.due(limit)
+        if not reads:
+            next_s = self.next_s
+            wait_s = _POLL_EVERY_S if next_s is None else next_s - time.monotonic()
+            await added.within(min(wait_s, _POLL_EVERY_S))
+        return stage, reads
 
     @property
     def next_s(self) -> float | None:

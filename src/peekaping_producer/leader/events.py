@@ -7,9 +7,9 @@ from itertools import islice
 
 from redis.asyncio import Redis
 
-from peekaping_producer.errors import CorruptRecord
 from peekaping_producer.leader.duty import Duty
-from peekaping_producer.leader.event_message import CREATED, DELETED, UPDATED, read_event
+from peekaping_producer.leader.event_intake import EventIntake
+from peekaping_producer.leader.event_message import CREATED, DELETED, UPDATED
 from peekaping_producer.leader.event_queue import PendingRead, ReadQueue
 from peekaping_producer.leader.sync import Arrival, Sync
 from peekaping_producer.leader.term import Term
@@ -17,7 +17,6 @@ from peekaping_producer.model.monitor import MonitorId, Schedulable
 from peekaping_producer.node.node import Node
 from peekaping_producer.node.stop import Bell
 from peekaping_producer.observe.events import LogEvent
-from peekaping_producer.observe.outcomes import Outcome
 from peekaping_producer.observe.paced import Paced
 from peekaping_producer.redisdb.subscription import listen
 
@@ -26,8 +25,6 @@ MOST_AWAITED = 100_000
 _UNREAD_AFTER_S = 0.5
 """A monitor that an event says is gone is removed on the strength of the event alone if it was not read within this."""
 _IDLE_S = 60.0
-_POLL_EVERY_S = 0.5
-"""The longest wait before the queue is polled again."""
 
 
 class EventReader:
@@ -43,7 +40,7 @@ class EventReader:
         self._database = node.database_outage.user()
         self._reads = ReadQueue(self._timing.reread_after_s)
         self._acted_on = Paced(node.log.debug, LogEvent.EVENTS_HANDLED, node.timing.often_logged_every_s)
-        self._not_understood = Paced(node.log.warning, LogEvent.EVENTS_INVALID, node.timing.often_logged_every_s)
+        self._intake = EventIntake(node)
         self._read_wanted = node.stop.bell()
         self._gone_s: dict[MonitorId, float] = {}
         """When monitors were said to be gone that have not been read or removed since."""
@@ -67,16 +64,7 @@ class EventReader:
 
     def take(self, channel: str, data: bytes) -> None:
         """Take one message."""
-        try:
-            event = read_event(channel, data)
-        except CorruptRecord as error:
-            self._node.tally.add(Outcome.EVENT_DROPPED)
-            self._not_understood.add({"count": 1}, channel=channel, reason=error.reason)
-            return
-        except Exception as error:  # noqa: BLE001 - one message must not end the subscription
-            self._node.tally.add(Outcome.EVENT_DROPPED)
-            self._node.faults.note(LogEvent.EVENT_FAILED, error, channel=channel)
-            return
+        event = self._intake.read(channel, data)
         if event is None:
             return
         if not event.gone:
@@ -111,13 +99,9 @@ class EventReader:
     async def act(self, term: Term) -> None:
         """Read the monitors that events have named, in batches, and act on them, until the term is over."""
         while not term.is_over:
-            stage, reads = self._reads.due(self._timing.sweep_page)
+            stage, reads = await self._reads.next_due(self._timing.sweep_page, self._read_wanted)
             if reads:
                 await self._act_on(term, stage, reads)
-            else:
-                next_s = self._reads.next_s
-                wait_s = _POLL_EVERY_S if next_s is None else next_s - time.monotonic()
-                await self._read_wanted.within(min(wait_s, _POLL_EVERY_S))
 
     async def _act_on(self, term: Term, stage: int, reads: Sequence[PendingRead]) -> None:
         seen = {read.monitor_id: read.seen for read in reads}

@@ -14,7 +14,7 @@ from peekaping_producer.catalog.last_known import LastKnown
 from peekaping_producer.catalog.reading import Page, Place
 from peekaping_producer.leader.term import Term
 from peekaping_producer.model.cadence import Spacing, cadence
-from peekaping_producer.model.monitor import MonitorId, Schedulable
+from peekaping_producer.model.monitor import MonitorId, Retry, Schedulable
 from peekaping_producer.node.node import Node
 from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.observe.notices import Notices
@@ -32,6 +32,8 @@ class Arrival(Struct, frozen=True):
     """Due at once if it is in neither set: it was created or activated."""
     edited: bool = False
     """A person changed its row."""
+    pending: bool | None = None
+    """Whether it is pending now, if an event said so: its row may be older."""
 
 
 ArrivalOf = Callable[[Schedulable], Arrival]
@@ -213,7 +215,11 @@ class Sync:
         self._note(max((monitor.updated_at for monitor in page.monitors if monitor.updated_at), default=None))
         async with self._writing:
             spacing = self._node.spacing.now
-            entries = [self._entry(one, arrival(one), spacing) for one in page.monitors if one.id not in acted_on]
+            entries = [
+                self._entry(one, arrival(one), spacing, page.retries.get(one.id))
+                for one in page.monitors
+                if one.id not in acted_on
+            ]
             overtaken = [one.id for one in page.monitors if one.id in acted_on]
             self._note_acted_on([entry.id for entry in entries], acted_on)
             return Counter(await self._schedule.schedule(term.node_id, entries)) if entries else Counter(), overtaken
@@ -238,15 +244,21 @@ class Sync:
         if change and (self.newest_change is None or change > self.newest_change):
             self.newest_change = change
 
-    def _entry(self, monitor: Schedulable, arrival: Arrival, spacing: Spacing) -> Entry:
-        own = cadence(monitor.id, monitor.interval, spacing)
+    def _entry(self, monitor: Schedulable, arrival: Arrival, spacing: Spacing, retry: Retry | None) -> Entry:
+        grid, retry_ms = cadence(monitor.id, monitor.interval, spacing), None
+        if retry:
+            if retry.pending if arrival.pending is None else arrival.pending:
+                grid = grid.retrying(retry.seconds)
+            else:
+                retry_ms = retry.seconds * 1000
         known_s = self._cache.interval_s(monitor.id) if arrival.edited else None
         return Entry(
             monitor.id,
-            own,
+            grid,
             at_once=arrival.at_once,
             edited=arrival.edited,
             period_changed=known_s is not None and known_s != monitor.interval,
+            retry_ms=retry_ms,
         )
 
     async def _remove(self, term: Term, ids: Sequence[MonitorId], own: _ActedOn | None = None) -> int:

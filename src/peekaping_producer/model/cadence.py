@@ -39,6 +39,11 @@ class Cadence(Struct, frozen=True):
         """Return the slot that follows a check at `now_ms`: the first one ≥ now + period / 2 (invariant 1)."""
         return self.slot_from(now_ms + self.period_ms // 2)
 
+    def retrying(self, retry_s: int) -> "Cadence":
+        """Return the grid while the monitor is checked each `retry_s`: if that divides the period, a finer one."""
+        retry_ms = retry_s * 1000
+        return Cadence(retry_ms, self.phase_ms % retry_ms)
+
     def skipped(self, due_ms: float, late_ms: float) -> int:
         """Return how many slots a check skips because it comes so late after its due time."""
         on_time_ms = int(due_ms)

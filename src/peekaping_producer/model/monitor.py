@@ -8,7 +8,7 @@ so the garbage collector tracks none.
 """
 
 from datetime import datetime
-from typing import Annotated, NewType
+from typing import Annotated, Final, NewType
 
 from msgspec import Meta, Struct
 
@@ -107,6 +107,18 @@ class Snapshot(Struct, frozen=True, gc=False):
     """Active ones only."""
     last_heartbeat: Heartbeat | None
     """The newest by `time`; read for monitors of type exactly `push` only."""
+
+
+PENDING: Final = 2
+"""The status of a monitor whose check failed, and whose `max_retries` are not used up."""
+
+
+class Retry(Struct, frozen=True, gc=False):
+    """The retry interval of a monitor, which is shorter than its interval."""
+
+    seconds: int
+    pending: bool
+    """Whether the monitor's status is pending."""
 
 
 class Schedulable(Struct, frozen=True, array_like=True, gc=False):

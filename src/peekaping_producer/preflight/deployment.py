@@ -6,6 +6,7 @@ from msgspec import Struct
 from redis.asyncio import Redis
 
 from peekaping_producer.asynq.queue import NO_WORKER, PAUSED, TOO_SLOW, QueueState, complaints
+from peekaping_producer.config.fields import Switch
 from peekaping_producer.config.settings import ScheduleMode
 from peekaping_producer.fleet.registry import NodeInfo, Registry
 from peekaping_producer.model.ids import is_go_node
@@ -42,8 +43,10 @@ async def read_producers(redis: Redis, timing: Timing, *, without: str = "") -> 
     return Producers(nodes, place.leader, place.go_seen, pause_status(place))
 
 
-def producer_findings(producers: Producers, mode: ScheduleMode) -> Iterator[Finding]:
-    """Return what there is to say about the other producers, for one with this PRODUCER_SCHEDULE."""
+def producer_findings(
+    producers: Producers, mode: ScheduleMode, retry_interval: Switch = Switch.OFF
+) -> Iterator[Finding]:
+    """Return what there is to say about the other producers, by this PRODUCER_SCHEDULE and PRODUCER_RETRY_INTERVAL."""
     listed = [_described(node, producers.leader) for node in producers.nodes[:_MOST_LISTED]]
     if len(producers.nodes) > len(listed):
         listed.append(f"and {len(producers.nodes) - len(listed):,} more")
@@ -62,6 +65,14 @@ def producer_findings(producers: Producers, mode: ScheduleMode) -> Iterator[Find
         )
     else:
         yield _found("go-producer", f"{what}; checks are aligned to its slots while it runs")
+    if retry_interval is Switch.ON:
+        yield Finding(
+            Area.DEPLOYMENT,
+            "retry-interval",
+            Level.WARNING,
+            f"{what}: it ignores retry_interval, and PRODUCER_RETRY_INTERVAL=on counts for part of the checks only",
+            "stop the Go producer, or set PRODUCER_RETRY_INTERVAL=off",
+        )
 
 
 def pause_findings(producers: Producers) -> Iterator[Finding]:

@@ -35,6 +35,8 @@ class Row(Struct, frozen=True):
     type: str
     interval_s: int
     timeout_s: int
+    retrying_every_s: int | None
+    """The retry interval, if it is in force: PRODUCER_RETRY_INTERVAL is on, and the monitor is pending."""
     active: bool
     proxy_id: str | None
     under_maintenance: bool
@@ -83,7 +85,7 @@ def explanation(findings: Findings, settings: Settings) -> Explanation:
         pause=findings.pause,
         monitor_id=findings.target.monitor_id,
         matches=[Match(match.id, match.name) for match in findings.target.matches],
-        monitor=None if snapshot is None else _row(snapshot, place, settings),
+        monitor=None if snapshot is None else _row(findings, snapshot, settings),
         due=_due(findings),
         claimed=place.lease_ms is not None,
         next_slots=_slots(findings, settings),
@@ -95,14 +97,15 @@ def explanation(findings: Findings, settings: Settings) -> Explanation:
     )
 
 
-def _row(snapshot: Snapshot, place: Place, settings: Settings) -> Row:
+def _row(findings: Findings, snapshot: Snapshot, settings: Settings) -> Row:
     monitor = snapshot.monitor
-    verdict = under_maintenance(snapshot.maintenances, from_unix_ms(place.now_ms), settings.tz)
+    verdict = under_maintenance(snapshot.maintenances, from_unix_ms(findings.place.now_ms), settings.tz)
     return Row(
         monitor.name,
         monitor.type,
         monitor.interval,
         monitor.timeout,
+        findings.retrying_every_s,
         monitor.active,
         None if snapshot.proxy is None else snapshot.proxy.id,
         verdict.under_maintenance,
@@ -133,7 +136,9 @@ def _monitor(findings: Findings) -> str:
         return str(findings.reason)
     monitor = snapshot.monitor
     proxy = f", through proxy {snapshot.proxy.id}" if snapshot.proxy else ""
-    times = f"every {span(monitor.interval)}, timeout {span(monitor.timeout)}"
+    retry_s = findings.retrying_every_s
+    retries = "" if retry_s is None else f" (pending: retried every {span(retry_s)})"
+    times = f"every {span(monitor.interval)}{retries}, timeout {span(monitor.timeout)}"
     waits = findings.verdict in {Verdict.NOT_RUNNING, Verdict.PAUSED}
     verdict = f"active, but {findings.reason}" if waits else findings.reason
     id_ = f" ({monitor.id})" if findings.target.named else ""
@@ -174,9 +179,11 @@ def _slots(findings: Findings, settings: Settings) -> list[str]:
     if findings.verdict is not Verdict.CHECKED or findings.snapshot is None:
         return []
     monitor = findings.snapshot.monitor
-    own = cadence(monitor.id, monitor.interval, _spacing(findings, settings))
-    first_ms = own.slot_from(findings.place.now_ms)
-    return [rfc3339(from_unix_ms(first_ms + number * own.period_ms)) for number in range(_SLOTS)]
+    grid = cadence(monitor.id, monitor.interval, _spacing(findings, settings))
+    if findings.retrying_every_s is not None:
+        grid = grid.retrying(findings.retrying_every_s)
+    first_ms = grid.slot_from(findings.place.now_ms)
+    return [rfc3339(from_unix_ms(first_ms + number * grid.period_ms)) for number in range(_SLOTS)]
 
 
 def _due(findings: Findings) -> str | None:

@@ -63,6 +63,13 @@ class Findings(Struct, frozen=True):
         return pause_status(self.place)
 
     @property
+    def retrying_every_s(self) -> int | None:
+        """The monitor's retry interval, if it is in force."""
+        id_ = self.target.monitor_id
+        retry = self.reading.retries.get(id_) if isinstance(self.reading, Reading) and id_ else None
+        return retry.seconds if retry and retry.pending else None
+
+    @property
     def verdict(self) -> Verdict:
         """Whether the monitor is checked, or why not."""
         id_ = self.target.monitor_id

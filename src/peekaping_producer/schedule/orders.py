@@ -121,6 +121,8 @@ class Entry(Struct, frozen=True):
     """A person has changed its row: a claim that may have read the row before that is revoked."""
     period_changed: bool = False
     """Its period is known to have changed: a slot of the old grid may be one of the new grid, too."""
+    retry_ms: int | None = None
+    """The period of its retry grid, which it is not on now: a slot of that grid is not its own."""
 
 
 Placement = Literal["added", "moved", "revoked", "kept"]

@@ -2,11 +2,13 @@
 -- KEYS  1 due ZSET  2 lease ZSET  3 leader STRING  4 tombstones ZSET  5 step HASH
 -- ARGV  1 node id  2 channel of signals  3 soon_ms: all nodes are woken for what is due within that
 --       then five for each id: id, period_ms, phase_ms, "now" (due at once if it is in neither set) or "",
---       "edited" (a person changed its row), "period" (and is known to have changed its period) or ""
+--       "edited" (a person changed its row), "period" (and is known to have changed its period), the period of its retry grid,
+--       which it is not on now, or ""
 -- Returns one of added, moved, revoked, kept for each id; nothing at all if the node does not lead.
 -- Keeps invariants 5 (claimed and overdue monitors are left alone, unless the claim may have read the row before its edit; one
--- that is due on another grid, or later than 1.5 periods from now, moves to its first slot ≥ now + period / 2) and 9 (the check
--- of the leader). What a step of Redis' clock made overdue, or due far ahead, moves to about where it would be due without it.
+-- that is due on another grid after an edit, on its retry grid when it is no longer on that, or later than 1.5 periods from now,
+-- moves to its first slot ≥ now + period / 2) and 9 (the check of the leader). What a step of Redis' clock made overdue, or due
+-- far ahead, moves to about where it would be due without it.
 if redis.call('GET', KEYS[3]) ~= ARGV[1] then return false end
 
 local function slot_from(at_ms, period_ms, phase_ms)
@@ -34,7 +36,9 @@ end
 
 local outcomes, soonest_ms, ids = {}, math.huge, {}
 for i = 4, #ARGV, 5 do
-  local id, period_ms, phase_ms, edited = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), ARGV[i + 4] ~= ''
+  local id, period_ms, phase_ms = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
+  local retry_ms = tonumber(ARGV[i + 4])
+  local edited = ARGV[i + 4] ~= '' and not retry_ms
   local half_ms = math.floor(period_ms / 2)
   local outcome, to_ms = 'kept', nil
   local due_ms = tonumber(redis.call('ZSCORE', KEYS[1], id) or nil)
@@ -43,6 +47,7 @@ for i = 4, #ARGV, 5 do
     if edited then redis.call('ZREM', KEYS[2], id) end
     local regrid = edited and not on_grid(due_ms, period_ms, phase_ms)
       or ARGV[i + 4] == 'period' and due_ms < now_ms + half_ms
+      or retry_ms and (due_ms - phase_ms) % retry_ms == 0 and not on_grid(due_ms, period_ms, phase_ms)
     local by_step = misplaced(due_ms, period_ms)
     if by_step and not regrid then
       outcome, to_ms = 'moved', replaced(due_ms + by_ms, half_ms, period_ms, phase_ms)

@@ -337,7 +337,9 @@ def _with_due_times(pairs: Sequence[str]) -> tuple[Claimed, ...]:
 def _edit(entry: Entry) -> str:
     if entry.period_changed:
         return "period"
-    return "edited" if entry.edited else ""
+    if entry.edited:
+        return "edited"
+    return "" if entry.retry_ms is None else str(entry.retry_ms)
 
 
 def _led(reply: object) -> object:
