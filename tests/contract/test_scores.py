@@ -94,6 +94,13 @@ async def go_through_every_script(
     await redis.zadd(DUE, dict.fromkeys(ids, AT_S * 1000 + 10**13))  # too far ahead: moved
     await schedule.schedule(LEADER_ID, [Entry(id_, grids[id_]) for id_ in ids])
     await assert_no_whole_second(redis, count)
+    # Retried, and no longer retried.
+    retried = {id_: grids[id_].retrying(max(1, interval_s // 3)) for id_ in ids}
+    await redis.zadd(DUE, dict.fromkeys(ids, AT_S * 1000 + 10**13))
+    await schedule.schedule(LEADER_ID, [Entry(id_, retried[id_]) for id_ in ids])
+    await assert_no_whole_second(redis, count)
+    await schedule.schedule(LEADER_ID, [Entry(id_, grids[id_], retry_ms=retried[id_].period_ms) for id_ in ids])
+    await assert_no_whole_second(redis, count)
     # Made overdue by a step of the clock: moved, where its slot is past to no slot at all.
     step = {"at_ms": AT_S * 1000, "by_ms": 3_600_000, "noted_ms": AT_S * 1000, "until_ms": AT_S * 1000 + 60_000}
     for field, value in step.items():

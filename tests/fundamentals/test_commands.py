@@ -574,6 +574,13 @@ async def test_explain_a_monitor_that_is_well(
         assert set(slots.split(", ")) <= known
 
 
+async def test_explain_a_monitor_that_is_retried(shell: Shell, led: None, empty_sqlite_db: SqliteDatabase) -> None:
+    await empty_sqlite_db.insert("monitors", a_monitor(status=2, retry_interval=20))
+    assert (await shell.explained())["monitor"].startswith("'Shop', type http, every 1 min, timeout")
+    answer = await shell.explained(PRODUCER_RETRY_INTERVAL="on")
+    assert answer["monitor"].startswith("'Shop', type http, every 1 min (pending: retried every 20 s), timeout 16 s")
+
+
 async def in_the_schedule(redis: Redis) -> None:
     """Have the monitor due soon, as a mistake would: there is a time that could be promised."""
     await redis.zadd(DUE, {MONITOR: await redis_now_ms(redis) + 60_000})

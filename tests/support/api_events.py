@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import msgspec
 from redis.asyncio import Redis
 
-from peekaping_producer.leader.event_message import CREATED, DELETED, UPDATED
-from support.databases import Row
+from peekaping_producer.leader.event_message import CREATED, DELETED, STATUS_CHANGED, UPDATED
+from support.databases import Row, new_id
 
 ZERO_TIME = "0001-01-01T00:00:00Z"
 """A full update's `created_at`."""
@@ -34,6 +34,26 @@ async def publish_updated(redis: Redis, row: Row | None, **fields: object) -> in
 async def publish_deleted(redis: Redis, id_: str) -> int:
     """Publish that a monitor was deleted; return how many heard."""
     return int(await redis.publish(DELETED, row_message("monitor.deleted", id_)))
+
+
+async def publish_status(redis: Redis, id_: str, status: int) -> int:
+    """Publish what the ingester does when a check has changed a monitor's status; return how many heard."""
+    beat = {
+        "id": new_id(),
+        "monitor_id": id_,
+        "status": status,
+        "msg": "connection refused",
+        "ping": 0,
+        "duration": 0,
+        "down_count": 0,
+        "retries": 1,
+        "important": False,
+        "time": "2026-01-02T03:04:05.678912345Z",
+        "end_time": "2026-01-02T03:04:05.789Z",
+        "notified": False,
+    }
+    message = {"type": "monitor.status.changed", "payload": beat}
+    return int(await redis.publish(STATUS_CHANGED, msgspec.json.encode(message)))
 
 
 def _value(value: object) -> object:

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.catalog.last_known import MB, LastKnown
 from peekaping_producer.catalog.reading import Changes, Counts, Facts, Named, Page, Place, Reading
+from peekaping_producer.config.settings import Settings
 from peekaping_producer.leader.changes import ChangeReader
 from peekaping_producer.leader.duty import Duty
 from peekaping_producer.leader.election import Election
@@ -138,7 +139,7 @@ class Leader:
 
 
 @asynccontextmanager
-async def leader(redis: Redis, database: Database, timing: Timing = CALM) -> AsyncIterator[Leader]:
+async def leader(redis: Redis, database: Database | Settings, timing: Timing = CALM) -> AsyncIterator[Leader]:
     """Make a leader whose term stays in Redis until the test ends."""
     await lead(redis)
     async with opened(database, timeout_s=10) as catalog:

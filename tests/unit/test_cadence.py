@@ -90,6 +90,38 @@ def test_switching_between_spread_and_aligned_keeps_the_distance(
 
 
 @unhurried
+@given(
+    IDS,
+    INTERVALS_S,
+    INTERVALS_S,
+    SPACINGS,
+    INSTANTS_MS,
+    st.lists(st.tuples(st.booleans(), LATENESS_OF_PERIOD), min_size=1, max_size=50),
+)
+def test_invariant_1_holds_for_the_period_in_force_while_a_monitor_is_retried(
+    monitor: MonitorId,
+    interval_s: int,
+    retry_s: int,
+    spacing: Spacing,
+    start_ms: int,
+    steps: list[tuple[bool, float]],
+) -> None:
+    own = cadence(monitor, interval_s, spacing)
+    retries = own.retrying(retry_s)
+    assert 0 < retries.phase_ms < retries.period_ms
+    assert retries.phase_ms % 1000
+    if interval_s % retry_s == 0:
+        assert retries.slot_from(own.slot_from(start_ms)) == own.slot_from(start_ms)
+    chosen = [retries if pending else own for pending, _ in steps]
+    done = runs(chosen, start_ms, [late for _, late in steps])
+    for grid, before, after in zip(chosen, done, done[1:], strict=False):
+        assert after.slot_ms % 1000
+        assert grid.period_ms <= (after.at_ms - before.at_ms) * 2 <= grid.period_ms * 3 + after.lateness_ms * 2
+        if before.slot_ms % grid.period_ms == grid.phase_ms and before.lateness_ms * 2 <= grid.period_ms:
+            assert after.slot_ms - before.slot_ms == grid.period_ms
+
+
+@unhurried
 @given(IDS, INTERVALS_S, SPACINGS, st.integers(0, 2**53))
 def test_slot_from_is_the_first_slot_not_before_the_instant(
     monitor: MonitorId, interval_s: int, spacing: Spacing, at_ms: int

@@ -11,6 +11,7 @@ import pytest
 from peekaping_producer.asynq.queue import QueueState, Waiting
 from peekaping_producer.catalog.reading import Counts, Facts
 from peekaping_producer.commands.check import Report
+from peekaping_producer.config.fields import Switch
 from peekaping_producer.config.origins import Origin, ShownSetting, shown_settings
 from peekaping_producer.config.settings import ScheduleMode, Settings
 from peekaping_producer.errors import ConfigurationError, Unavailable
@@ -93,6 +94,12 @@ def test_a_large_fleet_is_not_listed_whole() -> None:
     nodes = [NodeInfo(id=f"node-{number}", version="0.1.0") for number in range(12)]
     (found,) = producer_findings(Producers(nodes, None, go_seen=False), ScheduleMode.SPREAD)
     assert found.what.endswith("node-9 (version 0.1.0), and 2 more")
+
+
+@pytest.mark.parametrize(("go_seen", "warned"), [(True, ["retry-interval"]), (False, [])])
+def test_a_retry_interval_that_a_go_producer_ignores(go_seen: bool, warned: list[str]) -> None:
+    found = producer_findings(Producers([], None, go_seen=go_seen), ScheduleMode.AUTO, Switch.ON)
+    assert [one.topic for one in found if one.level is Level.WARNING] == warned
 
 
 def test_what_is_said_about_the_queue() -> None:
