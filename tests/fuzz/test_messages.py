@@ -11,14 +11,15 @@ from peekaping_producer.asynq import queue
 from peekaping_producer.asynq.payload import wants_cert_expiry
 from peekaping_producer.asynq.task_message_pb2 import TaskMessage
 from peekaping_producer.errors import CorruptRecord
-from peekaping_producer.leader.event_message import CREATED, DELETED, UPDATED, Event, read_event
+from peekaping_producer.leader.event_message import CREATED, DELETED, STATUS_CHANGED, UPDATED, Event, read_event
 from peekaping_producer.model.ids import is_monitor_id
 
 ID = "11111111-1111-4111-8111-111111111111"
-channels = st.sampled_from([CREATED, UPDATED, DELETED])
+channels = st.sampled_from([CREATED, UPDATED, DELETED, STATUS_CHANGED])
 ids = st.sampled_from([ID, ID.upper(), "a" * 24, f" {ID}", f"{ID}\n", SECRET]) | json_values
 rows = st.fixed_dictionaries({}, optional={"id": ids, "active": json_values, "config": st.just(SECRET)}) | json_values
-events = st.fixed_dictionaries({}, optional={"type": texts, "payload": rows | ids}) | json_values
+beats = st.fixed_dictionaries({}, optional={"monitor_id": ids, "status": json_values})
+events = st.fixed_dictionaries({}, optional={"type": texts, "payload": rows | beats | ids}) | json_values
 deep = st.integers(1, 100_000).map(lambda depth: b'{"payload":' + b"[" * depth)
 """More levels than a decoder may go down."""
 

@@ -15,7 +15,7 @@ from fuzz.garbage import SECRET, examples, json_values, plain
 from peekaping_producer.asynq.payload import build_task
 from peekaping_producer.asynq.task_message_pb2 import TaskMessage
 from peekaping_producer.catalog import mongo, rows
-from peekaping_producer.catalog.assembly import maintenances_of, monitors_of, page_of, reading_of
+from peekaping_producer.catalog.assembly import maintenances_of, monitors_of, page_of, reading_of, retries_of
 from peekaping_producer.catalog.last_known import MB, LastKnown
 from peekaping_producer.catalog.reading import Reading
 from peekaping_producer.model.maintenance import under_maintenance
@@ -157,6 +157,14 @@ def test_a_page_has_each_row_or_the_reason_why_not(found: list[list[Any]]) -> No
     page = page_of(found, None)
     assert len(page.monitors) + len(page.invalid) == len(found)
     assert all("\n" not in reason for reason in page.invalid.values())
+
+
+@given(st.lists(st.tuples(driver_values, driver_values, driver_values), max_size=3))
+@examples(100)
+def test_a_retry_interval_is_shorter_than_the_interval_or_none(found: list[tuple[Any, Any, Any]]) -> None:
+    for retry in retries_of((str(n), *values) for n, values in enumerate(found)).values():
+        assert type(retry.seconds) is int
+        assert retry.seconds > 0
 
 
 @given(plain, st.lists(maintenance_rows, max_size=2))

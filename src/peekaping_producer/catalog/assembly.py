@@ -84,7 +84,7 @@ def reading_of(
     maintenances: dict[MonitorId, list[Maintenance]],
     heartbeat_rows: Sequence[rows.Row],
     invalid: dict[MonitorId, str],
-    retries: dict[MonitorId, Retry],
+    retries: dict[MonitorId, Retry] = _NO_RETRIES,
 ) -> Reading:
     """Join what belongs together; a monitor whose proxy or heartbeat is invalid is added to `invalid`.
 
