@@ -38,6 +38,7 @@ CHART = {"replicaCount", "image.repository", "image.tag", "resources.requests.cp
 CHART |= {"resources.limits.cpu", "resources.limits.memory"}
 """The values that Peekaping's chart reads for its producer, and that may differ here."""
 DOCKERFILE = Dockerfile()
+HTTP = {"PRODUCER_HTTP_HOST": "0.0.0.0", "PRODUCER_HTTP_PORT": "8035"}
 
 
 def run(command: Sequence[str], folder: Path = ROOT) -> str:
@@ -73,6 +74,11 @@ def test_the_tools_of_the_build_are_those_of_the_lock() -> None:
 def test_the_image_runs_as_the_charts_user_in_the_folder_of_the_go_producer() -> None:
     assert (DOCKERFILE.one("USER"), DOCKERFILE.one("WORKDIR")) == ("10001:10001", "/app")
     assert DOCKERFILE.command == ["peekaping-producer", "run"]
+
+
+def test_the_image_serves_http() -> None:
+    assert HTTP.items() <= DOCKERFILE.environment.items()
+    assert DOCKERFILE.one("EXPOSE") == HTTP["PRODUCER_HTTP_PORT"]
 
 
 # --- Compose
@@ -122,8 +128,20 @@ def test_the_manifests_fit_each_other_and_the_image() -> None:
     assert f"{pod['securityContext']['runAsUser']}:{pod['securityContext']['runAsGroup']}" == DOCKERFILE.one("USER")
     (container,) = pod["containers"]
     assert container["image"].endswith(f"/peekaping-producer:{__version__}")
-    assert container["livenessProbe"]["exec"]["command"] == DOCKERFILE.probe
-    assert container["startupProbe"]["exec"]["command"] == DOCKERFILE.probe
+    (port,) = container["ports"]
+    probes = {name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")}
+    assert {name: probe["path"] for name, probe in probes.items()} == {
+        "startup": "/livez",
+        "liveness": "/livez",
+        "readiness": "/readyz",
+    }
+    assert {probe["port"] for probe in probes.values()} == {port["name"]}
+    variables = {variable["name"]: variable["value"] for variable in container["env"]}
+    http = {name: value for name, value in variables.items() if name.startswith("PRODUCER_HTTP_")}
+    assert http == HTTP
+    assert str(port["containerPort"]) == http["PRODUCER_HTTP_PORT"]
+    annotations = spec["template"]["metadata"]["annotations"]
+    assert annotations["prometheus.io/port"] == http["PRODUCER_HTTP_PORT"]
 
 
 def test_the_values_are_those_that_peekapings_chart_reads() -> None:

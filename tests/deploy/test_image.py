@@ -16,6 +16,8 @@ from peekaping_producer.demo.redis_server import RedisServer
 from support.container import Dockerfile, entered, in_environment, run_inside
 from support.databases import PostgresDatabase, monitor_row, sqlite_copy
 from support.fleet import addressed
+from support.http import client_of
+from support.server_process import free_port
 from support.waiting import until
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(600, func_only=True)]
@@ -75,6 +77,12 @@ async def running(
         process.wait()
 
 
+def on_this_host(variables: Mapping[str, object]) -> dict[str, str]:
+    """Return the variables with what a container on this host's network needs: a free port, and an address of Redis."""
+    own = {"REDIS_HOST": "127.0.0.1", "PRODUCER_HTTP_PORT": free_port(), "MODE": "prod"}
+    return {name: str(value) for name, value in (dict(variables) | own).items()}
+
+
 async def sqlite_file(folder: Path) -> Path:
     """Make a database with one monitor, in a folder of its own."""
     data = folder / "data"
@@ -88,9 +96,13 @@ async def test_it_schedules_answers_its_probe_and_ends_in_order(
     image: Path, empty_postgres_db: PostgresDatabase, redis_server: RedisServer, redis: Redis, tmp_path: Path
 ) -> None:
     await empty_postgres_db.insert("monitors", *(monitor_row(interval=1) for _ in range(3)))
-    variables = addressed(empty_postgres_db, redis_server.port) | {"REDIS_HOST": "127.0.0.1", "MODE": "prod"}
+    variables = on_this_host(addressed(empty_postgres_db, redis_server.port))
     async with running(image, tmp_path, DOCKERFILE.as_user(DOCKERFILE.command, variables)) as container:
         await until(lambda: redis.llen(PENDING), lambda: container.log)
+        # At any address of the host, not only at 127.0.0.1.
+        async with client_of(int(variables["PRODUCER_HTTP_PORT"]), "127.0.0.2") as client:
+            await client.until_reason("/readyz")
+            assert await client.sample("checks_total", outcome="enqueued")
         probed = container.execute(*DOCKERFILE.probe)
         assert (probed.returncode, probed.stdout, probed.stderr) == (0, "", "")
         assert container.execute("cat", "/proc/1/comm").stdout == "peekaping-produ\n"
@@ -106,7 +118,7 @@ async def test_it_schedules_answers_its_probe_and_ends_in_order(
 async def test_the_probe_fails_while_the_producer_is_frozen(
     image: Path, empty_postgres_db: PostgresDatabase, redis_server: RedisServer, redis: Redis, tmp_path: Path
 ) -> None:
-    variables = addressed(empty_postgres_db, redis_server.port) | {"REDIS_HOST": "127.0.0.1", "MODE": "prod"}
+    variables = on_this_host(addressed(empty_postgres_db, redis_server.port))
     async with running(image, tmp_path, DOCKERFILE.as_user(DOCKERFILE.command, variables)) as container:
         await until(lambda: container.log.count("leadership taken"), lambda: container.log)
         container.first.suspend()
@@ -123,7 +135,7 @@ async def test_it_reads_an_sqlite_file_that_its_user_owns(
     for path in (file.parent, *file.parent.iterdir()):
         os.chown(path, UID, UID)
     variables = {"DB_TYPE": "sqlite", "DB_NAME": f"/app/data/{file.name}", "REDIS_PORT": redis_server.port}
-    command = DOCKERFILE.as_user(DOCKERFILE.command, variables | {"REDIS_HOST": "127.0.0.1"})
+    command = DOCKERFILE.as_user(DOCKERFILE.command, on_this_host(variables))
     async with running(image, tmp_path, command, {str(file.parent): "app/data"}) as container:
         await until(lambda: redis.llen(PENDING), lambda: container.log)
         assert container.terminate() == 0, container.log
@@ -155,7 +167,7 @@ stdout_logfile=/dev/stdout
 stdout_logfile_maxbytes=0
 stderr_logfile=/dev/stderr
 stderr_logfile_maxbytes=0
-environment=DB_TYPE="sqlite",DB_NAME="/app/data/{file}",REDIS_HOST="0.0.0.0",REDIS_PORT="{port}",MODE="prod"
+environment=DB_TYPE="sqlite",DB_NAME="/app/data/{file}",REDIS_HOST="0.0.0.0",REDIS_PORT="{port}",MODE="prod",PRODUCER_HTTP_PORT="{http_port}"
 """
 """What matters of the bundle's own file: which program is started, how, and with which variables."""
 
@@ -164,7 +176,9 @@ async def test_the_launcher_takes_the_place_of_the_bundles_producer(
     image: Path, redis_server: RedisServer, redis: Redis, tmp_path: Path
 ) -> None:
     file = await sqlite_file(tmp_path)
-    (tmp_path / "supervisord.conf").write_text(SUPERVISED.format(file=file.name, port=redis_server.port))
+    http_port = free_port()
+    conf = SUPERVISED.format(file=file.name, port=redis_server.port, http_port=http_port)
+    (tmp_path / "supervisord.conf").write_text(conf)
     launcher = image / "app" / "server" / "producer"
     launcher.write_bytes((DOCKERFILE_FOLDER / "bundle" / "producer").read_bytes())
     launcher.chmod(0o755)
@@ -174,6 +188,8 @@ async def test_the_launcher_takes_the_place_of_the_bundles_producer(
     started = in_environment(command, variables, "/app/server")
     async with running(image, tmp_path, started, mounts, writable=True) as container:
         await until(lambda: redis.llen(PENDING), lambda: container.log)
+        async with client_of(http_port, "127.0.0.2") as client:
+            await client.until_reason("/livez")
         probed = container.execute("/app/server/producer", "probe")
         assert probed.returncode == 0, probed
         shown = container.execute("env", f"REDIS_PORT={redis_server.port}", "/app/server/producer", "status")

@@ -15,6 +15,8 @@ from peekaping_producer.demo.redis_server import HOST, RedisServer
 from support.container import ROOT
 from support.databases import PostgresDatabase, monitor_row, sqlite_copy
 from support.fleet import addressed
+from support.http import client_of
+from support.server_process import free_port
 from support.waiting import until
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(600, func_only=True)]
@@ -87,14 +89,16 @@ async def test_the_service_starts_is_watched_and_ends_in_order(
     image: Path, empty_postgres_db: PostgresDatabase, own_redis_server: RedisServer, tmp_path: Path
 ) -> None:
     await empty_postgres_db.insert("monitors", *(monitor_row(interval=1) for _ in range(3)))
-    # A shorter watchdog than the unit's, and the password of Redis that it has in a comment.
+    # A shorter watchdog than the unit's, and what it has in comments: HTTP and the password of Redis.
     unit = UNIT.read_text(encoding="utf-8").replace("WatchdogSec=20", "WatchdogSec=7")
     unit = unit.replace("\n#LoadCredential", "\nLoadCredential").replace("\n#Environment", "\nEnvironment")
     system, etc = tmp_path / "system", tmp_path / "etc"
     system.mkdir()
     etc.mkdir()
     (system / UNIT.name).write_text(unit)
+    port = free_port()
     variables = addressed(empty_postgres_db, own_redis_server.port) | {"REDIS_HOST": HOST, "MODE": "prod"}
+    variables |= {"PRODUCER_HTTP_PORT": str(port)}
     (etc / "db-pass").write_text(f"{variables.pop('DB_PASS')}\n")
     (etc / "redis-password").write_text("hush\n")
     for secret in etc.iterdir():
@@ -109,6 +113,8 @@ async def test_the_service_starts_is_watched_and_ends_in_order(
             assert machine.run("systemctl", "start", SERVICE) == "", machine.log
             await until(lambda: redis.llen(PENDING), lambda: machine.log)
             assert machine.has(ActiveState="active", NRestarts="0", Type="notify"), machine.log
+            async with client_of(port) as client:
+                await client.until_reason("/readyz")
 
             machine.run("systemctl", "kill", "--signal=STOP", "--kill-whom=main", SERVICE)
             await until(lambda: machine.has(ActiveState="active", NRestarts="1"), lambda: machine.log)
