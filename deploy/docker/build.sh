@@ -20,7 +20,7 @@ python3 -m venv "$work/tools"
 pip_in "$work/tools" install --no-deps --require-hashes --only-binary :all: \
     -r "$source/deploy/docker/build-requirements.txt"
 
-# The dependencies, by hash from uv.lock: all databases, no demo.
+# The dependencies, by hash from uv.lock: all databases and traces, no demo.
 "$tools/uv" export --quiet --frozen --no-cache --project "$source" --no-dev --no-emit-project \
     --all-extras --no-extra demo --format requirements-txt >"$work/requirements.txt"
 python3 -m venv --without-pip "$target"

@@ -4,8 +4,10 @@ import sys
 
 import peekaping_producer
 from peekaping_producer.node.process_signals import take_signals
+from peekaping_producer.tracing.hidden import hide
 
 take_signals()
+hide()
 
 
 def main() -> None:

@@ -49,6 +49,7 @@ from peekaping_producer.schedule.requirements import check_redis, check_rights
 from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.schedule.view import ScheduleView
 from peekaping_producer.timing import Timing
+from peekaping_producer.tracing.start import tracing
 
 
 async def produce(
@@ -70,7 +71,7 @@ async def produce(
     )
     cache = LastKnown(settings.producer_cache_mb * MB)
     try:
-        async with _served(settings, node, redis, cache):
+        async with _served(settings, node, redis, cache), tracing(node):
             with _alive_file(settings.producer_alive_file, node):
                 await until_ready(lambda: check_redis(redis, settings, timing.redis_timeout_s), node.redis_outage, node)
                 await until_ready(lambda: check_rights(redis, timing.redis_timeout_s), node.redis_outage, node)

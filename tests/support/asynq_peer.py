@@ -50,6 +50,7 @@ class HandledTask(Struct, frozen=True):
     retry: int
     """How often it had been tried before."""
     max_retry: int
+    headers: dict[str, str] | None
 
 
 class Done(Struct, frozen=True):

@@ -1,5 +1,7 @@
 """A health check as the task message asynq's servers read (docs/protocol.md, section 2)."""
 
+from collections.abc import Mapping
+
 from peekaping_producer.asynq.keys import QUEUE
 from peekaping_producer.asynq.task_message_pb2 import TaskMessage
 from peekaping_producer.model.monitor import MonitorId
@@ -15,8 +17,10 @@ def task_id(monitor_id: MonitorId) -> str:
     return f"healthcheck:{monitor_id}"
 
 
-def encode_task(monitor_id: MonitorId, timeout_s: int, payload: bytes) -> bytes:
-    """Return the bytes of a task message: retry and retention 0, no unique key.
+def encode_task(
+    monitor_id: MonitorId, timeout_s: int, payload: bytes, headers: Mapping[str, str] | None = None
+) -> bytes:
+    """Return the bytes of a task message: retry and retention 0, no unique key. Older workers ignore the headers.
 
     asynq would take a timeout of 0 for its default of half an hour; the margin keeps it above 0.
     """
@@ -26,4 +30,5 @@ def encode_task(monitor_id: MonitorId, timeout_s: int, payload: bytes) -> bytes:
         id=task_id(monitor_id),
         queue=QUEUE,
         timeout=max(0, timeout_s) + TIMEOUT_MARGIN_S,
+        headers=headers,
     ).SerializeToString()

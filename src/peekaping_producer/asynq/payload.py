@@ -1,6 +1,7 @@
 """From a monitor's snapshot to the health-check task a worker reads (docs/protocol.md, section 2)."""
 
 import json
+from collections.abc import Mapping
 from typing import Final
 
 from msgspec import Struct
@@ -14,7 +15,9 @@ _CERT_KEY: Final = "check_cert_expiry"
 _encoder = Encoder()
 
 
-def build_task(snapshot: Snapshot, scheduled_at: str, *, under_maintenance: bool) -> bytes:
+def build_task(
+    snapshot: Snapshot, scheduled_at: str, *, under_maintenance: bool, headers: Mapping[str, str] | None = None
+) -> bytes:
     """Return the encoded task of one check.
 
     `scheduled_at` is the claim's instant, RFC 3339 in UTC: a worker drops what is older than 1.5 intervals.
@@ -38,7 +41,7 @@ def build_task(snapshot: Snapshot, scheduled_at: str, *, under_maintenance: bool
     payload["scheduled_at"] = scheduled_at
     payload["is_under_maintenance"] = under_maintenance
     payload["check_cert_expiry"] = wants_cert_expiry(monitor.type, monitor.config)
-    return encode_task(monitor.id, monitor.timeout, _encoder.encode(payload))
+    return encode_task(monitor.id, monitor.timeout, _encoder.encode(payload), headers)
 
 
 def stale_task(monitor_id: MonitorId) -> bytes:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
 from zoneinfo import ZoneInfo
 
 from peekaping_producer.catalog.reading import Reading
@@ -17,7 +18,7 @@ from peekaping_producer.node.backoff import Backoff
 from peekaping_producer.node.node import Node
 from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.observe.faults import described
-from peekaping_producer.observe.measures import Stage
+from peekaping_producer.observe.measures import BatchMeasures, Stage
 from peekaping_producer.observe.notices import Notices
 from peekaping_producer.observe.outcomes import PLACED, Outcome
 from peekaping_producer.observe.paced import Paced
@@ -69,18 +70,19 @@ class Dispatcher:
         while not self._node.stop:
             async with self._in_flight.room():
                 async with self._turn:
-                    claim = await self._next_batch()
-                if claim is None:
+                    batch = await self._next_batch()
+                if batch is None:
                     return
+                claim, measures = batch
                 started_s = time.monotonic()
-                planned = await self._plan(claim)
+                planned = await self._plan(claim, measures)
                 full = len(claim.claimed) == self._timing.batch and not self._source.serving_from_cache
                 self._in_flight.batch_read(full=full)
-            await self._settle(claim, planned.orders, started_s)
+            await self._settle(claim, planned.orders, started_s, measures)
             if planned.go_slots:
                 await self._note_go_node()
 
-    async def _next_batch(self) -> Claim | None:
+    async def _next_batch(self) -> tuple[Claim, BatchMeasures] | None:
         """Wait until something is due and claim it; return None when it is time to stop."""
         while not self._node.stop:
             wait_s = self._next_claim_s - time.monotonic()
@@ -107,9 +109,7 @@ class Dispatcher:
                 self._clock_stepped(claim.step, claim)
             self._measures.claimed_at_s = claim.answered_at_s
             if claim.claimed:
-                self._measures.batch_size.add(len(claim.claimed))
-                self._measures.stage_s[Stage.CLAIM].add(claim.answered_at_s - began_s)
-                return claim
+                return claim, self._measures.batch(began_s, claim.answered_at_s, len(claim.claimed))
         return None
 
     def _note_claims_work(self) -> None:
@@ -156,21 +156,22 @@ class Dispatcher:
             await self._schedule.note_step(self._unnoted_step)
             self._unnoted_step = None
 
-    async def _plan(self, claim: Claim) -> Plan:
+    async def _plan(self, claim: Claim, measures: BatchMeasures) -> Plan:
         """Read the batch and give each monitor an order."""
         until_s = claim.answered_at_s + self._timing.read_deadline_s
         began_s = time.monotonic()
         reading = await self._read([claimed.id for claimed in claim.claimed], until_s)
         read_s = time.monotonic()
-        planned = plan(claim, reading, self._server_zone, self._node.spacing.now, release_ms=self._timing.release_ms)
+        orders_for = partial(
+            plan, claim, reading, self._server_zone, release_ms=self._timing.release_ms, headers=measures.headers
+        )
+        planned = orders_for(self._node.spacing.now)
         if planned.go_slots and not claim.go_seen:
             # Noticed for the first time: the next slots of this very batch are to be beside the Go node's.
             self._node.spacing.update(go_seen=True)
-            planned = plan(
-                claim, reading, self._server_zone, self._node.spacing.now, release_ms=self._timing.release_ms
-            )
-        self._measures.stage_s[Stage.READ].add(read_s - began_s)
-        self._measures.stage_s[Stage.PLAN].add(time.monotonic() - read_s)
+            planned = orders_for(self._node.spacing.now)
+        measures.stage(Stage.READ, began_s, read_s)
+        measures.stage(Stage.PLAN, read_s, time.monotonic())
         self._node.tally.count(reading.deferred.values())
         for id_, error in planned.faults.items():
             self._node.faults.note(LogEvent.MONITOR_FAILED, error, monitor=id_)
@@ -207,14 +208,16 @@ class Dispatcher:
         except Unavailable as error:
             self._node.redis_failed(error)
 
-    async def _settle(self, claim: Claim, orders: list[Order], started_s: float) -> None:
+    async def _settle(self, claim: Claim, orders: list[Order], started_s: float, measures: BatchMeasures) -> None:
         began_s = time.monotonic()
         try:
             settlement = await self._schedule.settle(claim, orders, self._note_settle_failed)
         except Unavailable:  # noted for each try
             self._node.tally.add(Outcome.UNSETTLED, len(orders))
+            measures.end(())
             return
-        self._measures.stage_s[Stage.SETTLE].add(time.monotonic() - began_s)
+        measures.stage(Stage.SETTLE, began_s, time.monotonic())
+        measures.end(settlement.outcomes)
         if not settlement.failures:
             self._node.settles.recovered()
         lateness_ms = claim.lateness_ms(settlement.now_ms)

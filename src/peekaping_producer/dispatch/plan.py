@@ -1,6 +1,6 @@
 """Decides on one order for each claimed monitor, by what was read of it (invariant 7). Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from zoneinfo import ZoneInfo
 
@@ -32,19 +32,27 @@ class Plan(Struct, frozen=True):
     """Unexpected exceptions, by the monitors that raised them, which are skipped as invalid."""
 
 
-def plan(claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacing, *, release_ms: int) -> Plan:
+def plan(
+    claim: Claim,
+    reading: Reading,
+    server_zone: ZoneInfo,
+    spacing: Spacing,
+    *,
+    release_ms: int,
+    headers: Mapping[str, str] | None = None,
+) -> Plan:
     """Give one order to each claimed monitor: a task if it is active, otherwise out of the schedule.
 
     A deferred monitor, of which nothing is known now, is due again after a delay (invariant 6). An invalid monitor
     leaves the schedule, and the next sweep brings it back. So does one that raises an unexpected exception: its batch
-    is then planned again, one monitor at a time.
+    is then planned again, one monitor at a time. Each task carries the `headers`.
     """
     with suppress(Exception):  # raised again below
-        return _plan(claim, reading, server_zone, spacing, release_ms)
+        return _plan(claim, reading, server_zone, spacing, release_ms, headers)
     plans: list[Plan] = []
     for claimed in claim.claimed:
         try:
-            plans.append(_plan(replace(claim, claimed=(claimed,)), reading, server_zone, spacing, release_ms))
+            plans.append(_plan(replace(claim, claimed=(claimed,)), reading, server_zone, spacing, release_ms, headers))
         except Exception as error:  # noqa: BLE001 - likewise
             plans.append(Plan([drop(claimed.id)], {str(claimed.id): described(error)}, {}, 0, 0, {claimed.id: error}))
     return _joined(plans)
@@ -59,7 +67,14 @@ def invalid_among(
     return plan(claim, reading, server_zone, spacing, release_ms=0).invalid
 
 
-def _plan(claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacing, release_ms: int) -> Plan:
+def _plan(
+    claim: Claim,
+    reading: Reading,
+    server_zone: ZoneInfo,
+    spacing: Spacing,
+    release_ms: int,
+    headers: Mapping[str, str] | None,
+) -> Plan:
     now = from_unix_ms(claim.now_ms)
     scheduled_at = rfc3339(now)
     orders: list[Order] = []
@@ -79,7 +94,7 @@ def _plan(claim: Claim, reading: Reading, server_zone: ZoneInfo, spacing: Spacin
             verdict = under_maintenance(snapshot.maintenances, now, server_zone)
             in_maintenance = verdict.under_maintenance
             broken.update((one.maintenance_id, one.reason) for one in verdict.broken)
-        message = build_task(snapshot, scheduled_at, under_maintenance=in_maintenance)
+        message = build_task(snapshot, scheduled_at, under_maintenance=in_maintenance, headers=headers)
         own = cadence(claimed.id, snapshot.monitor.interval, spacing)
         go_slots += claimed.due_ms % own.period_ms == 0
         retry = reading.retries.get(claimed.id)

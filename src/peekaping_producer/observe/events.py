@@ -193,6 +193,20 @@ class LogEvent(StrEnum):
     is logged. To do: if it recurs, find out who it is.
     """
 
+    # Traces
+    TRACES_STARTED = "trace export started"
+    """Each batch is traced; the collector is at `address`. Nothing to do."""
+    TRACES_NOT_STARTED = "trace export not started"
+    """The variables of OpenTelemetry name a collector, but no traces are sent; checks go on. To do: fix what `reason`
+    says, or remove the variables.
+    """
+    TRACES_FAILED = "trace export failed"
+    """The collector takes no traces, so they are lost; checks go on, and new traces are sent. To do: fix what `reason`
+    says.
+    """
+    TRACES_RECOVERED = "trace export recovered"
+    """The collector takes traces again. Nothing to do."""
+
     # The log itself
     LOG_LINES_DROPPED = "log lines dropped"
     """Nobody read the log, so `count` lines are missing before this one. To do: check the log collector."""

@@ -28,6 +28,8 @@ type handled struct {
 	DeadlineMs  int64           `json:"deadline_ms"` // 0: none
 	Retry       int             `json:"retry"`       // how often it has been tried before
 	MaxRetry    int             `json:"max_retry"`
+
+	Headers map[string]string `json:"headers"`
 }
 
 // done says that a handler returned; asynq records it a moment later.
@@ -123,6 +125,7 @@ func (w *worker) work(ctx context.Context) error {
 func describe(ctx context.Context, id string, task *asynq.Task) handled {
 	now := time.Now()
 	h := handled{Event: "task", ID: id, Type: task.Type(), PayloadText: string(task.Payload()), StartedMs: now.UnixMilli()}
+	h.Headers = task.Headers()
 	h.Queue, _ = asynq.GetQueueName(ctx)
 	h.Retry, _ = asynq.GetRetryCount(ctx)
 	h.MaxRetry, _ = asynq.GetMaxRetry(ctx)
