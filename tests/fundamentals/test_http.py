@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import shutil
 import signal
 import socket
@@ -102,15 +103,24 @@ async def test_metrics_say_what_happened(
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
-async def test_prometheus_takes_the_metrics_and_finds_no_fault(settings: Settings) -> None:
+async def test_prometheus_takes_the_metrics_in_both_formats_and_finds_no_fault(
+    settings: Settings, tmp_path: Path
+) -> None:
     assert PROMTOOL is not None
     async with serving(settings) as (producer, client):
         await producer.until_logged("leadership taken")
-        text = await client.metrics()
-        checked = await asyncio.to_thread(
-            subprocess.run, [PROMTOOL, "check", "metrics"], input=text, text=True, capture_output=True, check=False
-        )
-        assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+        text, openmetrics = await client.metrics(), (await client.get("/metrics", OPENMETRICS)).text
+    checked = await asyncio.to_thread(
+        subprocess.run, [PROMTOOL, "check", "metrics"], input=text, text=True, capture_output=True, check=False
+    )
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+    # Only this command of promtool reads OpenMetrics, and only with a timestamp in each line.
+    timed = re.sub(r"^(?!#).+$", r"\g<0> 1", openmetrics, flags=re.MULTILINE)
+    (tmp_path / "metrics.txt").write_text(timed)
+    command = [PROMTOOL, "tsdb", "create-blocks-from", "openmetrics", "metrics.txt", "blocks"]
+    taken = await asyncio.to_thread(subprocess.run, command, cwd=tmp_path, text=True, capture_output=True, check=False)
+    assert taken.returncode == 0, taken.stderr
+    assert len(list((tmp_path / "blocks").iterdir())) == 1
 
 
 async def test_every_outcome_is_in_one_metric(settings: Settings) -> None:
