@@ -36,6 +36,23 @@ class Client:
         values = [line.removeprefix(start) for line in (await self.metrics()).splitlines() if line.startswith(start)]
         return float(values[0]) if values else None
 
+    async def until_sample(self, value: float, name: str, **labels: str) -> None:
+        """Wait until a sample of ours has this value."""
+
+        async def given() -> bool:
+            return await self.sample(name, **labels) == value
+
+        await until(given, f"{name} {labels} is {value}")
+
+    async def until_text(self, path: str, words: str) -> None:
+        """Wait until what is served at a path contains these words."""
+
+        async def given() -> bool:
+            answer = await self.get(path)
+            return answer.status_code == 200 and words in answer.text
+
+        await until(given, f"{path} contains {words!r}")
+
     async def reasons(self, probe: str) -> list[str]:
         """Return why a probe fails; empty if it does not."""
         answer = await self.get(probe)

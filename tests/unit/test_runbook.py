@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from peekaping_producer.observe.events import LogEvent
+from support.markdown import anchors
 
 DOCS = Path(__file__).parents[2] / "docs"
 RUNBOOK = (DOCS / "runbook.md").read_text(encoding="utf-8")
@@ -16,14 +17,6 @@ LEVELS = dict(
 """Event → levels, as docs/logs.md lists them; a test compares that with the code."""
 SEVERE = [event for event in LogEvent if re.search("warning|error", LEVELS[event])]
 PARTS = ["Means", "Users notice", "Do"]
-
-
-def slug(heading: str) -> str:
-    """Return the anchor of a heading, as GitHub makes it."""
-    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
-
-
-HEADINGS = re.findall(r"^#+ (.+)$", RUNBOOK, re.MULTILINE)
 
 
 def parts_of(heading: str) -> list[str]:
@@ -49,9 +42,9 @@ def test_an_alert_has_the_same_parts(alert: str) -> None:
 
 
 def test_every_link_within_it_leads_to_a_heading() -> None:
-    slugs = Counter(map(slug, HEADINGS))
-    assert max(slugs.values()) == 1
-    assert set(re.findall(r"\]\(#([^)]+)\)", RUNBOOK)) <= slugs.keys()
+    times = Counter(anchors(RUNBOOK))
+    assert max(times.values()) == 1
+    assert set(re.findall(r"\]\(#([^)]+)\)", RUNBOOK)) <= times.keys()
 
 
 def test_every_event_that_it_names_exists() -> None:
