@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from benchmarks.ceiling import SettleCeiling, measure_rows, measure_settle
+from benchmarks.clients import WatchedHerd, measure_watched
 from benchmarks.database import Database, postgres_database, sqlite_database
 from benchmarks.distance import DistantHerd, measure_distant
 from benchmarks.flame import HOW_TO_INSTALL, record_flame
@@ -50,10 +51,24 @@ class Size(msgspec.Struct, frozen=True):
     """Values of PRODUCER_CONCURRENCY with a distant database."""
     idle: tuple[int, ...] = (10, 128)
     """Values of PRODUCER_CONCURRENCY of an idle producer."""
+    watched: int = 6
+    """Rounds of two herds, one of them with clients."""
+    steady_s: float = 5
+    """How long the load lasts by which the lateness is measured, in each turn."""
 
 
 QUICK = Size(
-    2_000, rounds=1, idle_s=1, starts=1, swept=2_000, readings=2, heartbeats=10_000, distant=(1, 10), idle=(10,)
+    2_000,
+    rounds=1,
+    idle_s=1,
+    starts=1,
+    swept=2_000,
+    readings=2,
+    heartbeats=10_000,
+    distant=(1, 10),
+    idle=(10,),
+    watched=1,
+    steady_s=0.5,
 )
 
 
@@ -84,6 +99,7 @@ def measure(size: Size, flames: Path | None) -> Report:
     settle: SettleCeiling | None = None
     outage: OutageHerd | None = None
     distant: list[DistantHerd] = []
+    watched: WatchedHerd | None = None
     for kind, database_of in KINDS.items():
         with database_of(size.monitors, INTERVAL_S) as database:
             settle = settle or measure_settle(database)
@@ -92,15 +108,17 @@ def measure(size: Size, flames: Path | None) -> Report:
             if kind == "postgres":
                 outage = measure_outage(database)
                 distant = measure_distant(database, size.distant)
+                watched = measure_watched(database, size.watched, size.steady_s)
             if flames:
                 print(record_flame(database, flames) or HOW_TO_INSTALL)
     assert settle is not None
     assert outage is not None
+    assert watched is not None
     databases = {kind: database_report(herd, rows, settle) for kind, (herd, rows) in herds.items()}
     with postgres_database(size.swept, FAR_INTERVAL_S) as database:
         sweep = measure_sweep(database)
     batches = measure_batches(size.readings, size.heartbeats)
-    return Report(where, settle, databases, *_at_rest(size), sweep, outage, batches, distant)
+    return Report(where, settle, databases, *_at_rest(size), sweep, outage, batches, distant, watched)
 
 
 def _at_rest(size: Size) -> tuple[list[Idle], Startup]:

@@ -21,6 +21,7 @@ def _figures(value: Any) -> list[float]:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(300, func_only=True)
 def test_a_quick_benchmark_measures_a_herd_beside_its_ceilings(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks", "--quick", "--monitors", "500", "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
@@ -36,6 +37,9 @@ def test_a_quick_benchmark_measures_a_herd_beside_its_ceilings(tmp_path: Path) -
     assert report["outage"]["unavailable_per_s"] > 0
     assert [herd["concurrency"] for herd in report["distant"]] == [1, 10]
     assert report["distant"][1]["checks_per_s"] > report["distant"][0]["checks_per_s"] > 0
+    watched = report["watched"]
+    assert (watched["rounds"], watched["scrapers"], watched["pages"]) == (1, 100, 50)
+    assert min(watched["alone_per_s"], watched["watched_per_s"], watched["watched_p99_ms"]) > 0
     assert report["settle"]["checks_per_s"] > 0
     assert [idle["concurrency"] for idle in report["idle"]] == [10]
     assert all(idle["commands_per_s"] > 0 for idle in report["idle"])

@@ -1,0 +1,155 @@
+"""What clients of the HTTP server cost the checks: the same load without them and with them, by turns, in one run."""
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+from msgspec import Struct
+from redis import Redis
+
+from benchmarks.crowd import PAGES, SCRAPERS
+from benchmarks.database import Database
+from benchmarks.herd import PAGE, WARM_UP, await_settled, duration_s, empty_queue, make_due
+from benchmarks.producer import running_producer, wait_until
+from peekaping_producer.asynq import keys as asynq
+from peekaping_producer.asynq.message import task_id
+from peekaping_producer.demo.redis_server import HOST, RedisServer, killed_with_parent
+from peekaping_producer.demo.stage import free_port
+from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.redisdb.keys import DUE, LEASE
+
+STEADY_PER_S = 500
+LEAD_S = 1.5
+"""A producer that has nothing to do reads the schedule again within a second."""
+
+
+class WatchedHerd(Struct, frozen=True):
+    """Medians over the rounds."""
+
+    checks: int
+    rounds: int
+    """Of each kind."""
+    scrapers: int
+    pages: int
+    page_exists: bool
+    """If not, clients that poll `/livez` take the place of open pages."""
+    alone_per_s: float
+    """Checks of a herd per second, without clients."""
+    watched_per_s: float
+    steady_per_s: float
+    """Checks per second of the steady load, by which the lateness is measured."""
+    alone_p99_ms: float
+    watched_p99_ms: float
+    clients_cpu_percent_of_core: float
+    """What the clients themselves take from the cores that all share."""
+
+
+def measure_watched(database: Database, rounds: int, steady_s: float) -> WatchedHerd:
+    """Run herds and steady loads, each without clients and with them; what drifts meanwhile affects both alike."""
+    port = free_port(0)
+    rates: dict[bool, list[float]] = {False: [], True: []}
+    p99_ms: dict[bool, list[float]] = {False: [], True: []}
+    cpu_percent: list[float] = []
+    steady_ids = database.ids[: max(1, min(len(database.ids), round(STEADY_PER_S * steady_s)))]
+    with (
+        RedisServer(tcp=True) as server,
+        Redis(host=HOST, port=server.port, decode_responses=False) as redis,
+        running_producer(database, server.port, PRODUCER_HTTP_PORT=str(port)),
+    ):
+        wait_until(lambda: redis.zcard(DUE) == len(database.ids), "the first sweep is done")
+        wait_until(lambda: _status(port, "/livez") is not None, "the producer serves HTTP")
+        make_due(redis, database.ids[:WARM_UP])
+        await_settled(redis, WARM_UP)
+        for number in range(2 * rounds):
+            watched = number % 4 in {1, 2}
+            with _clients(port, cpu_percent) if watched else _nobody():
+                rates[watched].append(_herd_per_s(redis, database))
+                p99_ms[watched].append(_steady_p99_ms(redis, steady_ids, steady_s))
+        page_exists = _status(port, "/") == httpx.codes.OK
+    return WatchedHerd(
+        len(database.ids),
+        rounds,
+        SCRAPERS,
+        PAGES,
+        page_exists,
+        statistics.median(rates[False]),
+        statistics.median(rates[True]),
+        len(steady_ids) / steady_s,
+        statistics.median(p99_ms[False]),
+        statistics.median(p99_ms[True]),
+        statistics.median(cpu_percent),
+    )
+
+
+def _herd_per_s(redis: Redis, database: Database) -> float:
+    empty_queue(redis, database.ids)
+    make_due(redis, database.ids)
+    await_settled(redis, len(database.ids))
+    return len(database.ids) / duration_s(redis, database.ids)
+
+
+def _steady_p99_ms(redis: Redis, ids: Sequence[MonitorId], seconds: float) -> float:
+    """Make monitors due evenly over some seconds; return the 99th percentile of their lateness."""
+    empty_queue(redis, ids)
+    first_ms = time.time_ns() / 1e6 + LEAD_S * 1000
+    due_ms: dict[str, float] = {id_: first_ms + number * seconds * 1000 / len(ids) for number, id_ in enumerate(ids)}
+    redis.zadd(DUE, due_ms)
+    last_ms = max(due_ms.values())
+    wait_until(lambda: not redis.zcount(DUE, "-inf", last_ms) and not redis.zcard(LEASE), "all checks are settled", 0.1)
+    late_ms: list[float] = []
+    for start in range(0, len(ids), PAGE):
+        page = ids[start : start + PAGE]
+        with redis.pipeline(transaction=False) as pipe:
+            for id_ in page:
+                pipe.hget(asynq.TASK + task_id(id_), "pending_since")
+            late_ms += [
+                int(since_ns) / 1e6 - due_ms[id_]
+                for id_, since_ns in zip(page, pipe.execute(), strict=True)
+                if since_ns
+            ]
+    return sorted(late_ms)[len(late_ms) * 99 // 100]
+
+
+@contextmanager
+def _nobody() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def _clients(port: int, cpu_percent: list[float]) -> Iterator[None]:
+    """Run the clients for the time of the block, in a process of their own; note what they take."""
+    process = subprocess.Popen(
+        killed_with_parent((sys.executable, "-m", "benchmarks.crowd", str(port))),
+        cwd=Path(__file__).parents[1],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stdin is not None
+    try:
+        if not process.stdout.readline():
+            raise RuntimeError("the clients ended at their start")
+        began_s, before = time.monotonic(), psutil.Process(process.pid).cpu_times()
+        yield
+        after = psutil.Process(process.pid).cpu_times()
+        cpu_s = after.user + after.system - before.user - before.system
+        cpu_percent.append(100 * cpu_s / (time.monotonic() - began_s))
+    finally:
+        process.stdin.close()
+        code = process.wait(10)
+        process.stdout.close()
+    if code != 0:
+        raise RuntimeError(f"a client failed; code {code}")
+
+
+def _status(port: int, path: str) -> int | None:
+    try:
+        return httpx.get(f"http://{HOST}:{port}{path}", trust_env=False, timeout=5).status_code
+    except httpx.TransportError:
+        return None
