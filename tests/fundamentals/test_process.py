@@ -117,7 +117,7 @@ before, sys.argv[1:] = {{*sys.modules}}, [{argument!r}]
 from peekaping_producer.__main__ import main
 with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
     main()
-print(*{{name.partition(".")[0] for name in {{*sys.modules}} - before}} - sys.stdlib_module_names)
+print(*{{name.partition(".")[0] for name in {{*sys.modules}} - before if sys.modules[name]}} - sys.stdlib_module_names)
 """
     done = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, text=True, check=True)
     return set(done.stdout.split())
