@@ -15,14 +15,14 @@ from redis import Redis
 
 from benchmarks.crowd import PAGES, SCRAPERS
 from benchmarks.database import Database
-from benchmarks.herd import PAGE, WARM_UP, await_settled, duration_s, empty_queue, make_due
+from benchmarks.herd import PAGE, WARM_UP, await_settled, empty_queue, make_due, rate_per_s
 from benchmarks.producer import running_producer, wait_until
 from peekaping_producer.asynq import keys as asynq
 from peekaping_producer.asynq.message import task_id
 from peekaping_producer.demo.redis_server import HOST, RedisServer, killed_with_parent
-from peekaping_producer.demo.stage import free_port
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.redisdb.keys import DUE, LEASE
+from support.server_process import free_port
 
 STEADY_PER_S = 500
 LEAD_S = 1.5
@@ -52,7 +52,7 @@ class WatchedHerd(Struct, frozen=True):
 
 def measure_watched(database: Database, rounds: int, steady_s: float) -> WatchedHerd:
     """Run herds and steady loads, each without clients and with them; what drifts meanwhile affects both alike."""
-    port = free_port(0)
+    port = free_port()
     rates: dict[bool, list[float]] = {False: [], True: []}
     p99_ms: dict[bool, list[float]] = {False: [], True: []}
     cpu_percent: list[float] = []
@@ -69,7 +69,7 @@ def measure_watched(database: Database, rounds: int, steady_s: float) -> Watched
         for number in range(2 * rounds):
             watched = number % 4 in {1, 2}
             with _clients(port, cpu_percent) if watched else _nobody():
-                rates[watched].append(_herd_per_s(redis, database))
+                rates[watched].append(rate_per_s(redis, database))
                 p99_ms[watched].append(_steady_p99_ms(redis, steady_ids, steady_s))
         page_exists = _status(port, "/") == httpx.codes.OK
     return WatchedHerd(
@@ -85,13 +85,6 @@ def measure_watched(database: Database, rounds: int, steady_s: float) -> Watched
         statistics.median(p99_ms[True]),
         statistics.median(cpu_percent),
     )
-
-
-def _herd_per_s(redis: Redis, database: Database) -> float:
-    empty_queue(redis, database.ids)
-    make_due(redis, database.ids)
-    await_settled(redis, len(database.ids))
-    return len(database.ids) / duration_s(redis, database.ids)
 
 
 def _steady_p99_ms(redis: Redis, ids: Sequence[MonitorId], seconds: float) -> float:

@@ -7,7 +7,7 @@ from msgspec import Struct
 from redis import Redis
 
 from benchmarks.database import Database
-from benchmarks.herd import await_settled, duration_s, empty_queue, make_due
+from benchmarks.herd import rate_per_s
 from benchmarks.producer import running_producer, wait_until
 from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.redisdb.keys import DUE
@@ -41,15 +41,8 @@ def _herd(database: Database, concurrency: int) -> DistantHerd:
         running_producer(database, server.port, concurrency) as producer,
     ):
         wait_until(lambda: redis.zcard(DUE) == len(database.ids), "the first sweep is done")
-        rates = [_rate(redis, database) for _ in range(2)]
+        rates = [rate_per_s(redis, database) for _ in range(2)]
         return DistantHerd(concurrency, len(database.ids), rates[-1], _connections(producer.pid, database))
-
-
-def _rate(redis: Redis, database: Database) -> float:
-    empty_queue(redis, database.ids)
-    make_due(redis, database.ids)
-    await_settled(redis, len(database.ids))
-    return len(database.ids) / duration_s(redis, database.ids)
 
 
 def _connections(pid: int, database: Database) -> int:

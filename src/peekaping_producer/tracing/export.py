@@ -91,7 +91,7 @@ class _Session(requests.Session):
         except requests.ConnectionError:
             self.problem = "cannot connect"
             raise
-        except requests.RequestException as error:
+        except Exception as error:
             self.problem = type(error).__name__
             raise
         self.problem = f"HTTP {response.status_code}"
