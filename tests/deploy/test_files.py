@@ -86,11 +86,9 @@ def test_the_image_serves_http() -> None:
 
 @pytest.mark.parametrize("files", [["producer.yml"], ["producer.yml", "producer.sqlite.yml"]], ids=["any", "sqlite"])
 def test_the_override_swaps_the_image_in_peekapings_compose_project(files: list[str], tmp_path: Path) -> None:
-    (tmp_path / "docker-compose.yml").write_text(PEEKAPING)
-    (tmp_path / ".env").touch()
-    overrides = [str(DEPLOY / "compose" / file) for file in files]
-    merged = yaml.safe_load(run(["go", "run", COMPOSE_GO, "docker-compose.yml", *overrides], tmp_path))
+    merged = merged_into_peekapings(tmp_path, [str(DEPLOY / "compose" / file) for file in files])
     producer = merged["services"]["producer"]
+    assert "ports" not in producer
     assert producer["image"] == f"peekaping-producer:{__version__}"
     assert producer["healthcheck"]["test"] == ["CMD", *DOCKERFILE.probe]
     assert (producer["read_only"], producer["stop_grace_period"]) == (True, "15s")
@@ -100,6 +98,22 @@ def test_the_override_swaps_the_image_in_peekapings_compose_project(files: list[
     assert producer["env_file"][0]["path"].endswith("/.env")
     assert producer["volumes"][0]["target"] == "/app/data"
     assert merged["services"].keys() == {"redis", "producer"}
+
+
+def test_the_port_that_the_override_has_in_a_comment_is_that_of_this_host_alone(tmp_path: Path) -> None:
+    override = (DEPLOY / "compose" / "producer.yml").read_text(encoding="utf-8")
+    (tmp_path / "producer.yml").write_text(override.replace("# ports:", "ports:"))
+    merged = merged_into_peekapings(tmp_path, ["producer.yml"])
+    (port,) = merged["services"]["producer"]["ports"]
+    assert (port["host_ip"], port["published"], port["target"]) == ("127.0.0.1", "8035", 8035)
+
+
+def merged_into_peekapings(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """Return Peekaping's compose project with these files over its own."""
+    (folder / "docker-compose.yml").write_text(PEEKAPING)
+    (folder / ".env").touch()
+    merged: dict[str, Any] = yaml.safe_load(run(["go", "run", COMPOSE_GO, "docker-compose.yml", *overrides], folder))
+    return merged
 
 
 # --- Kubernetes
