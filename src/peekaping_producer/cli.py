@@ -177,7 +177,7 @@ def plan(  # noqa: PLR0913 - typer's options
 
 
 @app.command()
-def demo(
+def demo(  # noqa: PLR0913 - typer's options
     monitors: Annotated[
         int | None, typer.Option(help="How many monitors, up to 100,000; default: a dozen with names.")
     ] = None,
