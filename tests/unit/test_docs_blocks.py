@@ -25,6 +25,7 @@ from peekaping_producer.report.explain import Explanation
 from peekaping_producer.report.pausing import Paused, Resumed
 from peekaping_producer.report.run_now import RunNow
 from peekaping_producer.report.status_values import Status
+from peekaping_producer.tracing.wanted import ENDPOINTS
 from peekaping_producer.web.probes import Verdict
 from peekaping_producer.web.routes import application
 from support.docs import PAGES, ROOT, Block, Command, blocks, commands, inline_code
@@ -135,7 +136,7 @@ def check_script(block: Block, load: Callable[[dict[str, str]], Settings]) -> No
     for command in found:
         variables |= command.variables
         check_command(command)
-    ours = {name: value for name, value in variables.items() if name not in OF_OTHERS}
+    ours = {name: value for name, value in variables.items() if name not in {*OF_OTHERS, *ENDPOINTS}}
     assert {name.upper() for name in Settings.model_fields} >= ours.keys()
     if ours:
         load(ours)
