@@ -21,6 +21,7 @@ from peekaping_producer.commands.check import Report
 from peekaping_producer.config.loading import load_settings
 from peekaping_producer.config.settings import Settings
 from peekaping_producer.json_output import SCHEMA, json_line
+from peekaping_producer.leader.event_message import STATUS_CHANGED, read_event
 from peekaping_producer.report.explain import Explanation
 from peekaping_producer.report.pausing import Paused, Resumed
 from peekaping_producer.report.run_now import RunNow
@@ -111,6 +112,10 @@ def test_a_block_is_of_a_kind_that_is_checked(block: Block, load: Callable[[dict
             check_script(block, load)
         case "json" if name == "probe":
             assert msgspec.to_builtins(msgspec.json.decode(block.text, type=Verdict)) == json.loads(block.text)
+        case "json" if name == "event":
+            event = read_event(STATUS_CHANGED, block.text.encode())
+            assert event is not None
+            assert event.pending
         case "json":
             check_json(block, JSON[name])
         case "yaml":
