@@ -82,7 +82,7 @@ def test_memory_does_not_grow_with_the_number_of_checks() -> None:
     tally.late(range(100_000))
     tally.late(range(10**15, 10**15 + 10_000))
     # Two digits of each power of ten.
-    assert len(tally._lateness) <= 90 * 16
+    assert len(tally.lateness_counts) <= 90 * 16
 
 
 def test_percentile_of_nothing() -> None:

@@ -20,7 +20,7 @@ from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.observe.faults import described
 from peekaping_producer.observe.measures import BatchMeasures, Stage
 from peekaping_producer.observe.notices import Notices
-from peekaping_producer.observe.outcomes import PLACED, Outcome
+from peekaping_producer.observe.outcomes import HEALED, PLACED, Outcome
 from peekaping_producer.observe.paced import Paced
 from peekaping_producer.schedule.orders import Claim, Order, Settlement
 from peekaping_producer.schedule.redis_clock import Step
@@ -222,6 +222,9 @@ class Dispatcher:
             self._node.settles.recovered()
         lateness_ms = claim.lateness_ms(settlement.now_ms)
         self._node.tally.count(settlement.outcomes)
+        if not HEALED.isdisjoint(settlement.outcomes):
+            ids = (claimed.id for claimed in claim.claimed)
+            self._node.history.note_healed(zip(ids, settlement.outcomes, strict=True))
         self._node.tally.late(_of_placed(self._node.pause.lateness_ms(lateness_ms), settlement))
         for outcome, times in self._missed.in_batch(claim, orders, settlement, lateness_ms).items():
             self._node.tally.add(outcome, times)

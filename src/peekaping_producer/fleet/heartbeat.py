@@ -55,4 +55,11 @@ def _info(node: Node, started: str, concurrency: int) -> NodeInfo:
         checks_from_cache=checks_from_cache,
         cache_age_s=round(cache_age_s, 1),
         swept=None if swept is None else msgspec.to_builtins(swept),
+        claimed_ago_s=_rounded(node.measures.claimed_ago_s),
+        database_down_s=round(node.database_outage.ongoing_s, 1),
+        recent=node.history.recent(),
     )
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)

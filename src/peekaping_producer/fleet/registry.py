@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Struct
 from redis.asyncio import Redis
 
+from peekaping_producer.observe.history import Recent
 from peekaping_producer.redisdb.client import answered, load_script
 from peekaping_producer.redisdb.keys import HEALTHY, NODE, NODES
 from peekaping_producer.timing import Timing
@@ -34,6 +35,12 @@ class NodeInfo(Struct, frozen=True):
     """The age of the oldest cache entry that one of them was built from."""
     swept: dict[str, Any] | None = None
     """The result of its last sweep as leader."""
+    claimed_ago_s: float | None = None
+    """How long before this record Redis last answered a claim of its; None if it never did."""
+    database_down_s: float = 0.0
+    """For how long the database had been unavailable; 0 while it is available."""
+    recent: Recent = Recent()
+    """What it did in the last minutes."""
 
 
 class SeenNode(Struct, frozen=True):

@@ -17,6 +17,7 @@ from peekaping_producer.node.slot_spacing import SpacingChoice
 from peekaping_producer.node.status import NodeStatus
 from peekaping_producer.node.stop import Bell, Stop
 from peekaping_producer.observe.faults import Faults
+from peekaping_producer.observe.history import History
 from peekaping_producer.observe.log import Logger
 from peekaping_producer.observe.measures import Measures
 from peekaping_producer.observe.tally import Tally
@@ -41,6 +42,7 @@ class Node(Struct, frozen=True):
     log: Logger
     tally: Tally
     measures: Measures
+    history: History
     faults: Faults
     redis_outage: Outage
     claims: OutageUser
@@ -87,7 +89,7 @@ def make_node(
     id_ = id_ or new_node_id()
     log = log.bind(node=id_)
     status = NodeStatus(stop.bell())
-    tally = Tally()
+    tally, measures = Tally(), Measures()
     redis_outage = Outage("redis", log, tally)
     database_outage = Outage("database", log, tally)
     # Nodes with a healthy database claim first, and one of them may have to lead.
@@ -101,7 +103,8 @@ def make_node(
         keys_damaged=stop.bell(),
         log=log,
         tally=tally,
-        measures=Measures(),
+        measures=measures,
+        history=History(tally, measures),
         faults=Faults(log.error),
         redis_outage=redis_outage,
         claims=redis_outage.user(),

@@ -122,7 +122,12 @@ class Outage:
     @property
     def total_s(self) -> float:
         """For how long the system was unavailable since the start, in seconds."""
-        return self._ended_sum_s + (self._clock() - self._failing_since_s if self.ongoing else 0.0)
+        return self._ended_sum_s + self.ongoing_s
+
+    @property
+    def ongoing_s(self) -> float:
+        """For how long the system has been unavailable, in seconds; 0 while it is available."""
+        return self._clock() - self._failing_since_s if self.ongoing else 0.0
 
     def seconds_since(self, from_s: float) -> float:
         """Return for how long the system was unavailable since then (`from_s` by the monotonic clock)."""

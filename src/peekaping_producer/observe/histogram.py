@@ -31,6 +31,10 @@ class Histogram:
         self._counts[-1] += len(ordered) - counted
         self.total += sum(ordered)
 
+    def above(self, bound: float) -> int:
+        """Return how many values were above one of the bounds."""
+        return sum(self._counts[self.bounds.index(bound) + 1 :])
+
     @property
     def cumulative(self) -> list[int]:
         """How many values were at most each bound, and last how many there were."""

@@ -1,5 +1,6 @@
 """What the loops of a node measure for its metrics and traces, at most once for each batch."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
@@ -83,3 +84,8 @@ class Measures:
         batch.stage(Stage.CLAIM, began_s, claimed_s)
         self.batch_size.add(checks)
         return batch
+
+    @property
+    def claimed_ago_s(self) -> float | None:
+        """How long ago Redis last answered a claim; None if it never did."""
+        return None if self.claimed_at_s is None else time.monotonic() - self.claimed_at_s

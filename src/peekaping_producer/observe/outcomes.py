@@ -83,7 +83,9 @@ class Outcome(StrEnum):
     """A part of the producer failed and was restarted; the log has the traceback. Please report it."""
 
 
-PLACED = frozenset(
-    {Outcome.ENQUEUED, Outcome.REFRESHED} | {outcome for outcome in Outcome if outcome.startswith("healed_")}
-)
+HEALED = frozenset(outcome for outcome in Outcome if outcome.startswith("healed_"))
+"""The outcomes after which a task that blocked its monitor is replaced."""
+PLACED = HEALED | {Outcome.ENQUEUED, Outcome.REFRESHED}
 """The outcomes after which a fresh task waits for a worker."""
+MISSED = frozenset(outcome for outcome in Outcome if outcome.startswith("missed_"))
+"""The checks that were not made."""

@@ -44,7 +44,10 @@ class Tally:
         self._spans = [self._total, self._since_summary]
         self.lateness_s = Histogram(_LATENESS_BOUNDS_S)
         """How long after their slots tasks were in the queue, since the start."""
-        self._lateness: Counter[int] = Counter()
+        self.lateness_counts: Counter[int] = Counter()
+        """The same in ms, to two digits."""
+        self._summarised: Counter[int] = Counter()
+        """What it was at the last summary."""
         self._lateness_before: Counter[int] = Counter()
 
     @property
@@ -83,14 +86,14 @@ class Tally:
 
     def late(self, lateness_ms: Sequence[float]) -> None:
         """Note how long after their slots tasks were in the queue."""
-        self._lateness.update(map(_bucket, lateness_ms))
+        self.lateness_counts.update(map(_bucket, lateness_ms))
         # Garbage in due may be infinite.
         self.lateness_s.add_all([late_ms / 1000 if 0 < late_ms < math.inf else 0.0 for late_ms in lateness_ms])
 
     @property
     def lateness_ms(self) -> tuple[int | None, int | None]:
         """The p50 and p99 since the last summary; while there is no check, those of the span before it."""
-        lateness = self._lateness or self._lateness_before
+        lateness = self.lateness_counts - self._summarised or self._lateness_before
         return percentile(lateness, 0.5), percentile(lateness, 0.99)
 
     def take(self) -> Totals:
@@ -98,7 +101,8 @@ class Tally:
         taken, self._since_summary = self._since_summary, Counts()
         self._spans.remove(taken)
         self._spans.append(self._since_summary)
-        lateness, self._lateness, self._lateness_before = self._lateness, Counter(), self._lateness
+        lateness = self._lateness_before = self.lateness_counts - self._summarised
+        self._summarised = self.lateness_counts.copy()
         return Totals(
             # Plain text, which every log renderer shows as the value.
             {str(outcome): count for outcome, count in sorted(taken.outcomes.items())},

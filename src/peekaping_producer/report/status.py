@@ -126,6 +126,9 @@ def _node(node: SeenNode, leader: str | None, now_ms: int) -> NodeStatus:
         checks_from_cache=info.checks_from_cache,
         cache_age_s=info.cache_age_s,
         last_sweep=info.swept,
+        claimed_ago_s=info.claimed_ago_s,
+        database_down_s=info.database_down_s,
+        recent=info.recent,
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from msgspec import Struct
 
 from peekaping_producer.asynq.queue import QueueState
+from peekaping_producer.observe.history import Recent
 
 
 class NodeStatus(Struct, frozen=True):
@@ -33,6 +34,12 @@ class NodeStatus(Struct, frozen=True):
     """The age of the oldest cache entry used for them."""
     last_sweep: dict[str, Any] | None
     """The result of its last sweep as leader."""
+    claimed_ago_s: float | None
+    """How long before that Redis last answered a claim of its; null if it never did."""
+    database_down_s: float
+    """For how long its database has been unavailable; 0 if it is not."""
+    recent: Recent
+    """What it did in the last minutes."""
 
 
 class OverdueMonitor(Struct, frozen=True):

@@ -19,12 +19,11 @@ from peekaping_producer.catalog.last_known import LastKnown
 from peekaping_producer.clock import now_utc
 from peekaping_producer.node.node import Node
 from peekaping_producer.observe.histogram import Histogram
-from peekaping_producer.observe.outcomes import Outcome
+from peekaping_producer.observe.outcomes import MISSED, Outcome
 from peekaping_producer.web.loop_lag import LoopLag
 from peekaping_producer.web.redis_figures import RedisFigures, RedisReader
 
 PREFIX: Final = "peekaping_producer_"
-_MISSED: Final = "missed_"
 _OWN_METRIC: Final = {
     Outcome.RECLAIMED: ("reclaimed", "Claims that expired, and were put back by this node."),
     Outcome.FROM_CACHE: ("checks_from_cache", "Checks built from the cache while the database was unavailable."),
@@ -83,8 +82,8 @@ class Metrics:
 
     def _checks(self) -> Iterator[Metric]:
         tally, measures = self._node.tally, self._node.measures
-        missed = [outcome for outcome in Outcome if outcome.startswith(_MISSED)]
-        others = [outcome for outcome in Outcome if outcome not in missed and outcome not in _OWN_METRIC]
+        missed = [outcome for outcome in Outcome if outcome in MISSED]
+        others = [outcome for outcome in Outcome if outcome not in MISSED and outcome not in _OWN_METRIC]
         yield _counter(
             "checks",
             "What became of claimed monitors; some are counted twice, see docs/logs.md.",
@@ -108,7 +107,7 @@ class Metrics:
         yield _counter(
             "missed",
             "Checks that were not made.",
-            {outcome.removeprefix(_MISSED): tally.total[outcome] for outcome in missed},
+            {outcome.removeprefix("missed_"): tally.total[outcome] for outcome in missed},
             "reason",
         )
         for outcome, (name, text) in _OWN_METRIC.items():
@@ -203,8 +202,7 @@ class Metrics:
             "Live workers that take from the queue; the same on every node.",
             {"": queue.workers} if queue else {},
         )
-        claimed_at_s = self._node.measures.claimed_at_s
-        ago_s = None if claimed_at_s is None else time.monotonic() - claimed_at_s
+        ago_s = self._node.measures.claimed_ago_s
         yield _gauge(
             "last_claim_timestamp_seconds",
             "When Redis last answered a claim of this node, Unix time; 0 if it never did.",
