@@ -104,7 +104,7 @@ def _alive_file(path: str | None, node: Node) -> Iterator[None]:
 
 
 def _served(settings: Settings, node: Node, redis: Redis, cache: LastKnown) -> AbstractAsyncContextManager[None]:
-    """Serve probes and metrics for the time of the block, if a port is set."""
+    """Serve probes, metrics and the page for the time of the block, if a port is set."""
     if settings.producer_http_port is None:
         return nullcontext()
     from peekaping_producer.web.server import serving  # noqa: PLC0415 - takes a while, and most nodes need none of it

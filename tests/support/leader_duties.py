@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.catalog.last_known import MB, LastKnown
-from peekaping_producer.catalog.reading import Changes, Counts, Facts, Named, Page, Place, Reading
+from peekaping_producer.catalog.reading import Changes, Counts, Facts, Named, Page, Place, Reading, Result
 from peekaping_producer.config.settings import Settings
 from peekaping_producer.leader.changes import ChangeReader
 from peekaping_producer.leader.duty import Duty
@@ -96,6 +96,12 @@ class WatchedCatalog:
 
     async def named(self, name: str) -> list[Named]:
         return await self._catalog.named(name)
+
+    async def search(self, text: str, limit: int) -> list[Named]:
+        return await self._catalog.search(text, limit)
+
+    async def results(self, id_: MonitorId, limit: int) -> list[Result]:
+        return await self._catalog.results(id_, limit)
 
     async def facts(self) -> Facts:
         return await self._catalog.facts()

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 from peekaping_producer import APPLICATION
 from peekaping_producer.catalog.limits import Limits
-from peekaping_producer.catalog.reading import Changes, Counts, Facts, Named, Page, Place, Reading
+from peekaping_producer.catalog.reading import Changes, Counts, Facts, Named, Page, Place, Reading, Result
 from peekaping_producer.config.settings import DbType, Settings
 from peekaping_producer.errors import ConfigurationError
 from peekaping_producer.model.monitor import MonitorId
@@ -66,6 +66,15 @@ class Catalog(Protocol):
 
         SQLite ignores case in A to Z only.
         """
+
+    async def search(self, text: str, limit: int) -> list[Named]:
+        """Read up to `limit` monitors, active or not, whose names contain a text in any case, in the order of names.
+
+        SQLite ignores case in A to Z only.
+        """
+
+    async def results(self, id_: MonitorId, limit: int) -> list[Result]:
+        """Read the newest results of a monitor's checks, the newest first."""
 
     async def facts(self) -> Facts:
         """Return what kind of database this is, and how it is connected."""

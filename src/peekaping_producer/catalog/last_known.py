@@ -1,5 +1,6 @@
 """The cache of last known good monitors: checks are built from it while the database is unavailable (invariant 12)."""
 
+import asyncio
 import math
 import struct
 import sys
@@ -10,7 +11,7 @@ from typing import Any
 from msgspec.msgpack import Decoder, Encoder
 from msgspec.structs import astuple
 
-from peekaping_producer.catalog.reading import Reading
+from peekaping_producer.catalog.reading import Named, Reading
 from peekaping_producer.model.monitor import Maintenance, Monitor, MonitorId, Proxy, Snapshot
 from peekaping_producer.observe.outcomes import Outcome
 
@@ -175,6 +176,29 @@ class LastKnown:
         """Return the interval that a monitor had when it was last read; None if it is not in the cache."""
         entry = self._entries.get(id_)
         return _known(id_, entry)[1].monitor.interval if entry else None
+
+    def name_of(self, id_: MonitorId) -> str | None:
+        """Return the name that a monitor had when it was last read; None if it is not in the cache."""
+        entry = self._entries.get(id_)
+        return _known(id_, entry)[1].monitor.name if entry else None
+
+    async def search(self, text: str, limit: int, at_once: int) -> list[Named]:
+        """Return at most `limit` monitors whose names contain a text, in any case.
+
+        Other tasks run after every `at_once` names, and what they add meanwhile may be missed.
+        """
+        found: list[Named] = []
+        wanted = text.lower()
+        ids = [*self._entries]
+        for start in range(0, len(ids), at_once):
+            for id_ in ids[start : start + at_once]:
+                name = self.name_of(id_)
+                if name is not None and wanted in name.lower():
+                    found.append(Named(id_, name))
+            if len(found) >= limit:
+                break
+            await asyncio.sleep(0)
+        return sorted(found, key=lambda one: (one.name.lower(), one.id))[:limit]
 
     def _remove(self, id_: MonitorId) -> int:
         """Remove a monitor's entry; return how many bytes it took."""

@@ -27,8 +27,10 @@ from peekaping_producer.catalog.reading import (
     Page,
     Place,
     Reading,
+    Result,
     is_text,
     named,
+    results,
 )
 from peekaping_producer.config.fields import Switch
 from peekaping_producer.config.settings import Settings
@@ -175,6 +177,30 @@ class MongoCatalog:
             if monitors:
                 return monitors
         return []
+
+    async def search(self, text: str, limit: int) -> list[Named]:
+        """See Catalog."""
+        condition = {"$regex": re.escape(text), "$options": "i"}
+        call = partial(self._find, self._scans, "monitor", {"name": condition}, ("id", "name"), "name", limit)
+        found = [(_id_of(document), _name_of(document)) for document in await self._scan(call)]
+        return [Named(id_, name) for id_, name in found if is_object_id(id_) and is_text(name)]
+
+    async def results(self, id_: MonitorId, limit: int) -> list[Result]:
+        """See Catalog."""
+        return await self._answer(partial(self._results, id_, limit))
+
+    async def _results(self, id_: MonitorId, limit: int) -> list[Result]:
+        cursor = self._calls.database["heartbeat"].find(
+            _among("monitor_id", [id_]),
+            ["time", "status", "ping"],
+            sort=[("time", -1)],
+            limit=limit,
+            max_time_ms=left_ms(),
+        )
+        return results(
+            (rows.instant_or_none(beat.get("time")), _value(beat.get("status"), None), _value(beat.get("ping"), None))
+            for beat in await cursor.to_list()
+        )
 
     async def facts(self) -> Facts:
         """See Catalog."""

@@ -60,6 +60,16 @@ class Named(Struct, frozen=True):
     name: str
 
 
+class Result(Struct, frozen=True):
+    """The result of one check, as Peekaping has stored it."""
+
+    time: datetime
+    """Aware, UTC."""
+    status: int
+    """0 down, 1 up, 2 pending, 3 maintenance."""
+    ping_ms: int | None
+
+
 class Facts(Struct, frozen=True):
     """What an operator wants to know of the database itself."""
 
@@ -90,6 +100,15 @@ def named(rows: Iterable[tuple[object, object]], wanted: str) -> list[Named]:
     exact = [monitor for monitor in found if monitor.name == wanted]
     alike = [monitor for monitor in found if monitor.name.lower() == wanted.lower()]
     return exact or alike
+
+
+def results(rows: Iterable[tuple[object, object, object]]) -> list[Result]:
+    """Return the results of rows of time, status and ping; those that are no such values are left out."""
+    return [
+        Result(time, status, ping if isinstance(ping, int) else None)
+        for time, status, ping in rows
+        if isinstance(time, datetime) and isinstance(status, int)
+    ]
 
 
 def is_text(value: object) -> TypeGuard[str]:

@@ -22,10 +22,12 @@ from peekaping_producer.catalog.reading import (
     Page,
     Place,
     Reading,
+    Result,
     is_text,
     named,
+    results,
 )
-from peekaping_producer.catalog.tables import LINK_COLUMNS, MONITORS, STATUS, TABLES, Dialect, statements
+from peekaping_producer.catalog.tables import LINK_COLUMNS, MONITORS, STATUS, TABLES, Dialect, containing, statements
 from peekaping_producer.config.fields import Switch
 from peekaping_producer.config.settings import Settings
 from peekaping_producer.errors import ConfigurationError, Unavailable
@@ -195,6 +197,19 @@ class SqlCatalog:
         fetched = await self._scan(lambda connection: connection.execute(self._statements.named, values).all())
         return named(((id_, found) for id_, found in fetched if is_uuid(id_)), name)
 
+    async def search(self, text: str, limit: int) -> list[Named]:
+        """See Catalog."""
+        values = {"pattern": containing(text), "limit": limit}
+        fetched = await self._scan(partial(_rows_of, statement=self._statements.search, values=values))
+        return [Named(id_, name) for id_, name in fetched if is_uuid(id_) and is_text(name)]
+
+    async def results(self, id_: MonitorId, limit: int) -> list[Result]:
+        """See Catalog."""
+        values = {"id": id_, "limit": limit}
+        work = partial(_rows_of, statement=self._statements.results, values=values)
+        fetched = await self._do(self._batches, work, self._limits.timeout_s)
+        return results((rows.instant_or_none(time), status, ping) for time, status, ping in fetched)
+
     async def facts(self) -> Facts:
         """See Catalog."""
         return await self._do(self._batches, self._database.facts, self._limits.timeout_s)
@@ -252,3 +267,7 @@ def _absent(connection: Connection, schema: str | None, needed: Mapping[Table, S
 
 def _fetch(connection: Connection, statement: Select[Any], ids: Sequence[str]) -> Sequence[rows.Row]:
     return cast("Sequence[rows.Row]", connection.execute(statement, {"ids": ids}).all()) if ids else ()
+
+
+def _rows_of(connection: Connection, statement: Select[Any], values: dict[str, object]) -> Sequence[rows.Row]:
+    return cast("Sequence[rows.Row]", connection.execute(statement, values).all())

@@ -47,6 +47,8 @@ LINK_COLUMNS: Final = ("monitor_id",)
 HEARTBEATS = _table("heartbeats", rows.HEARTBEATS.columns)
 TABLES: tuple[Table, ...] = tuple(_metadata.tables.values())
 TABLE_NAMES: Final = tuple(_metadata.tables)
+_ESCAPE = "!"
+"""Of patterns: a backslash is one in some string literals too."""
 _READ_AS_TEXT = frozenset({"id", "monitor_id", "maintenance_id", "proxy_id", "config"})
 """Columns of ids and of JSON."""
 
@@ -97,10 +99,21 @@ class Statements(Struct, frozen=True):
     """Ids and names of those among `ids`."""
     named: Select[Any]
     """Ids and names of those of the name `name` in any case, exact matches first; `limit` of them."""
+    search: Select[Any]
+    """Ids and names of those whose name is like `pattern` in any case, in the order of names; `limit` of them."""
+    results: Select[Any]
+    """Times, statuses and pings of the newest heartbeats of the monitor `id`; `limit` of them."""
     counts: Select[Any]
     """The number of monitors, up to one more than MOST_COUNTED, and how many of them are active."""
     strays: Select[Any] | None
     """Some ids of active monitors that no page holds; None where pages hold all."""
+
+
+def containing(text: str) -> str:
+    """Return the pattern of LIKE for texts that contain this one."""
+    for special in (_ESCAPE, "%", "_"):
+        text = text.replace(special, _ESCAPE + special)
+    return f"%{text}%"
 
 
 def statements(dialect: Dialect) -> Statements:
@@ -155,6 +168,14 @@ def statements(dialect: Dialect) -> Statements:
         next_changes=changes.where(place > after),
         names=select(monitor_id, m.name).where(among(m.id)),
         named=named.order_by(case((m.name == name, 0), else_=1), m.id).limit(bindparam("limit")),
+        search=select(monitor_id, m.name)
+        .where(func.lower(m.name).like(func.lower(bindparam("pattern", type_=Text)), escape=_ESCAPE))
+        .order_by(func.lower(m.name), m.id)
+        .limit(bindparam("limit")),
+        results=select(HEARTBEATS.c.time, HEARTBEATS.c.status, HEARTBEATS.c.ping)
+        .where(HEARTBEATS.c.monitor_id == bindparam("id", type_=dialect.id_type))
+        .order_by(HEARTBEATS.c.time.desc())
+        .limit(bindparam("limit")),
         counts=select(*numbers).select_from(counted),
         strays=strays,
     )

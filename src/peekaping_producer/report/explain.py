@@ -88,7 +88,7 @@ def explanation(findings: Findings, settings: Settings) -> Explanation:
         monitor=None if snapshot is None else _row(findings, snapshot, settings),
         due=_due(findings),
         claimed=place.lease_ms is not None,
-        next_slots=_slots(findings, settings),
+        next_slots=slots(findings, settings),
         task=findings.task,
         queue_trouble=complaints(findings.queue),
         leader=place.leader and printable(place.leader),
@@ -112,22 +112,28 @@ def _row(findings: Findings, snapshot: Snapshot, settings: Settings) -> Row:
     )
 
 
-def _text(findings: Findings, settings: Settings) -> Iterator[str]:
+def facts(findings: Findings, settings: Settings) -> Iterator[tuple[str, str]]:
+    """Return what is known about a monitor's schedule and task, as pairs of a label and a text."""
     snapshot = findings.snapshot
+    yield "schedule", _place(findings)
+    coming = slots(findings, settings)
+    if coming:
+        yield "next slots", f"{', '.join(coming)} ({_spacing(findings, settings)})"
+    if snapshot and snapshot.monitor.active:
+        yield "maintenance", _maintenance(snapshot, findings.place, settings)
+    yield "task", _task(findings.task)
+    yield "queue", "; ".join(complaints(findings.queue)) or "ok"
+    yield "leader", _leader(findings.place)
+
+
+def _text(findings: Findings, settings: Settings) -> Iterator[str]:
     yield f"monitor      {_monitor(findings)}"
     for match in findings.target.matches:
         yield f"             {match.id}  {printable_name(match.name)}"
     if findings.target.monitor_id is None:
         return
-    yield f"schedule     {_place(findings)}"
-    slots = _slots(findings, settings)
-    if slots:
-        yield f"next slots   {', '.join(slots)} ({_spacing(findings, settings)})"
-    if snapshot and snapshot.monitor.active:
-        yield f"maintenance  {_maintenance(snapshot, findings.place, settings)}"
-    yield f"task         {_task(findings.task)}"
-    yield f"queue        {'; '.join(complaints(findings.queue)) or 'ok'}"
-    yield f"leader       {_leader(findings.place)}"
+    for label, text in facts(findings, settings):
+        yield f"{label:11}  {text}"
 
 
 def _monitor(findings: Findings) -> str:
@@ -174,8 +180,11 @@ def _present(place: Place, *, running: bool) -> str:
     return f"due in {span(in_s)}, at {instant(due_ms)}" if running else f"scheduled, but {nobody} to check it"
 
 
-def _slots(findings: Findings, settings: Settings) -> list[str]:
-    """Return the next slots of a monitor that is checked; none for any other, since they would be a promise."""
+def slots(findings: Findings, settings: Settings, *, past: int = 0) -> list[str]:
+    """Return the next slots of a monitor that is checked, after so many past ones.
+
+    Any other monitor has none, since they would be a promise.
+    """
     if findings.verdict is not Verdict.CHECKED or findings.snapshot is None:
         return []
     monitor = findings.snapshot.monitor
@@ -183,7 +192,7 @@ def _slots(findings: Findings, settings: Settings) -> list[str]:
     if findings.retrying_every_s is not None:
         grid = grid.retrying(findings.retrying_every_s)
     first_ms = grid.slot_from(findings.place.now_ms)
-    return [rfc3339(from_unix_ms(first_ms + number * grid.period_ms)) for number in range(_SLOTS)]
+    return [rfc3339(from_unix_ms(first_ms + number * grid.period_ms)) for number in range(-past, _SLOTS)]
 
 
 def _due(findings: Findings) -> str | None:

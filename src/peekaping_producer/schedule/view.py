@@ -95,6 +95,14 @@ class ScheduleView:
             pairs = await self._redis.zrange(DUE, 0, count - 1, withscores=True)
         return [Claimed(MonitorId(text_of(id_)), due_ms) for id_, due_ms in cast("list[tuple[bytes, float]]", pairs)]
 
+    async def upcoming(self, now_ms: int, seconds: int) -> list[int]:
+        """Return how many monitors are due in each of the next seconds, the first of which is the present one."""
+        first_ms = now_ms // 1000 * 1000
+        async with answered(self._timeout_s), self._redis.pipeline(transaction=False) as pipe:
+            for begin_ms in range(first_ms, first_ms + seconds * 1000, 1000):
+                pipe.zcount(DUE, begin_ms, f"({begin_ms + 1000}")
+            return cast("list[int]", await pipe.execute())
+
     async def late(self, now_ms: int, for_ms: int, limit: int) -> Late:
         """Return the monitors that have been overdue for more than `for_ms`, at most `limit` by name.
 

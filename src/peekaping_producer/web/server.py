@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 
@@ -20,17 +20,25 @@ from peekaping_producer.node.stop import Stop
 from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.observe.log import Logger
 from peekaping_producer.web.actions import Actions
+from peekaping_producer.web.live import Live
+from peekaping_producer.web.lookups import Lookups, MonitorNames
 from peekaping_producer.web.loop_lag import LoopLag
 from peekaping_producer.web.metrics import Metrics
+from peekaping_producer.web.pages import Pages
 from peekaping_producer.web.probes import Probes
 from peekaping_producer.web.redis_figures import RedisReader
+from peekaping_producer.web.rendering import Rendering
 from peekaping_producer.web.routes import application
+from peekaping_producer.web.snapshot import SnapshotReader
+from peekaping_producer.web.static_files import StaticFiles
 
 MOST_CLIENTS = 250
 """Connections at once; a further one is closed at once. Each takes a file descriptor, which checks need too."""
 _BACKLOG = 64
 REQUEST_WITHIN_S = 10.0
 """A connection on which no request is completed for so long is closed."""
+TAKEN_WITHIN_S = 10.0
+"""A client that takes nothing of what was sent to it for so long is disconnected."""
 _KEPT_ALIVE_S = 5
 _CLOSED_WITHIN_S = 0.5
 """At the end, an answer that a client has not taken by then is given up."""
@@ -40,14 +48,26 @@ RETRY_S = 5.0
 
 @asynccontextmanager
 async def serving(settings: Settings, port: int, node: Node, redis: Redis, cache: LastKnown) -> AsyncIterator[None]:
-    """Serve probes, metrics and actions of a node for the time of the block."""
+    """Serve probes, metrics, the page and its actions for the time of the block."""
     lag, closing = LoopLag(), Stop()
     metrics = Metrics(node, cache, RedisReader(node, redis), lag)
-    app = application(Probes(node, lag), metrics, Actions(node, settings, redis))
-    listening = _Listening(settings.producer_http_host, port, node.log, app)
+    lookups = Lookups(node, settings, cache)
+    names = MonitorNames(lookups, cache, closing.bell())
+    files = StaticFiles()
+    rendering = Rendering(node.id, files)
+    live = Live(SnapshotReader(node, redis, names), rendering, node.timing, closing)
+    pages = Pages(node, settings, redis, live, lookups, rendering)
+    app = application(Probes(node, lag), metrics, pages, files, Actions(node, settings, redis))
+    parts: dict[str, Callable[[Stop], Awaitable[None]]] = {
+        "http": _Listening(settings.producer_http_host, port, node.log, app).loop,
+        "event loop lag": lag.loop,
+        "page": live.loop,
+        "names": names.loop,
+        "lookups": lookups.loop,
+    }
     failed: Exception | None = None
     async with asyncio.TaskGroup() as loops:
-        for name, loop in (("http", listening.loop), ("event loop lag", lag.loop)):
+        for name, loop in parts.items():
             loops.create_task(kept_running(node, name, partial(loop, closing), closing, LogEvent.LOOP_FAILED))
         try:
             yield
@@ -124,6 +144,7 @@ class _Connection(H11Protocol):
     """A connection that is closed if there are too many, or if no request is completed on it in time."""
 
     _deadline: asyncio.TimerHandle | None = None
+    _slow: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Close it at once if there are too many."""
@@ -140,8 +161,9 @@ class _Connection(H11Protocol):
         super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the deadline."""
+        """Forget the deadlines."""
         self._cancel_deadline()
+        self._cancel_slow()
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
@@ -150,13 +172,33 @@ class _Connection(H11Protocol):
         self._cancel_deadline()
         self._deadline = self.loop.call_later(_CLOSED_WITHIN_S, self.transport.abort)
 
+    def pause_writing(self) -> None:
+        """Close it if the client does not take what was sent: it would be kept here."""
+        super().pause_writing()
+        self._slow = self.loop.call_later(TAKEN_WITHIN_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Forget that the client was slow."""
+        super().resume_writing()
+        self._cancel_slow()
+
     def _await_request(self) -> None:
         self._cancel_deadline()
-        self._deadline = self.loop.call_later(REQUEST_WITHIN_S, self.transport.abort)
+        self._deadline = self.loop.call_later(REQUEST_WITHIN_S, self._expire)
+
+    def _expire(self) -> None:
+        """Close it, unless an answer is under way that has no end, such as a stream of events."""
+        answering = self.cycle and self.cycle.response_started and not self.cycle.response_complete
+        if not answering:
+            self.transport.abort()
 
     def _cancel_deadline(self) -> None:
         if self._deadline:
             self._deadline.cancel()
+
+    def _cancel_slow(self) -> None:
+        if self._slow:
+            self._slow.cancel()
 
 
 def _listener(host: str, port: int) -> socket.socket:

@@ -1,0 +1,79 @@
+"""The HTML of the page, from the templates beside this file. Everything that is put into one is escaped."""
+
+from datetime import datetime
+from typing import Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from peekaping_producer import __version__
+from peekaping_producer.report.format import count, printable, printable_name, span
+from peekaping_producer.web.headline import Level
+from peekaping_producer.web.last_hour import LastHour
+from peekaping_producer.web.snapshot import Snapshot
+from peekaping_producer.web.static_files import StaticFiles
+
+PARTS: Final = ("headline", "rates", "clock", "fleet", "queue", "trouble", "next")
+"""The parts that are updated live: the templates in `parts/`."""
+_LEVELS: Final = {Level.OK: "ok", Level.ATTENTION: "attention", Level.BAD: "bad"}
+
+
+class Rendering:
+    """Renders the templates."""
+
+    def __init__(self, node_id: str, files: StaticFiles) -> None:
+        """Compile nothing yet; each template is compiled when it is first needed."""
+        self._templates = Environment(
+            loader=PackageLoader("peekaping_producer.web"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            auto_reload=False,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.globals |= {"node_id": node_id, "version": __version__, "static": files.address}
+        self._templates.filters |= {
+            "count": count,
+            "name": printable_name,
+            "id": printable,
+            "span": span,
+            "level": _LEVELS.__getitem__,
+            "clock": lambda instant: instant.strftime("%H:%M:%S"),
+            "instant": datetime.fromisoformat,
+            "stamp": _stamp,
+            "ms": _ms,
+        }
+
+    def parts(self, snapshot: Snapshot, hour: LastHour) -> dict[str, str]:
+        """Return the live parts, by name."""
+        found = snapshot.found
+        values = {
+            "snapshot": snapshot,
+            "headline": snapshot.headline,
+            "found": found,
+            "status": found.status if found else None,
+            "dial": found.dial if found else None,
+            "hour": hour,
+        }
+        return {name: self._render(f"parts/{name}.html", **values) for name in PARTS}
+
+    def page(self, snapshot: Snapshot, parts: dict[str, str]) -> str:
+        """Return the whole page."""
+        return self._render("overview.html", snapshot=snapshot, parts=parts)
+
+    def other(self, template: str, **values: object) -> str:
+        """Return another page."""
+        return self._render(template, **values)
+
+    def _render(self, template: str, **values: object) -> str:
+        return self._templates.get_template(template).render(values)
+
+
+def _ms(value: int | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value} ms" if value < 10_000 else span(value / 1000)  # noqa: PLR2004 - five digits are hard to read
+
+
+def _stamp(instant: datetime | str) -> str:
+    """Return an instant to the second, with its day."""
+    return f"{datetime.fromisoformat(instant) if isinstance(instant, str) else instant:%Y-%m-%d %H:%M:%S}"
