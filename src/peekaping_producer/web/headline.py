@@ -100,7 +100,10 @@ def _all_well(status: Status) -> str:
 
 def _distinct(problems: Iterable[Problem]) -> list[Problem]:
     """Leave out what another problem already says."""
-    return [*{problem.code: problem for problem in reversed([*problems])}.values()][::-1]
+    first: dict[str, Problem] = {}
+    for problem in problems:
+        first.setdefault(problem.code, problem)
+    return [*first.values()]
 
 
 def _own_systems(situation: Situation) -> Iterator[Problem]:

@@ -54,7 +54,9 @@ class LastHour:
 
     def note(self, status: Status | None, now_s: float, *, redis_down: bool) -> None:
         """Take what was just read; None if Redis did not answer."""
-        self._mark("Redis", now_s, down=redis_down)
+        if status or self.points:
+            # Before it has answered once, this node is starting.
+            self._mark("Redis", now_s, down=redis_down)
         if status:
             self._mark("Database", now_s, down=any(one.database_problem and not one.gone for one in status.nodes))
             if status.leader and status.leader != self._leader:
@@ -63,7 +65,7 @@ class LastHour:
                 self._leader = status.leader
         while self.marks and self.marks[0].at_s < now_s - _HOUR_S:
             self.marks.popleft()
-        if time.monotonic() >= self._next_s:
+        if (status or self.points) and time.monotonic() >= self._next_s:
             self._next_s = time.monotonic() + POINT_EVERY_S - 0.5
             self.points.append(_point(status, now_s))
 

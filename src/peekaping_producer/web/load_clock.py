@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 SECONDS = 60
-_INNER, _OUTER = 46.0, 94.0
+_INNER, _OUTER = 44.0, 90.0
 _FEW = 10
 _LEAST_SPAN = 5
 _EVEN, _BUNCHED = 0.6, 0.3

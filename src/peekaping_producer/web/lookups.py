@@ -20,7 +20,9 @@ _WITHIN_S = 2.0
 MOST_FOUND = 50
 _CLOSED_AFTER_S = 60.0
 _NAMES_KEPT_S = 60.0
-_NAMES_EVERY_S = 1.0
+_NAMES_EVERY_S = 0.5
+_NAMES_WAIT_S = 0.25
+"""The page shows ids instead of names that take longer."""
 _NAMES_AT_ONCE = 100
 _MOST_NAMES = 1_000
 _SEARCHED_AT_ONCE = 500
@@ -84,10 +86,13 @@ class Lookups:
 
 
 class MonitorNames:
-    """Names for the page, at once: from the cache, or as they were read in the last minute. See NameSource."""
+    """Names for the page: from the cache, or read from the database, whose answer is not waited for long.
+
+    See NameSource.
+    """
 
     def __init__(self, lookups: Lookups, cache: LastKnown, wanted: Bell) -> None:
-        """`wanted` is rung when there are names to read."""
+        """Take a bell, which is rung when there are names to read."""
         self.problem: str | None = None
         self._lookups = lookups
         self._cache = cache
@@ -95,35 +100,40 @@ class MonitorNames:
         """Id → name, if it has one, and when it was read."""
         self._missing: set[MonitorId] = set()
         self._wanted = wanted
+        self._answered = Bell()
 
     async def of(self, ids: Iterable[str]) -> dict[str, str]:
-        """Return the names that are known; those that are not are read for the next time."""
-        known: dict[str, str] = {}
+        """Return the names that are known, or become known soon."""
+        wanted = {MonitorId(id_) for id_ in ids if is_monitor_id(id_)}
+        known = self._known(wanted)
         old_s = time.monotonic() - _NAMES_KEPT_S
-        for id_ in {MonitorId(id_) for id_ in ids if is_monitor_id(id_)}:
-            name = self._cache.name_of(id_)
-            if name is None:
-                name, read_s = self._read.get(id_, (None, 0.0))
-                if read_s < old_s:
-                    self._missing.add(id_)
-            if name is not None:
-                known[id_] = name
-        if self._missing:
+        missing = {id_ for id_ in wanted - known.keys() if self._read.get(id_, (None, old_s))[1] <= old_s}
+        if missing:
+            self._missing |= missing
             self._wanted.ring()
+            if not self.problem and await self._answered.within(_NAMES_WAIT_S):
+                known = self._known(wanted)
         return known
 
     async def loop(self, stop: Stop) -> None:
         """Read the names that are missing, at most once a second, until it is time to stop."""
-        while not await stop.within(_NAMES_EVERY_S):
-            await self._wanted.within(_CLOSED_AFTER_S)
+        while not stop:
+            if not self._missing:
+                await self._wanted.within(_CLOSED_AFTER_S)
             missing, self._missing = [*self._missing][:_NAMES_AT_ONCE], set()
-            if not missing or stop:
+            if not missing:
                 continue
             try:
                 async with stop.cutting_short():
                     await self._look_up(missing)
             except Unavailable as error:
                 self.problem = str(error)
+            self._answered.ring()
+            await stop.within(_NAMES_EVERY_S)
+
+    def _known(self, ids: Iterable[MonitorId]) -> dict[str, str]:
+        found = ((id_, self._cache.name_of(id_) or self._read.get(id_, (None, 0.0))[0]) for id_ in ids)
+        return {id_: name for id_, name in found if name is not None}
 
     async def _look_up(self, missing: list[MonitorId]) -> None:
         names = await self._lookups.read(lambda catalog: catalog.names(missing))

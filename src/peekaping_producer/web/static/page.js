@@ -4,6 +4,7 @@
 (() => {
   const hour = { at_s: [], checks_per_s: [], p50_ms: [], p99_ms: [], marks: [] };
   const HOUR_S = 3600;
+  const HEIGHT = 210;
   const live = document.getElementById("live");
   const announced = document.getElementById("announced");
   let source = null;
@@ -78,7 +79,7 @@
     return {
       title,
       width: element.clientWidth,
-      height: 170,
+      height: HEIGHT,
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
       cursor: { y: false },
       legend: { live: true },
@@ -87,7 +88,7 @@
         y: { range: (_plot, _low, high) => [0, Math.max(1, (high || 0) * 1.1)] },
       },
       axes: [
-        { ...axis, values: [[900, "{HH}:{mm}", null, null, null, null, null, null, 1], [1, "{HH}:{mm}", null, null, null, null, null, null, 1]], space: 60 },
+        { ...axis, values: [[900, "{HH}:{mm}", null, null, null, null, null, null, 1], [1, "{HH}:{mm}", null, null, null, null, null, null, 1]], space: 60, size: 30 },
         { ...axis, size: 52, values: (_plot, values) => values.map((value) => (value % 1 ? value.toFixed(1) : String(value))) },
       ],
       series: [
@@ -173,7 +174,7 @@
   let wait = 0;
   new ResizeObserver(() => {
     clearTimeout(wait);
-    wait = setTimeout(() => plots.forEach(({ element, plot }) => plot.setSize({ width: element.clientWidth, height: 170 })), 50);
+    wait = setTimeout(() => plots.forEach(({ element, plot }) => plot.setSize({ width: element.clientWidth, height: HEIGHT })), 50);
   }).observe(document.getElementById("lateness"));
 
   draw();
