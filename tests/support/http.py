@@ -15,8 +15,8 @@ class Client:
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
 
-    async def get(self, path: str, accept: str = "") -> httpx.Response:
-        return await self._client.get(path, headers={"accept": accept})
+    async def get(self, path: str, accept: str = "", if_none_match: str = "") -> httpx.Response:
+        return await self._client.get(path, headers={"accept": accept, "if-none-match": if_none_match})
 
     async def post(self, path: str, form: Mapping[str, str] | bytes = b"", **headers: str) -> httpx.Response:
         """Send a form, or any body; `_` in the name of a header is `-`."""

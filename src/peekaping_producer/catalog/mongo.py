@@ -183,7 +183,8 @@ class MongoCatalog:
         condition = {"$regex": re.escape(text), "$options": "i"}
         call = partial(self._find, self._scans, "monitor", {"name": condition}, ("id", "name"), "name", limit)
         found = [(_id_of(document), _name_of(document)) for document in await self._scan(call)]
-        return [Named(id_, name) for id_, name in found if is_object_id(id_) and is_text(name)]
+        monitors = [Named(id_, name) for id_, name in found if is_object_id(id_) and is_text(name)]
+        return sorted(monitors, key=lambda one: (one.name.lower(), one.id))
 
     async def results(self, id_: MonitorId, limit: int) -> list[Result]:
         """See Catalog."""

@@ -17,7 +17,8 @@ from peekaping_producer.node.node import Node
 from peekaping_producer.report.explain import explanation, facts, slots
 from peekaping_producer.report.findings import look_up
 from peekaping_producer.report.resolve import Target
-from peekaping_producer.web.live import MOST_READERS, Live
+from peekaping_producer.web import live as limits
+from peekaping_producer.web.live import Live
 from peekaping_producer.web.lookups import MOST_FOUND, Lookups
 from peekaping_producer.web.rendering import Rendering
 
@@ -58,7 +59,7 @@ class Pages:
 
     async def events(self, _request: Request) -> Response:
         """Answer `/events`: what changes in the overview, as server-sent events."""
-        if self._live.readers >= MOST_READERS:
+        if self._live.readers >= limits.MOST_READERS:
             return Response("Too many pages are open", _UNAVAILABLE, headers=_FRESH, media_type="text/plain")
         return StreamingResponse(self._live.events(), headers=_FRESH, media_type="text/event-stream")
 
