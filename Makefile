@@ -3,7 +3,8 @@ BIN := .venv/bin
 STAMP := .venv/.synced
 TESTS ?= tests/fundamentals tests/contract tests/vectors tests/interop tests/unit tests/fuzz tests/deploy
 JOBS ?= 4
-PYTEST = $(BIN)/$(if $(COVERAGE),coverage run,python) -m pytest -n $(JOBS) --maxschedchunk=1
+# The tests of one group, such as those in the browser, share a process and what it has started.
+PYTEST = $(BIN)/$(if $(COVERAGE),coverage run,python) -m pytest -n $(JOBS) --dist loadgroup
 
 # An installed uv of 0.8 or newer makes .venv by itself. Without one, Python's own venv and pip fetch it into .venv.
 UV = $(or $(shell uv --version 2>/dev/null | awk '{ split($$2, v, "."); if (v[1] > 0 || v[2] >= 8) print "uv" }'),$(BIN)/uv)

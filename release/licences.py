@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 ALLOWED = frozenset({"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MIT-0", "MPL-2.0", "PSF-2.0"})
 """Licences that ask only to keep their texts of those who use us under MIT; MPL-2.0 covers its own files alone."""
-_FROM_ITS_TEXT = {"cronsim": "BSD-3-Clause", "protobuf": "BSD-3-Clause"}
+_FROM_ITS_TEXT = {"cronsim": "BSD-3-Clause", "jinja2": "BSD-3-Clause", "protobuf": "BSD-3-Clause"}
 """Packages whose metadata names no SPDX licence; their file LICENSE was read."""
 _WORD = re.compile(r"[^\s()]+")
 
@@ -24,11 +24,16 @@ class Licensed(NamedTuple):
         return {*_WORD.findall(self.licence)} - {"AND", "OR"} <= ALLOWED
 
 
+SHIPPED = (Licensed("uplot", "1.6.32", "MIT"),)
+"""What is in the package itself, with its licence beside it: `web/static/`."""
+
+
 def licences(sbom: Mapping[str, Any]) -> list[Licensed]:
-    """Return the packages of an SBOM in CycloneDX's JSON."""
-    return [
+    """Return the packages of an SBOM in CycloneDX's JSON, and what is in our own."""
+    brought = [
         Licensed(component["name"], component["version"], _expression(component)) for component in sbom["components"]
     ]
+    return [*brought, *SHIPPED]
 
 
 def table(packages: Iterable[Licensed]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from release.changelog import released
-from release.licences import Licensed, licences, table
+from release.licences import SHIPPED, Licensed, licences, table
 from release.version import NAMED_IN, project_version, renamed
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +59,15 @@ def test_licences_are_read_as_spdx_expressions() -> None:
         "three 1.0: MIT OR Apache-2.0",
         "four 1.0: unknown",
         "five 1.0: unknown",
+        *table(SHIPPED).splitlines(),
     ]
+
+
+def test_what_is_in_the_package_is_listed_as_it_is() -> None:
+    (uplot,) = SHIPPED
+    folder = ROOT / "src" / "peekaping_producer" / "web" / "static" / uplot.name
+    assert f"uPlot (v{uplot.version})" in (folder / "uPlot.iife.min.js").read_text("utf-8")[:100]
+    assert (folder / "LICENSE").read_text("utf-8").startswith("The MIT License (MIT)")
 
 
 @pytest.mark.parametrize(

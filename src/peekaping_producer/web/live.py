@@ -1,4 +1,4 @@
-"""The live page: one snapshot for all who look, and a stream of what has changed in it for each of them."""
+"""The live page: one snapshot for all readers, and a stream of what has changed in it for each of them."""
 
 import asyncio
 import time
@@ -15,11 +15,11 @@ from peekaping_producer.web.snapshot import Snapshot, SnapshotReader
 
 _AGAIN_AFTER_S = 0.05
 MOST_READERS = 100
-"""Open pages that are updated live; a further one is told to try again later."""
+"""Open pages that are updated live; a further one is refused."""
 
 
 class View:
-    """One snapshot, rendered when somebody looks at it, and then once for all."""
+    """One snapshot, rendered when it is first needed, and then once for all."""
 
     def __init__(self, number: int, snapshot: Snapshot, hour: LastHour, rendering: Rendering) -> None:
         """Take a number that is one more than that of the view before."""
@@ -56,7 +56,7 @@ class View:
 
 
 class Live:
-    """Takes the snapshots: once a second while somebody looks, and every few seconds otherwise."""
+    """Takes the snapshots: once a second while a page is open, and every few seconds otherwise."""
 
     def __init__(self, reader: SnapshotReader, rendering: Rendering, timing: Timing, closing: Stop) -> None:
         """Take what makes the views; streams end at `closing`."""
@@ -68,7 +68,7 @@ class Live:
         self._hour = LastHour()
         self._view: View | None = None
         self._with_dial = False
-        self._until_s = self._looked_at_s = 0.0
+        self._until_s = self._asked_at_s = 0.0
         self._taking = asyncio.Lock()
         self._taken = asyncio.Condition()
         self._wanted = closing.bell()
@@ -77,9 +77,9 @@ class Live:
     async def loop(self, stop: Stop) -> None:
         """Take snapshots until it is time to stop."""
         while not stop:
-            looked_at = self.readers > 0 or time.monotonic() < self._looked_at_s + POINT_EVERY_S
+            wanted = self.readers > 0 or time.monotonic() < self._asked_at_s + POINT_EVERY_S
             async with stop.cutting_short():
-                await self._current(with_dial=looked_at)
+                await self._current(with_dial=wanted)
             if await self._wanted.within(self._kept_s if self.readers else POINT_EVERY_S):
                 await stop.within(_AGAIN_AFTER_S)
         async with self._taken:
@@ -87,7 +87,7 @@ class Live:
 
     async def current(self) -> View:
         """Return a view that is at most a second old."""
-        self._looked_at_s = time.monotonic()
+        self._asked_at_s = time.monotonic()
         return await self._current(with_dial=True)
 
     async def events(self) -> AsyncIterator[bytes]:

@@ -25,7 +25,7 @@ class Found(Struct, frozen=True):
 
     status: Status
     counts: list[int] | None
-    """Checks in each of the next 60 seconds; None if nobody looks at the dial."""
+    """Checks in each of the next 60 seconds; None while no page is open."""
     names: dict[str, str]
     """The names of the monitors below and of the oldest task, as far as they are known."""
     healed: list[Healed]
