@@ -42,7 +42,7 @@ def table(packages: Iterable[Licensed]) -> str:
 
 
 def _expression(component: Mapping[str, Any]) -> str:
-    if known := _FROM_ITS_TEXT.get(component["name"]):
+    if known := _FROM_ITS_TEXT.get(component["name"].lower()):
         return known
     declared = component.get("licenses", [])
     # Names are Python's own classifiers; they repeat what an SPDX id beside them says.

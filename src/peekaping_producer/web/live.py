@@ -76,6 +76,8 @@ class Live:
 
     async def loop(self, stop: Stop) -> None:
         """Take snapshots until it is time to stop."""
+        async with self._taking:
+            await asyncio.to_thread(self._rendering.compile)
         while not stop:
             wanted = self.readers > 0 or time.monotonic() < self._asked_at_s + POINT_EVERY_S
             async with stop.cutting_short():

@@ -7,6 +7,8 @@ from msgspec import Struct
 
 SECONDS = 60
 _INNER, _OUTER = 44.0, 90.0
+_ANGLES = [math.radians(second * 360 / SECONDS - 90) for second in range(SECONDS)]
+_DIRECTIONS = [(math.cos(angle), math.sin(angle)) for angle in _ANGLES]
 _FEW = 10
 _LEAST_SPAN = 5
 _EVEN, _BUNCHED = 0.6, 0.3
@@ -73,6 +75,5 @@ def _bar(second: int, number: int, share: float) -> Bar:
 
 
 def _line(second: int, number: int, inner: float, outer: float) -> Bar:
-    angle = math.radians(second * 360 / SECONDS - 90)
-    x, y = math.cos(angle), math.sin(angle)
-    return Bar(second, number, *(round(value, 2) for value in (inner * x, inner * y, outer * x, outer * y)))
+    x, y = _DIRECTIONS[second]
+    return Bar(second, number, round(inner * x, 2), round(inner * y, 2), round(outer * x, 2), round(outer * y, 2))
