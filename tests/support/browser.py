@@ -38,15 +38,21 @@ class Browser:
     def run(self, script: str, *arguments: object) -> Any:
         return self.driver.execute_script(script, *arguments)
 
-    def until(self, condition: Callable[[], object], what: str) -> None:
+    def picture(self, width: int, height: int) -> str:
+        """Return a picture of the page from its top, as PNG in Base64."""
+        clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+        arguments = {"format": "png", "captureBeyondViewport": True, "clip": clip}
+        return str(self.driver.execute_cdp_cmd("Page.captureScreenshot", arguments)["data"])
+
+    def until(self, condition: Callable[[], object], what: str, within_s: float = _WITHIN_S) -> None:
         """Wait until a condition holds."""
-        WebDriverWait(self.driver, _WITHIN_S, 0.1).until(
+        WebDriverWait(self.driver, within_s, 0.1).until(
             lambda _driver: condition(), f"{what}; shown: {self.text()[:2000]}"
         )
 
-    def until_shown(self, words: str, selector: str = "body") -> None:
+    def until_shown(self, words: str, selector: str = "body", within_s: float = _WITHIN_S) -> None:
         """Wait until an element shows some words."""
-        self.until(lambda: words in self.text(selector), f"{words!r} in {selector}")
+        self.until(lambda: words in self.text(selector), f"{words!r} in {selector}", within_s)
 
     def become(self, *, width: int = 1280, height: int = 900, scheme: str = "light", scripts: bool = True) -> None:
         """Change the size of the window, the colours that the person prefers, and whether scripts run."""

@@ -4,6 +4,7 @@
 (() => {
   const hour = { at_s: [], checks_per_s: [], p50_ms: [], p99_ms: [], marks: [] };
   const HOUR_S = 3600;
+  const SHORTEST_S = 180;
   const HEIGHT = 210;
   const live = document.getElementById("live");
   const announced = document.getElementById("announced");
@@ -74,6 +75,12 @@
     ctx.restore();
   }
 
+  // An hour; if this node has not run for so long, since its start.
+  function span() {
+    const now = hour.at_s.at(-1) ?? Date.now() / 1000;
+    return [Math.max(now - HOUR_S, Math.min(hour.at_s[0] ?? now, now - SHORTEST_S)), now];
+  }
+
   function options(element, title, series, unit) {
     const axis = { stroke: colour("--dim"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui" };
     return {
@@ -84,11 +91,11 @@
       cursor: { y: false },
       legend: { live: true },
       scales: {
-        x: { range: (_plot, _low, high) => [(high || Date.now() / 1000) - HOUR_S, high || Date.now() / 1000] },
+        x: { range: span },
         y: { range: (_plot, _low, high) => [0, Math.max(1, (high || 0) * 1.1)] },
       },
       axes: [
-        { ...axis, values: [[900, "{HH}:{mm}", null, null, null, null, null, null, 1], [1, "{HH}:{mm}", null, null, null, null, null, null, 1]], space: 60, size: 30 },
+        { ...axis, values: "{HH}:{mm}", space: 60, size: 30, incrs: [60, 120, 300, 600, 900] },
         { ...axis, size: 52, values: (_plot, values) => values.map((value) => (value % 1 ? value.toFixed(1) : String(value))) },
       ],
       series: [
