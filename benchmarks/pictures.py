@@ -12,16 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.database import TESTS  # makes `support` importable
-
-assert TESTS
-from support.browser import Browser, browser  # noqa: E402 - the line above lets it be found
+import benchmarks.database  # noqa: F401 - makes `support` importable
+from support.browser import Browser, browser
 
 FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
 MOST_BYTES = 150_000
 _DEMO = ("--monitors", "600", "--interval", "60", "--nodes", "3", "--http-port", "0")
 _SETTLED_S = 100.0
 """By then the plots show something."""
+_WIDE, _HIGHEST = 1080, 1120
 _SEEN_S = 6.0
 """After something was broken, until the page shows all of it."""
 
@@ -32,20 +31,20 @@ def main() -> None:
     with browser() as tab:
         with _demo("--seconds", "600") as url:
             time.sleep(_SETTLED_S)
-            _take(tab, url, "page-light", width=1280)
-            _take(tab, url, "page-dark", width=1280, scheme="dark")
+            _take(tab, url, "page-light", width=_WIDE)
+            _take(tab, url, "page-dark", width=_WIDE, scheme="dark")
             _take(tab, url, "page-phone", width=360, height=1500)
             tab.become()
             tab.open(url)
             monitor = str(tab.run("return document.querySelector('[data-part=next] a').href"))
-            _take(tab, monitor, "page-monitor", width=1280)
+            _take(tab, monitor, "page-monitor", width=_WIDE)
         with _demo("--break", "--seconds", "120") as url:
             tab.become()
             tab.open(url)
             tab.until(lambda: tab.run("return document.getElementById('sentence').className") == "ok", "all is well")
             tab.until_shown("A node is gone", within_s=120)
             time.sleep(_SEEN_S)
-            _take(tab, url, "page-fault", width=1280)
+            _take(tab, url, "page-fault", width=_WIDE)
 
 
 @contextmanager
@@ -62,11 +61,11 @@ def _demo(*arguments: str) -> Iterator[str]:
 
 
 def _take(tab: Browser, url: str, name: str, *, width: int, height: int = 0, scheme: str = "light") -> None:
-    """Take a picture of a page, down to its end or to `height`."""
+    """Take a picture of the upper part of a page."""
     tab.become(width=width, height=height or 900, scheme=scheme)
     tab.open(url)
     time.sleep(2)
-    height = height or int(tab.run("return document.documentElement.scrollHeight"))
+    height = height or min(_HIGHEST, int(tab.run("return document.documentElement.scrollHeight")))
     picture = base64.b64decode(tab.picture(width, height))
     assert len(picture) < MOST_BYTES, f"{name}: {len(picture)} bytes"
     (FOLDER / f"{name}.png").write_bytes(picture)

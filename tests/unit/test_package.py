@@ -56,7 +56,7 @@ def test_links_of_the_index_page_are_absolute_and_lead_to_files_of_this_version(
     raw = source.replace("//github.com/", "//raw.githubusercontent.com/")
     pictures = [link.removeprefix(f"{raw}/{tag}/") for link in links if link.startswith(f"{raw}/{tag}/")]
     pages = [link.removeprefix(f"{source}/blob/{tag}/") for link in links if link.startswith(f"{source}/blob/{tag}/")]
-    assert pictures == ["docs/demo.svg", "docs/bench.svg"]
+    assert pictures == ["docs/demo.svg", "docs/bench.svg", "docs/pictures/page-light.png"]
     assert {"docs/configuration.md", "CHANGELOG.md"} <= {*pages}
     assert [name for name in [*pictures, *pages] if not (ROOT / name.partition("#")[0]).is_file()] == []
 
