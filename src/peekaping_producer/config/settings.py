@@ -240,11 +240,13 @@ class Settings(RedisSettings, DatabaseSettings):
     )
     producer_http_host: IpAddress = setting(
         "127.0.0.1",
-        meaning="The address at which probes, metrics and the page are served; 0.0.0.0 or :: for all addresses of this host.",
+        meaning="The address at which probes, metrics and the page are served; 0.0.0.0 or :: for all of this host.",
         allowed="an IP address of this host",
     )
     producer_http_port: Port | None = setting(
-        None, meaning="The port at which probes, metrics and the page are served; nothing is served without it.", allowed=PORT
+        None,
+        meaning="The port at which probes, metrics and the page are served; nothing is served without it.",
+        allowed=PORT,
     )
     producer_http_token: SecretText | None = setting(
         None,
