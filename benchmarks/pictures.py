@@ -43,7 +43,7 @@ def main() -> None:
             _take(tab, monitor, "page-monitor", width=_WIDE)
         with _demo("--break", "--seconds", "120") as url:
             tab.become()
-            tab.open(url)
+            tab.until_open(url)
             tab.until(lambda: tab.run("return document.getElementById('sentence').className") == "ok", "all is well")
             tab.until_shown("A node is gone", within_s=120)
             time.sleep(_SEEN_S)

@@ -28,6 +28,7 @@ from peekaping_producer.fleet.registry import NodeInfo, Registry
 from peekaping_producer.leader.sweep import Swept
 from peekaping_producer.model.cadence import Spacing, cadence
 from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.observe.history import Healed, Recent
 from peekaping_producer.redisdb.keys import DUE, GO_SEEN, LEADER, LEASE, NODES
 from peekaping_producer.timing import Timing
 from support.asynq_states import put_active, put_in_set, put_malformed, put_pending, score
@@ -801,7 +802,8 @@ async def test_the_docs_show_and_describe_every_field(
     shown = {name: json.loads(block) for name, block in re.findall(r"```json (\S+)\n(.*?)```", text, re.DOTALL)}
     described = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`\n]+)`", text))))
     swept = Swept(seen=1, added=0, moved=0, removed=0, relisted=0, invalid=1, seconds=0.1)
-    await Registry(redis, Timing()).register(replace(NODE, swept=msgspec.to_builtins(swept)))
+    recent = Recent(missed={"still_running": 2}, healed=[Healed(MONITOR, "2026-11-24T21:10:01.3Z", "healed_orphaned")])
+    await Registry(redis, Timing()).register(replace(NODE, swept=msgspec.to_builtins(swept), recent=recent))
     await redis.set(LEADER, NODE.id)
     await empty_sqlite_db.insert("monitors", a_monitor())
     await redis.zadd(DUE, {MONITOR: await redis_now_ms(redis) - 3_600_000})

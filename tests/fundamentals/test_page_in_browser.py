@@ -11,7 +11,6 @@ from pathlib import Path
 import msgspec
 import pytest
 from redis import Redis
-from selenium.common.exceptions import WebDriverException
 
 from peekaping_producer.demo.child import Child
 from peekaping_producer.demo.redis_server import HOST, RedisServer
@@ -104,19 +103,9 @@ def _tab(stage: Stage) -> Iterator[Browser]:
     """Start the browser, and wait until the page is there and green."""
     with browser() as tab:
         tab.become()
-        tab.until(lambda: _opens(tab, stage.url), "the page opens")
+        tab.until_open(stage.url)
         tab.complaints()
         yield tab
-
-
-def _opens(tab: Browser, url: str) -> bool:
-    try:
-        tab.open(url)
-    except WebDriverException as error:
-        if "ERR_CONNECTION_REFUSED" not in str(error):
-            raise
-        return False
-    return True
 
 
 @pytest.fixture
@@ -235,7 +224,7 @@ def test_it_is_complete_without_javascript(tab: Browser, stage: Stage) -> None:
 
 def test_a_page_whose_node_has_ended_says_so_and_is_live_again(tab: Browser, stage: Stage) -> None:
     node, port = stage.start_node()
-    tab.until(lambda: _opens(tab, f"http://{HOST}:{port}"), "the second page opens")
+    tab.until_open(f"http://{HOST}:{port}")
     tab.until_shown("Live", "#live")
     node.stop()
     tab.until_shown("Not live", "#live")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -26,6 +27,20 @@ class Browser:
 
     def open(self, url: str) -> None:
         self.driver.get(url)
+
+    def until_open(self, url: str) -> None:
+        """Open a page as soon as it is served."""
+
+        def opens() -> bool:
+            try:
+                self.open(url)
+            except WebDriverException as error:
+                if "ERR_CONNECTION_REFUSED" not in str(error):
+                    raise
+                return False
+            return True
+
+        self.until(opens, f"{url} opens")
 
     def element(self, selector: str) -> WebElement:
         """Return an element, without a script."""
