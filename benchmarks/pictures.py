@@ -24,8 +24,6 @@ _DEMO = ("--monitors", "600", "--interval", "60", "--nodes", "3", "--http-port",
 _SETTLED_S = 100.0
 """By then the plots show something."""
 _WIDE, _HIGHEST = 1080, 1120
-_SEEN_S = 6.0
-"""After something was broken, until the page shows all of it."""
 
 
 def main() -> None:
@@ -42,12 +40,11 @@ def main() -> None:
             monitor = str(tab.run("return document.querySelector('[data-part=next] a').href"))
             _take(tab, monitor, "page-monitor", width=_WIDE)
         with _demo("--break", "--seconds", "120") as url:
-            tab.become()
+            tab.become(width=_WIDE)
             tab.until_open(url)
             tab.until(lambda: tab.run("return document.getElementById('sentence').className") == "ok", "all is well")
             tab.until_shown("A node is gone", within_s=120)
-            time.sleep(_SEEN_S)
-            _take(tab, url, "page-fault", width=_WIDE)
+            _save(tab, "page-fault", _WIDE, _HIGHEST)
 
 
 @contextmanager
@@ -68,7 +65,10 @@ def _take(tab: Browser, url: str, name: str, *, width: int, height: int = 0, sch
     tab.become(width=width, height=height or 900, scheme=scheme)
     tab.open(url)
     time.sleep(2)
-    height = height or min(_HIGHEST, int(tab.run("return document.documentElement.scrollHeight")))
+    _save(tab, name, width, height or min(_HIGHEST, int(tab.run("return document.documentElement.scrollHeight"))))
+
+
+def _save(tab: Browser, name: str, width: int, height: int) -> None:
     file = FOLDER / f"{name}.png"
     with Image.open(io.BytesIO(base64.b64decode(tab.picture(width, height)))) as picture:
         # A page has few colours, and a palette a third of the bytes.

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 
 from peekaping_producer.config.settings import Settings
 from peekaping_producer.demo.redis_server import HOST, RedisServer
-from peekaping_producer.redisdb.keys import DUE
+from peekaping_producer.redisdb.keys import DUE, NODE, NODES
 from peekaping_producer.timing import Timing
 from peekaping_producer.web import live, server
 from support.databases import (
@@ -267,6 +267,19 @@ async def test_names_are_escaped_and_no_secret_is_shown(
         assert "b" not in parser.tags
         assert not re.search(r"<script(?! src=\"/static/)", page)
         assert not [secret for secret in SECRETS if secret in page]
+
+
+async def test_garbage_in_redis_breaks_no_page(settings: Settings, redis: Redis) -> None:
+    """Nor does the record of a node of another version."""
+    other = {"id": "other-1-n1", "unknown": [1], "recent": {"healed": [{"monitor_id": "\n", "at": "", "outcome": ""}]}}
+    async with serving(settings) as (producer, client):
+        await producer.until_logged("no active monitor found")
+        await redis.zadd(DUE, {b"\xff": float("-inf"), b"later": float("inf"), b"/../": 1e300})
+        await redis.zadd(NODES, {b"other-1-n1": 2e12, b"\xfe": float("inf")})
+        await redis.set(f"{NODE}other-1-n1", msgspec.json.encode(other))
+        await until_shown(client, "other-1-n1")
+        await until_shown(client, "later more than 30 years")
+        assert (await client.get("/monitors/%FF")).status_code == 404
 
 
 async def test_a_browser_may_load_nothing_but_our_files(settings: Settings) -> None:

@@ -57,8 +57,10 @@ class Pages:
         view = await self._live.current()
         return _html(view.page)
 
-    async def events(self, _request: Request) -> Response:
+    async def events(self, request: Request) -> Response:
         """Answer `/events`: what changes in the overview, as server-sent events."""
+        if request.method == "HEAD":
+            return Response(headers=_FRESH, media_type="text/event-stream")
         if self._live.readers >= limits.MOST_READERS:
             return Response("Too many pages are open", _UNAVAILABLE, headers=_FRESH, media_type="text/plain")
         return StreamingResponse(self._live.events(), headers=_FRESH, media_type="text/event-stream")

@@ -1,5 +1,6 @@
 """The HTML of the page, from the templates beside this file. Everything that is put into one is escaped."""
 
+import math
 from datetime import datetime
 from typing import Final
 
@@ -14,6 +15,7 @@ from peekaping_producer.web.static_files import StaticFiles
 
 PARTS: Final = ("headline", "rates", "clock", "fleet", "queue", "trouble", "next")
 """The parts that are updated live: the templates in `parts/`."""
+_LATE_S = 10
 _LEVELS: Final = {Level.OK: "ok", Level.ATTENTION: "attention", Level.BAD: "bad"}
 
 
@@ -39,6 +41,7 @@ class Rendering:
             "level": _LEVELS.__getitem__,
             "clock": lambda instant: instant.strftime("%H:%M:%S"),
             "instant": datetime.fromisoformat,
+            "due": _due,
             "stamp": _stamp,
             "ms": _ms,
         }
@@ -82,3 +85,10 @@ def _ms(value: int | None) -> str:
 def _stamp(instant: datetime | str) -> str:
     """Return an instant to the second, with its day."""
     return f"{datetime.fromisoformat(instant) if isinstance(instant, str) else instant:%Y-%m-%d %H:%M:%S}"
+
+
+def _due(in_s: float) -> str:
+    """Return when a check is due; garbage in the schedule may be infinite."""
+    if in_s < 1:
+        return "now" if in_s > -_LATE_S else f"{span(round(-in_s, 0))} late"
+    return span(in_s // 1 if in_s < math.inf else in_s)

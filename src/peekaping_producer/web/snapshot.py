@@ -1,11 +1,12 @@
 """What the page shows at one instant, read at most once a second for all pages together."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 from msgspec import Struct
 from redis.asyncio import Redis
 
+from peekaping_producer.catalog.rows import instant_or_none
 from peekaping_producer.clock import now_utc
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.node.node import Node
@@ -87,11 +88,16 @@ class SnapshotReader:
         status = await read_status(self._redis, self._node.timing, self._names)
         now_ms = int(datetime.fromisoformat(status.at).timestamp() * 1000)
         counts = await self._view.upcoming(now_ms, SECONDS) if with_dial else None
-        healed = sorted((one for node in status.nodes for one in node.recent.healed), key=lambda one: one.at)
-        healed = healed[: -_MOST_HEALED - 1 : -1]
+        healed = _newest(one for node in status.nodes for one in node.recent.healed)
         oldest = [status.queue.oldest.monitor_id] if status.queue.oldest else []
         names = await self._names.of([*oldest, *(one.monitor_id for one in healed)])
         return Found(status, counts, names, healed)
+
+
+def _newest(healed: Iterable[Healed]) -> list[Healed]:
+    """Return the newest ones, the newest first; those whose time is garbage are left out."""
+    dated = [(at, one) for one in healed if (at := instant_or_none(one.at))]
+    return [one for _, one in sorted(dated, key=lambda pair: pair[0], reverse=True)[:_MOST_HEALED]]
 
 
 def _system(outage: Outage) -> System:
