@@ -15,7 +15,7 @@ from redis import Redis
 from peekaping_producer.demo.child import Child
 from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.demo.worker import WorkerOptions
-from peekaping_producer.redisdb.keys import LEASE, NODE, NODES
+from peekaping_producer.redisdb.keys import DUE, LEASE, NODE, NODES
 from support.browser import CHROMIUM, DRIVER, Browser, browser
 from support.databases import monitor_row, sqlite_copy
 from support.server_process import free_port
@@ -27,6 +27,7 @@ pytestmark = [
 ]
 
 INTERVAL_S = 2
+TOKEN = "a-token-of-these-tests"
 HOSTILE = "<script>alert(1)</script>"
 LONG_NAME = "a-very-long-name-without-any-space-" * 4
 
@@ -55,6 +56,7 @@ class Stage:
             "REDIS_HOST": HOST,
             "REDIS_PORT": str(self.server.port),
             "PRODUCER_HTTP_PORT": str(port),
+            "PRODUCER_HTTP_TOKEN": TOKEN,
             "PRODUCER_CONCURRENCY": "2",
             "MODE": "prod",
         }
@@ -62,9 +64,9 @@ class Stage:
         self._stack.callback(node.stop)
         return node, port
 
-    def add(self, name: str) -> str:
+    def add(self, name: str, interval_s: int = INTERVAL_S) -> str:
         """Add a monitor; return its id."""
-        row = monitor_row(name=name, interval=INTERVAL_S, timeout=1)
+        row = monitor_row(name=name, interval=interval_s, timeout=1)
         asyncio.run(self.database.insert("monitors", row))
         return str(row["id"])
 
@@ -156,6 +158,43 @@ def test_a_killed_node_is_shown_as_gone(tab: Browser, stage: Stage) -> None:
     tab.until(lambda: mine not in tab.text("[data-part=fleet]"), "the node is forgotten")
 
 
+def test_run_now_runs(tab: Browser, stage: Stage) -> None:
+    seldom = stage.add("Seldom", interval_s=3600)
+    try:
+        tab.until_shown("All 4 checks run on time", "#sentence")
+        page = f"{stage.url}/monitors/{seldom}"
+        tab.until(lambda: _results(tab, page) == 1, "its first check, due at its creation")
+        tab.element("input[name=token]").send_keys(TOKEN)
+        tab.element("form.actions button").click()
+        tab.until_shown("The check is due now.")
+        assert tab.driver.current_url.startswith(page)
+        tab.until(lambda: _results(tab, page) == 2, "its second check")
+    finally:
+        stage.remove(seldom)
+        stage.redis.zrem(DUE, seldom)
+
+
+def _results(tab: Browser, page: str) -> int:
+    tab.open(page)
+    return int(tab.run("return document.querySelectorAll('tbody tr').length"))
+
+
+def test_all_checks_are_paused_and_resumed(tab: Browser) -> None:
+    tab.until_shown("checks run on time", "#sentence")
+    tab.element("details.actions summary").click()
+    tab.element("form[action='/actions/pause'] input[name=reason]").send_keys("upgrade <b>now</b>")
+    tab.element("form[action='/actions/pause'] input[name=token]").send_keys(TOKEN)
+    tab.element("form[action='/actions/pause'] button").click()
+    tab.until_shown("All checks are paused until", "#sentence")
+    tab.until_shown("Upgrade <b>now</b>", ".problems")
+    assert headline_level(tab) == "attention"
+    tab.element("details.actions summary").click()
+    tab.element("form[action='/actions/resume'] input[name=token]").send_keys(TOKEN)
+    tab.element("form[action='/actions/resume'] button").click()
+    tab.until_shown("Checks go on.")
+    tab.until_shown("checks run on time", "#sentence")
+
+
 def test_the_last_hour_and_the_next_minute_are_drawn(tab: Browser) -> None:
     tab.until(lambda: tab.run("return document.querySelectorAll('.uplot canvas').length") == 2, "both plots")
     tab.until(lambda: tab.run("return document.querySelectorAll('.dial .bar').length") > 0, "the dial")
@@ -203,6 +242,7 @@ def test_both_themes_are_accessible(tab: Browser, stage: Stage, scheme: str) -> 
     for path in ("/", "/monitors?q=a", f"/monitors/{stage.ids[2]}"):
         tab.open(stage.url + path)
         tab.until_shown("Served by")
+        tab.run("document.querySelectorAll('details').forEach((one) => { one.open = true })")
         assert tab.serious_issues() == []
 
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from peekaping_producer.asynq.queue import QueueState, Waiting
 from peekaping_producer.observe.history import LATE_WITHIN_S, MISSED_WITHIN_S, TERMS_WITHIN_S, Recent
-from peekaping_producer.report.status_values import Invalid, InvalidMonitor, NodeStatus, Overdue, Status
+from peekaping_producer.report.status_values import Invalid, InvalidMonitor, NodeStatus, Overdue, PauseStatus, Status
 from peekaping_producer.web.headline import CLAIMS_WITHIN_S, MOST_TERMS, Level, Situation, System, headline
 
 RULES = (Path(__file__).parents[2] / "deploy" / "prometheus" / "rules.yml").read_text(encoding="utf-8")
@@ -36,6 +36,7 @@ NODE = NodeStatus(
     recent=Recent(checks_per_s=5.0),
 )
 OTHER = replace(NODE, id="host-2-n2", leads=False)
+PAUSE = PauseStatus("2026-11-24T21:20:00Z", "2026-11-24T21:40:00Z", 600.0, "database upgrade", "ops@host")
 QUEUE = QueueState(False, 2, 0, 0, 0, 0, 0, 0, None)
 STATUS = Status(
     at="2026-11-24T21:30:00Z",
@@ -52,6 +53,7 @@ STATUS = Status(
     queue=QUEUE,
     next_runs=[],
     names_problem=None,
+    pause=None,
 )
 
 
@@ -87,6 +89,7 @@ FIRING = {
     "PeekapingProducerNoWorker": [having(queue=replace(QUEUE, workers=0))],
     "PeekapingProducerInvalidMonitors": [having(invalid=Invalid(1, [InvalidMonitor("1", None, "interval is 0 s")]))],
     "PeekapingProducerLeaderFlaps": [recently(terms=4)],
+    "PeekapingProducerPaused": [having(pause=PAUSE)],
 }
 
 
@@ -121,7 +124,7 @@ def test_the_page_is_stricter_than_the_alerts() -> None:
     assert CLAIMS_WITHIN_S < 30
     assert "[5m]))) > 10\n" in rule("PeekapingProducerLate")
     assert LATE_WITHIN_S == (5 + 1) * 60
-    assert "[10m]) > 0\n" in rule("PeekapingProducerMissedChecks")
+    assert '{reason!="paused"}[10m]) > 0\n' in rule("PeekapingProducerMissedChecks")
     assert MISSED_WITHIN_S == (10 + 1) * 60
     assert "[15m])) > 4\n" in rule("PeekapingProducerLeaderFlaps")
     assert TERMS_WITHIN_S == (15 + 1) * 60
@@ -133,6 +136,8 @@ def test_the_page_is_stricter_than_the_alerts() -> None:
     [
         (having(queue=replace(QUEUE, paused=True)), Level.BAD, "queue is paused"),
         (having(queue=replace(QUEUE, oldest=Waiting("1", 90.0, 60))), Level.BAD, "wait in the queue for longer"),
+        (recently(missed={"paused": 100}), Level.OK, "run on time"),
+        (having(pause=PAUSE), Level.ATTENTION, "all checks are paused until 21:40:00"),
         (having(leader=None), Level.ATTENTION, "no node leads"),
         (having(nodes=[NODE, replace(OTHER, gone=True)]), Level.ATTENTION, "a node is gone; checks go on"),
         (having(nodes=[replace(NODE, claimed_ago_s=None)]), Level.OK, "run on time"),

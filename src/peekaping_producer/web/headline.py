@@ -5,6 +5,7 @@ the page is never green while one fires. A test goes through the alerts.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from enum import IntEnum
 from typing import Final
 
@@ -27,7 +28,7 @@ class Level(IntEnum):
 
     OK = 0
     ATTENTION = 1
-    """Monitors are checked, but something needs attention."""
+    """Monitors are checked, but something needs attention; or checks are paused, which ends by itself."""
     BAD = 2
     """Some monitors are not checked, or it is not known whether they are."""
 
@@ -142,6 +143,20 @@ def _database(whose: str, problem: str, down_s: float) -> Problem:
     )
 
 
+def _paused(status: Status) -> Iterator[Problem]:
+    pause = status.pause
+    if pause:
+        until = f"{datetime.fromisoformat(pause.until):%H:%M:%S}"
+        yield Problem(
+            "paused",
+            Level.ATTENTION,
+            f"All checks are paused until {until}",
+            f"{_sentence(pause.reason)}{f' ({pause.by})' if pause.by else ''}. "
+            "Wait, or end the pause at the foot of this page or with `peekaping-producer resume`.",
+            "PeekapingProducerPaused",
+        )
+
+
 def _nobody_runs(status: Status) -> Iterator[Problem]:
     alert = "PeekapingProducerNobodyClaims"
     ages_s = [
@@ -193,6 +208,8 @@ def _late(status: Status) -> Iterator[Problem]:
         yield Problem("late", Level.ATTENTION, text, action, "PeekapingProducerLate")
 
 
+_PAUSED: Final = "paused"
+"""What was missed for this reason was missed on purpose."""
 _MISSED: Final = {
     "no_node": "no node ran, or one died",
     "redis": "Redis was unavailable",
@@ -206,7 +223,8 @@ def _missed(status: Status) -> Iterator[Problem]:
     reasons: dict[str, int] = {}
     for node in status.nodes:
         for reason, number in node.recent.missed.items():
-            reasons[reason] = reasons.get(reason, 0) + number
+            if reason != _PAUSED:
+                reasons[reason] = reasons.get(reason, 0) + number
     if total := sum(reasons.values()):
         text = f"{count(total, 'check was', 'checks were')} missed in the last 11 minutes"
         why = "; ".join(f"{number:,} because {_MISSED.get(reason, reason)}" for reason, number in reasons.items())
@@ -264,6 +282,7 @@ def _sentence(text: str) -> str:
 
 
 _RULES: Final[tuple[Callable[[Status], Iterator[Problem]], ...]] = (
+    _paused,
     _nobody_runs,
     _queue,
     _overdue,

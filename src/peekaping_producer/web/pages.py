@@ -18,6 +18,7 @@ from peekaping_producer.report.explain import explanation, facts, slots
 from peekaping_producer.report.findings import look_up
 from peekaping_producer.report.resolve import Target
 from peekaping_producer.web import live as limits
+from peekaping_producer.web.actions import MESSAGES
 from peekaping_producer.web.live import Live
 from peekaping_producer.web.lookups import MOST_FOUND, Lookups
 from peekaping_producer.web.rendering import Rendering
@@ -52,10 +53,11 @@ class Pages:
         self._lookups = lookups
         self._rendering = rendering
 
-    async def overview(self, _request: Request) -> Response:
-        """Answer `/`."""
+    async def overview(self, request: Request) -> Response:
+        """Answer `/`; after an action, with what became of it."""
         view = await self._live.current()
-        return _html(view.page)
+        done = _done(request)
+        return _html(self._rendering.page(view.snapshot, view.parts, done) if done else view.page)
 
     async def events(self, request: Request) -> Response:
         """Answer `/events`: what changes in the overview, as server-sent events."""
@@ -97,6 +99,7 @@ class Pages:
             slots=slots(findings, self._settings, past=_PAST_SLOTS),
             past=_PAST_SLOTS,
             results=results,
+            done=_done(request),
         )
 
     def _page(self, template: str, status_code: int = 200, **values: object) -> Response:
@@ -110,6 +113,11 @@ async def _read(catalog: Catalog, id_: MonitorId) -> tuple[Reading, list[Result]
 def _result(one: Result) -> _Result:
     text, kind = _STATUSES.get(one.status, (f"status {one.status}", ""))
     return _Result(one.time, text, kind, one.ping_ms)
+
+
+def _done(request: Request) -> str | None:
+    """Return what the page says of the action that the browser comes from."""
+    return MESSAGES.get(request.query_params.get("done", ""))
 
 
 def _html(text: str, status_code: int = 200) -> Response:

@@ -22,8 +22,8 @@ _LEVELS: Final = {Level.OK: "ok", Level.ATTENTION: "attention", Level.BAD: "bad"
 class Rendering:
     """Renders the templates."""
 
-    def __init__(self, node_id: str, files: StaticFiles) -> None:
-        """Compile nothing yet."""
+    def __init__(self, node_id: str, files: StaticFiles, *, actions: bool) -> None:
+        """Compile nothing yet. With `actions`, the pages have forms, which need the token."""
         self._templates = Environment(
             loader=PackageLoader("peekaping_producer.web"),
             autoescape=True,
@@ -32,7 +32,12 @@ class Rendering:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.globals |= {"node_id": node_id, "version": __version__, "static": files.address}
+        self._templates.globals |= {
+            "actions": actions,
+            "node_id": node_id,
+            "version": __version__,
+            "static": files.address,
+        }
         self._templates.filters |= {
             "count": count,
             "name": printable_name,
@@ -64,9 +69,9 @@ class Rendering:
         }
         return {name: self._render(f"parts/{name}.html", **values) for name in PARTS}
 
-    def page(self, snapshot: Snapshot, parts: dict[str, str]) -> str:
-        """Return the whole page."""
-        return self._render("overview.html", snapshot=snapshot, parts=parts)
+    def page(self, snapshot: Snapshot, parts: dict[str, str], done: str | None = None) -> str:
+        """Return the whole page; `done` is what the last action did."""
+        return self._render("overview.html", snapshot=snapshot, parts=parts, done=done)
 
     def other(self, template: str, **values: object) -> str:
         """Return another page."""

@@ -54,7 +54,7 @@ async def serving(settings: Settings, port: int, node: Node, redis: Redis, cache
     lookups = Lookups(node, settings, cache)
     names = MonitorNames(lookups, cache, closing.bell())
     files = StaticFiles()
-    rendering = Rendering(node.id, files)
+    rendering = Rendering(node.id, files, actions=settings.producer_http_token is not None)
     live = Live(SnapshotReader(node, redis, names), rendering, node.timing, closing)
     pages = Pages(node, settings, redis, live, lookups, rendering)
     app = application(Probes(node, lag), metrics, pages, files, Actions(node, settings, redis))
