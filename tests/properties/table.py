@@ -6,7 +6,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from peekaping_producer.catalog.reading import Changes, Counts, Facts, Named, Page, Place, Reading
+from peekaping_producer.catalog.reading import Changes, Counts, Facts, Named, Page, Place, Reading, Result
 from peekaping_producer.clock import from_unix_ms
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.model.monitor import Monitor, MonitorId, Schedulable, Snapshot
@@ -92,6 +92,12 @@ class SlowCatalog:
         raise NotImplementedError
 
     async def read(self, ids: Sequence[MonitorId]) -> Reading:
+        raise NotImplementedError
+
+    async def search(self, text: str, limit: int) -> list[Named]:
+        raise NotImplementedError
+
+    async def results(self, id_: MonitorId, limit: int) -> list[Result]:
         raise NotImplementedError
 
     async def names(self, ids: Sequence[MonitorId]) -> dict[MonitorId, str]:

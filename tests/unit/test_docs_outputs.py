@@ -24,6 +24,7 @@ from peekaping_producer.errors import ConfigurationError
 from peekaping_producer.fleet.registry import NodeInfo
 from peekaping_producer.model.cadence import Spacing, cadence
 from peekaping_producer.model.monitor import Monitor, MonitorId, Snapshot
+from peekaping_producer.observe.history import Recent
 from peekaping_producer.preflight.database import count_findings, database_findings
 from peekaping_producer.preflight.deployment import Producers, producer_findings, queue_findings
 from peekaping_producer.preflight.finding import worst
@@ -102,7 +103,10 @@ def _status() -> str:
 
 @shown("$ peekaping-producer status --check")
 def _status_check() -> str:
-    nodes = [NodeStatus(name, "", "", "", 1, False, False, 10, 0, None, None, None, 0, 0, None) for name in ("a", "b")]
+    nodes = [
+        NodeStatus(name, "", "", "", 1, False, False, 10, 0, None, None, None, 0, 0, None, None, 0, Recent())
+        for name in ("a", "b")
+    ]
     trouble = ["1 monitor is skipped as invalid and not checked"]
     status = replace(STATUS, trouble=trouble, invalid=Invalid(1, []), nodes=nodes)
     return f"PEEKAPING {state_of(status).name}: {_summary(status)}"
