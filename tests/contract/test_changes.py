@@ -14,7 +14,7 @@ from peekaping_producer.redisdb.keys import DUE, LEASE
 from support.asynq_states import RedisState, put_pending, redis_state, score
 from support.catalogues import monitors_unreadable
 from support.databases import Database, monitor_row
-from support.leader_duties import CALM, Leader, leader
+from support.leader_duties import CALM, Leader, hang_once, leader
 from support.redis_time import redis_now_ms
 from support.schedule import is_not_scheduled, is_scheduled, scheduled_ids
 from support.waiting import until
@@ -134,3 +134,17 @@ async def test_changes_are_polled_again_and_again(redis: Redis, any_sql_db: Data
             assert await scheduled_ids(redis) == {row["id"]}
         await any_sql_db.update("monitors", row["id"], active=False, updated_at=now_utc())
         await until(lambda: is_not_scheduled(redis, row["id"]))
+
+
+async def test_a_poll_that_hung_with_the_database_does_not_delay_the_next(
+    redis: Redis, empty_sqlite_db: Database
+) -> None:
+    row = monitor_row(updated_at=now_utc())
+    await empty_sqlite_db.insert("monitors", row)
+    timing = replace(CALM, changes_every_s=0.05, share=100)
+    async with leader(redis, empty_sqlite_db, timing) as led, led.elected(led.changes.duty()):
+        led.catalog.before = partial(hang_once, led, "changed")
+        await until(partial(is_scheduled, redis, row["id"]))
+        await led.test.until_logged("database recovered")
+        await empty_sqlite_db.update("monitors", row["id"], active=False, updated_at=now_utc())
+        await until(partial(is_not_scheduled, redis, row["id"]))

@@ -5,6 +5,7 @@ Invariants 5 (one rule for the schedule), 6 (a failed read is not an empty one),
 
 import asyncio
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from msgspec.structs import replace
@@ -23,10 +24,11 @@ from peekaping_producer.redisdb.keys import DUE, LEADER, LEASE, REMOVED
 from support.asynq_states import RedisState, put_pending, redis_state, score
 from support.catalogues import monitors_unreadable
 from support.databases import Database, SqliteDatabase, monitor_row, new_id, numbered_id
-from support.leader_duties import CALM, leader
+from support.leader_duties import CALM, hang_once, leader
 from support.nodes import connected
 from support.redis_time import redis_now_ms
-from support.schedule import scheduled_ids
+from support.schedule import is_not_scheduled, scheduled_ids
+from support.waiting import until
 
 SWEPT, NOTHING_SWEPT, INVALID = "sweep finished", "sweep changed nothing", "monitors skipped as invalid"
 FAR_MS = 10**13
@@ -314,6 +316,20 @@ async def test_a_duty_whose_database_comes_back_sweeps_then(redis: Redis, any_sq
             await election.__aexit__(None, None, None)
         assert led.test.logged("database recovered")
     assert len(await scheduled_ids(redis)) == 1
+
+
+async def test_a_sweep_that_hung_with_the_database_does_not_delay_the_next(
+    redis: Redis, empty_sqlite_db: SqliteDatabase
+) -> None:
+    row = monitor_row()
+    await empty_sqlite_db.insert("monitors", row)
+    timing = replace(CALM, sweep_every_s=0.05, share=100)
+    async with leader(redis, empty_sqlite_db, timing) as led:
+        led.catalog.before = partial(hang_once, led, "active")
+        async with led.elected(led.sweeper.duty()):
+            await led.test.until_logged("database recovered")
+            await empty_sqlite_db.delete("monitors", row["id"])
+            await until(partial(is_not_scheduled, redis, row["id"]))
 
 
 async def test_a_long_sweep_logs_its_progress(

@@ -1,5 +1,6 @@
 """A leader's duties on real stores, to be driven one at a time or by a real election."""
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.catalog.last_known import MB, LastKnown
 from peekaping_producer.catalog.reading import Changes, Counts, Facts, Named, Page, Place, Reading, Result
 from peekaping_producer.config.settings import Settings
+from peekaping_producer.errors import Unavailable
 from peekaping_producer.leader.changes import ChangeReader
 from peekaping_producer.leader.duty import Duty
 from peekaping_producer.leader.election import Election
@@ -29,6 +31,7 @@ from support.nodes import LONG_S, TestNode, a_term, running
 Moment = Callable[[str, int], Awaitable[None]]
 """Called with the name of a reading and its number among those of its name, from 1."""
 
+HUNG_S = 0.5
 CALM = Timing(
     term_ms=600_000,
     election_every_s=LONG_S,
@@ -142,6 +145,15 @@ class Leader:
         election = Election(node, Terms(self.redis, node.id, node.timing), node.stop.bell(), duties)
         async with running(election.loop()):
             yield
+
+
+async def hang_once(led: Leader, reading: str, name: str, number: int) -> None:
+    """Let the first reading of this name hang for half a second, while batches find the database unavailable."""
+    if name == reading and number == 1:
+        batches = led.test.node.database_outage.user()
+        batches.failed(Unavailable("database", "no answer"))
+        await asyncio.sleep(HUNG_S)
+        batches.recovered()
 
 
 @asynccontextmanager
