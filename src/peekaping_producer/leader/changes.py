@@ -52,7 +52,7 @@ class ChangeReader:
         outage, every_s = self._node.database_outage, self._timing.changes_every_s
         await term.ended.within(every_s)
         while not term.is_over:
-            began_s, recoveries, failed = time.monotonic(), outage.recoveries, False
+            began_s, recoveries, failed, unavailable_s = time.monotonic(), outage.recoveries, False, 0.0
             try:
                 await self.poll_once(term)
             except Unavailable as error:
@@ -60,8 +60,10 @@ class ChangeReader:
                 failed = True
             else:
                 self._database.recovered()
+                # A poll that hung in an outage of the batches has cost the database nothing.
+                unavailable_s = outage.seconds_since(began_s)
             # The same after a failure: it has cost the database as much.
-            more_s = self._timing.share * (time.monotonic() - began_s) - every_s
+            more_s = self._timing.share * (time.monotonic() - began_s - unavailable_s) - every_s
             await term.ended.within(every_s)
             if not failed:
                 await term.ended.within(more_s)
