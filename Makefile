@@ -18,7 +18,7 @@ DOCS_TOOLS = $(UV) run --quiet --isolated --locked --only-group docs --python $(
 ACTIONLINT = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quick test scenarios uncovered lint format types layers image model properties check docs \
+.PHONY: help setup demo quick test scenarios uncovered lint format types layers image model properties chaos check docs \
 	dist package wheels workflows release proto bench clean
 
 help: ## Show this list
@@ -27,8 +27,8 @@ help: ## Show this list
 	@echo 'Variables:'
 	@echo '  TESTS=path        which tests `test` runs; all but scenarios unless given'
 	@echo '  JOBS=n            how many processes run tests; $(JOBS) unless given, 0 for none beside pytest'
-	@echo '  ARGS="..."        passed on by `demo` (--break), `bench` (--quick), `quick`, `test` and `properties`'
-	@echo '                    (pytest: -k word)'
+	@echo '  ARGS="..."        passed on by `demo` (--break), `bench` (--quick), `chaos` (--help), `quick`, `test`'
+	@echo '                    and `properties` (pytest: -k word)'
 	@echo '  COVERAGE=yes      makes `check` measure lines and branches as well, and fail below 97 %; slower'
 	@echo '  VERSION=1.2.3     what `release` prepares'
 	@echo '  PYTHON=program    the Python that `setup` makes .venv with'
@@ -82,6 +82,9 @@ image: $(STAMP) ## Check deploy/: build the image in a Debian made by apt (root,
 
 model: $(STAMP) ## Check the model of the schedule exhaustively (spin, gcc): two minutes on two cores
 	$(BIN)/python -m pytest -n 2 --maxschedchunk=1 -m model tests/model $(ARGS)
+
+chaos: $(STAMP) ## Break a fleet for a minute, judge what a real asynq worker saw; Go (ARGS=--help)
+	$(BIN)/python -m chaos $(ARGS)
 
 check: $(if $(COVERAGE),uncovered) lint types layers test scenarios ## Run lint, types, layers, test and scenarios (CI adds COVERAGE=yes)
 	$(if $(COVERAGE),$(BIN)/coverage combine --quiet)
