@@ -90,7 +90,7 @@ def _missing(database: str | None) -> str | None:
     if shutil.which("go") is None:
         return "Go is not installed: the worker is a real asynq server (tests/interop/asynqpeer)"
     if database and database not in available():
-        return f"no {database} here: install the package mariadb-server-core"
+        return f"{database} is not available here: CONTRIBUTING.md says what to install"
     if LIBRARY is None and os.environ.get("CI"):
         return "libfaketime is missing: apt-get install libfaketime"
     return None

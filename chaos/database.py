@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
@@ -34,7 +35,8 @@ _Result = TypeVar("_Result")
 
 def available() -> list[str]:
     """Return the databases that this machine has."""
-    return [name for name in NAMES if name != "mariadb" or missing() is None]
+    missing_here = {"mariadb": missing() is not None, "mongo": sys.version_info >= (3, 14)}
+    return [name for name in NAMES if not missing_here.get(name)]
 
 
 class ChaosDatabase:

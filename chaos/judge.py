@@ -277,9 +277,18 @@ class _Judge:
         return found
 
     def _may_repeat(self, life: Life, from_ms: int, until_ms: int) -> bool:
-        """Return whether Redis lost data, or the monitor was edited, between two checks."""
-        return any(from_ms <= at_ms <= until_ms for at_ms, _ in life.edits) or any(
-            rule_of(incident.kind).loses_data and incident.began_ms <= until_ms and incident.ended_ms >= from_ms
+        """Return whether two checks may be close: Redis lost data between them, or their monitor was edited.
+
+        Without the database, an edit may come to bear late: until then each node uses what it has read last.
+        """
+        changed_ms = [at_ms for at_ms, _ in life.edits] + [segment.from_ms for segment in life.segments]
+        if any(from_ms <= at_ms <= until_ms for at_ms in changed_ms):
+            return True
+        edited = any(self._evidence.began_ms < at_ms <= until_ms for at_ms in changed_ms)
+        return any(
+            incident.began_ms <= until_ms
+            and incident.ended_ms >= from_ms
+            and (rule_of(incident.kind).loses_data or (edited and incident.kind in OF_DATABASE))
             for incident in self._evidence.incidents
         )
 

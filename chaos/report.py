@@ -50,6 +50,7 @@ def as_text(report: Report) -> str:
         ),
         "",
         "late    " + ", ".join(f"{name} {_percentile(verdict.late_ms, share)} ms" for name, share in _SHARES.items()),
+        f"        {_late_without_a_fault(verdict)} by more than a second without a fault",
         *_missed_lines(verdict),
         f"doubled {verdict.doubled}",
         f"lost    {verdict.lost}",
@@ -85,6 +86,10 @@ def _fault_rows(verdict: Verdict) -> list[tuple[str, ...]]:
                 )
             )
     return rows
+
+
+def _late_without_a_fault(verdict: Verdict) -> int:
+    return sum(not slot.missed and slot.incident is None for slot in verdict.slots)
 
 
 def _missed_lines(verdict: Verdict) -> list[str]:

@@ -20,6 +20,8 @@ class _Payload(Struct, frozen=True):
     monitor_id: str = ""
     monitor_name: str = ""
     scheduled_at: datetime | None = None
+    which: str = ""
+    """Only in tasks that were planted."""
 
 
 class _Entry(Struct, frozen=True):
@@ -74,6 +76,9 @@ def read_ledger(ledger: Path) -> tuple[list[Check], list[str]]:
         if entry.event != "task":
             continue
         payload = entry.payload
+        if payload is not None and payload.which:
+            # Planted as pending in no list, and put back into the list by a sweep.
+            continue
         if entry.parse_error or payload is None or payload.scheduled_at is None or not payload.monitor_id:
             problems.append(
                 f"the worker could not read the task {entry.id}: {entry.parse_error or 'fields are missing'}"
