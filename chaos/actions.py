@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 import redis
 from redis.asyncio import Redis
@@ -17,11 +17,12 @@ from peekaping_producer.demo.clock import now_ms
 from peekaping_producer.demo.redis_server import HOST
 from peekaping_producer.leader.event_message import CREATED, DELETED, UPDATED
 from peekaping_producer.model.monitor import MonitorId
-from peekaping_producer.redisdb.keys import LEASE
-from support.asynq_states import put_active, put_aggregating, put_in_set, put_malformed, put_pending
+from peekaping_producer.redisdb.keys import DUE, LEASE
+from support.asynq_states import put_active, put_aggregating, put_in_set, put_malformed, put_pending, task_key
 
 _CLAIMED_WITHIN_S: Final = 0.7
 _PLANTED: Final = 3
+_NOT_DUE_WITHIN_MS: Final = 1_000
 _GARBAGE: Final = (
     b"",
     b"{",
@@ -189,11 +190,16 @@ class Actions:
             return f"Redis is gone ({type(error).__name__})"
 
     async def _plant(self, fault: Fault) -> str:
-        ids = sorted(self._stage.editor.ids)
-        chosen = [MonitorId(ids[(fault.choice + number * 7) % len(ids)]) for number in range(_PLANTED)]
+        """Plant tasks of monitors that have none, and are not about to get one: none of theirs may be destroyed."""
         async with Redis(host=HOST, port=self._stage.redis.port, socket_timeout=2) as client:
+            seconds, micros = await client.time()
+            from_ms = int(seconds) * 1000 + int(micros) // 1000 + _NOT_DUE_WITHIN_MS
+            later = cast("list[bytes]", await client.zrangebyscore(DUE, from_ms, "+inf"))
+            ids = [MonitorId(id_.decode()) for id_ in sorted(later)]
+            chosen = [ids[(fault.choice + number * 7) % len(ids)] for number in range(_PLANTED)] if ids else []
             for number, monitor in enumerate(chosen):
-                await _put_stuck(client, monitor, fault.choice + number)
+                if not await client.exists(task_key(monitor)):
+                    await _put_stuck(client, monitor, fault.choice + number)
         return ", ".join(chosen)
 
     def _publish_garbage(self, fault: Fault) -> str:
