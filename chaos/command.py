@@ -53,6 +53,8 @@ def _storm(database: str, seed: int, minutes: float | None, *, only_plan: bool) 
     for fault in plan:
         sys.stdout.write(f"{fault.at_s:6.1f} s  {fault}\n")
     sys.stdout.write(f"again: {replay}\n")
+    if LIBRARY is None:
+        sys.stdout.write("libfaketime is missing: Redis' clock is not stepped\n")
     if only_plan:
         return 0
     name = f"{database}-{seed}"
