@@ -117,6 +117,8 @@ class _Judge:
         lost = sum(self._is_lost(life) for life in self._evidence.lives)
         for life in self._evidence.lives:
             self._check_contents(life)
+        unknown = self._checks.keys() - {life.monitor_id for life in self._evidence.lives}
+        self._failures += [f"{id_} was checked, and never existed" for id_ in sorted(unknown)]
         recoveries = [self._recovery(incident, slots) for incident in self._evidence.incidents]
         self._check_missed(slots)
         self._check_claims()

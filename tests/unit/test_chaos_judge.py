@@ -116,6 +116,11 @@ def test_a_task_of_a_deleted_monitor_is_found() -> None:
     assert "deleted or inactive" in only_failure(verdict)
 
 
+def test_a_task_of_a_monitor_that_never_existed_is_found() -> None:
+    stray = Check("another", "as created", at(21), at(21.1))
+    assert "never existed" in only_failure(judged([*on_time(), stray]))
+
+
 def test_a_task_with_old_data_is_found() -> None:
     verdict = judged(on_time(), life=a_life(edits=((25.0, "Edit 1"),)))
     assert all("old data" in failure for failure in verdict.failures)
