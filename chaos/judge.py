@@ -219,13 +219,19 @@ class _Judge:
         )
         if gone:
             return rule_of(gone.kind).reason or Reason.NONE, gone
+        without, outage = self._without_database(life, slot_ms, period_ms)
+        if outage:
+            return without, outage
+        stalled = self._stalled_ms(slot_ms, slot_ms + period_ms)
+        return (Reason.MACHINE if stalled else Reason.NONE), None
+
+    def _without_database(self, life: Life, slot_ms: int, period_ms: int) -> tuple[Reason, Incident | None]:
         outage = self._last(lambda one: one.kind in OF_DATABASE and _covers(one, slot_ms, DATABASE_MS))
         if outage and life.push:
             return Reason.PUSH, outage
         if outage and self._a_node_was_gone(outage, period_ms):
             return Reason.NOT_CACHED, outage
-        stalled = self._stalled_ms(slot_ms, slot_ms + period_ms)
-        return (Reason.MACHINE if stalled else Reason.NONE), None
+        return Reason.OLD_INTERVAL, self._used_old_interval(life, slot_ms)
 
     def _last(self, fits: Callable[[Incident], bool]) -> Incident | None:
         """Return the fault that began last, of those that fit."""
@@ -243,6 +249,13 @@ class _Judge:
                     )
                 )
         return None
+
+    def _used_old_interval(self, life: Life, slot_ms: int) -> Incident | None:
+        """Return the outage of the database in which the check before a slot was made, of an edited monitor."""
+        before_ms = max((at_ms for at_ms, _ in self._checks[life.monitor_id] if at_ms < slot_ms), default=None)
+        if before_ms is None or not any(self._evidence.began_ms < one.from_ms <= before_ms for one in life.segments):
+            return None
+        return self._last(lambda one: one.kind in OF_DATABASE and _covers(one, before_ms, DATABASE_MS))
 
     def _a_node_was_gone(self, outage: Incident, period_ms: int) -> bool:
         return any(

@@ -16,6 +16,7 @@ class Reason(StrEnum):
     CLAIM = "a node that was killed, frozen or cut off had claimed it"
     PUSH = "a push monitor, without the database"
     NOT_CACHED = "without the database, and the node that had read it was gone"
+    OLD_INTERVAL = "without the database, its last check used the interval from before an edit"
     RUNNING = "asynq had its earlier task as active"
     MACHINE = "this machine stalled"
     NONE = "no reason"

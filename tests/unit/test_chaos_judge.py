@@ -243,6 +243,13 @@ def test_without_the_database_the_interval_from_before_an_edit_may_repeat_a_chec
     assert judged([*on_time(), *checks(24.0)], life=edited).doubled == 1
 
 
+def test_or_make_it_miss_one() -> None:
+    edited, outage = a_life((-100, -100, 8), (8, 9, 10_000)), fault(Kind.HANG_ALL_FROM_DATABASE, 19, 23)
+    assert judged(on_time(but=(31.0,)), outage, life=edited).missed == {Reason.OLD_INTERVAL: 1}
+    assert judged(on_time(but=(31.0,)), outage).missed == {Reason.NONE: 1}
+    assert judged(on_time(but=(41.0,)), outage, life=edited).missed == {Reason.NONE: 1}
+
+
 def test_a_created_monitor_is_expected_from_when_it_must_be_noticed() -> None:
     born = a_life((15.0, 18.0, 10_000.0))
     assert judged(on_time(but=(1.0, 11.0)), life=born).failures == ()
