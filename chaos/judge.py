@@ -299,11 +299,12 @@ class _Judge:
         changed_ms = [at_ms for at_ms, _ in life.edits] + [segment.from_ms for segment in life.segments]
         if any(from_ms <= at_ms <= until_ms for at_ms in changed_ms):
             return True
-        edited = any(self._evidence.began_ms < at_ms <= until_ms for at_ms in changed_ms)
+        if any(self._evidence.began_ms < at_ms <= until_ms for at_ms in changed_ms) and self._database_was_gone(
+            from_ms
+        ):
+            return True
         return any(
-            incident.began_ms <= until_ms
-            and incident.ended_ms >= from_ms
-            and (rule_of(incident.kind).loses_data or (edited and incident.kind in OF_DATABASE))
+            rule_of(incident.kind).loses_data and incident.began_ms <= until_ms and incident.ended_ms >= from_ms
             for incident in self._evidence.incidents
         )
 

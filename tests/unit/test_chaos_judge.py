@@ -237,7 +237,7 @@ def test_another_outage_may_not() -> None:
 
 
 def test_without_the_database_the_interval_from_before_an_edit_may_repeat_a_check() -> None:
-    edited, outage = a_life((-100, -100, 8), (8, 9, 10_000)), fault(Kind.HANG_ALL_FROM_DATABASE, 23, 27)
+    edited, outage = a_life((-100, -100, 8), (8, 9, 10_000)), fault(Kind.HANG_ALL_FROM_DATABASE, 18, 20)
     assert judged([*on_time(), *checks(24.0)], outage, life=edited).doubled == 0
     assert judged([*on_time(), *checks(24.0)], outage).doubled == 1
     assert judged([*on_time(), *checks(24.0)], life=edited).doubled == 1
