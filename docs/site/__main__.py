@@ -40,7 +40,8 @@ def _problems() -> list[str]:
         shutil.rmtree(folder, ignore_errors=True)
     for name, text in texts.items():
         _write(PAGES / name, text)
-    for file in (*(ROOT / "docs").glob("*.svg"), CONFIG.with_name("site.css")):
+    pictures = (*(ROOT / "docs").glob("*.svg"), *(ROOT / "docs" / "pictures").glob("*.png"))
+    for file in (*pictures, CONFIG.with_name("site.css")):
         shutil.copy(file, PAGES)
     shutil.copy(CONFIG, BUILD)
     build = [sys.executable, "-m", "zensical", "build", "--strict", "--clean", "--config-file", CONFIG.name]

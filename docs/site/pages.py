@@ -57,7 +57,7 @@ def _for_site(source: Path, named: Mapping[Path, str]) -> str:
             return f"[{_title(path) if words.endswith('.md') else words}]({named[path]}{anchor})"
         if not path.exists():
             raise ValueError(f"{source.relative_to(ROOT)} links to {link['path']}, which does not exist")
-        if path.suffix == ".svg":
+        if path.suffix in {".svg", ".png"}:
             return f"[{words}]({path.name})"
         return f"[{words}]({SOURCE}/blob/main/{path.relative_to(ROOT)}{anchor})"
 
