@@ -137,7 +137,7 @@ def _judged(samples: list[Sample], metrics: Counter[str], evidence: Evidence, ba
             (len(counts) < monitors, f"{monitors - len(counts)} monitors were not checked at all"),
             (most - fewest > 2, f"the oldest did not go first: some were checked {most} times, others {fewest} times"),
             (stale, f"{stale} tasks were too old for a worker to take them"),
-            (not refreshed, "no metric shows that tasks wait (checks_total{refreshed})"),
+            (not missed, "no metric shows what was missed (missed_total{overload})"),
             (not oldest_s > PERIOD_S, "no metric shows how late they are (queue_oldest_seconds)"),
             (not troubles, "the log does not say that the workers are too slow"),
         )

@@ -69,6 +69,22 @@ async def test_a_check_in_time_misses_nothing(redis: Redis) -> None:
     assert await Settled(redis).missed() == {}
 
 
+async def test_a_check_whose_earlier_task_still_waits_for_a_worker_is_missed(redis: Redis) -> None:
+    await put_due(redis, 0)
+    at = Settled(redis)
+    assert await at.missed() == {}
+    await redis.zadd(DUE, {ID: cadence(ID, 60).slot_from(await redis_now_ms(redis)) - 60_000})
+    assert await at.missed() == {Outcome.MISSED_OVERLOAD: 1}
+
+
+async def test_a_check_made_due_by_hand_misses_none_while_its_task_waits(redis: Redis) -> None:
+    await put_due(redis, 0)
+    at = Settled(redis)
+    assert await at.missed() == {}
+    await at.schedule.run_now([ID])
+    assert await at.missed() == {}
+
+
 async def test_each_slot_that_passed_is_one_missed_check(redis: Redis) -> None:
     await put_due(redis, 600)
     at = Settled(redis)

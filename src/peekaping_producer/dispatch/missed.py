@@ -14,7 +14,9 @@ _SURELY_IN_TIME_MS = 500.0
 """Half the shortest period: a check that is later by no more skips no slot."""
 _LONGEST_MS = 30 * 86_400_000.0
 """What was due longer ago has a stray due time, such as one written by hand."""
-_RUNNING, _POSTPONED = Outcome.RUNNING, Outcome.POSTPONED
+_RUNNING, _POSTPONED, _REFRESHED = Outcome.RUNNING, Outcome.POSTPONED, Outcome.REFRESHED
+_EVEN_IN_TIME = frozenset({_RUNNING, _POSTPONED, _REFRESHED})
+"""The outcomes of checks that may be missed although they come in time."""
 
 
 class MissedChecks:
@@ -34,7 +36,8 @@ class MissedChecks:
     frozen or was cut off. For all others it is overload: the nodes were too slow, or the queue was so long that the
     task was postponed.
 
-    A monitor whose earlier check still runs also misses the slot that it was due for: still_running.
+    A monitor also misses the slot that it was due for if its earlier check still runs (still_running) or has not even
+    been taken by a worker (overload).
     """
 
     def __init__(self, node: Node, nobody_from_s: float = -math.inf) -> None:
@@ -48,7 +51,7 @@ class MissedChecks:
         """Return how many checks a settled batch has missed, by reason; `lateness_ms` is that of each monitor."""
         outcomes = settlement.outcomes
         missed: Counter[Outcome] = Counter()
-        if max(lateness_ms) <= _SURELY_IN_TIME_MS and _RUNNING not in outcomes and _POSTPONED not in outcomes:
+        if max(lateness_ms) <= _SURELY_IN_TIME_MS and _EVEN_IN_TIME.isdisjoint(outcomes):
             return missed
         reasons: dict[tuple[object, ...], Outcome] = {}
         for claimed, order, outcome, late_ms in zip(claim.claimed, orders, outcomes, lateness_ms, strict=True):
@@ -56,6 +59,8 @@ class MissedChecks:
                 continue
             if outcome is _RUNNING:
                 missed[Outcome.MISSED_STILL_RUNNING] += 1
+            elif outcome is _REFRESHED and order.cadence.has_slot_at(claimed.due_ms):
+                missed[Outcome.MISSED_OVERLOAD] += 1
             skipped = self._skipped(claimed, order.cadence, outcome, late_ms)
             if skipped:
                 expired = claimed.due_ms < claim.drained_ms

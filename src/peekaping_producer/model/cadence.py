@@ -44,6 +44,10 @@ class Cadence(Struct, frozen=True):
         retry_ms = retry_s * 1000
         return Cadence(retry_ms, self.phase_ms % retry_ms)
 
+    def has_slot_at(self, at_ms: float) -> bool:
+        """Return whether this instant is a slot; what is due at another one was made due by hand, or by an edit."""
+        return (at_ms - self.phase_ms) % self.period_ms == 0
+
     def skipped(self, due_ms: float, late_ms: float) -> int:
         """Return how many slots a check skips because it comes so late after its due time."""
         on_time_ms = int(due_ms)

@@ -68,7 +68,7 @@ class Outcome(StrEnum):
     MISSED_PAUSED = "missed_paused"
     """A slot passed without a check: checks were paused, by `pause` or on the page."""
     MISSED_OVERLOAD = "missed_overload"
-    """A slot passed without a check: the nodes were too slow, or the queue was very long."""
+    """A slot passed without a check: the nodes or the workers were too slow, or the queue was very long."""
     MISSED_STILL_RUNNING = "missed_still_running"
     """A slot passed without a check: the earlier check was still running."""
 
