@@ -66,14 +66,14 @@ async def test_a_misspelled_name_is_logged_once_with_the_nearest_one(
     sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis, tmp_path: Path
 ) -> None:
     (tmp_path / ".env").write_text("REDIS_PASSWRD=hush\n")
-    variables = addressed(sqlite_db, redis_server.port) | {"PRODUCER_WORKERS": 3, "DB_HOTS": "db"}
+    variables = addressed(sqlite_db, redis_server.port) | {"PRODUCER_CONCURENCY": 3, "DB_HOTS": "db"}
     async with started(tmp_path, **variables) as producer:
         await producer.until_logged(SWEPT)
 
     logged = {line["variable"]: line["did_you_mean"] for line in producer.logged(UNKNOWN)}
     assert logged == {
         "REDIS_PASSWRD": "REDIS_PASSWORD",
-        "PRODUCER_WORKERS": "PRODUCER_CONCURRENCY",
+        "PRODUCER_CONCURENCY": "PRODUCER_CONCURRENCY",
         "DB_HOTS": "DB_HOST",
     }
     assert len(producer.logged(UNKNOWN)) == len(logged)
