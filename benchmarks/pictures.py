@@ -19,7 +19,7 @@ import benchmarks.database  # noqa: F401 - makes `support` importable
 from support.browser import Browser, browser
 
 FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
-_COLOURS = 128
+_COLOURS = 256
 _DEMO = ("--monitors", "600", "--interval", "60", "--nodes", "3", "--http-port", "0")
 _SETTLED_S = 100.0
 """By then the plots show something."""
@@ -72,7 +72,9 @@ def _save(tab: Browser, name: str, width: int, height: int) -> None:
     file = FOLDER / f"{name}.png"
     with Image.open(io.BytesIO(base64.b64decode(tab.picture(width, height)))) as picture:
         # A page has few colours, and a palette a third of the bytes.
-        picture.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE).save(file, optimize=True)
+        # The octree also keeps the colours of small things, such as a green dot.
+        palette = picture.convert("RGB").quantize(_COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        palette.save(file, optimize=True)
     print(f"docs/pictures/{file.name}: {file.stat().st_size:,} bytes")
 
 

@@ -1,5 +1,7 @@
 """What the page reads from the database: with connections of its own, so that it never takes one that checks need."""
 
+import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -100,20 +102,23 @@ class MonitorNames:
         """Id → name, if it has one, and when it was read."""
         self._missing: set[MonitorId] = set()
         self._wanted = wanted
-        self._answered = Bell()
+        self._answered = asyncio.Event()
+        """Set, and replaced, when some have been read."""
 
     async def of(self, ids: Iterable[str]) -> dict[str, str]:
         """Return the names that are known, or become known soon."""
         wanted = {MonitorId(id_) for id_ in ids if is_monitor_id(id_)}
         known = self._known(wanted)
-        old_s = time.monotonic() - _NAMES_KEPT_S
-        missing = {id_ for id_ in wanted - known.keys() if self._read.get(id_, (None, old_s))[1] <= old_s}
-        if missing:
-            self._missing |= missing
-            self._wanted.ring()
-            if not self.problem and await self._answered.within(_NAMES_WAIT_S):
-                known = self._known(wanted)
-        return known
+        unread = self._unread(wanted - known.keys())
+        if not unread:
+            return known
+        self._missing |= unread
+        self._wanted.ring()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_NAMES_WAIT_S):
+                while not self.problem and self._unread(unread):
+                    await self._answered.wait()
+        return self._known(wanted)
 
     async def loop(self, stop: Stop) -> None:
         """Read the names that are missing, at most once a second, until it is time to stop."""
@@ -128,12 +133,17 @@ class MonitorNames:
                     await self._look_up(missing)
             except Unavailable as error:
                 self.problem = str(error)
-            self._answered.ring()
+            self._answered.set()
+            self._answered = asyncio.Event()
             await stop.within(_NAMES_EVERY_S)
 
     def _known(self, ids: Iterable[MonitorId]) -> dict[str, str]:
         found = ((id_, self._cache.name_of(id_) or self._read.get(id_, (None, 0.0))[0]) for id_ in ids)
         return {id_: name for id_, name in found if name is not None}
+
+    def _unread(self, ids: Iterable[MonitorId]) -> set[MonitorId]:
+        old_s = time.monotonic() - _NAMES_KEPT_S
+        return {id_ for id_ in ids if self._read.get(id_, (None, old_s))[1] <= old_s}
 
     async def _look_up(self, missing: list[MonitorId]) -> None:
         names = await self._lookups.read(lambda catalog: catalog.names(missing))
