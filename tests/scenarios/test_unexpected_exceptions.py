@@ -136,7 +136,7 @@ NO_TIME = b":7\r\n:7\r\n*0\r\n*2\r\n$1\r\nx\r\n$1\r\ny\r\n"
 """Of the last of several commands, so that no reply is left for the next ones."""
 TEXT = b"$8\r\nnonsense\r\n"
 CASES: dict[str, tuple[str | tuple[str, ...], bytes]] = {
-    "claim, dispatch": (("schedule", "time", "writable", "step", "go_node", "lease", "claim"), SEVEN),
+    "claim, dispatch": (("schedule", "time", "writable", "step", "go_node", "lease", "paused", "claim"), SEVEN),
     "settle, dispatch": (("schedule", "time", "writable", "task", "settle"), SEVEN),
     "reclaim, reclaim": (("schedule", "time", "reclaim"), TEXT),
     "extend, election": (("leader", "left", "extend"), SEVEN),
