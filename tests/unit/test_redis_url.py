@@ -73,7 +73,10 @@ def test_what_a_url_says(load: Load, url: str, expected: tuple[object, ...]) -> 
         "http://me:hush@cache",
         "redis://:hush#1@cache",
         "redis://:hush@cache:70000",
+        "redis://:hush@cache:0",
         "redis://:hush@cache/16",
+        "redis://:hush@cache/3?db=4",
+        "redis://:hush@cache?db=3&db=4",
         "redis://:hush@cache/0/1",
         "redis://:hush@cache?ssl_cert_reqs=none",
         "redis://:hush%ff@cache",
@@ -105,6 +108,17 @@ def test_a_url_that_is_wrong_is_not_shown(load: Load, url: str) -> None:
 def test_what_contradicts_a_url(load: Load, variable: str, value: str) -> None:
     problems = load.problems("rediss://me:hush@cache:7000/3", **{variable: value})
     assert problems == (f"{variable} contradicts REDIS_URL: remove one of them",)
+
+
+@pytest.mark.parametrize(
+    ("url", "variable", "value"),
+    [
+        ("redis://Me:hush@cache", "REDIS_USERNAME", "me"),
+        ("unix:///run/Redis.sock", "REDIS_HOST", "/run/redis.sock"),
+    ],
+)
+def test_case_counts_in_users_and_paths(load: Load, url: str, variable: str, value: str) -> None:
+    assert load.problems(url, **{variable: value}) == (f"{variable} contradicts REDIS_URL: remove one of them",)
 
 
 def test_what_says_the_same_may_be_set_beside_a_url(load: Load) -> None:

@@ -28,7 +28,7 @@ def take_redis_url(values: dict[str, str], secrets: dict[str, Secret]) -> list[s
         return []  # which is reported already
     except ValueError:
         return [f"{url.variable} is wrong: must be {allowed_in(RedisSettings, 'redis_url')}"]
-    contradicting = [field for field, value in said.items() if not _same(values.get(field, value), value)]
+    contradicting = [field for field, value in said.items() if not _same(field, values.get(field, value), value)]
     values |= said
     if password and other is None:
         secrets["redis_password"] = Secret(url.variable, lambda: _password_now(url, said))
@@ -37,7 +37,10 @@ def take_redis_url(values: dict[str, str], secrets: dict[str, Secret]) -> list[s
     return [f"{field.upper()} contradicts {url.variable}: remove one of them" for field in contradicting]
 
 
-def _same(value: str, other: str) -> bool:
+def _same(field: str, value: str, other: str) -> bool:
+    """Return whether two values mean the same: case counts in a user's name and in a path."""
+    if field == "redis_username" or other.startswith("/"):
+        return value == other
     return value.strip().lower() == other.lower()
 
 
@@ -64,13 +67,14 @@ def parse_redis_url(url: str) -> tuple[dict[str, str], str]:
 
 
 def _server(parts: SplitResult) -> dict[str, str]:
-    if parts.scheme not in _TLS or not parts.hostname or parts.fragment:
+    database, path = _database(parts), parts.path.strip("/")
+    if parts.scheme not in _TLS or not parts.hostname or parts.fragment or (database and path):
         raise ValueError
     return {
         "redis_tls": _TLS[parts.scheme],
         "redis_host": unquote(parts.hostname, errors="strict"),
-        "redis_port": str(parts.port or ""),
-        "redis_db": _database(parts) or parts.path.strip("/"),
+        "redis_port": "" if parts.port is None else str(parts.port),
+        "redis_db": database or path,
     }
 
 
@@ -83,6 +87,7 @@ def _socket(parts: SplitResult) -> dict[str, str]:
 def _database(parts: SplitResult) -> str:
     """Return the only parameter that is known, `db`; empty if it is not given."""
     given = parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-    if not given.keys() <= {"db"}:
+    databases = given.pop("db", [""])
+    if given or len(databases) > 1:
         raise ValueError
-    return given.get("db", [""])[-1]
+    return databases[0]
