@@ -166,6 +166,14 @@ def test_a_secret_in_a_file_has_that_origin(tmp_path: Path) -> None:
     assert next(report.text()).endswith("DB_PASS is read from the file that DB_PASS_FILE names")
 
 
+def test_the_file_of_a_secret_that_is_not_used_is_not_an_origin() -> None:
+    settings = Settings(db_type="sqlite", db_name="x")  # type: ignore[arg-type]
+    with patch.dict("os.environ", {"DB_PASS_FILE": "/run/secrets/db"}, clear=True):
+        shown = {one.variable: one for one in shown_settings(settings, Path("none"))}
+    assert shown["DB_PASS"] == ShownSetting("DB_PASS", None, Origin.UNSET)
+    assert shown["DB_PASS_FILE"] == ShownSetting("DB_PASS_FILE", None, Origin.ENVIRONMENT)
+
+
 def test_what_no_variable_of_its_name_sets_comes_from_an_address() -> None:
     settings = Settings(db_type="sqlite", db_name="x", redis_host="elsewhere")  # type: ignore[arg-type]
     with patch.dict("os.environ", {}, clear=True):

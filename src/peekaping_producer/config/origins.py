@@ -42,7 +42,8 @@ def shown_settings(settings: Settings | None, env_file: Path = ENV_FILE) -> list
     origins = _origins(env_file)
 
     def one(name: str) -> ShownSetting:
-        if name in origins:
+        unused = settings is not None and name not in values and origins.get(name) is Origin.NAMED_FILE
+        if name in origins and not unused:
             return ShownSetting(name, values.get(name), origins[name])
         value = values.get(name, usual.get(name))
         if value != usual.get(name):
