@@ -126,6 +126,7 @@ async def test_a_refused_port_is_transient_and_the_error_names_it(kind: str) -> 
 
     assert reason.startswith(f"DB_HOST '{HOST}', DB_PORT {port}: ")
     assert "refused" in reason or "Connect call failed" in reason
+    assert reason.endswith("(is it running, and reachable from here?)")
     assert PASSWORD not in reason
 
 

@@ -170,6 +170,7 @@ async def test_redis_that_does_not_answer_is_unavailable(shell: Shell) -> None:
     with free_port() as port:
         checks = await checked(shell, REDIS_PORT=port, REDIS_PASSWORD=SECRET)
     assert (checks.code, checks.bad) == (1, [("redis", "server", "unavailable")])
+    assert checks.found("redis", "server")["to_do"] == "start it, or correct REDIS_*"
 
 
 async def test_a_wrong_password_must_be_changed(shell: Shell, client: Redis) -> None:

@@ -11,6 +11,8 @@ NO_RIGHT = "DB_USER lacks a right on the database at DB_HOST, grant it SELECT"
 _NO_ADDRESS = "is DB_HOST right? The port belongs in DB_PORT"
 _NO_ADDRESS_SIGN = "[Errno -"
 """Every driver's error begins like this when the host name has no address, and no other error does."""
+_NOT_THERE = "is it running, and reachable from here?"
+_NOT_THERE_SIGN = "[Errno "
 
 
 def server_address(settings: Settings) -> str:
@@ -30,8 +32,8 @@ def configuration_error(error: Unavailable, fix: str | None) -> ConfigurationErr
 
 def unavailable(error: Unavailable, where: str, advice: str | None) -> Unavailable:
     """Return the error with the settings that say where the database is, and with advice where there is any."""
-    if not advice and _NO_ADDRESS_SIGN in error.reason:
-        advice = _NO_ADDRESS
+    if not advice and _NOT_THERE_SIGN in error.reason:
+        advice = _NO_ADDRESS if _NO_ADDRESS_SIGN in error.reason else _NOT_THERE
     return Unavailable("database", f"{where}: {error.reason}{f' ({advice})' if advice else ''}")
 
 

@@ -30,6 +30,8 @@ from peekaping_producer.timing import Timing
 
 _WITHIN_S = 8.0
 """For all that is asked of Redis, and at the same time of the database."""
+_START: Final = {Area.REDIS: "start it, or correct REDIS_*", Area.DATABASE: "start it, or correct DB_*"}
+"""What to do about a system that does not answer."""
 _EXIT_UNAVAILABLE = 1
 _EXIT_CODES: Final = {Level.UNAVAILABLE: _EXIT_UNAVAILABLE, Level.WRONG: EXIT_CONFIGURATION}
 _MARKS: Final = {Level.OK: "✓", Level.WARNING: "!", Level.UNAVAILABLE: "✗", Level.WRONG: "✗"}
@@ -118,9 +120,10 @@ async def _limited(reading: Awaitable[None], area: Area, found: list[Finding]) -
         async with asyncio.timeout(_WITHIN_S):
             await reading
     except TimeoutError:
-        found.append(Finding(area, "server", Level.UNAVAILABLE, f"no answer within {_WITHIN_S:g} s"))
+        found.append(Finding(area, "server", Level.UNAVAILABLE, f"no answer within {_WITHIN_S:g} s", _START[area]))
     except (ConfigurationError, Unavailable) as error:
-        found += failures(area, "server", error)
+        # A database's reason has its own advice.
+        found += failures(area, "server", error, _START[area] if area is Area.REDIS else None)
 
 
 async def _redis(address: RedisSettings, settings: Settings | None, found: list[Finding]) -> None:

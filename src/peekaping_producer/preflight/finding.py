@@ -36,15 +36,17 @@ class Finding(Struct, frozen=True):
     """A constant name within the area."""
     level: Level
     what: str
-    """In one line; it says what to do as well if the level is `wrong` or `unavailable`."""
+    """In one line; it says what to do as well if the level is `unavailable` or `wrong`, and `to_do` is not set."""
     to_do: str | None = None
-    """What to do about a warning."""
+    """What to do about a warning, or a system that does not answer."""
 
 
-def failures(area: Area, topic: str, error: ConfigurationError | Unavailable) -> list[Finding]:
-    """Return what an error says, one finding for each of its problems."""
+def failures(
+    area: Area, topic: str, error: ConfigurationError | Unavailable, to_do: str | None = None
+) -> list[Finding]:
+    """Return what an error says, one finding for each of its problems. `to_do` is for a system that gave no reason."""
     if isinstance(error, Unavailable):
-        return [Finding(area, topic, Level.UNAVAILABLE, error.reason)]
+        return [Finding(area, topic, Level.UNAVAILABLE, error.reason, None if error.code else to_do)]
     return [Finding(area, topic, Level.WRONG, problem) for problem in error.problems]
 
 
