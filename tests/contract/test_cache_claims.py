@@ -1,6 +1,7 @@
 """What a node claims while its database is unavailable: what its cache holds, and after nodes with a healthy one."""
 
 import asyncio
+import json
 import time
 from uuid import UUID
 
@@ -9,6 +10,7 @@ from redis.asyncio import Redis
 
 from peekaping_producer.catalog.last_known import MB, LastKnown
 from peekaping_producer.catalog.reading import Reading
+from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.dispatch.cache_claims import CacheClaims
 from peekaping_producer.dispatch.cache_watch import cache_loop
 from peekaping_producer.model.monitor import Monitor, MonitorId, Snapshot
@@ -18,7 +20,9 @@ from peekaping_producer.schedule.pause import Pauses
 from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.schedule.view import ScheduleView
 from peekaping_producer.timing import Timing
+from support.databases import SqliteDatabase, monitor_row
 from support.nodes import TestNode, running
+from support.producer import producing
 from support.redis_time import redis_now_ms, until_ms
 
 TIMING = Timing(redis_timeout_s=10)
@@ -167,3 +171,15 @@ async def test_a_cache_that_is_too_small_is_warned_of_once_with_the_megabytes_th
     keep(larger, *map(snapshot, ids))
     assert len(larger) == len(ids)
     assert 2 <= line["needed_mb"] <= 6
+
+
+async def test_the_setting_limits_the_cache_of_a_producer(
+    empty_sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis
+) -> None:
+    large = json.dumps({"url": "x" * 400_000})
+    await empty_sqlite_db.insert("monitors", *(monitor_row(interval=1, config=large) for _ in range(6)))
+    settings = empty_sqlite_db.settings(redis_host=HOST, redis_port=redis_server.port, producer_cache_mb=1)
+    async with producing(settings, Timing(cache_watch_s=0.05)) as producer:
+        line = await producer.until_logged("cache too small")
+    assert (line["cache_mb"], line["monitors"]) == (1, 6)
+    assert line["needed_mb"] > 1
