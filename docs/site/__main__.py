@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from docs.site.pages import CONFIG, ROOT, in_navigation, pages
+from docs.site.pages import CONFIG, ROOT, in_navigation, pages, pictures
 
 BUILD = ROOT / "build"
 PAGES, SITE = BUILD / "pages", BUILD / "site"
@@ -40,8 +40,7 @@ def _problems() -> list[str]:
         shutil.rmtree(folder, ignore_errors=True)
     for name, text in texts.items():
         _write(PAGES / name, text)
-    pictures = (*(ROOT / "docs").glob("*.svg"), *(ROOT / "docs" / "pictures").glob("*.png"))
-    for file in (*pictures, CONFIG.with_name("site.css")):
+    for file in (*pictures(), CONFIG.with_name("site.css")):
         shutil.copy(file, PAGES)
     shutil.copy(CONFIG, BUILD)
     build = [sys.executable, "-m", "zensical", "build", "--strict", "--clean", "--config-file", CONFIG.name]

@@ -28,6 +28,11 @@ def pages() -> dict[str, str]:
     return texts | {f"code/{folder}.md": f"# {folder}\n\n::: {PACKAGE.name}.{folder}\n" for folder in code}
 
 
+def pictures() -> list[Path]:
+    """Return the pictures, which lie beside the pages on the site."""
+    return [*(ROOT / "docs").glob("*.svg"), *(ROOT / "docs" / "pictures").glob("*.png")]
+
+
 def in_navigation() -> set[str]:
     """Return the pages that the navigation leads to."""
     return _pages_in(tomllib.loads(CONFIG.read_text(encoding="utf-8"))["project"]["nav"])
