@@ -393,7 +393,7 @@ async def test_sentinels_with_tls(tls_redis: TlsRedis, authority: Authority) -> 
 
 
 async def test_a_redis_cluster() -> None:
-    with RedisServer(tcp=True, config=("--cluster-enabled", "yes")) as server:
+    with RedisServer(tcp=True, config=("--cluster-enabled", "yes", "--cluster-port", str(free_port()))) as server:
         problem = await refusal(redis_port=server.port)
     assert problem == (
         "REDIS_HOST leads to a Redis Cluster, which can't be used: Peekaping's keys are in different slots, and one"
