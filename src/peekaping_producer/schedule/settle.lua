@@ -10,7 +10,7 @@
 -- Returns now_ms, then one outcome for each id (observe/outcomes.py); `failed:` and the reason if its step raised an error.
 -- Keeps invariants 1 (next slot ≥ now + period / 2, by this script's clock), 2 (the check of the token), 3 (an order ends its
 -- claim), 4 (task.lua), 7 (pcall) and 12 (tombstones).
--- Two passes: what most batches hold is done for all ids together, and the rest one by one.
+-- What most batches hold is done for many ids together, and the rest one by one.
 local FIRST_ORDER, PARTS = 8, 5
 local token = tonumber(ARGV[3])
 local outcomes = {}
@@ -30,26 +30,30 @@ local function next_slot(period_ms, phase_ms)  -- invariant 1
   return earliest + (phase_ms - earliest) % period_ms
 end
 
--- Enqueues all those at once whose claim is still ours, and of whose ids there is no task. An order that makes no sense raises an
--- error before the first write.
-local function enqueue_together()
-  local ids = {}
+-- Returns by place which claims are still ours, and have an order to enqueue a task where there is none.
+local function found_plain()
+  local ids, plain, seen = {}, {}, {}
   for i = FIRST_ORDER, #ARGV, PARTS do ids[#ids + 1] = ARGV[i + 1] end
+  if #ids == 0 then return plain end
   local scores = redis.call('ZMSCORE', KEYS[2], unpack(ids))
   local vacant = redis.call('EXISTS', unpack(KEYS, FIRST_TASK, FIRST_TASK + #ids - 1)) == 0
-
-  local places, mine, tasks, slots, seen = {}, {}, {}, {}, {}
   for n, id in ipairs(ids) do
-    local i = FIRST_ORDER + PARTS * (n - 1)
-    if ARGV[i] == 'enqueue' and tonumber(scores[n] or nil) == token and not seen[id]
-      and (vacant or redis.call('EXISTS', KEYS[FIRST_TASK + n - 1]) == 0) then
-      local k = #places + 1
-      places[k], mine[k], tasks[k], seen[id] = n, id, TASK_PREFIX .. id, true
-      slots[2 * k - 1], slots[2 * k] = next_slot(tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])), id
-    end
+    plain[n] = ARGV[FIRST_ORDER + PARTS * (n - 1)] == 'enqueue' and tonumber(scores[n] or nil) == token and not seen[id]
+      and (vacant or redis.call('EXISTS', KEYS[FIRST_TASK + n - 1]) == 0)
+    seen[id] = true
   end
-  if #places == 0 then return end
+  return plain
+end
 
+-- Enqueues plain ones together. An order that makes no sense raises an error before the first write.
+local function enqueue_together(places)
+  local mine, tasks, slots = {}, {}, {}
+  for k, n in ipairs(places) do
+    local i = FIRST_ORDER + PARTS * (n - 1)
+    local id = ARGV[i + 1]
+    mine[k], tasks[k] = id, TASK_PREFIX .. id
+    slots[2 * k - 1], slots[2 * k] = next_slot(tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])), id
+  end
   announce_queue()
   for _, n in ipairs(places) do fill(KEYS[FIRST_TASK + n - 1], ARGV[FIRST_ORDER + PARTS * n - 1]) end
   redis.call('LPUSH', KEYS[4], unpack(tasks))
@@ -88,18 +92,33 @@ local function settle(order, id, first, second, message, key)
   return outcome
 end
 
--- invariant 7: if this fails, each is tried by itself, and an error affects only its own monitor
-pcall(enqueue_together)
+local function settle_alone(n)
+  local i = FIRST_ORDER + PARTS * (n - 1)
+  -- invariant 7: an error affects only this monitor
+  local ok, outcome = pcall(settle, ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], KEYS[FIRST_TASK + n - 1])
+  if not ok then
+    outcome = 'failed:' .. (type(outcome) == 'table' and outcome.err or tostring(outcome))
+  end
+  outcomes[n] = outcome
+end
+
+-- in the order of the batch, so that the longest overdue comes first in the queue
+local plain, together = found_plain(), {}
+local function settle_together()
+  if #together > 0 and not pcall(enqueue_together, together) then
+    for _, n in ipairs(together) do settle_alone(n) end
+  end
+  together = {}
+end
 for n = 1, (#ARGV - FIRST_ORDER + 1) / PARTS do
-  if not outcomes[n] then
-    local i = FIRST_ORDER + PARTS * (n - 1)
-    local ok, outcome = pcall(settle, ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], KEYS[FIRST_TASK + n - 1])
-    if not ok then
-      outcome = 'failed:' .. (type(outcome) == 'table' and outcome.err or tostring(outcome))
-    end
-    outcomes[n] = outcome
+  if plain[n] then
+    together[#together + 1] = n
+  else
+    settle_together()
+    settle_alone(n)
   end
 end
+settle_together()
 
 -- pcall: the orders are carried out, and repair.lua handles a counter of the wrong type
 if left > 0 then redis.pcall('INCRBY', KEYS[#KEYS - 1], left) end
