@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -24,7 +25,7 @@ def test_the_try_out_shows_what_readme_says(postgres_server: Postgres, redis_ser
         r"DB_PORT=5432": f"DB_PORT={postgres_server.port}",
         r"REDIS_HOST=": f"REDIS_PORT={redis_server.port} REDIS_HOST=",
         r"redis-cli": f"{REDIS_CLI} -p {redis_server.port}",
-        r"\.venv/bin/": f"{Path(sys.executable).parent}/",
+        r"\.venv/bin/": shlex.quote(f"{Path(sys.executable).parent}/"),
         r", 20, 16, 0, 20, 0": ", 2, 1, 0, 2, 0",
         r"sleep 25": "sleep 6",
     }
