@@ -179,8 +179,9 @@ UNIT = DEPLOY / "systemd" / "peekaping-producer.service"
 
 
 def test_the_unit_is_valid(tmp_path: Path) -> None:
-    """With a program that exists here."""
-    unit, here = tmp_path / UNIT.name, Path(sys.executable).parents[1]
+    """With a program that exists here, by a path without a space."""
+    unit, here = tmp_path / UNIT.name, tmp_path / "venv"
+    here.symlink_to(Path(sys.executable).parents[1])
     unit.write_text(UNIT.read_text(encoding="utf-8").replace("/opt/peekaping-producer", str(here)))
     verify = ["systemd-analyze", "verify", "--man=no", str(unit)]
     done = subprocess.run(verify, capture_output=True, text=True, check=False)
