@@ -23,6 +23,8 @@ _COLOURS = 256
 _DEMO = ("--monitors", "600", "--interval", "60", "--nodes", "3", "--http-port", "0")
 _SETTLED_S = 100.0
 """By then the plots show something."""
+_DRAWN_S = 2.0
+"""The plots are drawn after the page has been opened, and nothing says when."""
 _WIDE, _HIGHEST = 1080, 1120
 
 
@@ -64,7 +66,7 @@ def _take(tab: Browser, url: str, name: str, *, width: int, height: int = 0, sch
     """Take a picture of the upper part of a page."""
     tab.become(width=width, height=height or 900, scheme=scheme)
     tab.open(url)
-    time.sleep(2)
+    time.sleep(_DRAWN_S)
     _save(tab, name, width, height or min(_HIGHEST, int(tab.run("return document.documentElement.scrollHeight"))))
 
 

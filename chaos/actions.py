@@ -41,7 +41,7 @@ class Actions:
     """Makes and ends the faults of a run, and notes them."""
 
     def __init__(self, stage: Stage, log: Callable[[str], None]) -> None:
-        """Take the stage; `log` is told what happens."""
+        """Take the stage; `log` is called with a line for each thing that happens."""
         self.incidents: list[Incident] = []
         self._stage, self._log = stage, log
         self._began_ms: dict[Fault, int] = {}

@@ -69,7 +69,7 @@ def _finish(name: str, lines: Sequence[str], failures: Sequence[str], *, passed:
     """Write and print the text; return the exit code."""
     text = "\n".join([*lines, *failures, *(["LIMITS WERE NOT MET"] if failures else []), ""])
     (OUT / f"{name}.txt").write_text(text, "utf-8")
-    sys.stdout.write(f"\n{text}written to {OUT / name}.txt and beside it\n")
+    sys.stdout.write(f"\n{text}written to {OUT / name}.*\n")
     return 0 if passed and not failures else 1
 
 

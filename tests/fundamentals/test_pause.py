@@ -49,11 +49,11 @@ async def test_a_pause_is_shown_by_every_command_until_it_is_ended(
     await put_worker(redis)
     await redis.zadd(DUE, {MONITOR: await redis_now_ms(redis) - 5_000})
 
-    told = await shell.output("pause", "--for", "10m", "--reason", REASON)
-    assert told.startswith("checks are paused until ")
-    assert " (10 min left) by " in told
-    assert told.endswith(f", because: {REASON}\n")
-    until_ = told.split()[4]
+    printed = await shell.output("pause", "--for", "10m", "--reason", REASON)
+    assert printed.startswith("checks are paused until ")
+    assert " (10 min left) by " in printed
+    assert printed.endswith(f", because: {REASON}\n")
+    until_ = printed.split()[4]
 
     line = f"checks are paused until {until_} (10 min left) by "
     lines = (await shell.output("status", code=1)).splitlines()

@@ -114,7 +114,7 @@ class CheckedSchedule(Schedule):
         if claim.claimed:
             token = float(claim.token)
             assert int(token) == before.now_ms + self._times.lease_ms
-            assert token % 1 != 0, "invariant 11: a lease is told from a Go node's"
+            assert token % 1 != 0, "invariant 11: a lease differs from a Go node's"
             assert token not in self._tokens, "invariant 2: no other claim has the same token"
             self._tokens.add(token)
         else:

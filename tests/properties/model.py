@@ -40,7 +40,7 @@ class Grid(Struct, frozen=True):
         return self.first_from(now_ms + self.period_ms // 2)
 
     def has(self, at_ms: float) -> bool:
-        """Return whether an instant is a slot, or a Go node's beside it."""
+        """Return whether an instant is a slot, or the Go node's slot next to it."""
         return self.first_from(at_ms) - at_ms in (0, 1)
 
 

@@ -1,4 +1,4 @@
-"""The load clock: spread and aligned schedules are told apart."""
+"""The load clock: spread and aligned schedules can be distinguished."""
 
 import math
 

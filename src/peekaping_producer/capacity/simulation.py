@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from peekaping_producer.model.cadence import Cadence, Spacing, cadence
 from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.observe.tally import percentile
 
 HOUR_S = 3_600
 _MOST_STEPS = 400_000
@@ -36,12 +37,7 @@ class Simulated(Struct, frozen=True):
 
     def percentile_ms(self, percent: float) -> int:
         """Return the lateness that so many percent of the checks do not exceed; 0 if there was none."""
-        left = self.late_ms.total() * percent / 100
-        for late_ms in sorted(self.late_ms):
-            left -= self.late_ms[late_ms]
-            if left <= 0:
-                return late_ms
-        return 0
+        return percentile(self.late_ms, percent / 100) or 0
 
 
 def fleet(monitors: int, interval_s: int, spacing: Spacing) -> list[Group]:

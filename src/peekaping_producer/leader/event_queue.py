@@ -1,15 +1,18 @@
 """The monitors that events have named, and when each is to be read: at once, and again later."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 
 from msgspec import Struct
 
+from peekaping_producer.leader.term import Term
 from peekaping_producer.model.monitor import MonitorId, Schedulable
 from peekaping_producer.node.stop import Bell
 
+MOST_AWAITED = 100_000
+"""If more monitors than this are to be read, the rest is left to polls for changes and to sweeps."""
 _POLL_EVERY_S = 0.5
 """The longest wait before the queue is polled again."""
 
@@ -66,14 +69,21 @@ class ReadQueue:
                 seen = monitor.updated_at if monitor else None
                 self._queues[stage + 1][read.monitor_id] = PendingRead(read.monitor_id, at_s, seen)
 
-    async def next_due(self, limit: int, added: Bell) -> tuple[int, list[PendingRead]]:
-        """Return what is due; if nothing is, wait for it a little, or for the bell that rings for a new one."""
-        stage, reads = self.due(limit)
-        if not reads:
-            next_s = self.next_s
-            wait_s = _POLL_EVERY_S if next_s is None else next_s - time.monotonic()
-            await added.within(min(wait_s, _POLL_EVERY_S))
-        return stage, reads
+    async def act_when_due(
+        self, term: Term, limit: int, added: Bell, act: Callable[[Term, int, list[PendingRead]], Awaitable[None]]
+    ) -> None:
+        """Call `act` with each stage and its reads as they become due, at most `limit` at once, until the term is over.
+
+        The bell rings when a read is added.
+        """
+        while not term.is_over:
+            stage, reads = self.due(limit)
+            if reads:
+                await act(term, stage, reads)
+            else:
+                next_s = self.next_s
+                wait_s = _POLL_EVERY_S if next_s is None else next_s - time.monotonic()
+                await added.within(min(wait_s, _POLL_EVERY_S))
 
     @property
     def next_s(self) -> float | None:

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from peekaping_producer.leader.duty import Duty
 from peekaping_producer.leader.event_intake import EventIntake
 from peekaping_producer.leader.event_message import CREATED, DELETED, UPDATED
-from peekaping_producer.leader.event_queue import PendingRead, ReadQueue
+from peekaping_producer.leader.event_queue import MOST_AWAITED, PendingRead, ReadQueue
 from peekaping_producer.leader.sync import Arrival, Sync
 from peekaping_producer.leader.term import Term
 from peekaping_producer.model.monitor import MonitorId, Schedulable
@@ -20,8 +20,6 @@ from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.observe.paced import Paced
 from peekaping_producer.redisdb.subscription import listen
 
-MOST_AWAITED = 100_000
-"""If more monitors than this are to be read, the rest is left to a sweep."""
 _UNREAD_AFTER_S = 0.5
 """A monitor that an event says is gone is removed on the strength of the event alone if it was not read within this."""
 _IDLE_S = 60.0
@@ -98,10 +96,7 @@ class EventReader:
 
     async def act(self, term: Term) -> None:
         """Read the monitors that events have named, in batches, and act on them, until the term is over."""
-        while not term.is_over:
-            stage, reads = await self._reads.next_due(self._timing.sweep_page, self._read_wanted)
-            if reads:
-                await self._act_on(term, stage, reads)
+        await self._reads.act_when_due(term, self._timing.sweep_page, self._read_wanted, self._act_on)
 
     async def _act_on(self, term: Term, stage: int, reads: Sequence[PendingRead]) -> None:
         seen = {read.monitor_id: read.seen for read in reads}

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 from peekaping_producer.leader.duty import Duty
 from peekaping_producer.leader.event_intake import EventIntake
 from peekaping_producer.leader.event_message import STATUS_CHANGED
-from peekaping_producer.leader.event_queue import PendingRead, ReadQueue
+from peekaping_producer.leader.event_queue import MOST_AWAITED, PendingRead, ReadQueue
 from peekaping_producer.leader.sync import Arrival, Sync
 from peekaping_producer.leader.term import Term
 from peekaping_producer.model.monitor import Schedulable
@@ -15,9 +15,6 @@ from peekaping_producer.node.node import Node
 from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.observe.paced import Paced
 from peekaping_producer.redisdb.subscription import listen
-
-_MOST_AWAITED = 100_000
-"""If more monitors than this are to be read, the rest is left to the poll for changes, and to sweeps."""
 
 
 class StatusReader:
@@ -51,16 +48,13 @@ class StatusReader:
     def take(self, channel: str, data: bytes) -> None:
         """Take one message."""
         event = self._intake.read(channel, data)
-        if event and len(self._reads) < _MOST_AWAITED:
+        if event and len(self._reads) < MOST_AWAITED:
             self._reads.add(event.monitor_id, pending=event.pending)
             self._read_wanted.ring()
 
     async def act(self, term: Term) -> None:
         """Read the monitors that events have named, in batches, and act on them, until the term is over."""
-        while not term.is_over:
-            stage, reads = await self._reads.next_due(self._timing.sweep_page, self._read_wanted)
-            if reads:
-                await self._act_on(term, stage, reads)
+        await self._reads.act_when_due(term, self._timing.sweep_page, self._read_wanted, self._act_on)
 
     async def _act_on(self, term: Term, stage: int, reads: Sequence[PendingRead]) -> None:
         pending = {read.monitor_id: read.pending for read in reads}

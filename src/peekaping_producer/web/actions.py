@@ -12,7 +12,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from peekaping_producer.catalog.catalog import open_catalog
 from peekaping_producer.config.settings import Settings
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.json_output import json_line
@@ -22,6 +21,7 @@ from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.report.pausing import pause_checks, resume_checks
 from peekaping_producer.report.run_now import make_due
 from peekaping_producer.schedule.pause import length_ms, reason_from
+from peekaping_producer.web.lookups import Lookups
 from peekaping_producer.web.permission import Permission, Refusal
 
 MESSAGES: Final = {
@@ -59,11 +59,11 @@ class Done(Struct, frozen=True):
 class Actions:
     """Carries out one action at a time."""
 
-    def __init__(self, node: Node, settings: Settings, redis: Redis) -> None:
-        """Take the client; a database connection is opened only for the time of an action."""
+    def __init__(self, node: Node, settings: Settings, redis: Redis, lookups: Lookups) -> None:
+        """Take the client, and what reads the database."""
         self._node = node
-        self._settings = settings
         self._redis = redis
+        self._lookups = lookups
         self._permission = Permission(settings.producer_http_token)
         self._turn = asyncio.Lock()
         self._limit_logged = False
@@ -102,12 +102,8 @@ class Actions:
         id_ = form.get("monitor_id", "").strip().lower()
         if not is_monitor_id(id_):
             return Refusal(400, "the field `monitor_id` must be the id of a monitor")
-        timing = self._node.timing
-        catalog = open_catalog(self._settings, connections=1, timeout_s=timing.read_deadline_s)
-        try:
-            value = await make_due(self._redis, timing, catalog, [id_])
-        finally:
-            await catalog.close()
+        redis, timing = self._redis, self._node.timing
+        value = await self._lookups.read(lambda catalog: make_due(redis, timing, catalog, [id_]))
         code = "not-due" if not value.monitors[0].due else "due-later" if value.pause else "due"
         return Done(code, id_, value, f"/monitors/{id_}")
 

@@ -50,10 +50,6 @@ class Lookups:
                 raise Unavailable("database", outage.reason or "it has not answered yet")
             return await work(catalog)
 
-    def is_id(self, text: str) -> bool:
-        """Return whether this is a monitor's id, in its canonical form."""
-        return is_monitor_id(text)
-
     async def search(self, text: str) -> tuple[list[Named], str | None]:
         """Return monitors whose names contain a text, and why only the cache was searched; None if it was not."""
         try:

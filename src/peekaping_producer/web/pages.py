@@ -12,6 +12,7 @@ from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.catalog.reading import Reading, Result
 from peekaping_producer.config.settings import Settings
 from peekaping_producer.errors import Unavailable
+from peekaping_producer.model.ids import is_monitor_id
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.node.node import Node
 from peekaping_producer.report.explain import explanation, facts, slots
@@ -70,7 +71,7 @@ class Pages:
     async def monitors(self, request: Request) -> Response:
         """Answer `/monitors?q=`: the monitors whose names contain a text; an id leads to its monitor."""
         text = request.query_params.get("q", "").strip()[:LONGEST_SEARCH]
-        if self._lookups.is_id(text.lower()):
+        if is_monitor_id(text.lower()):
             return RedirectResponse(f"/monitors/{text.lower()}", headers=_FRESH)
         found, problem = await self._lookups.search(text) if text else ([], None)
         return self._page("monitors.html", text=text, found=found, problem=problem, most=MOST_FOUND)
@@ -78,7 +79,7 @@ class Pages:
     async def monitor(self, request: Request) -> Response:
         """Answer `/monitors/ID`: why it is or is not checked."""
         id_ = MonitorId(request.path_params["id"].lower())
-        if not self._lookups.is_id(id_):
+        if not is_monitor_id(id_):
             return self._page("no_monitor.html", _NOT_FOUND, id=id_)
         reading: Reading | Unavailable
         results: list[_Result] | None = None

@@ -57,7 +57,7 @@ async def serving(settings: Settings, port: int, node: Node, redis: Redis, cache
     rendering = Rendering(node.id, files, actions=settings.producer_http_token is not None)
     live = Live(SnapshotReader(node, redis, names), rendering, node.timing, closing)
     pages = Pages(node, settings, redis, live, lookups, rendering)
-    app = application(Probes(node, lag), metrics, pages, files, Actions(node, settings, redis))
+    app = application(Probes(node, lag), metrics, pages, files, Actions(node, settings, redis, lookups))
     parts: dict[str, Callable[[Stop], Awaitable[None]]] = {
         "http": _Listening(settings.producer_http_host, port, node.log, app).loop,
         "event loop lag": lag.loop,
