@@ -28,6 +28,7 @@ from support.databases import (
     settings,
 )
 from support.postgres import HOST
+from support.tcp_forwarding import serving
 
 WRONG = "wr0ng-p4ss"
 
@@ -190,11 +191,22 @@ async def test_another_kind_of_server_makes_the_error_question_db_type(kind: str
     async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n")
         await writer.drain()
-        writer.close()
 
-    async with await asyncio.start_server(greet, HOST) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with serving(greet) as port:
         assert f"DB_TYPE is {kind}" in await unavailable(elsewhere(kind, HOST, port))
+
+
+@pytest.mark.parametrize("kind", ["postgres", "mysql", "mongo"])
+async def test_a_server_that_does_not_answer_is_named_with_what_to_look_at(kind: str) -> None:
+    async def silent(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    id_ = MonitorId("65f0" * 6 if kind == "mongo" else new_id())
+    async with serving(silent) as port, opened(elsewhere(kind, HOST, port), timeout_s=0.3) as catalog:
+        with pytest.raises(Unavailable) as raised:
+            await catalog.read([id_])
+    assert raised.value.reason.startswith(f"DB_HOST '{HOST}', DB_PORT {port}: ")
+    assert raised.value.reason.endswith("(is it running, reachable from here, and not overloaded?)")
 
 
 async def test_an_unknown_database_needs_the_operator(server_db: ServerDatabase) -> None:

@@ -338,9 +338,8 @@ async def test_a_queue_that_nobody_takes_from(shell: Shell, client: Redis) -> No
 
 
 async def test_servers_that_hang_take_ten_seconds_at_most(shell: Shell, server: RedisServer) -> None:
-    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def silent(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await reader.read()
-        writer.close()
 
     server.pause()
     async with serving(silent) as port:

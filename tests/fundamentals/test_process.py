@@ -1,7 +1,6 @@
 """The process as operators meet it: how it starts, what it survives, and how it ends."""
 
 import asyncio
-import contextlib
 import signal
 import socket
 import subprocess
@@ -32,6 +31,7 @@ from support.producer import (
     run_to_the_end,
     started,
 )
+from support.tcp_forwarding import serving
 from support.waiting import until
 
 REDIS_AWAY = "redis unavailable"
@@ -171,25 +171,14 @@ async def test_a_missing_redis_at_the_start_is_logged_and_waited_for(
 async def _useless_redis(*, answers: bool) -> AsyncIterator[tuple[int, list[int]]]:
     """Listen as something that is no Redis: hangs up, or keeps silent. Give its port, and a list of the calls."""
     calls: list[int] = []
-    open_ones: list[asyncio.StreamWriter] = []
 
-    async def call(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def call(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         calls.append(len(calls))
-        if answers:
-            writer.close()
-        else:
-            open_ones.append(writer)
+        if not answers:
+            await reader.read()
 
-    server = await asyncio.start_server(call, HOST, 0)
-    try:
-        yield server.sockets[0].getsockname()[1], calls
-    finally:
-        server.close()
-        for writer in open_ones:
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
-        await server.wait_closed()
+    async with serving(call) as port:
+        yield port, calls
 
 
 @pytest.mark.parametrize("answers", [True, False], ids=["hangs up", "keeps silent"])

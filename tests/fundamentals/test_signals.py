@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from support.producer import WITHIN_S, command, environment
+from support.tcp_forwarding import serving
 from support.waiting import until
 
 AS_PROCESS_1 = ("unshare", "--pid", "--fork", "--kill-child")
@@ -50,15 +51,14 @@ def _is_caught(pid: int, number: signal.Signals) -> bool:
 
 
 @pytest.fixture
-async def silent_port() -> object:
+async def silent_port() -> AsyncIterator[int]:
     """Listen on a port whose calls are taken and never answered."""
-    writers: list[asyncio.StreamWriter] = []
-    server = await asyncio.start_server(lambda _reader, writer: writers.append(writer), "127.0.0.1", 0)
-    yield server.sockets[0].getsockname()[1]
-    server.close()
-    for writer in writers:
-        writer.close()
-    await server.wait_closed()
+
+    async def silent(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    async with serving(silent) as port:
+        yield port
 
 
 @pytest.mark.parametrize("launcher", [(), AS_PROCESS_1], ids=["a process", "process 1"])

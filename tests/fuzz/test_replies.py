@@ -98,7 +98,6 @@ class Impostor:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if await reader.read(1 << 16):
             writer.write(self.reply)
-        writer.close()
 
 
 @pytest.fixture(scope="module")

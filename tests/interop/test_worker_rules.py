@@ -21,6 +21,7 @@ from peekaping_producer.demo.sample import create_database
 from peekaping_producer.demo.worker import WorkerOptions
 from support.asynq_peer import AsynqPeer, Inspection
 from support.forked import fork_module
+from support.tcp_forwarding import serving
 
 MONITOR = "11111111-1111-4111-8111-111111111111"
 TASK = f"healthcheck:{MONITOR}"
@@ -126,7 +127,6 @@ async def _healthy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
     await reader.readuntil(b"\r\n\r\n")
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
     await writer.drain()
-    writer.close()
 
 
 @contextmanager
@@ -144,10 +144,9 @@ async def worker(
     if request.param == "go":
         yield GoWorker(asynq_peer)
         return
-    server = await asyncio.start_server(_healthy, "127.0.0.1", 0)
-    async with server:
+    async with serving(_healthy) as healthy_port:
         with _hanging() as hanging_port:
-            yield DemoWorker(tmp_path, redis_server.port, server.sockets[0].getsockname()[1], hanging_port)
+            yield DemoWorker(tmp_path, redis_server.port, healthy_port, hanging_port)
 
 
 def is_gone(seen: Inspection) -> bool:

@@ -17,7 +17,9 @@ async def serving(serve: Stream) -> AsyncIterator[int]:
     handlers: set[asyncio.Task[None]] = set()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        handlers.add(asyncio.create_task(serve(reader, writer)))
+        handler = asyncio.create_task(serve(reader, writer))
+        handler.add_done_callback(lambda _: writer.close())  # also if it ends before its first step, or by an error
+        handlers.add(handler)
 
     async with await asyncio.start_server(accept, HOST, 0) as server:
         yield server.sockets[0].getsockname()[1]

@@ -244,9 +244,10 @@ class MongoCatalog:
 
     def _located(self, error: Unavailable) -> Unavailable:
         advice = fix(error)
-        if self._settings.db_replica_set and _found_no_server(error):
+        unanswered = _found_no_server(error)
+        if self._settings.db_replica_set and unanswered:
             advice = f"is a primary of DB_REPLICA_SET {self._settings.db_replica_set!r} there?"
-        return unavailable(error, server_address(self._settings), advice)
+        return unavailable(error, server_address(self._settings), advice, unanswered=unanswered)
 
     async def _missing(self) -> list[str]:
         """Return what does not exist. A collection is created with its first document, so one of them is enough."""

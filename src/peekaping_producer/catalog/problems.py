@@ -13,6 +13,7 @@ _NO_ADDRESS_SIGN = "[Errno -"
 """Every driver's error begins like this when the host name has no address, and no other error does."""
 _NOT_THERE = "is it running, and reachable from here?"
 _NOT_THERE_SIGN = "[Errno "
+_NO_ANSWER = "is it running, reachable from here, and not overloaded?"
 
 
 def server_address(settings: Settings) -> str:
@@ -30,10 +31,15 @@ def configuration_error(error: Unavailable, fix: str | None) -> ConfigurationErr
     return ConfigurationError(f"{fix}: {error.reason}") if fix else None
 
 
-def unavailable(error: Unavailable, where: str, advice: str | None) -> Unavailable:
-    """Return the error with the settings that say where the database is, and with advice where there is any."""
+def unavailable(error: Unavailable, where: str, advice: str | None, *, unanswered: bool = False) -> Unavailable:
+    """Return the error with the settings that say where the database is, and with advice where there is any.
+
+    `unanswered`: no server answered, though the driver raised no TimeoutError.
+    """
     if not advice and _NOT_THERE_SIGN in error.reason:
         advice = _NO_ADDRESS if _NO_ADDRESS_SIGN in error.reason else _NOT_THERE
+    elif not advice and (unanswered or isinstance(error.__cause__, TimeoutError)):
+        advice = _NO_ANSWER
     return Unavailable("database", f"{where}: {error.reason}{f' ({advice})' if advice else ''}")
 
 

@@ -118,6 +118,8 @@ class Sqlite(SqlDatabase):
 
     def advice(self, error: Unavailable) -> str | None:
         """See SqlDatabase."""
+        if isinstance(error.__cause__, TimeoutError):
+            return "is its disk slow, or does another process hold a lock on it?"
         return _ADVICE.get(_code(error))
 
     def facts(self, connection: Connection) -> Facts:
