@@ -253,7 +253,9 @@ async def test_a_sweep_stops_at_its_next_page_when_the_term_is_over(
         led.catalog.after = end
         await led.sweeper.sweep_once(led.term)
         assert led.catalog.readings == {"active": 2}
-    assert await scheduled_ids(redis) == {stray, *(numbered_id(n) for n in range(1, 5))}
+    # The second page is read while the first is scheduled.
+    scheduled = {stray, numbered_id(1), numbered_id(2)}
+    assert await scheduled_ids(redis) in (scheduled, scheduled | {numbered_id(3), numbered_id(4)})
 
 
 async def test_a_sweep_of_a_node_that_leads_no_longer_writes_nothing(
