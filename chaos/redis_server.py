@@ -19,9 +19,13 @@ from support.redis_clock import LIBRARY, RedisClock
 
 # The machine never fails, only the process: what was written survives, as with `always` on a machine that may.
 _CONFIG: Final = (
-    *("--appendonly", "yes", "--appendfsync", "no", "--auto-aof-rewrite-percentage", "0"),
+    *("--appendonly", "yes", "--appendfsync", "no"),
     *("--repl-diskless-sync-delay", "0", "--maxmemory-policy", "noeviction"),
 )
+_NEVER_REWRITTEN: Final = ("--auto-aof-rewrite-percentage", "0")
+"""A backup is a copy of files, which must not change meanwhile."""
+_READY_WITHIN_S: Final = 60.0
+"""It may have much to read first."""
 _AOF: Final = "appendonlydir"
 _IN_STEP_WITHIN_S: Final = 10.0
 HOUR_S: Final = 3600
@@ -30,12 +34,16 @@ HOUR_S: Final = 3600
 class ChaosRedis:
     """One server that clients reach through `port`, which a failover changes."""
 
-    def __init__(self, folder: Path) -> None:
-        """Keep backups and the clock in `folder`; nothing runs yet."""
+    def __init__(self, folder: Path, *, for_hours: bool = False) -> None:
+        """Keep backups and the clock in `folder`; nothing runs yet.
+
+        `for_hours`: what it has written stays small, and there are no backups.
+        """
         self._folder = folder
         self._clock = RedisClock(folder / "clock")
         self._ahead_h = 0
-        self._server = RedisServer(tcp=True, config=_CONFIG)
+        self._config = _CONFIG if for_hours else (*_CONFIG, *_NEVER_REWRITTEN)
+        self._server = self._new_server()
         self._old: RedisServer | None = None
         self._backups: list[tuple[float, Path]] = []
         self._backups_made = 0
@@ -111,7 +119,7 @@ class ChaosRedis:
 
         The old one is demoted, which keeps its connections, or killed.
         """
-        other = RedisServer(tcp=True, config=_CONFIG)
+        other = self._new_server()
         with self._own_clock():
             other.start()
         with redis.Redis(host=HOST, port=other.port) as replica:
@@ -132,6 +140,9 @@ class ChaosRedis:
         if self._old is not None:
             self._old.stop()
             self._old = None
+
+    def _new_server(self) -> RedisServer:
+        return RedisServer(tcp=True, config=self._config, ready_within_s=_READY_WITHIN_S)
 
     @property
     def _data(self) -> Path:

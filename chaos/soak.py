@@ -83,7 +83,7 @@ def run_soak(database: str, seed: int, minutes: float, monitors: int, folder: Pa
     """Watch a fleet for so long."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    with Stage(database, folder, folder.parent.resolve()) as stage:
+    with Stage(database, folder, folder.parent.resolve(), for_hours=True) as stage:
         stage.editor.fill(monitors, (PERIOD_S,))
         stage.begin(observe=False)
         log = folder.joinpath("faults.log").open("a")

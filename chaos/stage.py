@@ -33,9 +33,9 @@ _LOGGED: Final = {"MODE": "prod", "LOG_LEVEL": "info", "REDIS_HOST": "127.0.0.1"
 class Stage:
     """Everything of one run, from `with` to the end of the block; logs and the ledger stay in `folder`."""
 
-    def __init__(self, database: str, folder: Path, programs: Path) -> None:
-        """Choose the kind of database; `programs` keeps the worker that is built once."""
-        self.redis = ChaosRedis(folder)
+    def __init__(self, database: str, folder: Path, programs: Path, *, for_hours: bool = False) -> None:
+        """Choose the kind of database; `programs` keeps the worker that is built once. `for_hours`: see ChaosRedis."""
+        self.redis = ChaosRedis(folder, for_hours=for_hours)
         self.database = ChaosDatabase(database, folder)
         self.network = Network()
         self.observer = Observer(self.redis.client)
