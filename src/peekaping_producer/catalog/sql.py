@@ -31,7 +31,7 @@ from peekaping_producer.catalog.tables import LINK_COLUMNS, MONITORS, STATUS, TA
 from peekaping_producer.config.fields import Switch
 from peekaping_producer.config.settings import Settings
 from peekaping_producer.errors import ConfigurationError, Unavailable
-from peekaping_producer.model.ids import is_uuid
+from peekaping_producer.model.ids import are_uuids, is_uuid
 from peekaping_producer.model.monitor import MonitorId, Retry
 
 T = TypeVar("T")
@@ -75,6 +75,10 @@ class SqlDatabase(ABC):
     def facts(self, connection: Connection) -> Facts:
         """Return what the server says of itself, and of this connection."""
 
+    def fetch(self, connection: Connection, statement: Select[Any], ids: Sequence[str]) -> Sequence[rows.Row]:
+        """Return the rows of a statement whose parameter is `ids`."""
+        return cast("Sequence[rows.Row]", connection.execute(statement, {"ids": ids}).all())
+
     def check_rights(self, connection: Connection) -> None:  # noqa: B027 - most databases need no such check
         """Raise for a table that may not be read, where the database would list it as one that does not exist."""
 
@@ -114,7 +118,9 @@ class SqlCatalog:
 
     async def read(self, ids: Sequence[MonitorId]) -> Reading:
         """See Catalog."""
-        invalid: dict[MonitorId, str] = {id_: NO_UUID for id_ in ids if not is_uuid(id_)}
+        invalid: dict[MonitorId, str] = {}
+        if not are_uuids(ids):
+            invalid = {id_: NO_UUID for id_ in ids if not is_uuid(id_)}
         asked = [id_ for id_ in ids if id_ not in invalid]
         if not asked:
             return Reading({}, invalid)
@@ -122,19 +128,19 @@ class SqlCatalog:
 
     def _read(self, asked: list[MonitorId], invalid: dict[MonitorId, str], connection: Connection) -> Reading:
         sql = self._statements
-        fetched = _fetch(connection, sql.monitors, asked)
+        fetched = self._fetch(connection, sql.monitors, asked)
         monitors = monitors_of([row[:_PROXY] for row in fetched], set(asked), invalid)
         # By the reference: MySQL finds a proxy whose id is written in another case.
         proxies = {row[_PROXY_REFERENCE]: row[_PROXY:] for row in fetched if row[_PROXY_ID] is not None}
-        linked = _fetch(connection, sql.maintenances, list(monitors))
+        linked = self._fetch(connection, sql.maintenances, list(monitors))
         maintenances = maintenances_of([(row[_LINKED], row[_MAINTENANCE:]) for row in linked])
-        heartbeats = _fetch(connection, sql.heartbeats, [m.id for m in monitors.values() if m.type == "push"])
+        heartbeats = self._fetch(connection, sql.heartbeats, [m.id for m in monitors.values() if m.type == "push"])
         return reading_of(
             monitors, proxies, maintenances, heartbeats, invalid, self._retries(list(monitors), connection)
         )
 
     def _retries(self, ids: Sequence[MonitorId], connection: Connection) -> dict[MonitorId, Retry]:
-        return retries_of(_fetch(connection, self._statements.retries, ids)) if self._with_retries else {}
+        return retries_of(self._fetch(connection, self._statements.retries, ids)) if self._with_retries else {}
 
     async def active(self, after: MonitorId | None, limit: int) -> Page:
         """See Catalog."""
@@ -163,7 +169,7 @@ class SqlCatalog:
 
     def _active_of(self, asked: Sequence[MonitorId], connection: Connection) -> Page:
         wanted = set(asked)
-        fetched = _fetch(connection, self._statements.active_of, asked)
+        fetched = self._fetch(connection, self._statements.active_of, asked)
         return self._page([row for row in fetched if row[_ID] in wanted], None, connection)
 
     def _page(self, fetched: Sequence[rows.Row], next_after: MonitorId | None, connection: Connection) -> Page:
@@ -187,7 +193,7 @@ class SqlCatalog:
     async def names(self, ids: Sequence[MonitorId]) -> dict[MonitorId, str]:
         """See Catalog."""
         asked = [id_ for id_ in ids if is_uuid(id_)]
-        work = partial(_fetch, statement=self._statements.names, ids=asked)
+        work = partial(self._fetch, statement=self._statements.names, ids=asked)
         fetched = await self._do(self._urgent, work, self._limits.timeout_s)
         return {id_: name for id_, name in fetched if is_text(name)}
 
@@ -223,6 +229,9 @@ class SqlCatalog:
         """See Catalog."""
         for connections in (self._batches, self._urgent, self._scans):
             await connections.close()
+
+    def _fetch(self, connection: Connection, statement: Select[Any], ids: Sequence[str]) -> Sequence[rows.Row]:
+        return self._database.fetch(connection, statement, ids) if ids else ()
 
     async def _scan(self, work: Callable[[Connection], T]) -> T:
         # The wait for another one, which has a deadline too, does not count.
@@ -263,10 +272,6 @@ def _absent(connection: Connection, schema: str | None, needed: Mapping[Table, S
         else:
             missing += (f"column {table.name}.{name}" for name in columns if name not in found[table.name])
     return missing
-
-
-def _fetch(connection: Connection, statement: Select[Any], ids: Sequence[str]) -> Sequence[rows.Row]:
-    return cast("Sequence[rows.Row]", connection.execute(statement, {"ids": ids}).all()) if ids else ()
 
 
 def _rows_of(connection: Connection, statement: Select[Any], values: dict[str, object]) -> Sequence[rows.Row]:
