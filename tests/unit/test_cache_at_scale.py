@@ -1,6 +1,5 @@
-"""A million monitors, a cache for a fifth of them: a fifth of the checks continues, evenly. In virtual time."""
+"""Many monitors, a cache for a fifth of them: a fifth of the checks continues, evenly. In virtual time."""
 
-import pytest
 from msgspec.structs import replace
 
 from peekaping_producer.catalog.last_known import LastKnown
@@ -9,7 +8,7 @@ from peekaping_producer.model.cadence import Spacing, cadence
 from peekaping_producer.model.monitor import Monitor, MonitorId, Snapshot
 from peekaping_producer.observe.outcomes import Outcome
 
-MONITORS, PERIOD_S = 1_000_000, 60
+MONITORS, PERIOD_S = 250_000, 60
 EXAMPLE = Monitor(MonitorId(""), "", "http", PERIOD_S, 16, 2, 20, 0, True, "", None)
 ENDED_S = PERIOD_S + 5
 """Every monitor has been read, and some of them again: these replace their own entries."""
@@ -17,7 +16,6 @@ ENTRY_BYTES = 218
 """The size of an entry in a full cache."""
 
 
-@pytest.mark.long
 def test_with_room_for_a_fifth_a_fifth_of_the_checks_continues_each_second() -> None:
     due: list[list[MonitorId]] = [[] for _ in range(PERIOD_S)]
     for number in range(MONITORS):
@@ -37,6 +35,6 @@ def test_with_room_for_a_fifth_a_fifth_of_the_checks_continues_each_second() -> 
 
     away_s = ENDED_S
     shares = [sum(cache.refusal(id_, away_s) is None for id_ in ids) / len(ids) for ids in due]
-    assert all(abs(share - len(cache) / MONITORS) < 0.02 for share in shares), shares
+    assert all(abs(share - len(cache) / MONITORS) < 0.03 for share in shares), shares
     unknown = next(id_ for id_ in due[0] if cache.refusal(id_, away_s))
     assert cache.refusal(unknown, away_s) == Outcome.DEFERRED_NOT_CACHED

@@ -223,7 +223,7 @@ def test_a_value_that_is_allowed(place: Place, variable: str, text: str, value: 
     assert getattr(place.load(POSTGRES | {variable: text}), variable.lower()) == value
 
 
-REDIS_HOST = "must be a host name, or the path of a Unix socket"
+HOST = "must be a host name, or the path of a Unix socket"
 SENTINELS = "must be host:port,host:port,… without REDIS_URL"
 PEM = "must be the path of a PEM file, with REDIS_TLS=on"
 PORT = "must be a whole number from 1 to 65535"
@@ -250,11 +250,11 @@ PORT = "must be a whole number from 1 to 65535"
         ("PRODUCER_CACHE_MB", "64MB", "must be a whole number from 0 to 65536"),
         ("MODE", "production", "must be one of dev, prod, test"),
         ("LOG_LEVEL", "trace", "must be one of debug, info, warn, warning, error, dpanic, panic, fatal"),
-        ("REDIS_HOST", " ", REDIS_HOST),
-        ("REDIS_HOST", "redis:6379 or so", REDIS_HOST),
-        ("REDIS_HOST", "redis://cache", REDIS_HOST),
-        ("REDIS_HOST", "redis/redis.sock", REDIS_HOST),
-        ("REDIS_HOST", "redis.sock/", REDIS_HOST),
+        ("REDIS_HOST", " ", HOST),
+        ("REDIS_HOST", "redis:6379 or so", HOST),
+        ("REDIS_HOST", "redis://cache", HOST),
+        ("REDIS_HOST", "redis/redis.sock", HOST),
+        ("REDIS_HOST", "redis.sock/", HOST),
         ("REDIS_TLS", "yes", "must be on or off; off with a Unix socket"),
         ("REDIS_TLS_CA", "/ca.pem", PEM),
         ("REDIS_TLS_CERT", "/cert.pem", PEM),
@@ -262,9 +262,9 @@ PORT = "must be a whole number from 1 to 65535"
         ("REDIS_TLS_SERVER_NAME", "primary", "must be a host name, with REDIS_TLS=on"),
         ("REDIS_SENTINEL_MASTER", "main", "must be a name, with REDIS_SENTINELS"),
         ("REDIS_SENTINEL_USERNAME", "me", "must be a user name, with REDIS_SENTINELS"),
-        ("DB_HOST", "d\udcffb", "must be a host name"),
-        ("DB_HOST", "a..b", "must be a host name"),
-        ("REDIS_HOST", "x" * 64, REDIS_HOST),
+        ("DB_HOST", "d\udcffb", HOST),
+        ("DB_HOST", "a..b", HOST),
+        ("REDIS_HOST", "x" * 64, HOST),
         ("DB_USER", "  ", "must be a user name"),
         ("DB_NAME", " \t", "must be a database name, or a path for sqlite"),
         ("DB_NAME", "peek\udcff", "must be a database name, or a path for sqlite"),
@@ -291,7 +291,7 @@ def test_all_that_is_wrong_or_missing_is_said_at_once(place: Place) -> None:
     problems = place.problems({"DB_TYPE": "postgress", "REDIS_PORT": "abc", "MODE": "x\ny", "DB_PASS": "hush"})
     assert problems == (
         "DB_TYPE is 'postgress': must be one of postgres, postgresql, mysql, sqlite, mongo, mongodb",
-        "DB_HOST is not set: required unless DB_TYPE is sqlite, a host name",
+        "DB_HOST is not set: required unless DB_TYPE is sqlite, a host name, or the path of a Unix socket",
         "DB_PORT is not set: required unless DB_TYPE is sqlite, a whole number from 1 to 65535",
         "DB_USER is not set: required unless DB_TYPE is sqlite, a user name",
         "DB_NAME is not set: required, a database name, or a path for sqlite",

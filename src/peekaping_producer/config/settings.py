@@ -114,7 +114,7 @@ class DatabaseSettings(Base):
     db_host: Host | None = setting(
         None,
         meaning="The database server's host name or address, or the path of its Unix socket.",
-        allowed="a host name, an address, or a path",
+        allowed="a host name, or the path of a Unix socket",
     )
     db_port: Port | None = setting(None, meaning="The database server's port.", allowed=PORT)
     db_user: Name | None = setting(None, meaning="The database user; SELECT rights are enough.", allowed="a user name")
