@@ -56,7 +56,7 @@ quick: $(STAMP) ## Run the tests that need no installed server, for the edit-run
 test: $(STAMP) ## Run the tests, against real servers that they start themselves (TESTS=path for some)
 	$(PYTEST) $(TESTS) $(ARGS)
 
-scenarios: $(STAMP) ## Run the tests of whole fleets under faults, and of the demo
+scenarios: $(STAMP) ## Run the tests of whole fleets under faults, of the page in a browser, and of the demo
 	$(PYTEST) tests/scenarios $(ARGS)
 
 properties: $(STAMP) ## Run random steps on the real scripts beside a model (ARGS=--examples=5000 for more)

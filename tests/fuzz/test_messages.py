@@ -34,7 +34,7 @@ def check_reason(reason: str) -> None:
 
 
 @given(channels, st.binary(max_size=60) | deep | events.map(encoded))
-@examples(150)
+@examples(60)
 def test_an_event_names_a_monitor_or_is_refused_in_one_line(channel: str, data: bytes) -> None:
     try:
         event = read_event(channel, data)
@@ -54,7 +54,7 @@ since = st.none() | st.binary(max_size=30) | st.integers(-(2**70), 10**40).map(l
 
 
 @given(messages | st.none(), since)
-@examples(150)
+@examples(60)
 def test_the_oldest_task_is_read_or_counts_as_unreadable(message: bytes | None, since_ns: bytes | None) -> None:
     waiting = queue._waiting(since_ns, message, 1_700_000_000)
     assert waiting is None or (isinstance(waiting.monitor_id, str) and isinstance(waiting.interval_s, int))
@@ -62,7 +62,7 @@ def test_the_oldest_task_is_read_or_counts_as_unreadable(message: bytes | None, 
 
 
 @given(st.binary(max_size=80))
-@examples(150)
+@examples(60)
 def test_the_record_of_an_asynq_server_is_read_or_counts_as_that_of_another_queue(info: bytes) -> None:
     assert queue._serves(info) in (True, False)
 
@@ -77,6 +77,6 @@ configs = (
 
 
 @given(st.sampled_from(["http", "HTTP-keyword", "tcp", "push", ""]), configs | st.integers(1, 100_000).map("[".__mul__))
-@examples(150)
+@examples(60)
 def test_a_config_asks_for_the_certificates_expiry_or_does_not(monitor_type: str, config: str) -> None:
     assert wants_cert_expiry(monitor_type, config) in (True, False)

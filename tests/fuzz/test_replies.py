@@ -125,7 +125,7 @@ def check_reason(error: Unavailable) -> None:
 
 
 @given(name=st.sampled_from(sorted(CALLS)), reply=no_resp | cut_off | errors)
-@examples(150)
+@examples(60)
 def test_a_call_that_gets_garbage_ends_with_an_error_of_our_own(impostor: Impostor, name: str, reply: bytes) -> None:
     try:
         impostor.call(CALLS[name], reply)

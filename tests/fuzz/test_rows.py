@@ -121,7 +121,7 @@ def check(reading: Reading) -> None:
 
 
 @given(monitor_rows, proxy_rows, maintenance_rows, heartbeat_rows)
-@examples(150)
+@examples(60)
 def test_rows_make_a_check_or_are_invalid(
     monitor: list[Any], proxy: list[Any], maintenance: list[Any], heartbeat: list[Any]
 ) -> None:
@@ -137,7 +137,7 @@ documents = st.dictionaries(st.sampled_from(["interval", "active", "config", "na
 
 
 @given(documents, st.dictionaries(st.sampled_from(rows.MAINTENANCE_COLUMNS), driver_values | windows))
-@examples(100)
+@examples(40)
 def test_documents_make_a_check_or_are_invalid(monitor: dict[str, Any], maintenance: dict[str, Any]) -> None:
     oid, invalid = ObjectId(HEX), dict[MonitorId, str]()
     found = mongo._rows([{**MONITOR, **monitor, "_id": oid}], rows.MONITORS.columns, Monitor)
@@ -150,7 +150,7 @@ def test_documents_make_a_check_or_are_invalid(monitor: dict[str, Any], maintena
 
 
 @given(st.lists(schedulable_rows, max_size=3))
-@examples(100)
+@examples(40)
 def test_a_page_has_each_row_or_the_reason_why_not(found: list[list[Any]]) -> None:
     for n, row in enumerate(found):
         row[0] = f"{n}{ID[1:]}"
@@ -160,7 +160,7 @@ def test_a_page_has_each_row_or_the_reason_why_not(found: list[list[Any]]) -> No
 
 
 @given(st.lists(st.tuples(driver_values, driver_values, driver_values), max_size=3))
-@examples(100)
+@examples(40)
 def test_a_retry_interval_is_shorter_than_the_interval_or_none(found: list[tuple[Any, Any, Any]]) -> None:
     for retry in retries_of((str(n), *values) for n, values in enumerate(found)).values():
         assert type(retry.seconds) is int
@@ -168,7 +168,7 @@ def test_a_retry_interval_is_shorter_than_the_interval_or_none(found: list[tuple
 
 
 @given(plain, st.lists(maintenance_rows, max_size=2))
-@examples(100)
+@examples(40)
 def test_a_maintenance_of_any_values_is_in_its_window_or_not(id_: Any, found: list[list[Any]]) -> None:
     for row in found:
         row[0] = str(id_)

@@ -81,7 +81,7 @@ def left_over(now: Callable[[], dict[int, str]], before: AbstractSet[int]) -> li
     while left := [text for key, text in now().items() if key not in before]:
         if time.monotonic() > give_up:
             return left
-        time.sleep(0.01)
+        time.sleep(0.002)
     return []
 
 

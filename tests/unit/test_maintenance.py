@@ -288,7 +288,7 @@ MAINTENANCES = st.builds(
 INSTANTS = st.datetimes(datetime(1972, 1, 8), datetime(9998, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001
 
 
-@settings(max_examples=300, deadline=timedelta(seconds=5))
+@settings(max_examples=100, deadline=timedelta(seconds=5))
 @given(maintenances=st.lists(MAINTENANCES, max_size=4), now=INSTANTS)
 def test_whatever_the_columns_hold_each_active_one_is_judged_or_reported(
     maintenances: list[Maintenance], now: datetime
