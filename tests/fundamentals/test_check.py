@@ -205,6 +205,7 @@ async def test_a_server_that_does_not_show_its_configuration(shell: Shell, clien
     [
         ("maxmemory-policy", "allkeys-lru", "maxmemory-policy", "set maxmemory-policy noeviction"),
         ("save", "", "persistence", "set appendonly yes"),
+        ("maxmemory", "1", "memory", "raise maxmemory"),
     ],
 )
 async def test_a_setting_of_redis_that_puts_the_schedule_at_risk(

@@ -29,6 +29,7 @@ from peekaping_producer.preflight.database import count_findings, database_findi
 from peekaping_producer.preflight.deployment import Producers, producer_findings, queue_findings
 from peekaping_producer.preflight.finding import worst
 from peekaping_producer.preflight.redis_server import RedisServer, redis_findings
+from peekaping_producer.redisdb.memory import Memory
 from peekaping_producer.report.explain import _text
 from peekaping_producer.report.findings import Findings
 from peekaping_producer.report.pausing import Paused, Resumed
@@ -60,6 +61,7 @@ STATUS = Status(
     claimed=0,
     invalid=Invalid(0, []),
     queue=QUEUE,
+    memory=None,
     next_runs=[],
     names_problem=None,
 )
@@ -77,7 +79,8 @@ def shown(first_line: str) -> Callable[[Callable[..., str]], Callable[..., str]]
 
 @shown("$ peekaping-producer check")
 def _check() -> str:
-    redis = RedisServer("Valkey", "9.1.2", "master", 1, "allkeys-lru", True, "", 0.2, 0.001)
+    memory = Memory(4_000_000, 0, "allkeys-lru")
+    redis = RedisServer("Valkey", "9.1.2", "master", 1, memory, 300, 4, True, "", 0.2, 0.001)
     findings = [
         *redis_findings(redis),
         *database_findings(Facts("PostgreSQL", "18.6", ("monitors",), tls=False)),

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from peekaping_producer.asynq.queue import QueueState, Waiting
 from peekaping_producer.observe.history import LATE_WITHIN_S, MISSED_WITHIN_S, TERMS_WITHIN_S, Recent
+from peekaping_producer.redisdb.memory import Memory
 from peekaping_producer.report.status_values import Invalid, InvalidMonitor, NodeStatus, Overdue, PauseStatus, Status
 from peekaping_producer.web.headline import CLAIMS_WITHIN_S, MOST_TERMS, Level, Situation, System, headline
 
@@ -51,6 +52,7 @@ STATUS = Status(
     claimed=2,
     invalid=Invalid(0, []),
     queue=QUEUE,
+    memory=Memory(2_000_000, 0, "noeviction"),
     next_runs=[],
     names_problem=None,
     pause=None,
@@ -143,6 +145,10 @@ def test_the_page_is_stricter_than_the_alerts() -> None:
         (having(nodes=[replace(NODE, claimed_ago_s=None)]), Level.OK, "run on time"),
         (having(nodes=[], leader="abc:1", leader_is_go=True), Level.OK, "run on time"),
         (Situation(), Level.ATTENTION, "is starting"),
+        (having(memory=None), Level.OK, "run on time"),
+        (having(memory=Memory(2_000_000, 0, None)), Level.OK, "run on time"),
+        (having(memory=Memory(2_000_000, 0, "allkeys-lru")), Level.ATTENTION, "a full redis may delete the schedule"),
+        (having(memory=Memory(2_000_000, 5_000_000, "noeviction")), Level.ATTENTION, "redis has 3 mb left"),
         (having(overdue=Overdue(1, 12_500, [])), Level.BAD, "1 check is late, the longest by 12 s"),
     ],
 )

@@ -7,6 +7,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from msgspec.structs import replace
 
 from peekaping_producer.asynq.queue import QueueState, Waiting
 from peekaping_producer.catalog.reading import Counts, Facts
@@ -20,6 +21,9 @@ from peekaping_producer.preflight.database import count_findings, database_findi
 from peekaping_producer.preflight.deployment import Producers, producer_findings, queue_findings
 from peekaping_producer.preflight.finding import Area, Finding, Level, failures, worst
 from peekaping_producer.preflight.redis_server import RedisServer, redis_findings
+from peekaping_producer.redisdb.memory import Memory
+
+GOOD_MEMORY = Memory(3_000_000, 0, "noeviction")
 
 
 def redis_finding(topic: str, **fields: Any) -> Finding:
@@ -29,7 +33,9 @@ def redis_finding(topic: str, **fields: Any) -> Finding:
         "version": "7.4.0",
         "role": "master",
         "replicas": 0,
-        "policy": "noeviction",
+        "memory": GOOD_MEMORY,
+        "monitors": 10_000,
+        "tasks": 0,
         "append_only": False,
         "save": "",
         "latency_ms": 0.2,
@@ -46,7 +52,20 @@ def redis_finding(topic: str, **fields: Any) -> Finding:
         ("role", {}, Level.OK, "it is the primary"),
         ("role", {"replicas": 1}, Level.OK, "it is the primary, 1 connected replica"),
         ("role", {"replicas": 2}, Level.OK, "it is the primary, 2 connected replicas"),
-        ("maxmemory-policy", {"policy": None}, Level.OK, "maxmemory-policy could not be read; it should be noeviction"),
+        (
+            "maxmemory-policy",
+            {"memory": replace(GOOD_MEMORY, policy=None)},
+            Level.OK,
+            "maxmemory-policy could not be read; it should be noeviction",
+        ),
+        ("memory", {}, Level.OK, "it takes 3 MB and maxmemory is not set"),
+        ("memory", {"memory": Memory(3_000_000, 20_000_000, "noeviction")}, Level.OK, "it takes 3 MB of 20 MB"),
+        (
+            "memory",
+            {"memory": Memory(14_000_000, 20_000_000, "noeviction"), "tasks": 2_000},
+            Level.WARNING,
+            "Redis has 6 MB left below maxmemory; a waiting check of each of 10,000 monitors takes 8 MB more",
+        ),
         ("persistence", {"append_only": True, "save": None}, Level.OK, "data is saved by appendonly"),
         (
             "persistence",

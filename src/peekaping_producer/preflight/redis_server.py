@@ -1,16 +1,21 @@
 """What Redis says of itself: kind, role, persistence, eviction, latency, and how far its clock is off this host's."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from peekaping_producer.asynq.keys import PENDING
+from peekaping_producer.capacity.memory import shortage
 from peekaping_producer.clock import now_utc
 from peekaping_producer.preflight.finding import Area, Finding, Level
 from peekaping_producer.redisdb.client import answered
+from peekaping_producer.redisdb.keys import DUE, LEASE
+from peekaping_producer.redisdb.memory import KEEPS_ALL, Memory, memory_of
 
 _SAMPLES = 5
 _SLOW_MS = 100.0
@@ -28,9 +33,13 @@ class RedisServer(Struct, frozen=True):
     role: str
     """`master` or `slave`."""
     replicas: int
-    policy: str | None
-    """`maxmemory-policy`; None if it could not be read, as in the fields below."""
+    memory: Memory
+    monitors: int
+    """In the schedule."""
+    tasks: int
+    """In the queue."""
     append_only: bool | None
+    """None if it could not be read, as in the next field."""
     save: str | None
     """The rule for snapshots; empty for none."""
     latency_ms: float
@@ -43,7 +52,11 @@ async def read_redis(redis: Redis, timeout_s: float) -> RedisServer:
     """Read what the server says. Raises Unavailable if it does not answer in time."""
     async with answered(timeout_s):
         info = await redis.info()
-        policy = info.get("maxmemory_policy") or await _configured(redis, "maxmemory-policy")
+        memory = memory_of(info)
+        if memory.policy is None:
+            memory = replace(memory, policy=await _configured(redis, "maxmemory-policy"))
+        monitors = await _length(redis.zcard(DUE)) + await _length(redis.zcard(LEASE))
+        tasks = await _length(redis.llen(PENDING))
         save = await _configured(redis, "save")
         latency_s, clock_ahead_s = min([await _round_trip(redis) for _ in range(_SAMPLES)])
     field, kind = next((field, kind) for field, kind in _KINDS.items() if field in info)
@@ -52,12 +65,22 @@ async def read_redis(redis: Redis, timeout_s: float) -> RedisServer:
         version=str(info[field]),
         role=str(info.get("role", "")),
         replicas=int(info.get("connected_slaves", 0)),
-        policy=policy,
+        memory=memory,
+        monitors=monitors,
+        tasks=tasks,
         append_only=bool(info["aof_enabled"]) if "aof_enabled" in info else None,
         save=save,
         latency_ms=latency_s * 1000,
         clock_ahead_s=clock_ahead_s,
     )
+
+
+async def _length(reply: Awaitable[int]) -> int:
+    """Return how many a key holds; 0 if it is of another type, which is reported elsewhere, or may not be read."""
+    try:
+        return await reply
+    except ResponseError:
+        return 0
 
 
 async def _configured(redis: Redis, name: str) -> str | None:
@@ -82,7 +105,8 @@ def redis_findings(server: RedisServer) -> Iterator[Finding]:
     """Return what there is to say about a server."""
     yield _found("server", f"{server.kind} {server.version} answers")
     yield _role(server)
-    yield _policy(server)
+    yield _policy(server.memory.policy)
+    yield _memory(server)
     yield _persistence(server)
     latency = f"a command takes {server.latency_ms:.1f} ms"
     if server.latency_ms < _SLOW_MS:
@@ -100,13 +124,21 @@ def _role(server: RedisServer) -> Finding:
     return _found("role", f"it is the primary{replicas if server.replicas else ''}")
 
 
-def _policy(server: RedisServer) -> Finding:
+def _policy(policy: str | None) -> Finding:
     name = "maxmemory-policy"
-    if server.policy is None:
-        return _found(name, f"{name} could not be read; it should be noeviction")
-    if server.policy == "noeviction":
-        return _found(name, f"{name} is noeviction")
-    return _warned(name, f"{name} is {server.policy}: a full Redis may delete the schedule", f"set {name} noeviction")
+    if policy is None:
+        return _found(name, f"{name} could not be read; it should be {KEEPS_ALL}")
+    if policy == KEEPS_ALL:
+        return _found(name, f"{name} is {KEEPS_ALL}")
+    return _warned(name, f"{name} is {policy}: a full Redis may delete the schedule", f"set {name} {KEEPS_ALL}")
+
+
+def _memory(server: RedisServer) -> Finding:
+    short = shortage(server.memory, server.monitors, server.tasks)
+    if short:
+        return _warned("memory", short, "raise maxmemory")
+    limit = f"of {server.memory.limit_bytes / 1e6:,.0f} MB" if server.memory.limit_bytes else "and maxmemory is not set"
+    return _found("memory", f"it takes {server.memory.used_bytes / 1e6:,.0f} MB {limit}")
 
 
 def _persistence(server: RedisServer) -> Finding:

@@ -13,6 +13,7 @@ from peekaping_producer.fleet.registry import Registry, SeenNode
 from peekaping_producer.model.ids import is_go_node
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.node.slot_spacing import spacing_for
+from peekaping_producer.redisdb.memory import read_memory
 from peekaping_producer.report.alive import LEADERLESS, NOT_RUNNING, is_running
 from peekaping_producer.report.format import count, instant, printable, printable_name, span
 from peekaping_producer.report.pausing import pause_status, pause_text
@@ -52,6 +53,7 @@ async def read_status(redis: Redis, timing: Timing, names: NameSource | None = N
     place = await schedule.place_of(MonitorId(""))
     overview = await schedule.overview()
     queue = await queue_state(redis, timing.redis_timeout_s)
+    memory = await read_memory(redis, timing.redis_timeout_s)
     seen = await Registry(redis, timing).seen()
     running = is_running(seen, place)
     paused_ms = place.now_ms - place.pause.since_ms if place.pause else 0
@@ -88,6 +90,7 @@ async def read_status(redis: Redis, timing: Timing, names: NameSource | None = N
             len(invalid), [InvalidMonitor(printable(id_), known.get(id_), why) for id_, why in listed.items()]
         ),
         queue=queue,
+        memory=memory,
         next_runs=[
             NextRun(
                 printable(run.id),

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from peekaping_producer.asynq.queue import QueueState
 from peekaping_producer.observe.history import Recent
+from peekaping_producer.redisdb.memory import Memory
 
 
 class NodeStatus(Struct, frozen=True):
@@ -123,6 +124,8 @@ class Status(Struct, frozen=True):
     """How many of them a node is handling right now."""
     invalid: Invalid
     queue: QueueState
+    memory: Memory | None
+    """Of Redis; null if this user may not read it."""
     next_runs: list[NextRun]
     names_problem: str | None
     """Why names are not known; null if they are."""

@@ -12,7 +12,9 @@ from typing import Final
 from msgspec import Struct
 
 from peekaping_producer.asynq.queue import NO_WORKER, PAUSED, TOO_SLOW, complaints
+from peekaping_producer.capacity.memory import shortage
 from peekaping_producer.fleet.invalid_monitors import MOST_LISTED
+from peekaping_producer.redisdb.memory import KEEPS_ALL
 from peekaping_producer.report.alive import LEADERLESS, NOT_RUNNING
 from peekaping_producer.report.format import count, span
 from peekaping_producer.report.status_values import NodeStatus, Status
@@ -186,6 +188,17 @@ def _queue(status: Status) -> Iterator[Problem]:
         yield Problem("queue", level, _sentence(complaints(status.queue)[0]), action, alert)
 
 
+def _memory(status: Status) -> Iterator[Problem]:
+    if status.memory is None:
+        return
+    policy, short = status.memory.policy, shortage(status.memory, status.scheduled, status.queue.pending)
+    if policy not in {KEEPS_ALL, None}:
+        text = f"Redis' maxmemory-policy is {policy}: a full Redis may delete the schedule"
+        yield Problem("policy", Level.ATTENTION, text, f"Set it to {KEEPS_ALL}.")
+    if short:
+        yield Problem("memory", Level.ATTENTION, _sentence(short), "Raise maxmemory.")
+
+
 def _overdue(status: Status) -> Iterator[Problem]:
     overdue = status.overdue
     if overdue.count and status.running:
@@ -292,4 +305,5 @@ _RULES: Final[tuple[Callable[[Status], Iterator[Problem]], ...]] = (
     _invalid,
     _leader,
     _gone,
+    _memory,
 )
