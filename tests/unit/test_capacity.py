@@ -73,8 +73,8 @@ def test_impossible_values_are_refused(option: str, values: tuple[int, int, int,
         plan(*values, None, None)
 
 
-def test_what_is_too_much_is_said_to_be() -> None:
-    planned = plan(50_000, 1, 1, 60, None, None)
+def test_what_is_too_much_is_said_to_be(tmp_path: Path) -> None:
+    planned = plan(200, 1, 1, 60, measured(tmp_path, node_us=10_000), None)
     assert not planned.enough
     assert any("Not possible" in line for line in planned.text())
 
@@ -89,18 +89,23 @@ def test_the_picture_is_an_svg(tmp_path: Path) -> None:
 
 def test_costs_follow_what_the_benchmark_measured(tmp_path: Path) -> None:
     costs, batch = shipped(), 200
-    herd = {
-        "producer_cpu_us_per_check": 2 * costs.node_us(batch),
-        "redis_cpu_us_per_check": 3 * costs.redis_us(batch),
-        "database_cpu_us_per_check": 9.0,
-    }
-    report = tmp_path / "bench.json"
-    machine = {"measured_at": "2026-01-02", "processor": "a processor", "cores": 4}
-    report.write_bytes(msgspec.json.encode({"machine": machine, "databases": {"postgres": {"herd": herd}}}))
-    found = calibrated(costs, report)
+    found = calibrated(costs, measured(tmp_path, 2 * costs.node_us(batch), 3 * costs.redis_us(batch)))
     assert found.node_us(33) == pytest.approx(2 * costs.node_us(33))
     assert found.redis_us(33) == pytest.approx(3 * costs.redis_us(33))
     assert found.measured == "2026-01-02 on 4 cores of a processor"
+
+
+def measured(folder: Path, node_us: float, redis_us: float = 10) -> Path:
+    """Return a report of the benchmark with these costs of a check."""
+    herd = {
+        "producer_cpu_us_per_check": node_us,
+        "redis_cpu_us_per_check": redis_us,
+        "database_cpu_us_per_check": 9.0,
+    }
+    report = folder / "bench.json"
+    machine = {"measured_at": "2026-01-02", "processor": "a processor", "cores": 4}
+    report.write_bytes(msgspec.json.encode({"machine": machine, "databases": {"postgres": {"herd": herd}}}))
+    return report
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{}", b"\xff"])
