@@ -74,7 +74,7 @@ def test_impossible_values_are_refused(option: str, values: tuple[int, int, int,
 
 
 def test_what_is_too_much_is_said_to_be(tmp_path: Path) -> None:
-    planned = plan(200, 1, 1, 60, measured(tmp_path, node_us=10_000), None)
+    planned = plan(20, 1, 1, 60, measured(tmp_path, node_us=100_000), None)
     assert not planned.enough
     assert any("Not possible" in line for line in planned.text())
 
