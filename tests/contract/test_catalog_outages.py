@@ -83,6 +83,20 @@ async def test_a_stopped_server_is_unavailable_and_works_again_after_its_restart
     assert len(after.found) > 10
 
 
+@pytest.mark.parametrize("own_server_db", ["postgres"], indirect=True)
+async def test_after_a_restart_no_batch_gets_a_connection_from_before_it(own_server_db: ServerDatabase) -> None:
+    ids = [MonitorId(id_) for id_ in await own_server_db.ids()]
+    server = process_of(own_server_db)
+    async with opened(own_server_db, connections=3, timeout_s=10) as catalog:
+        before = await asyncio.gather(*(catalog.read(ids) for _ in range(3)))
+        server.kill()
+        with pytest.raises(Unavailable):
+            await catalog.read(ids)
+        server.restart()
+        after = await asyncio.gather(*(catalog.read(ids) for _ in range(3)))
+    assert [in_order(reading) for reading in after] == [in_order(reading) for reading in before]
+
+
 @pytest.mark.parametrize("own_server_db", ["postgres", "mysql"], indirect=True)
 async def test_a_restart_while_the_leaders_connections_were_idle_is_not_an_outage(
     own_server_db: ServerDatabase,

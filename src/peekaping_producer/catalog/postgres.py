@@ -10,7 +10,8 @@ from typing import cast as cast_type
 
 import asyncpg
 from sqlalchemy import ARRAY, UUID, Column, ColumnElement, Connection, NullPool, Select, Text, bindparam, cast, event
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.engine import AdaptedConnection
+from sqlalchemy.exc import InvalidatePoolError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import any_
@@ -215,6 +216,7 @@ def _engine(
     url = server_url("postgresql+asyncpg", settings)
     engine = create_async_engine(url, connect_args=connect_args, **options, **pool)
     event.listen(engine.sync_engine, "connect", lambda connection, _record: connection.run_async(_read_any_time))
+    event.listen(engine.sync_engine, "checkout", lambda connection, _record, _proxy: _check_open(connection))
     if pooled:
         limit = f"SET LOCAL statement_timeout = {timeout_ms}"
         event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql(limit))
@@ -261,6 +263,12 @@ def _postgres_error(error: BaseException) -> BaseException:
 def _sqlstate(cause: BaseException) -> str:
     """Return the SQLSTATE of a server's answer; empty where it has none."""
     return str(getattr(cause, "sqlstate", ""))
+
+
+def _check_open(connection: AdaptedConnection) -> None:
+    """Have all connections replaced if the server has closed this one: it has been restarted."""
+    if cast_type("_Connection", connection.driver_connection).is_closed():
+        raise InvalidatePoolError("closed by the server")
 
 
 async def _read_any_time(connection: asyncpg.Connection) -> None:
