@@ -1,135 +1,126 @@
-"""`python -m benchmarks`: measure everything, print the table, write the JSON file and the plot."""
+"""`python -m benchmarks`: measure, print a table, write a JSON file and a plot."""
 
 import argparse
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 import msgspec
+from msgspec import Struct
 
-from benchmarks.ceiling import SettleCeiling, measure_rows, measure_settle
-from benchmarks.clients import WatchedHerd, measure_watched
-from benchmarks.database import Database, postgres_database, sqlite_database
-from benchmarks.distance import DistantHerd, measure_distant
-from benchmarks.flame import HOW_TO_INSTALL, record_flame
-from benchmarks.herd import Herd, measure_herd
-from benchmarks.idle import Idle, measure_idle
-from benchmarks.outage import OutageHerd, measure_outage
-from benchmarks.reading import measure_batches
-from benchmarks.report import Report, as_plot, as_text, database_report, lines, machine
-from benchmarks.rows import RowsRead
-from benchmarks.startup import Startup, measure_startup
-from benchmarks.sweep import measure_sweep
+from benchmarks.against import compare_all, differences
+from benchmarks.ceiling import shares
+from benchmarks.figures import Case
+from benchmarks.flame import find_profiler
+from benchmarks.part import DEFAULT, FULL, QUICK, Bench, Part, Size
+from benchmarks.parts import PARTS
+from benchmarks.plot import as_plot
+from benchmarks.report import Measured, Report, as_json, machine, read_report
+from benchmarks.table import as_text
 
 OUT = Path(__file__).parent / "out"
-INTERVAL_S = 3_600
-FAR_INTERVAL_S = 1_000_000_000
-"""Monitors of an idle producer: due in years."""
-IDLE_MONITORS = 100
-KINDS: Final[dict[str, Callable[[int, int], AbstractContextManager[Database]]]] = {
-    "postgres": postgres_database,
-    "sqlite": sqlite_database,
-}
 
 
-class Size(msgspec.Struct, frozen=True):
-    """How much is measured."""
+class Options(Struct, frozen=True):
+    """What the command line asks for."""
 
-    monitors: int = 20_000
-    rounds: int = 3
-    """Herds for each database; the one with the median rate is reported."""
-    idle_s: float = 10
-    starts: int = 5
-    swept: int = 100_000
-    """Monitors of the sweep."""
-    readings: int = 60
-    """Of one batch, on each kind of database."""
-    heartbeats: int = 1_000_000
-    """Among which the newest are found."""
-    distant: tuple[int, ...] = (1, 4, 10, 32)
-    """Values of PRODUCER_CONCURRENCY with a distant database."""
-    idle: tuple[int, ...] = (10, 128)
-    """Values of PRODUCER_CONCURRENCY of an idle producer."""
-    watched: int = 6
-    """Rounds of two herds, one of them with clients."""
-    steady_s: float = 5
-    """How long the load lasts by which the lateness is measured, in each turn."""
+    parts: list[Part]
+    size: Size
+    out: Path
+    profile: bool
+    earlier: Report | None
+    """What to compare with."""
 
 
-QUICK = Size(
-    2_000,
-    rounds=1,
-    idle_s=1,
-    starts=1,
-    swept=2_000,
-    readings=2,
-    heartbeats=10_000,
-    distant=(1, 10),
-    idle=(10,),
-    watched=1,
-    steady_s=0.5,
-)
-
-
-def main() -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a small herd, once: shows that it runs, not how fast")
-    parser.add_argument("--monitors", type=int, help=f"monitors in the herd (default {Size().monitors:,})")
-    parser.add_argument("--profile", action="store_true", help="also a flame graph of each herd (needs py-spy)")
+def read_options(arguments: Sequence[str] | None = None) -> Options:
+    """Parse the command line. Exits with code 2, and a line that says why, if it is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        epilog="parts, and about how long each takes:\n" + "\n".join(map(_described, PARTS.values())),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="run only these parts")
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument("--full", action="store_true", help="run everything, at all sizes; takes hours")
+    sizes.add_argument("--quick", action="store_true", help="small sizes, one round: shows that it runs, not how fast")
+    parser.add_argument("--rounds", type=_count, metavar="N", help="of each figure that has several")
+    parser.add_argument("--monitors", type=_count, nargs="+", metavar="N", help="monitors of the herds")
+    parser.add_argument("--steady-monitors", type=_count, nargs="+", metavar="N", help="of the steady loads")
+    parser.add_argument("--steady-seconds", type=_count, metavar="S", dest="steady_s", help="of each steady load")
+    parser.add_argument("--entries", type=_count, metavar="N", help="periodic entries of each of the peers")
+    parser.add_argument("--against", type=Path, metavar="FILE", help="an earlier bench.json to compare with")
+    parser.add_argument("--profile", action="store_true", help="also a flame graph of each herd, by py-spy")
     parser.add_argument("--out", type=Path, default=OUT, help="folder for bench.json, bench.svg and flame graphs")
-    options = parser.parse_args()
-    size = QUICK if options.quick else Size()
-    if options.monitors:
-        size = msgspec.structs.replace(size, monitors=options.monitors)
-    options.out.mkdir(parents=True, exist_ok=True)
+    options = parser.parse_args(arguments)
 
-    report = measure(size, options.out if options.profile else None)
-    print(as_text(lines(report)))
-    for name, content in (("bench.json", _json(report)), ("bench.svg", as_plot(report))):
-        (options.out / name).write_text(content, "utf-8")
-        print(f"wrote {options.out / name}")
+    unknown = [name for name in options.only or () if name not in PARTS]
+    if unknown:
+        parser.error(f"unknown part {', '.join(unknown)}: the parts are {', '.join(PARTS)}")
+    if options.profile and find_profiler() is None:
+        parser.error("--profile needs py-spy: `pip install py-spy`")
+    try:
+        earlier = read_report(options.against) if options.against else None
+    except ValueError as error:
+        parser.error(f"--against {error}")
+    parts = [
+        part for part in PARTS.values() if (part.name in options.only if options.only else part.by_default or options.full)
+    ]
+    size = FULL if options.full else QUICK if options.quick else DEFAULT
+    for name in ("rounds", "monitors", "steady_monitors", "steady_s", "entries"):
+        given = getattr(options, name)
+        if given is not None:
+            size = msgspec.structs.replace(size, **{name: tuple(given) if isinstance(given, list) else given})
+    return Options(parts, size, options.out, options.profile, earlier)
 
 
-def measure(size: Size, flames: Path | None) -> Report:
-    """Measure all; flame graphs go into the folder `flames`."""
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def _described(part: Part) -> str:
+    only = "" if part.by_default else "; only with --full or --only"
+    return f"  {part.name:14} {part.measures} ({part.takes_s} s{only})"
+
+
+def measure(options: Options) -> Report:
+    """Run the parts. One that fails is recorded as failed, and the others go on."""
     where = machine()
-    herds: dict[str, tuple[Herd, RowsRead]] = {}
-    settle: SettleCeiling | None = None
-    outage: OutageHerd | None = None
-    distant: list[DistantHerd] = []
-    watched: WatchedHerd | None = None
-    for kind, database_of in KINDS.items():
-        with database_of(size.monitors, INTERVAL_S) as database:
-            settle = settle or measure_settle(database)
-            rounds = sorted((measure_herd(database) for _ in range(size.rounds)), key=lambda herd: herd.checks_per_s)
-            herds[kind] = rounds[len(rounds) // 2], measure_rows(database)
-            if kind == "postgres":
-                outage = measure_outage(database)
-                distant = measure_distant(database, size.distant)
-                watched = measure_watched(database, size.watched, size.steady_s)
-            if flames:
-                print(record_flame(database, flames) or HOW_TO_INSTALL)
-    assert settle is not None
-    assert outage is not None
-    assert watched is not None
-    databases = {kind: database_report(herd, rows, settle) for kind, (herd, rows) in herds.items()}
-    with postgres_database(size.swept, FAR_INTERVAL_S) as database:
-        sweep = measure_sweep(database)
-    batches = measure_batches(size.readings, size.heartbeats)
-    return Report(where, settle, databases, *_at_rest(size), sweep, outage, batches, distant, watched)
+    measured: dict[str, Measured] = {}
+    with Bench(options.size, options.out if options.profile else None) as bench:
+        for part in options.parts:
+            sys.stderr.write(f"{part.name}: {part.measures}\n")
+            began_s, cases, failed = time.monotonic(), list[Case](), ""
+            try:
+                cases.extend(part.measure(bench))
+            except (RuntimeError, TimeoutError) as error:
+                failed = str(error)
+            measured[part.name] = Measured(round(time.monotonic() - began_s, 1), cases, failed)
+    compared = list(shares([case for one in measured.values() for case in one.cases], options.size.monitors[0]))
+    if compared:
+        measured["shares"] = Measured(0, compared)
+    return Report(where, options.size, measured)
 
 
-def _at_rest(size: Size) -> tuple[list[Idle], Startup]:
-    with postgres_database(IDLE_MONITORS, FAR_INTERVAL_S) as database:
-        startup = measure_startup(database, size.starts)
-        return [measure_idle(database, concurrency, size.idle_s) for concurrency in size.idle], startup
-
-
-def _json(report: Report) -> str:
-    return msgspec.json.format(msgspec.json.encode(report).decode(), indent=2) + "\n"
+def main() -> int:
+    """Run the command; return its exit code."""
+    options = read_options()
+    options.out.mkdir(parents=True, exist_ok=True)
+    report = measure(options)
+    earlier = options.earlier
+    print(as_text(report, compare_all(report, earlier) if earlier else None))
+    for line in differences(report, earlier) if earlier else ():
+        print(f"\nThe comparison is doubtful: {line}")
+    for name, content in (("bench.json", as_json(report)), ("bench.svg", as_plot(report))):
+        if content:
+            (options.out / name).write_text(content, "utf-8")
+            print(f"wrote {options.out / name}")
+    return int(any(one.failed for one in report.parts.values()))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -8,18 +8,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from threading import Thread
 from typing import ClassVar
 from zoneinfo import ZoneInfo
 
 import msgspec
-from msgspec import Struct
 from redis import Redis as BlockingRedis
 from redis.asyncio import ConnectionPool, Redis, UnixDomainSocketConnection
 
 from benchmarks.database import TESTS, Database, settings_of
+from benchmarks.figures import Case, Role, figure, rate
+from benchmarks.herd import RATE, case_name
+from benchmarks.part import HERD_INTERVAL_S, KINDS, Bench, Part
 from benchmarks.rows import RowsRead
 from peekaping_producer.asynq import keys as asynq
 from peekaping_producer.catalog.catalog import open_catalog
@@ -35,14 +37,48 @@ BLAST = Path(__file__).parent / "blast.c"
 LAST_REPLY = b"+PONG\r\n"
 LONG_LEASE_MS = 600_000
 """All claims are made before the first settle is sent."""
+_READ = "monitors_read"
 
 
-class SettleCeiling(Struct, frozen=True):
-    """The settle script alone: what Redis itself can do."""
+def measure(bench: Bench) -> Iterator[Case]:
+    """Settle the whole herd from C, then read all of its rows from each kind of database."""
+    size, monitors = bench.size, bench.size.monitors[0]
+    database = bench.database("postgres", monitors, HERD_INTERVAL_S)
+    note = "" if shutil.which("cc") else "driven from Python, which costs a little too: there is no C compiler"
+    settled = [measure_settle(database) for _ in range(size.rounds)]
+    yield Case(_settle_name(monitors), {RATE: rate(settled, "≥ 110,000")}, Role.LIMIT, note)
+    for kind in KINDS:
+        database = bench.database(kind, monitors, HERD_INTERVAL_S)
+        read = [measure_rows(database) for _ in range(size.rounds)]
+        driver = {_READ: rate([one.driver_per_s for one in read])}
+        catalog = {_READ: rate([one.catalog_per_s for one in read])}
+        yield Case(f"{kind}, bare driver alone, {monitors:,} monitors", driver, Role.LIMIT)
+        yield Case(_catalog_name(kind, monitors), catalog, Role.LIMIT)
 
-    checks_per_s: float
-    client: str
-    """`c`, or `python` if there is no C compiler: then the client costs a little too."""
+
+PART = Part("ceiling", "the settle script alone, from C; reading the rows alone", 40, measure)
+
+
+def shares(measured: Sequence[Case], monitors: int) -> Iterator[Case]:
+    """Compare the herds of one node with the limits of the same run, as far as both were measured."""
+    rates = {case.name: next(iter(case.figures.values())).median for case in measured if case.figures}
+    for kind in KINDS:
+        herd = rates.get(case_name(kind, monitors, 1))
+        limits = {
+            "of_the_settle_script_alone": rates.get(_settle_name(monitors)),
+            "of_the_catalog_alone": rates.get(_catalog_name(kind, monitors)),
+        }
+        figures = {name: figure(100 * herd / limit, "%") for name, limit in limits.items() if herd and limit}
+        if figures:
+            yield Case(f"{kind}, herd of {monitors:,} monitors", figures)
+
+
+def _settle_name(monitors: int) -> str:
+    return f"settle script alone, {monitors:,} monitors"
+
+
+def _catalog_name(kind: str, monitors: int) -> str:
+    return f"{kind}, catalog alone, {monitors:,} monitors"
 
 
 def measure_rows(database: Database) -> RowsRead:
@@ -58,8 +94,11 @@ def measure_rows(database: Database) -> RowsRead:
     return msgspec.json.decode(done.stdout, type=RowsRead)
 
 
-def measure_settle(database: Database) -> SettleCeiling:
-    """Claim all, encode every settle call as the producer would send it, then send them in one go."""
+def measure_settle(database: Database) -> float:
+    """Claim all, encode every settle call as the producer would send it, then send them in one go.
+
+    Returns checks per second.
+    """
     with RedisServer() as server, tempfile.TemporaryDirectory(prefix="bench-") as folder:
         commands = asyncio.run(_settle_commands(server.unix_socket, database))
         blast = _compile(Path(folder))
@@ -74,7 +113,7 @@ def measure_settle(database: Database) -> SettleCeiling:
             placed = redis.llen(asynq.PENDING)
     if placed != len(database.ids):
         raise RuntimeError(f"{placed} of {len(database.ids)} monitors were settled")
-    return SettleCeiling(placed / seconds, "c" if blast else "python")
+    return placed / seconds
 
 
 class _Recording(UnixDomainSocketConnection):

@@ -5,17 +5,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import httpx
 import psutil
-from msgspec import Struct
 from redis import Redis
 
 from benchmarks.crowd import PAGES, SCRAPERS
-from benchmarks.database import Database
-from benchmarks.herd import PAGE, WARM_UP, await_settled, empty_queue, make_due, rate_per_s
+from benchmarks.figures import Case, cost, rate
+from benchmarks.herd import PAGE, RATE, WARM_UP, await_settled, empty_queue, make_due, rate_per_s
+from benchmarks.part import HERD_INTERVAL_S, Bench, Part
 from benchmarks.producer import running_producer, wait_until
 from peekaping_producer.asynq import keys as asynq
 from peekaping_producer.asynq.message import task_id
@@ -29,62 +29,41 @@ LEAD_S = 1.5
 """A producer that has nothing to do reads the schedule again within a second."""
 
 
-class WatchedHerd(Struct, frozen=True):
-    """Medians over the rounds."""
-
-    checks: int
-    rounds: int
-    """Of each kind."""
-    scrapers: int
-    pages: int
-    page_exists: bool
-    """If not, clients that poll `/livez` take the place of open pages."""
-    alone_per_s: float
-    """Checks of a herd per second, without clients."""
-    watched_per_s: float
-    steady_per_s: float
-    """Checks per second of the steady load, by which the lateness is measured."""
-    alone_p99_ms: float
-    watched_p99_ms: float
-    clients_cpu_percent_of_core: float
-    """What the clients themselves take from the cores that all share."""
-
-
-def measure_watched(database: Database, rounds: int, steady_s: float) -> WatchedHerd:
+def measure(bench: Bench) -> Iterator[Case]:
     """Run herds and steady loads, each without clients and with them; what drifts meanwhile affects both alike."""
-    port = free_port()
+    size, port = bench.size, free_port()
+    database = bench.database("postgres", size.monitors[0], HERD_INTERVAL_S)
     rates: dict[bool, list[float]] = {False: [], True: []}
     p99_ms: dict[bool, list[float]] = {False: [], True: []}
     cpu_percent: list[float] = []
-    steady_ids = database.ids[: max(1, min(len(database.ids), round(STEADY_PER_S * steady_s)))]
+    steady_ids = database.ids[: max(1, min(len(database.ids), round(STEADY_PER_S * size.watched_s)))]
     with (
         RedisServer(tcp=True) as server,
         Redis(host=HOST, port=server.port, decode_responses=False) as redis,
         running_producer(database, server.port, PRODUCER_HTTP_PORT=str(port)),
     ):
         wait_until(lambda: redis.zcard(DUE) == len(database.ids), "the first sweep is done")
-        wait_until(lambda: _status(port, "/livez") is not None, "the producer serves HTTP")
+        wait_until(lambda: _answers(port), "the producer serves HTTP")
         make_due(redis, database.ids[:WARM_UP])
-        await_settled(redis, WARM_UP)
-        for number in range(2 * rounds):
+        await_settled(redis, min(WARM_UP, len(database.ids)))
+        for number in range(2 * size.watched):
             watched = number % 4 in {1, 2}
-            with _clients(port, cpu_percent) if watched else _nobody():
+            with _clients(port, cpu_percent) if watched else nullcontext():
                 rates[watched].append(rate_per_s(redis, database))
-                p99_ms[watched].append(_steady_p99_ms(redis, steady_ids, steady_s))
-        page_exists = _status(port, "/") == httpx.codes.OK
-    return WatchedHerd(
-        len(database.ids),
-        rounds,
-        SCRAPERS,
-        PAGES,
-        page_exists,
-        statistics.median(rates[False]),
-        statistics.median(rates[True]),
-        len(steady_ids) / steady_s,
-        statistics.median(p99_ms[False]),
-        statistics.median(p99_ms[True]),
-        statistics.median(cpu_percent),
-    )
+                p99_ms[watched].append(_steady_p99_ms(redis, steady_ids, size.watched_s))
+    for watched, name in ((False, "alone"), (True, f"with {SCRAPERS} scrapers and {PAGES} open pages")):
+        figures = {RATE: rate(rates[watched]), "lateness_p99": cost(p99_ms[watched], "ms")}
+        if watched:
+            lost = 100 * (1 - statistics.median(rates[True]) / statistics.median(rates[False]))
+            figures["of_its_rate_lost"] = cost(lost, "%", "≤ 3")
+            figures["lateness_p99_added"] = cost(
+                statistics.median(p99_ms[True]) - statistics.median(p99_ms[False]), "ms", "≤ 5"
+            )
+            figures["clients_cpu"] = cost(cpu_percent, "% of a core")
+        yield Case(f"postgres, {len(database.ids):,} monitors, {name}", figures)
+
+
+PART = Part("clients", "scrapers and open pages: what they cost the checks", 50, measure)
 
 
 def _steady_p99_ms(redis: Redis, ids: Sequence[MonitorId], seconds: float) -> float:
@@ -107,11 +86,6 @@ def _steady_p99_ms(redis: Redis, ids: Sequence[MonitorId], seconds: float) -> fl
                 if since_ns
             ]
     return sorted(late_ms)[len(late_ms) * 99 // 100]
-
-
-@contextmanager
-def _nobody() -> Iterator[None]:
-    yield
 
 
 @contextmanager
@@ -141,8 +115,8 @@ def _clients(port: int, cpu_percent: list[float]) -> Iterator[None]:
         raise RuntimeError(f"a client failed; code {code}")
 
 
-def _status(port: int, path: str) -> int | None:
+def _answers(port: int) -> bool:
     try:
-        return httpx.get(f"http://{HOST}:{port}{path}", trust_env=False, timeout=5).status_code
+        return httpx.get(f"http://{HOST}:{port}/livez", trust_env=False, timeout=5).is_success
     except httpx.TransportError:
-        return None
+        return False

@@ -12,7 +12,6 @@ SCRAPERS = 100
 SCRAPE_EVERY_S = 15.0
 """How often most installations of Prometheus scrape."""
 PAGES = 50
-POLL_EVERY_S = 1.0
 EVENTS = "/events"
 """What an open page listens to."""
 _OK = b" 200 "
@@ -20,12 +19,10 @@ _OK = b" 200 "
 
 async def run(port: int) -> None:
     """Connect everybody, say so, and go on until standard input ends. Raises RuntimeError if an answer is not 200."""
-    page_exists = _OK in await _fetched(port, "/")
     opened = asyncio.Barrier(PAGES + 1)
     async with asyncio.TaskGroup() as clients:
         tasks = [clients.create_task(_scraper(port, number)) for number in range(SCRAPERS)]
-        page = _page if page_exists else _poller
-        tasks += [clients.create_task(page(port, opened, number)) for number in range(PAGES)]
+        tasks += [clients.create_task(_page(port, opened)) for _ in range(PAGES)]
         await opened.wait()
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.read)
@@ -41,7 +38,7 @@ async def _scraper(port: int, number: int) -> None:
         await asyncio.sleep(SCRAPE_EVERY_S - (time.monotonic() - began_s))
 
 
-async def _page(port: int, opened: asyncio.Barrier, _number: int) -> None:
+async def _page(port: int, opened: asyncio.Barrier) -> None:
     """Open the page and listen to its events."""
     _check(await _fetched(port, "/"))
     reader, writer = await asyncio.open_connection(HOST, port)
@@ -51,15 +48,6 @@ async def _page(port: int, opened: asyncio.Barrier, _number: int) -> None:
     while await reader.read(1 << 16):
         pass
     raise RuntimeError("a page lost its events")
-
-
-async def _poller(port: int, opened: asyncio.Barrier, number: int) -> None:
-    """Poll what exists where there is no page."""
-    await opened.wait()
-    await asyncio.sleep(number * POLL_EVERY_S / PAGES)
-    while True:
-        _check(await _fetched(port, "/livez"))
-        await asyncio.sleep(POLL_EVERY_S)
 
 
 async def _fetched(port: int, path: str) -> bytes:

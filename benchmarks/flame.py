@@ -4,19 +4,15 @@ import shutil
 import sys
 from pathlib import Path
 
-from benchmarks.database import Database
-from benchmarks.herd import measure_herd
-
 SAMPLES_PER_S = 500
-HOW_TO_INSTALL = "py-spy is not installed, so there is no profile: install it with `pip install py-spy`"
 
 
-def record_flame(database: Database, folder: Path) -> Path | None:
-    """Run the herd once more under the profiler; return the graph's file, or None if there is no profiler."""
-    profiler = shutil.which("py-spy", path=Path(sys.executable).parent) or shutil.which("py-spy")
-    if profiler is None:
-        return None
-    graph = folder / f"flame-{database.kind}.svg"
-    options = ("record", "--rate", str(SAMPLES_PER_S), "--format", "flamegraph", "--output", str(graph), "--")
-    measure_herd(database, (profiler, *options))
-    return graph
+def find_profiler() -> str | None:
+    """Return the profiler's path, if it is installed."""
+    return shutil.which("py-spy", path=Path(sys.executable).parent) or shutil.which("py-spy")
+
+
+def profiled(kind: str, folder: Path) -> tuple[str, ...]:
+    """Return what starts a producer under the profiler; the graph of this kind of database goes into the folder."""
+    program, graph = find_profiler() or "py-spy", folder / f"flame-{kind}.svg"
+    return program, "record", "--rate", str(SAMPLES_PER_S), "--format", "flamegraph", "--output", str(graph), "--"

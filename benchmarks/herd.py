@@ -1,76 +1,119 @@
-"""The herd: all monitors are due at once, and one node turns them into tasks, without a worker."""
+"""The herd: all monitors are due at once, and one node or several turn them into tasks, without a worker."""
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from datetime import datetime
 
 from msgspec import Struct
 from redis import Redis
 
 from benchmarks.database import Database
-from benchmarks.producer import cost, running_producer, wait_until
+from benchmarks.figures import Case, cost, rate
+from benchmarks.flame import profiled
+from benchmarks.part import HERD_INTERVAL_S, KINDS, Bench, Part
+from benchmarks.producer import running_producer, used_by, wait_until
 from peekaping_producer.asynq import keys as asynq
 from peekaping_producer.asynq.message import task_id
 from peekaping_producer.asynq.task_message_pb2 import TaskMessage
 from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.model.monitor import MonitorId
-from peekaping_producer.redisdb.keys import CLAIMS, DUE, LEASE
+from peekaping_producer.redisdb.keys import CLAIMS, DUE, LEASE, NODES
 
 PAGE = 1_000
 WARM_UP = 400
-"""Monitors made due once before the herd, so that connections are open and statements compiled."""
+"""Monitors for each node, made due once before the herd, so that connections are open and statements compiled."""
+RATE = "checks_settled"
+_RATE_GOAL = {"postgres": "≥ 45,000", "sqlite": "≥ 40,000"}
+_WITHIN_S = 300.0
 
 
 class Herd(Struct, frozen=True):
     """What one herd showed. A check is one monitor claimed, read, built and settled."""
 
-    checks: int
-    seconds: float
-    """From the first claim to the last task in place, by Redis' clock."""
     checks_per_s: float
-    producer_cpu_us_per_check: float
-    redis_cpu_us_per_check: float
-    database_cpu_us_per_check: float | None
+    """From the first claim to the last task in place, by Redis' clock."""
+    node_cpu_us: float
+    """For each check, of all nodes; the following two likewise."""
+    redis_cpu_us: float
+    database_cpu_us: float | None
     """None if the database has no process of its own."""
     peak_memory_bytes: int
-    claims: int
-    redis_commands_per_check: float
-    """EVALSHA calls: a busy producer sends nothing else."""
+    """Of the node that took most."""
+    commands: float
+    """EVALSHA calls for each check: a busy producer sends nothing else."""
 
 
-def measure_herd(database: Database, wrapper: Sequence[str] = ()) -> Herd:
-    """Start a producer, let it schedule all, make all due, and watch until the last one is settled."""
+def case_name(kind: str, monitors: int, nodes: int) -> str:
+    """Return the name of a case of this part."""
+    return f"{kind}, {monitors:,} monitors, {nodes} {'node' if nodes == 1 else 'nodes'}"
+
+
+def measure(bench: Bench) -> Iterator[Case]:
+    """Run each herd so many rounds: on Postgres with any number of nodes, on SQLite with one."""
+    size = bench.size
+    for kind in KINDS:
+        for monitors in size.monitors:
+            database = bench.database(kind, monitors, HERD_INTERVAL_S)
+            for nodes in size.nodes if kind == "postgres" else (1,):
+                yield _case(kind, monitors, nodes, [measure_herd(database, nodes) for _ in range(size.rounds)])
+            if bench.flames and monitors == size.monitors[0]:
+                measure_herd(database, wrapper=profiled(kind, bench.flames))
+
+
+PART = Part("herd", "all monitors due at once: checks a second, and what each costs", 60, measure)
+
+
+def _case(kind: str, monitors: int, nodes: int, herds: Sequence[Herd]) -> Case:
+    us, alone = "µs a check", kind == "postgres" and nodes == 1
+    figures = {
+        RATE: rate([herd.checks_per_s for herd in herds], _RATE_GOAL[kind] if nodes == 1 else ""),
+        "node_cpu": cost([herd.node_cpu_us for herd in herds], us, "≤ 20" if alone else ""),
+        "redis_cpu": cost([herd.redis_cpu_us for herd in herds], us, "≤ 10" if alone else ""),
+    }
+    database_us = [herd.database_cpu_us for herd in herds if herd.database_cpu_us is not None]
+    if database_us:
+        figures["database_cpu"] = cost(database_us, us)
+    figures["node_peak_memory"] = cost([herd.peak_memory_bytes / 1e6 for herd in herds], "MB")
+    figures["commands_sent_to_redis"] = cost([herd.commands for herd in herds], "a check")
+    return Case(case_name(kind, monitors, nodes), figures)
+
+
+def measure_herd(database: Database, nodes: int = 1, wrapper: Sequence[str] = ()) -> Herd:
+    """Start producers, let them schedule all, make all due, and watch until the last one is settled."""
+    ids = database.ids
     with (
         RedisServer(tcp=True) as server,
         Redis(host=HOST, port=server.port, decode_responses=False) as redis,
-        running_producer(database, server.port, wrapper=wrapper) as producer,
+        ExitStack() as stack,
     ):
-        wait_until(lambda: redis.zcard(DUE) == len(database.ids), "the first sweep is done")
-        make_due(redis, database.ids[:WARM_UP])
-        await_settled(redis, WARM_UP)
-        empty_queue(redis, database.ids)
+        running = [
+            stack.enter_context(running_producer(database, server.port, wrapper=wrapper)) for _ in range(nodes)
+        ]
+        wait_until(lambda: redis.zcard(NODES) == nodes, "all nodes run")
+        wait_until(lambda: redis.zcard(DUE) == len(ids), "the first sweep is done", within_s=_WITHIN_S)
+        warm_up = ids[: WARM_UP * nodes]
+        make_due(redis, warm_up)
+        await_settled(redis, len(warm_up))
+        empty_queue(redis, ids)
 
         calls = _scripts_called(redis)
-        processes = [producer.pid, server.pid, *([database.pid] if database.pid else [])]
-        before = [cost(pid) for pid in processes]
-        make_due(redis, database.ids)
-        await_settled(redis, len(database.ids))
-        after = [cost(pid) for pid in processes]
+        producers = [producer.pid for producer in running]
+        processes = [*producers, server.pid, *([database.pid] if database.pid else [])]
+        before = {pid: used_by(pid).cpu_s for pid in processes}
+        make_due(redis, ids)
+        await_settled(redis, len(ids))
+        after = {pid: used_by(pid) for pid in processes}
         calls = _scripts_called(redis) - calls
-
-        checks, seconds = len(database.ids), duration_s(redis, database.ids)
-        cpu_us = [(now.cpu_s - then.cpu_s) * 1e6 / checks for then, now in zip(before, after, strict=True)]
+        cpu_us = {pid: (after[pid].cpu_s - before[pid]) * 1e6 / len(ids) for pid in processes}
         return Herd(
-            checks,
-            seconds,
-            checks / seconds,
-            cpu_us[0],
-            cpu_us[1],
-            cpu_us[2] if database.pid else None,
-            after[0].peak_memory_bytes,
-            int(redis.get(CLAIMS) or 0),
-            calls / checks,
+            len(ids) / duration_s(redis, ids),
+            sum(cpu_us[pid] for pid in producers),
+            cpu_us[server.pid],
+            cpu_us[database.pid] if database.pid else None,
+            max(after[pid].peak_memory_bytes for pid in producers),
+            calls / len(ids),
         )
 
 
@@ -82,20 +125,26 @@ def rate_per_s(redis: Redis, database: Database) -> float:
     return len(database.ids) / duration_s(redis, database.ids)
 
 
-def make_due(redis: Redis, ids: Sequence[MonitorId]) -> None:
-    """Make all due in one command, so that none is claimed before the last one is due."""
-    now_ms = time.time_ns() // 1_000_000
-    redis.zadd(DUE, dict.fromkeys(ids, now_ms - 1))
+def make_due(redis: Redis, ids: Sequence[MonitorId], at_ms: int | None = None) -> None:
+    """Make all due in one command, so that none is claimed before the last one is due; now, or at an instant."""
+    redis.zadd(DUE, dict.fromkeys(ids, at_ms or time.time_ns() // 1_000_000 - 1))
 
 
 def empty_queue(redis: Redis, ids: Sequence[MonitorId]) -> None:
     """Remove every task."""
-    redis.delete(*(asynq.TASK + task_id(id_) for id_ in ids), asynq.PENDING, CLAIMS)
+    for start in range(0, len(ids), PAGE):
+        redis.delete(*(asynq.TASK + task_id(id_) for id_ in ids[start : start + PAGE]))
+    redis.delete(asynq.PENDING, CLAIMS)
 
 
 def await_settled(redis: Redis, checks: int) -> None:
     """Wait until so many tasks are in place, and no claim is left."""
-    wait_until(lambda: redis.llen(asynq.PENDING) >= checks and not redis.zcard(LEASE), "all checks are settled", 0.05)
+    wait_until(
+        lambda: redis.llen(asynq.PENDING) >= checks and not redis.zcard(LEASE),
+        "all checks are settled",
+        0.05,
+        _WITHIN_S,
+    )
 
 
 def _scripts_called(redis: Redis) -> int:

@@ -2,32 +2,29 @@
 
 import threading
 import time
+from collections.abc import Iterator
 from typing import Self
 
-import psutil
-from msgspec import Struct
 from redis import Redis
 
 from benchmarks.database import Database
+from benchmarks.figures import Case, cost
+from benchmarks.part import FAR_INTERVAL_S, IDLE_MONITORS, Bench, Part
 from benchmarks.producer import running_producer, wait_until
 from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.redisdb.keys import DUE
 
 
-class Idle(Struct, frozen=True):
-    """What an idle producer costs."""
-
-    concurrency: int
-    seconds: float
-    """How long it was watched."""
-    commands_per_s: float
-    """Commands sent to Redis; what scripts call inside is not counted."""
-    cpu_percent_of_core: float
-    peak_memory_bytes: int
+def measure(bench: Bench) -> Iterator[Case]:
+    """Watch a producer whose monitors are due in years, with each concurrency."""
+    for concurrency in bench.size.idle:
+        yield _case(bench.database("postgres", IDLE_MONITORS, FAR_INTERVAL_S), concurrency, bench.size.idle_s)
 
 
-def measure_idle(database: Database, concurrency: int, seconds: float) -> Idle:
-    """Watch a producer whose monitors are due in days."""
+PART = Part("idle", "a producer with nothing to do: commands to Redis, CPU, memory", 30, measure)
+
+
+def _case(database: Database, concurrency: int, seconds: float) -> Case:
     with (
         RedisServer(tcp=True) as server,
         Redis(host=HOST, port=server.port) as redis,
@@ -36,23 +33,27 @@ def measure_idle(database: Database, concurrency: int, seconds: float) -> Idle:
         wait_until(lambda: redis.zcard(DUE) == len(database.ids), "the first sweep is done")
         # A fresh node's first second is not idle: scripts are loaded, caches filled.
         time.sleep(min(2.0, seconds))
-        process = psutil.Process(producer.pid)
         with _Watch(server.port) as watch:
-            before, started_s = process.cpu_times(), time.monotonic()
+            before, started_s = producer.cost(), time.monotonic()
             time.sleep(seconds)
-            after, took_s = process.cpu_times(), time.monotonic() - started_s
-        cpu_s = after.user + after.system - before.user - before.system
-        percent = max(0.0, 100 * cpu_s / took_s)
-        return Idle(concurrency, took_s, watch.commands / took_s, percent, producer.cost().peak_memory_bytes)
+            after, took_s = producer.cost(), time.monotonic() - started_s
+    figures = {
+        "commands_sent_to_redis": cost(watch.sent / took_s, "/s"),
+        "commands_in_scripts_too": cost((watch.sent + watch.in_scripts) / took_s, "/s", "≤ 8"),
+        "node_cpu": cost(100 * (after.cpu_s - before.cpu_s) / took_s, "% of a core", "≤ 1"),
+        "node_peak_memory": cost(after.peak_memory_bytes / 1e6, "MB"),
+    }
+    return Case(f"{len(database.ids)} monitors, concurrency {concurrency}", figures)
 
 
 class _Watch:
-    """Counts the commands that clients send, by MONITOR."""
+    """Counts by MONITOR the commands that clients send, and those that scripts call."""
 
     END = "end of the watch"
 
     def __init__(self, port: int) -> None:
-        self.commands = 0
+        self.sent = 0
+        self.in_scripts = 0
         self._port = port
         self._listening = threading.Event()
         self._thread = threading.Thread(target=self._listen)
@@ -73,5 +74,7 @@ class _Watch:
             for entry in monitor.listen():
                 if self.END in entry["command"]:
                     return
-                own = entry["command"].startswith(("HELLO", "CLIENT"))
-                self.commands += entry["client_type"] != "lua" and not own
+                if entry["client_type"] == "lua":
+                    self.in_scripts += 1
+                elif not entry["command"].startswith(("HELLO", "CLIENT")):
+                    self.sent += 1

@@ -1,34 +1,27 @@
-"""A million monitors, on SQLite and on Postgres: how long the whole table takes, and how soon events are acted on then.
+"""A million monitors, on SQLite and on Postgres: how long the whole table takes, and how soon events are acted on then."""
 
-Not part of `make bench`, since it takes minutes: `python -m benchmarks.many [--rows 1000000] [sqlite] [postgres]`.
-"""
-
-import argparse
 import asyncio
 import json
 import sqlite3
-import statistics
 import time
 import uuid
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
 
 from redis import Redis
 
-from benchmarks.database import Database, connect_postgres, postgres_database, sqlite_database
-from benchmarks.producer import running_producer
+from benchmarks.database import Database, connect_postgres
+from benchmarks.figures import Case, cost
+from benchmarks.part import HERD_INTERVAL_S, KINDS, Bench, Part
+from benchmarks.producer import log_lines, running_producer, wait_until
 from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.leader.event_message import CREATED
 from peekaping_producer.redisdb.keys import DUE, LEASE
 
-INTERVAL_S = 3_600
-WATCHED_S = 120.0
 EVENT_EVERY_S = 0.5
 GIVE_UP_S = 30.0
 INSERT = """INSERT INTO monitors (id, type, name, interval, timeout, max_retries, retry_interval, resend_interval,
  active, status, created_at, updated_at, config)"""
-VALUES = f"""'http', 'Monitor ' || n, {INTERVAL_S}, 16, 2, 60, 0, true, 1,
+VALUES = f"""'http', 'Monitor ' || n, {HERD_INTERVAL_S}, 16, 2, 60, 0, true, 1,
  '2026-01-02 03:04:05', '2026-01-02 03:04:05', '{{}}'"""
 SQLITE_ID = (
     "lower(printf('%s-%s-4%s-8%s-%s', hex(randomblob(4)), hex(randomblob(2)), substr(hex(randomblob(2)), 2),"
@@ -63,8 +56,17 @@ def postgres_writer(database: Database) -> Callable[[str], None]:
     return lambda statement: asyncio.run(run(statement))
 
 
-def measure(database: Database, write: Callable[[str], None], rows: int) -> None:
-    """Let a producer sweep and poll so many rows, create a monitor now and then, and print what was seen."""
+def measure(bench: Bench) -> Iterator[Case]:
+    """Let a producer sweep and poll so many rows, and create a monitor now and then."""
+    for kind, writer in (("sqlite", sqlite_writer), ("postgres", postgres_writer)):
+        with KINDS[kind](0, HERD_INTERVAL_S) as database:
+            yield _case(database, writer(database), bench.size.many, bench.size.many_s)
+
+
+PART = Part("many", "a million monitors: the first sweep, and how soon events are acted on meanwhile", 360, measure, False)
+
+
+def _case(database: Database, write: Callable[[str], None], rows: int, watched_s: float) -> Case:
     write((ON_SQLITE if database.kind == "sqlite" else ON_POSTGRES).replace("{rows}", str(rows)))
     write("PRAGMA wal_checkpoint(TRUNCATE)" if database.kind == "sqlite" else "VACUUM ANALYZE monitors")
     with (
@@ -73,20 +75,21 @@ def measure(database: Database, write: Callable[[str], None], rows: int) -> None
         running_producer(database, server.port, LOG_LEVEL="debug") as producer,
     ):
         began_s = time.monotonic()
-        while not redis.pubsub_numsub(CREATED)[0][1]:
-            time.sleep(0.01)
+        wait_until(lambda: redis.pubsub_numsub(CREATED)[0][1] > 0, "the leader listens")
         took_s: list[float] = []
-        while time.monotonic() < began_s + WATCHED_S:
+        while time.monotonic() < began_s + watched_s:
             took_s.append(_event(redis, write))
             time.sleep(EVENT_EVERY_S)
-        unavailable = _lines(producer.log, "database unavailable")
-        print(f"{database.kind}, {rows:,} monitors:")
-        for swept in _lines(producer.log, "sweep finished")[:1] or _lines(producer.log, "sweep in progress")[-1:]:
-            print(f"  first sweep: {swept['event']}, {swept.get('seconds', '?')} s, {swept.get('seen', 0):,} seen")
-        print(f"  {len(took_s)} events: median {statistics.median(took_s):.3f} s, slowest {max(took_s):.3f} s")
-        print(f"  database found unavailable {len(unavailable)} times {[line['reason'] for line in unavailable[:3]]}")
-        for line in _lines(producer.log, "summary")[-1:]:
-            print("  last summary", {name: value for name, value in line.items() if name != "time"})
+        figures = {
+            "event_acted_on_after": cost(took_s, "s"),
+            "slowest_event": cost(max(took_s), "s"),
+            "database_found_unavailable": cost(len(log_lines(producer.log, "database unavailable")), "times"),
+        }
+        note = "the first sweep was not finished"
+        for swept in log_lines(producer.log, "sweep finished")[:1]:
+            note = ""
+            figures["first_sweep"] = cost(swept["seconds"], "s")
+    return Case(f"{database.kind}, {rows:,} monitors", figures, note=note)
 
 
 def _event(redis: Redis, write: Callable[[str], None]) -> float:
@@ -100,26 +103,3 @@ def _event(redis: Redis, write: Callable[[str], None]) -> float:
             break
         time.sleep(0.005)
     return time.monotonic() - published_s
-
-
-def _lines(log: Path, event: str) -> list[dict[str, Any]]:
-    whole = log.read_text("utf-8").rpartition("\n")[0]
-    return [line for line in map(json.loads, whole.splitlines()) if line["event"] == event]
-
-
-def main() -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.many", description=__doc__)
-    parser.add_argument("kinds", nargs="*", default=["sqlite", "postgres"])
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    options = parser.parse_args()
-    if "sqlite" in options.kinds:
-        with sqlite_database(0, INTERVAL_S) as database:
-            measure(database, sqlite_writer(database), options.rows)
-    if "postgres" in options.kinds:
-        with postgres_database(0, INTERVAL_S) as database:
-            measure(database, postgres_writer(database), options.rows)
-
-
-if __name__ == "__main__":
-    main()

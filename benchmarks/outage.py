@@ -1,32 +1,29 @@
 """The herd with the database unavailable, after the same herd with the database, both by one producer."""
 
+from collections.abc import Iterator
+
 import psutil
-from msgspec import Struct
 from redis import Redis
 
-from benchmarks.database import TYPES, Database
-from benchmarks.herd import await_settled, duration_s, empty_queue, make_due
-from benchmarks.producer import Producer, cost, running_producer, wait_until
+from benchmarks.database import TYPES
+from benchmarks.figures import Case, cost, rate
+from benchmarks.herd import RATE, await_settled, duration_s, empty_queue, make_due
+from benchmarks.part import HERD_INTERVAL_S, Bench, Part
+from benchmarks.producer import Producer, running_producer, used_by, wait_until
 from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.redisdb.keys import DUE, LEASE
 
 
-class OutageHerd(Struct, frozen=True):
-    """Two herds of all monitors except push monitors, which are deferred while the database is unavailable."""
+def measure(bench: Bench) -> Iterator[Case]:
+    """Run herds, freeze the database, wait until the producer has noticed, and run the same herds again.
 
-    checks: int
-    available_per_s: float
-    unavailable_per_s: float
-    available_cpu_us_per_check: float
-    """Of the producer."""
-    unavailable_cpu_us_per_check: float
-
-
-def measure_outage(database: Database) -> OutageHerd:
-    """Run the herd, freeze the database, wait until the producer has noticed, and run the herd again."""
+    They are of all monitors except push monitors, which are deferred while the database is unavailable.
+    """
+    database = bench.database("postgres", bench.size.monitors[0], HERD_INTERVAL_S)
     assert database.pid is not None
     ids = tuple(id_ for number, id_ in enumerate(database.ids) if TYPES[number % len(TYPES)] != "push")
+    rounds = range(bench.size.rounds)
     with (
         RedisServer(tcp=True) as server,
         Redis(host=HOST, port=server.port) as redis,
@@ -34,7 +31,7 @@ def measure_outage(database: Database) -> OutageHerd:
     ):
         wait_until(lambda: redis.zcard(DUE) == len(database.ids), "the first sweep is done")
         _herd(redis, producer, ids)  # fills the cache, and warms up
-        available = _herd(redis, producer, ids)
+        available = [_herd(redis, producer, ids) for _ in rounds]
         server_processes = [psutil.Process(database.pid), *psutil.Process(database.pid).children(recursive=True)]
         for process in server_processes:
             process.suspend()
@@ -42,18 +39,26 @@ def measure_outage(database: Database) -> OutageHerd:
             make_due(redis, ids[:1])
             wait_until(lambda: b"database unavailable" in producer.log.read_bytes(), "the outage is noticed")
             wait_until(lambda: not redis.zcard(LEASE), "the batch in flight is settled")
-            unavailable = _herd(redis, producer, ids)
+            unavailable = [_herd(redis, producer, ids) for _ in rounds]
         finally:
             for process in server_processes:
                 process.resume()
-    return OutageHerd(len(ids), available[0], unavailable[0], available[1], unavailable[1])
+    for name, herds in (("available", available), ("unavailable", unavailable)):
+        figures = {
+            RATE: rate([per_s for per_s, _ in herds]),
+            "node_cpu": cost([us for _, us in herds], "µs a check"),
+        }
+        yield Case(f"postgres {name}, {len(ids):,} monitors", figures)
+
+
+PART = Part("outage", "a herd from the cache while the database is unavailable, beside one with it", 15, measure)
 
 
 def _herd(redis: Redis, producer: Producer, ids: tuple[MonitorId, ...]) -> tuple[float, float]:
     """Return checks per second, and the producer's CPU time of one in microseconds."""
     empty_queue(redis, ids)
-    before = cost(producer.pid)
+    before = used_by(producer.pid)
     make_due(redis, ids)
     await_settled(redis, len(ids))
-    cpu_s = cost(producer.pid).cpu_s - before.cpu_s
+    cpu_s = used_by(producer.pid).cpu_s - before.cpu_s
     return len(ids) / duration_s(redis, ids), cpu_s * 1e6 / len(ids)

@@ -1,5 +1,6 @@
 """The real producer as a process, started as an operator would, and what it costs."""
 
+import json
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 from msgspec import Struct
@@ -37,10 +39,10 @@ class Producer(Struct, frozen=True):
 
     def cost(self) -> Cost:
         """Read what it used so far."""
-        return cost(self.pid)
+        return used_by(self.pid)
 
 
-def cost(pid: int) -> Cost:
+def used_by(pid: int) -> Cost:
     """Read what a process and its children used so far: a server may fork for each connection."""
     process = psutil.Process(pid)
     cpu_s = 0.0
@@ -116,13 +118,18 @@ def _wrapped(process: subprocess.Popen[bytes]) -> int:
     return wrapper.children()[0].pid
 
 
-def wait_until(condition: Callable[[], bool], what: str, every_s: float = 0.02) -> None:
-    """Wait for a condition.
-
-    Raises TimeoutError when it takes more than a minute.
-    """
-    give_up_s = time.monotonic() + WAIT_AT_MOST_S
+def wait_until(
+    condition: Callable[[], bool], what: str, every_s: float = 0.02, within_s: float = WAIT_AT_MOST_S
+) -> None:
+    """Wait for a condition. Raises TimeoutError when it takes longer than `within_s`."""
+    give_up_s = time.monotonic() + within_s
     while not condition():
         if time.monotonic() > give_up_s:
-            raise TimeoutError(f"waited {WAIT_AT_MOST_S:g} s in vain until {what}")
+            raise TimeoutError(f"waited {within_s:g} s in vain until {what}")
         time.sleep(every_s)
+
+
+def log_lines(log: Path, event: str) -> list[dict[str, Any]]:
+    """Return the lines of a producer's log that are about this event."""
+    whole = log.read_text("utf-8").rpartition("\n")[0]
+    return [line for line in map(json.loads, whole.splitlines()) if line["event"] == event]

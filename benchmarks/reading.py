@@ -6,7 +6,6 @@ tuples, unchecked; the catalog's are frozen values. Then the newest heartbeats o
 
 import asyncio
 import sqlite3
-import statistics
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack, closing
@@ -15,9 +14,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from bson import ObjectId
-from msgspec import Struct
 
 from benchmarks.database import TESTS  # makes `support` importable
+from benchmarks.figures import Case, cost, figure, rate
+from benchmarks.part import Bench, Part
 from peekaping_producer.catalog.catalog import open_catalog
 from peekaping_producer.model.monitor import MonitorId
 from support.databases import (
@@ -60,34 +60,7 @@ QUERIES = (
 """What the driver reads: monitors, proxies, maintenances."""
 
 
-class Rates(Struct, frozen=True):
-    """Monitors a second, one batch at a time: the medians."""
-
-    kind: str
-    catalog_per_s: float
-    driver_per_s: float
-
-
-class Heartbeats(Struct, frozen=True):
-    """Reading push monitors with the newest of their heartbeats."""
-
-    monitors: int
-    heartbeats: int
-    """In the table."""
-    ms: float
-    """The median."""
-
-
-class Batches(Struct, frozen=True):
-    """Reading, on each kind of database."""
-
-    rates: list[Rates]
-    newest: Heartbeats
-    absent: str | None = None
-    """Why there is no MariaDB here."""
-
-
-async def compare(database: Database, driver: Read, monitors: list[str], rounds: int) -> Rates:
+async def compare(database: Database, driver: Read, monitors: list[str], rounds: int) -> Case:
     """Let both read the same batch in turns."""
     catalog = open_catalog(database.settings(), connections=1, timeout_s=60)
     ids = [MonitorId(id_) for id_ in monitors]
@@ -104,9 +77,15 @@ async def compare(database: Database, driver: Read, monitors: list[str], rounds:
             took["driver"].append(time.perf_counter() - started_s)
     finally:
         await catalog.close()
-    return Rates(
-        database.kind, *(len(ids) / statistics.median(took[side][rounds // 3 :]) for side in ("catalog", "driver"))
-    )
+    # The first rounds connect, compile and fill caches.
+    per_s = {side: [len(ids) / seconds for seconds in all_s[rounds // 3 :]] for side, all_s in took.items()}
+    shares = [100 * catalog / driver for catalog, driver in zip(per_s["catalog"], per_s["driver"], strict=True)]
+    figures = {
+        "catalog": rate(per_s["catalog"]),
+        "bare_driver": rate(per_s["driver"]),
+        "catalog_as_a_share": figure(shares, "%", more_is_better=True, goal="≥ 50"),
+    }
+    return Case(f"{database.kind}, batches of {len(ids)} monitors", figures)
 
 
 async def filled(database: Database) -> list[str]:
@@ -123,7 +102,7 @@ async def filled(database: Database) -> list[str]:
     return [row["id"] for row in monitors]
 
 
-async def on_postgres(database: PostgresDatabase, rounds: int) -> Rates:
+async def on_postgres(database: PostgresDatabase, rounds: int) -> Case:
     """Read with asyncpg: an array of ids, and texts."""
     ids = await filled(database)
     texts = [query.replace("`", '"').replace("config", "config::text") for query in QUERIES]
@@ -136,7 +115,7 @@ async def on_postgres(database: PostgresDatabase, rounds: int) -> Rates:
         return await compare(database, read, ids, rounds)
 
 
-async def on_mysql(database: MySqlDatabase, rounds: int) -> Rates:
+async def on_mysql(database: MySqlDatabase, rounds: int) -> Case:
     """Read with asyncmy: a list of ids in the statement."""
     ids = await filled(database)
     async with database.connected() as cursor:
@@ -152,7 +131,7 @@ async def on_mysql(database: MySqlDatabase, rounds: int) -> Rates:
         return await compare(database, read, ids, rounds)
 
 
-async def on_sqlite(database: SqliteDatabase, rounds: int) -> Rates:
+async def on_sqlite(database: SqliteDatabase, rounds: int) -> Case:
     """Read with the standard library, in a thread."""
     ids = await filled(database)
     with closing(sqlite3.connect(database.path, check_same_thread=False)) as connection:
@@ -168,7 +147,7 @@ async def on_sqlite(database: SqliteDatabase, rounds: int) -> Rates:
         return await compare(database, read, ids, rounds)
 
 
-async def on_mongo(database: MongoDatabase, rounds: int) -> Rates:
+async def on_mongo(database: MongoDatabase, rounds: int) -> Case:
     """Read with pymongo: ObjectIds alone."""
     ids = await filled(database)
     async with database.connected() as collections:
@@ -187,7 +166,7 @@ async def on_mongo(database: MongoDatabase, rounds: int) -> Rates:
         return await compare(database, read, ids, min(rounds, MONGO_ROUNDS))
 
 
-async def newest_heartbeats(database: PostgresDatabase, history: int, rounds: int) -> Heartbeats:
+async def newest_heartbeats(database: PostgresDatabase, history: int, rounds: int) -> Case:
     """Read push monitors with their newest heartbeats."""
     rows = [monitor_row(id=numbered_id(number), type="push") for number in range(1, PUSHED + 1)]
     await database.insert("monitors", *rows)
@@ -207,28 +186,34 @@ async def newest_heartbeats(database: PostgresDatabase, history: int, rounds: in
             assert all(one.last_heartbeat for one in reading.found.values())
     finally:
         await catalog.close()
-    return Heartbeats(PUSHED, history, statistics.median(took[rounds // 3 :]) * 1000)
+    figures = {"read": cost([seconds * 1000 for seconds in took[rounds // 3 :]], "ms", "≤ 50")}
+    return Case(f"newest heartbeats of {PUSHED} monitors among {history:,}", figures)
 
 
-def measure_batches(rounds: int, history: int) -> Batches:
-    """Read so many times in each of several fresh databases; the last one has so many heartbeats."""
+def measure(bench: Bench) -> list[Case]:
+    """Read so many times in each of several fresh databases; one has so many heartbeats."""
     with TemporaryDirectory() as folder, ExitStack() as servers:
-        return asyncio.run(_measure(Path(folder), servers, rounds, history))
+        return asyncio.run(_measure(Path(folder), servers, bench.size.readings, bench.size.heartbeats))
 
 
-async def _measure(folder: Path, servers: ExitStack, rounds: int, history: int) -> Batches:
+PART = Part("reading", "batches read by the catalog and by the bare driver, on each database; heartbeats", 45, measure)
+
+
+async def _measure(folder: Path, servers: ExitStack, rounds: int, history: int) -> list[Case]:
     async with AsyncExitStack() as stack:
         postgres = servers.enter_context(Postgres())
         bare = await stack.enter_async_context(postgres_copy(postgres, rows=False))
-        rates = [await on_postgres(bare, rounds)]
+        cases = [await on_postgres(bare, rounds)]
         absent = missing()
-        if not absent:
+        if absent:
+            cases.append(Case("mysql", {}, note=absent))
+        else:
             mariadb = servers.enter_context(MariaDB())
-            rates.append(await on_mysql(await stack.enter_async_context(mysql_copy(mariadb, rows=False)), rounds))
-        rates.append(await on_sqlite(sqlite_copy(folder, rows=False), rounds))
+            cases.append(await on_mysql(await stack.enter_async_context(mysql_copy(mariadb, rows=False)), rounds))
+        cases.append(await on_sqlite(sqlite_copy(folder, rows=False), rounds))
         another = await stack.enter_async_context(postgres_copy(postgres, rows=False))
-        newest = await newest_heartbeats(another, history, rounds)
+        cases.append(await newest_heartbeats(another, history, rounds))
         # The last one: from here on new ids are MongoDB's.
         secantus = servers.enter_context(Secantus())
-        rates.append(await on_mongo(await stack.enter_async_context(mongo_copy(secantus, rows=False)), rounds))
-    return Batches(rates, newest, absent)
+        cases.append(await on_mongo(await stack.enter_async_context(mongo_copy(secantus, rows=False)), rounds))
+    return cases

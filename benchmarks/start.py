@@ -1,39 +1,36 @@
 """The start: from the process's first instruction to its first claim, and what importing takes of it."""
 
 import re
-import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
-from msgspec import Struct
 from redis import Redis
 
 from benchmarks.database import Database
+from benchmarks.figures import Case, cost
 from benchmarks.herd import make_due
+from benchmarks.part import FAR_INTERVAL_S, IDLE_MONITORS, Bench, Part
 from benchmarks.producer import running_producer, wait_until
 from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.redisdb.keys import CLAIMS
 
-SLOWEST_SHOWN = 8
+SLOWEST_SHOWN = 5
 _LINE = re.compile(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)")
 
 
-class Startup(Struct, frozen=True):
-    """How long a start takes."""
-
-    first_claim_ms: float
-    """From the start of the process to the first claim in Redis; the median of several."""
-    import_ms: float
-    """Importing everything that `run` needs, by `python -X importtime`, which slows imports by about a fifth."""
-    slowest_imports_ms: dict[str, float]
-    """The packages that take longest, their own modules alone."""
-
-
-def measure_startup(database: Database, times: int) -> Startup:
+def measure(bench: Bench) -> Iterator[Case]:
     """Start a producer that finds a monitor due, several times."""
+    database = bench.database("postgres", IDLE_MONITORS, FAR_INTERVAL_S)
+    first_claim_ms = [_first_claim_ms(database) for _ in range(bench.size.starts)]
+    yield Case("postgres", {"first_claim_after": cost(first_claim_ms, "ms", "≤ 600")})
     import_ms, slowest = _imports()
-    return Startup(statistics.median(_first_claim_ms(database) for _ in range(times)), import_ms, slowest)
+    figures = {"all": cost(import_ms, "ms")} | {name: cost(ms, "ms") for name, ms in slowest.items()}
+    yield Case("imports", figures, note="of `run`, by python -X importtime, which slows them by about a fifth")
+
+
+PART = Part("start", "from the start of the process to its first claim; imports", 15, measure)
 
 
 def _first_claim_ms(database: Database) -> float:

@@ -1,0 +1,69 @@
+"""The schedule of many monitors made on an empty Redis, and again after a flush, while checks go on."""
+
+import time
+from collections.abc import Iterator, Sequence
+
+from msgspec import Struct
+from redis import Redis
+
+from benchmarks.drain import Seen, draining
+from benchmarks.figures import Case, cost
+from benchmarks.part import STEADY_INTERVAL_S, Bench, Part
+from benchmarks.producer import running_producer, wait_until
+from benchmarks.steady import SPREAD, scheduled
+from peekaping_producer.demo.redis_server import HOST, RedisServer
+
+_WITHIN_S = 600.0
+
+
+class Rebuilt(Struct, frozen=True):
+    """One time that the schedule was made from nothing."""
+
+    seconds: float
+    """Until every monitor was in it."""
+    first: Seen
+    """Directly afterwards."""
+    later: Seen
+    """And after that."""
+
+
+def measure(bench: Bench) -> Iterator[Case]:
+    """Start a node on an empty Redis, then flush that; each time watch how late checks are afterwards."""
+    size, monitors = bench.size, bench.size.swept
+    database = bench.database("postgres", monitors, STEADY_INTERVAL_S)
+    name = f"postgres, {monitors:,} monitors of {STEADY_INTERVAL_S} s"
+    with (
+        RedisServer(tcp=True) as server,
+        Redis(host=HOST, port=server.port) as redis,
+        draining(server.port) as drain,
+    ):
+
+        def rebuilt(began_s: float) -> Rebuilt:
+            wait_until(lambda: scheduled(redis) >= monitors, "the schedule is whole", within_s=_WITHIN_S)
+            took_s = time.monotonic() - began_s
+            return Rebuilt(took_s, drain.during(size.after_s), drain.during(size.after_s))
+
+        began_s = time.monotonic()
+        with running_producer(database, server.port, **SPREAD):
+            yield _case(f"{name}, first start", monitors, [rebuilt(began_s)])
+            rounds = []
+            for _ in range(size.rounds):
+                began_s = time.monotonic()
+                redis.flushall()
+                rounds.append(rebuilt(began_s))
+            yield _case(f"{name}, after a flush", monitors, rounds)
+
+
+PART = Part("flush", "the schedule rebuilt while checks go on, and their lateness afterwards", 100, measure)
+
+
+def _case(name: str, monitors: int, rounds: Sequence[Rebuilt]) -> Case:
+    goals = ("≤ 30", "≤ 100") if monitors == 1_000_000 else ("", "")
+    figures = {
+        "schedule_whole": cost([one.seconds for one in rounds], "s", goals[0]),
+        "lateness_p99_at_first": cost([one.first.p99_ms for one in rounds], "ms"),
+        "lateness_max_at_first": cost([one.first.max_ms for one in rounds], "ms"),
+        "lateness_p99_later": cost([one.later.p99_ms for one in rounds], "ms", goals[1]),
+        "lateness_max_later": cost([one.later.max_ms for one in rounds], "ms"),
+    }
+    return Case(name, figures)

@@ -1,0 +1,1 @@
+"""Other schedulers, doing the same work beside ours."""
