@@ -65,7 +65,9 @@ def read_options(arguments: Sequence[str] | None = None) -> Options:
     except ValueError as error:
         parser.error(f"--against {error}")
     parts = [
-        part for part in PARTS.values() if (part.name in options.only if options.only else part.by_default or options.full)
+        part
+        for part in PARTS.values()
+        if (part.name in options.only if options.only else part.by_default or options.full)
     ]
     size = FULL if options.full else QUICK if options.quick else DEFAULT
     for name in ("rounds", "monitors", "steady_monitors", "steady_s", "entries"):

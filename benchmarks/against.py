@@ -51,17 +51,13 @@ def compare_all(now: Report, earlier: Report) -> dict[Key, Comparison]:
     """Compare what both have: the same figure of the same case, in the same unit."""
     before = dict(_figures(earlier))
     return {
-        key: compare(one, before[key])
-        for key, one in _figures(now)
-        if key in before and before[key].unit == one.unit
+        key: compare(one, before[key]) for key, one in _figures(now) if key in before and before[key].unit == one.unit
     }
 
 
 def differences(now: Report, earlier: Report) -> list[str]:
     """Return what makes the comparison doubtful."""
-    machines = [
-        f"{one.processor}, {one.cores} cores, Python {one.python}" for one in (now.machine, earlier.machine)
-    ]
+    machines = [f"{one.processor}, {one.cores} cores, Python {one.python}" for one in (now.machine, earlier.machine)]
     return [f"measured on {machines[0]}; earlier on {machines[1]}"] if machines[0] != machines[1] else []
 
 

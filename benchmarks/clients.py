@@ -14,7 +14,7 @@ from redis import Redis
 
 from benchmarks.crowd import PAGES, SCRAPERS
 from benchmarks.figures import Case, cost, rate
-from benchmarks.herd import PAGE, RATE, WARM_UP, await_settled, empty_queue, make_due, rate_per_s
+from benchmarks.herd import PAGE, RATE, empty_queue, rate_per_s
 from benchmarks.part import HERD_INTERVAL_S, Bench, Part
 from benchmarks.producer import running_producer, wait_until
 from peekaping_producer.asynq import keys as asynq
@@ -44,8 +44,7 @@ def measure(bench: Bench) -> Iterator[Case]:
     ):
         wait_until(lambda: redis.zcard(DUE) == len(database.ids), "the first sweep is done")
         wait_until(lambda: _answers(port), "the producer serves HTTP")
-        make_due(redis, database.ids[:WARM_UP])
-        await_settled(redis, min(WARM_UP, len(database.ids)))
+        rate_per_s(redis, database)
         for number in range(2 * size.watched):
             watched = number % 4 in {1, 2}
             with _clients(port, cpu_percent) if watched else nullcontext():

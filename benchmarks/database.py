@@ -8,6 +8,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import asyncpg
@@ -38,6 +39,8 @@ TYPES = ("http",) * 14 + ("tcp",) * 3 + ("ping",) * 2 + ("push",)
 PROXY_EVERY = 20
 MAINTENANCE_EVERY = 25
 """One in this many monitors has a proxy, and one in this many a maintenance."""
+CREATED = datetime.fromisoformat("2026-01-02T03:04:05")
+"""Long ago: what is new is checked at once."""
 PROXY, MAINTENANCE = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
 LOADED_TABLES = ("heartbeats", "monitor_maintenances", "monitors", "maintenances", "proxies")
 """Emptied before the load, in this order."""
@@ -64,9 +67,9 @@ Rows = dict[str, list[tuple[object, ...]]]
 """By table, in the order of `COLUMNS`."""
 COLUMNS = {
     "proxies": "id protocol host port auth",
-    "maintenances": "id title active strategy cron timezone duration",
+    "maintenances": "id title active strategy cron timezone duration start_date_time end_date_time",
     "monitors": "id type name interval timeout max_retries retry_interval resend_interval active status config "
-    "proxy_id",
+    "proxy_id created_at updated_at",
     "monitor_maintenances": "id monitor_id maintenance_id",
     "heartbeats": "id monitor_id status msg ping duration down_count retries important notified",
 }
@@ -76,12 +79,15 @@ def make_rows(monitors: int, interval_s: int) -> Rows:
     """Return a realistic mixture of monitors, and the rows that belong to them."""
     rows: Rows = {table: [] for table in COLUMNS}
     rows["proxies"].append((PROXY, "http", "proxy.example.org", 3128, False))
-    rows["maintenances"].append((MAINTENANCE, "Nightly backup", True, "cron", "0 2 * * *", "Europe/Berlin", 60))
+    window = "2026-01-01T00:00", "2036-01-01T00:00"
+    rows["maintenances"].append(
+        (MAINTENANCE, "Nightly backup", True, "cron", "0 2 * * *", "Europe/Berlin", 60, *window)
+    )
     for number in range(monitors):
         id_, type_ = str(uuid.uuid4()), TYPES[number % len(TYPES)]
         proxy = PROXY if number % PROXY_EVERY == 0 else None
-        name = f"Monitor {number}"
-        rows["monitors"].append((id_, type_, name, interval_s, 16, 2, 60, 0, True, 1, CONFIGS[type_], proxy))
+        settings = interval_s, 16, 2, 60, 0, True, 1, CONFIGS[type_], proxy
+        rows["monitors"].append((id_, type_, f"Monitor {number}", *settings, CREATED, CREATED))
         if number % MAINTENANCE_EVERY == 0:
             rows["monitor_maintenances"].append((str(uuid.uuid4()), id_, MAINTENANCE))
         if type_ == "push":
@@ -109,10 +115,14 @@ def sqlite_database(monitors: int, interval_s: int) -> Iterator[Database]:
                     names = columns.split()
                     slots = ", ".join("?" * len(names))
                     insert = f"INSERT INTO {table} ({', '.join(names)}) VALUES ({slots})"
-                    connection.executemany(insert, rows[table])
+                    connection.executemany(insert, map(_as_sqlite, rows[table]))
         finally:
             connection.close()
         yield Database("sqlite", {"DB_TYPE": "sqlite", "DB_NAME": str(file)}, _ids(rows), None)
+
+
+def _as_sqlite(row: tuple[object, ...]) -> tuple[object, ...]:
+    return tuple(value.isoformat(" ") if isinstance(value, datetime) else value for value in row)
 
 
 @contextmanager

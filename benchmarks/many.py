@@ -63,7 +63,9 @@ def measure(bench: Bench) -> Iterator[Case]:
             yield _case(database, writer(database), bench.size.many, bench.size.many_s)
 
 
-PART = Part("many", "a million monitors: the first sweep, and how soon events are acted on meanwhile", 360, measure, False)
+PART = Part(
+    "many", "a million monitors: the first sweep, and how soon events are acted on meanwhile", 360, measure, False
+)
 
 
 def _case(database: Database, write: Callable[[str], None], rows: int, watched_s: float) -> Case:

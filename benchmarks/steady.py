@@ -75,7 +75,9 @@ def _case(database: Database, seconds: float) -> Case:
         # What is overdue by more than its interval is missed, though no task shows it yet.
         overdue = redis.zcount(DUE, "-inf", (time.time() - STEADY_INTERVAL_S) * 1000)
         memory = redis.info("memory")["used_memory"]
-        return Case(f"postgres, {monitors:,} monitors", _figures(windows, producer, monitors, overdue, memory / monitors))
+        return Case(
+            f"postgres, {monitors:,} monitors", _figures(windows, producer, monitors, overdue, memory / monitors)
+        )
 
 
 def _window(drain: RunningDrain, pids: dict[str, int], seconds: float) -> Window:
@@ -102,7 +104,4 @@ def _figures(
     figures["node_peak_memory"] = cost(producer.cost().peak_memory_bytes / 1e6, "MB")
     figures["redis_memory"] = cost(redis_bytes, "bytes a monitor")
     goals = _GOALS.get(monitors, {})
-    return {
-        name: msgspec.structs.replace(one, goal=goals.get(name, ""))
-        for name, one in figures.items()
-    }
+    return {name: msgspec.structs.replace(one, goal=goals.get(name, "")) for name, one in figures.items()}

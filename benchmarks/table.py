@@ -7,7 +7,9 @@ from benchmarks.figures import QUARTILES_FROM, Figure, number
 from benchmarks.report import Report
 
 _WORDS = {"cpu": "CPU", "redis": "Redis"}
-HEAD = f"Medians, and their spread: the lowest and highest of the rounds; from {QUARTILES_FROM} rounds on, the quartiles."
+HEAD = (
+    f"Medians, and their spread: the lowest and highest of the rounds; from {QUARTILES_FROM} rounds on, the quartiles."
+)
 
 
 def as_text(report: Report, compared: Mapping[Key, Comparison] | None = None) -> str:
@@ -25,7 +27,9 @@ def as_text(report: Report, compared: Mapping[Key, Comparison] | None = None) ->
                 rows.append((f"    {in_words(name)}", *_cells(one), _compared(comparison)))
         if measured.failed:
             rows.append((f"  failed: {measured.failed}",))
-    load = f"Load of the machine before, {host.cores} cores: {host.load_before:.2f}; to compare, it should be below 0.5."
+    load = (
+        f"Load of the machine before, {host.cores} cores: {host.load_before:.2f}; to compare, it should be below 0.5."
+    )
     return "\n".join([HEAD, load, *_laid_out(rows)])
 
 
@@ -50,6 +54,8 @@ def _laid_out(rows: list[tuple[str, ...]]) -> Iterator[str]:
     full = [row for row in rows if len(row) > 1]
     widths = [max(len(cell) for cell in column) for column in zip(*full, strict=True)]
     for row in rows:
-        yield "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=False)).rstrip() if len(
-            row
-        ) > 1 else row[0]
+        yield (
+            "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=False)).rstrip()
+            if len(row) > 1
+            else row[0]
+        )

@@ -367,44 +367,43 @@ def _flags(**values: object) -> list[str]:
     ]
 
 
-def build(folder: Path) -> Path:
-    """Return the built program, in `folder` from an earlier run of the same source where possible.
+def build(folder: Path, source: Path = SOURCE) -> Path:
+    """Return the built program of `source`, in `folder` from an earlier run of the same source where possible.
 
     Skips the test, or fails it with CI set, if Go or the modules are missing; raises RuntimeError if it does not
     compile.
     """
-    program = folder / f"asynqpeer-{_source_digest()}"
+    program = folder / f"{source.name}-{_source_digest(source)}"
     with _locked(folder / "lock"):
         if program.exists():
             return program
         go = shutil.which("go")
         if go is None:
             _unavailable("Go is not installed")
-        fetched = _go(go, "mod", "download")
+        fetched = _go(go, source, "mod", "download")
         if fetched.returncode != 0:
             _unavailable(f"Go can't get asynq's modules: {fetched.stderr.strip()}")
         unfinished = program.with_suffix(".unfinished")
-        built = _go(
-            go, "build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-ldflags=-s -w", "-o", str(unfinished), "."
-        )
+        options = ("-mod=readonly", "-buildvcs=false", "-trimpath", "-ldflags=-s -w", "-o", str(unfinished))
+        built = _go(go, source, "build", *options, ".")
         if built.returncode != 0:
-            raise RuntimeError(f"asynqpeer does not build:\n{built.stderr}")
+            raise RuntimeError(f"{source.name} does not build:\n{built.stderr}")
         unfinished.replace(program)
     return program
 
 
-def _source_digest() -> str:
+def _source_digest(source: Path) -> str:
     digest = hashlib.sha256()
-    for file in sorted([*SOURCE.glob("*.go"), SOURCE / "go.mod", SOURCE / "go.sum"]):
+    for file in sorted([*source.glob("*.go"), source / "go.mod", source / "go.sum"]):
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
 
-def _go(go: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _go(go: str, source: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "CGO_ENABLED": "0"}
     return subprocess.run(
         [go, *arguments],
-        cwd=SOURCE,
+        cwd=source,
         env=environment,
         check=False,
         capture_output=True,
