@@ -113,7 +113,7 @@ def measure_settle(database: Database) -> float:
             placed = redis.llen(asynq.PENDING)
     if placed != len(database.ids):
         raise RuntimeError(f"{placed} of {len(database.ids)} monitors were settled")
-    return placed / seconds
+    return int(placed) / seconds
 
 
 class _Recording(UnixDomainSocketConnection):

@@ -3,7 +3,8 @@
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 
 import asyncpg
 from redis import Redis
@@ -33,10 +34,10 @@ def measure(bench: Bench) -> Iterator[Case]:
         for _ in range(bench.size.rounds):
             rows = make_rows(bench.size.events, HERD_INTERVAL_S)["monitors"]
             ids = [str(row[0]) for row in rows]
-            _write(database, lambda connection, rows=rows: _insert(connection, rows))
+            asyncio.run(_insert(database, rows))
             created = [json.dumps({"type": "monitor.created", "payload": {"id": id_, "active": True}}) for id_ in ids]
             rounds["created"].append(_burst(redis, producer, CREATED, created, IDLE_MONITORS + len(ids)))
-            _write(database, lambda connection, ids=ids: _delete(connection, ids))
+            asyncio.run(_delete(database, ids))
             deleted = [json.dumps({"type": "monitor.deleted", "payload": id_}) for id_ in ids]
             rounds["deleted"].append(_burst(redis, producer, DELETED, deleted, IDLE_MONITORS))
     for name, acted in rounds.items():
@@ -62,20 +63,20 @@ def _burst(redis: Redis, producer: Producer, channel: str, messages: Sequence[st
     return len(messages) / took_s, (producer.cost().cpu_s - before.cpu_s) * 1e6 / len(messages)
 
 
-def _write(database: Database, write: Callable[[asyncpg.Connection], Awaitable[None]]) -> None:
-    async def run() -> None:
-        connection = await connect_postgres(database.settings)
-        try:
-            await write(connection)
-        finally:
-            await connection.close()
-
-    asyncio.run(run())
+async def _insert(database: Database, rows: Sequence[tuple[object, ...]]) -> None:
+    async with _connected(database) as connection:
+        await connection.copy_records_to_table("monitors", records=rows, columns=COLUMNS["monitors"].split())
 
 
-async def _insert(connection: asyncpg.Connection, rows: Sequence[tuple[object, ...]]) -> None:
-    await connection.copy_records_to_table("monitors", records=rows, columns=COLUMNS["monitors"].split())
+async def _delete(database: Database, ids: Sequence[str]) -> None:
+    async with _connected(database) as connection:
+        await connection.execute("DELETE FROM monitors WHERE id = ANY($1::uuid[])", ids)
 
 
-async def _delete(connection: asyncpg.Connection, ids: Sequence[str]) -> None:
-    await connection.execute("DELETE FROM monitors WHERE id = ANY($1::uuid[])", ids)
+@asynccontextmanager
+async def _connected(database: Database) -> AsyncIterator[asyncpg.Connection]:
+    connection = await connect_postgres(database.settings)
+    try:
+        yield connection
+    finally:
+        await connection.close()

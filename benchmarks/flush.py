@@ -10,7 +10,7 @@ from benchmarks.drain import Seen, draining
 from benchmarks.figures import Case, cost
 from benchmarks.part import STEADY_INTERVAL_S, Bench, Part
 from benchmarks.producer import running_producer, wait_until
-from benchmarks.steady import SPREAD, scheduled
+from benchmarks.steady import scheduled
 from peekaping_producer.demo.redis_server import HOST, RedisServer
 
 _WITHIN_S = 600.0
@@ -44,7 +44,7 @@ def measure(bench: Bench) -> Iterator[Case]:
             return Rebuilt(took_s, drain.during(size.after_s), drain.during(size.after_s))
 
         began_s = time.monotonic()
-        with running_producer(database, server.port, **SPREAD):
+        with running_producer(database, server.port, PRODUCER_SCHEDULE="spread"):
             yield _case(f"{name}, first start", monitors, [rebuilt(began_s)])
             rounds = []
             for _ in range(size.rounds):

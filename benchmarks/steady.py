@@ -20,8 +20,6 @@ _WINDOWS = 6
 _WITHIN_S = 600.0
 _CALM_S = 5.0
 """Between the first sweep and the measurement: what was late during the sweep is checked by then."""
-SPREAD = {"PRODUCER_SCHEDULE": "spread"}
-"""What the drain takes for granted."""
 _GOALS = {
     100_000: {"missed": "0", "lateness_p99": "≤ 25", "node_cpu": "≤ 7"},
     1_000_000: {
@@ -64,7 +62,7 @@ def _case(database: Database, seconds: float) -> Case:
         RedisServer(tcp=True) as server,
         Redis(host=HOST, port=server.port) as redis,
         draining(server.port) as drain,
-        running_producer(database, server.port, **SPREAD) as producer,
+        running_producer(database, server.port, PRODUCER_SCHEDULE="spread") as producer,
     ):
         wait_until(lambda: scheduled(redis) >= monitors, "the first sweep has added all", within_s=_WITHIN_S)
         time.sleep(min(_CALM_S, seconds))

@@ -42,10 +42,10 @@ def _figures(database: Database, rounds: int) -> dict[str, Figure]:
         filled = producer.cost()
         cpu_s: list[float] = []
         for _ in range(rounds):
-            done, before = len(swept()), producer.cost()
+            before = producer.cost()
             # A new subscription is followed by a sweep.
             redis.client_kill_filter(_type="pubsub")
-            wait_until(lambda done=done: len(swept()) > done, "the next sweep is done", 0.1, _WITHIN_S)
+            wait_until(lambda: len(swept()) > len(cpu_s), "the next sweep is done", 0.1, _WITHIN_S)
             cpu_s.append(producer.cost().cpu_s - before.cpu_s)
         return {
             "schedule_filled": cost(filled_s, "s", _goal(database, "≤ 30")),

@@ -96,6 +96,25 @@ class Round(Struct, frozen=True):
     redis_cpu_us: float
 
 
+class _Watched(Struct, frozen=True):
+    """What was seen of all entries becoming due once: instants in Unix seconds, and processor times."""
+
+    entries: int
+    first_s: float
+    last_s: float
+    scheduler_cpu_s: float
+    redis_cpu_s: float
+
+    def due_at(self, due_s: float) -> Round:
+        """Return the round, if the entries were due at this instant."""
+        return Round(
+            self.entries / (self.last_s - due_s),
+            (self.first_s - due_s) * 1000,
+            self.scheduler_cpu_s * 1e6 / self.entries,
+            self.redis_cpu_s * 1e6 / self.entries,
+        )
+
+
 class _Place(Struct, frozen=True):
     """What a round needs: an empty Redis, and where the programs are."""
 
@@ -126,7 +145,7 @@ def _cases(peers: Sequence[Peer], programs: Callable[[], Path], entries: int, ro
         run = _rounds_of_starts if peer.ready else _rounds_of_one_start
         try:
             yield _case(peer.name, entries, Role.PEER, run(peer, folder, entries, rounds))
-        except (TimeoutError, RuntimeError, subprocess.CalledProcessError) as error:
+        except RuntimeError as error:
             yield Case(_name(peer.name, entries), {}, Role.PEER, f"not measured: {error}")
 
 
@@ -161,7 +180,8 @@ def _our_round(place: _Place, database: Database, pid: int) -> Round:
     empty_queue(place.redis, database.ids)
     due_ms = int((time.time() + 1.5) * 1000)
     make_due(place.redis, database.ids, due_ms)
-    return _round(place, asynq.PENDING, pid, due_ms / 1000)
+    due_s = due_ms / 1000
+    return _watched(place, asynq.PENDING, pid, due_s - _BEFORE_S).due_at(due_s)
 
 
 def _rounds_of_starts(peer: Peer, programs: Path, entries: int, rounds: int) -> list[Round]:
@@ -170,17 +190,24 @@ def _rounds_of_starts(peer: Peer, programs: Path, entries: int, rounds: int) -> 
 
 
 def _started(peer: Peer, programs: Path, entries: int) -> Round:
+    """Start it once. If it is not ready when its entries are due, that would be measured, too: it gets more time."""
     lead_s = 5 + entries / 1_000
     for _ in range(_TRIES):
-        with RedisServer(tcp=True) as server, Redis(host=HOST, port=server.port) as redis:
-            place, due_s = _Place(redis, server, programs, entries), float(int(time.time() + lead_s))
-            with _running(peer, place, BENCH_DUE=str(due_s)) as pid:
-                wait_until(lambda redis=redis: bool(redis.keys(peer.ready)), f"{peer.name} runs", within_s=_WITHIN_S)
-                if time.time() < due_s - 2 * _BEFORE_S:
-                    return _round(place, peer.queue, pid, due_s)
-        # It was not ready in time: that would be measured, too.
+        watched = _started_in_time(peer, programs, entries, float(int(time.time() + lead_s)))
+        if watched:
+            return watched
         lead_s *= 2
-    raise TimeoutError(f"{peer.name} takes more than {lead_s / 2:.0f} s to start")
+    raise RuntimeError(f"{peer.name} takes more than {lead_s / 2:.0f} s to start")
+
+
+def _started_in_time(peer: Peer, programs: Path, entries: int, due_s: float) -> Round | None:
+    with RedisServer(tcp=True) as server, Redis(host=HOST, port=server.port) as redis:
+        place = _Place(redis, server, programs, entries)
+        with _running(peer, place, BENCH_DUE=str(due_s)) as process:
+            _wait(process, lambda: bool(redis.keys(peer.ready)), f"{peer.name} runs")
+            if time.time() > due_s - 2 * _BEFORE_S:
+                return None
+            return _watched(place, peer.queue, process.pid, due_s - _BEFORE_S).due_at(due_s)
 
 
 def _rounds_of_one_start(peer: Peer, programs: Path, entries: int, rounds: int) -> list[Round]:
@@ -188,33 +215,47 @@ def _rounds_of_one_start(peer: Peer, programs: Path, entries: int, rounds: int) 
     every_s = max(5, entries // 200)
     with RedisServer(tcp=True) as server, Redis(host=HOST, port=server.port) as redis:
         place = _Place(redis, server, programs, entries)
-        with _running(peer, place, every_s) as pid:
-            wait_until(lambda: redis.llen(peer.queue) > 0, f"{peer.name} queues a task", _POLL_S, _WITHIN_S)
-            first_due_s = int(time.time())
-            wait_until(lambda: redis.llen(peer.queue) >= entries, f"{peer.name} has queued all", within_s=_WITHIN_S)
-            return [
-                _round(place, peer.queue, pid, float(first_due_s + number * every_s)) for number in range(1, rounds + 1)
+        with _running(peer, place, every_s) as process:
+            _wait(process, lambda: redis.llen(peer.queue) > 0, f"{peer.name} queues a task")
+            began_s = int(time.time())
+            _wait(process, lambda: redis.llen(peer.queue) >= entries, f"{peer.name} has queued all")
+            # The first task may have been more than a second late, so each time is watched from a little earlier on.
+            watched = [
+                _watched(place, peer.queue, process.pid, began_s + number * every_s - 1 - _BEFORE_S)
+                for number in range(1, rounds + 1)
             ]
+    due_s = min([began_s, *(int(one.first_s) - number * every_s for number, one in enumerate(watched, 1))])
+    return [one.due_at(due_s + number * every_s) for number, one in enumerate(watched, 1)]
 
 
-def _round(place: _Place, queue: str, pid: int, due_s: float) -> Round:
-    """Wait until shortly before the entries are due, and watch the queue until it has them all."""
+def _wait(process: subprocess.Popen[bytes], condition: Callable[[], bool], what: str) -> None:
+    """Wait for a condition. Raises TimeoutError if it does not come true in time, or the process has ended."""
+    wait_until(lambda: process.poll() is not None or condition(), what, _POLL_S, _WITHIN_S)
+    if process.returncode is not None:
+        raise TimeoutError(f"ended with code {process.returncode} before {what}")
+
+
+def _watched(place: _Place, queue: str, pid: int, from_s: float) -> _Watched:
+    """Watch the queue from some time before the entries are due until it has them all."""
     redis, entries = place.redis, place.entries
     had = redis.llen(queue)
-    time.sleep(max(0.0, due_s - _BEFORE_S - time.time()))
+    time.sleep(max(0.0, from_s - time.time()))
     before = [used_by(one).cpu_s for one in (pid, place.server.pid)]
     wait_until(lambda: redis.llen(queue) > had, "the first task is queued", _POLL_S, _WITHIN_S)
     first_s = time.time()
     wait_until(lambda: redis.llen(queue) >= had + entries, "the last task is queued", _POLL_S, _WITHIN_S)
     last_s = time.time()
     after = [used_by(one).cpu_s for one in (pid, place.server.pid)]
-    used_us = [(now - then) * 1e6 / entries for now, then in zip(after, before, strict=True)]
-    return Round(entries / (last_s - due_s), (first_s - due_s) * 1000, *used_us)
+    scheduler_s, redis_s = (now - then for now, then in zip(after, before, strict=True))
+    return _Watched(entries, first_s, last_s, scheduler_s, redis_s)
 
 
 @contextmanager
-def _running(peer: Peer, place: _Place, every_s: int = 0, **variables: str) -> Iterator[int]:
-    """Run a scheduler for the time of the block; give its process id."""
+def _running(peer: Peer, place: _Place, every_s: int = 0, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a scheduler for the time of the block.
+
+    Raises RuntimeError, with the end of the scheduler's log, if the block raises TimeoutError or its setup fails.
+    """
     port, programs = place.server.port, place.programs
     values = {"port": port, "entries": place.entries, "bytes": BYTES, "every": every_s}
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
@@ -231,33 +272,28 @@ def _running(peer: Peer, place: _Place, every_s: int = 0, **variables: str) -> I
             **variables,
         }
         log = Path(folder) / "scheduler.log"
-        with log.open("wb") as out:
-            if peer.setup:
-                subprocess.run(
-                    [programs / "python", "-m", peer.setup],
-                    env=environment,
-                    cwd=folder,
-                    stdout=out,
-                    stderr=out,
-                    check=True,
-                )
-            process = subprocess.Popen(
-                killed_with_parent(
-                    [str(programs / peer.command[0]), *(part.format(**values) for part in peer.command[1:])]
-                ),
-                env=environment,
-                cwd=folder,
-                stdout=out,
-                stderr=out,
-            )
+        command = [str(programs / peer.command[0]), *(part.format(**values) for part in peer.command[1:])]
         try:
-            yield process.pid
-        except TimeoutError as error:
-            raise TimeoutError(f"{error}; its log: {log.read_text(errors='replace')[-1000:]}") from error
-        finally:
-            process.send_signal(signal.SIGTERM)
+            with log.open("wb") as out:
+                if peer.setup:
+                    setup = [str(programs / "python"), "-m", peer.setup]
+                    subprocess.run(setup, env=environment, cwd=folder, stdout=out, stderr=out, check=True)
+                process = subprocess.Popen(
+                    killed_with_parent(command), env=environment, cwd=folder, stdout=out, stderr=out
+                )
             try:
-                process.wait(_STOP_WITHIN_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+                yield process
+            finally:
+                _stop(process)
+        except (TimeoutError, subprocess.CalledProcessError) as error:
+            last_line = log.read_text(errors="replace").strip().rpartition("\n")[2]
+            raise RuntimeError(f"{error}; {peer.name} said last: {last_line}") from error
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(_STOP_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -31,7 +31,7 @@ BANNED = {
 }
 """What must not be written, and what to write instead."""
 WORDS = re.compile(rf"\b(?:{'|'.join(BANNED)})\b", re.IGNORECASE)
-READ = ["*.md", "docs/*.md", "benchmarks/*.md", "src/**/*.lua", "src/**/*.py", "benchmarks/*.py", "release/*.py"]
+READ = ["*.md", "docs/*.md", "benchmarks/*.md", "src/**/*.lua", "src/**/*.py", "benchmarks/**/*.py", "release/*.py"]
 
 
 def _texts(path: Path) -> Iterator[tuple[int, str]]:
