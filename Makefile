@@ -27,7 +27,7 @@ help: ## Show this list
 	@echo 'Variables:'
 	@echo '  TESTS=path        which tests `test` runs; all but scenarios unless given'
 	@echo '  JOBS=n            how many processes run tests; $(JOBS) unless given, 0 for none beside pytest'
-	@echo '  ARGS="..."        passed on by `demo` (--break), `bench` (--quick), `chaos` (--help), `quick`, `test`'
+	@echo '  ARGS="..."        passed on by `demo` (--break), `bench` (--help), `chaos` (--help), `quick`, `test`'
 	@echo '                    and `properties` (pytest: -k word)'
 	@echo '  COVERAGE=yes      makes `check` measure lines and branches as well, and fail below 97 %; slower'
 	@echo '  VERSION=1.2.3     what `release` prepares'
@@ -116,8 +116,8 @@ release: $(STAMP) ## Prepare the release VERSION: changelog, version, dist, comm
 proto: $(STAMP) ## Generate the code of asynq's messages from their .proto
 	$(BIN)/python -m grpc_tools.protoc -Isrc --python_out=src --pyi_out=src src/peekaping_producer/asynq/*.proto
 
-bench: $(STAMP) ## Measure speed beside the limits (ARGS=--quick for a short one)
-	$(BIN)/python -m benchmarks $(ARGS)
+bench: $(STAMP) ## Measure speed beside the limits and other schedulers: 10 minutes (ARGS=--help for parts, sizes and comparison)
+	UV="$(UV)" $(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## Remove the environment and all caches
 	rm -rf .venv .image build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage \

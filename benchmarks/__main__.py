@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -99,8 +100,9 @@ def measure(options: Options) -> Report:
             began_s, cases, failed = time.monotonic(), list[Case](), ""
             try:
                 cases.extend(part.measure(bench))
-            except (RuntimeError, TimeoutError) as error:
-                failed = str(error)
+            except Exception as error:  # noqa: BLE001 - what the other parts have measured is not lost
+                traceback.print_exc()
+                failed = f"{type(error).__name__}: {error}"
             measured[part.name] = Measured(round(time.monotonic() - began_s, 1), cases, failed)
     compared = list(shares([case for one in measured.values() for case in one.cases], options.size.monitors[0]))
     if compared:

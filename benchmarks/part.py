@@ -33,7 +33,7 @@ class Size(Struct, frozen=True):
     steady_s: float = 60
     swept: int = 100_000
     """Monitors of `sync` and `flush`."""
-    after_s: float = 10
+    after_s: float = 6
     """How long the lateness is watched after a flush, twice."""
     events: int = 10_000
     """In one burst."""
@@ -51,7 +51,7 @@ class Size(Struct, frozen=True):
     """Rounds of two herds, one of them with clients."""
     watched_s: float = 5
     """How long the load lasts by which the lateness is measured, in each turn."""
-    entries: int = 2_000
+    entries: int = 1_000
     """Periodic entries of each peer, due at once."""
     many: int = 1_000_000
     many_s: float = 120
@@ -73,13 +73,12 @@ FULL: Final = Size(
 QUICK: Final = Size(
     rounds=1,
     monitors=(2_000,),
-    nodes=(1, 2),
-    steady_monitors=(2_000,),
-    steady_s=2,
-    swept=2_000,
-    after_s=1,
+    steady_monitors=(6_000,),
+    steady_s=1,
+    swept=6_000,
+    after_s=0.5,
     events=200,
-    concurrencies=(1, 10),
+    concurrencies=(10,),
     idle=(10,),
     idle_s=1,
     starts=1,

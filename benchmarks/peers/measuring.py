@@ -34,6 +34,8 @@ _POLL_S = 0.002
 _WITHIN_S = 300.0
 _STOP_WITHIN_S = 15.0
 _TRIES = 3
+_SLOWEST_PER_S = 200
+"""The entries of a scheduler that goes on running are due so rarely that it has time for all of them."""
 
 
 class Peer(Struct, frozen=True):
@@ -212,7 +214,7 @@ def _started_in_time(peer: Peer, programs: Path, entries: int, due_s: float) -> 
 
 def _rounds_of_one_start(peer: Peer, programs: Path, entries: int, rounds: int) -> list[Round]:
     """Let it run while its entries become due again and again, in whole seconds. The first time does not count."""
-    every_s = max(5, entries // 200)
+    every_s = max(5, entries // _SLOWEST_PER_S)
     with RedisServer(tcp=True) as server, Redis(host=HOST, port=server.port) as redis:
         place = _Place(redis, server, programs, entries)
         with _running(peer, place, every_s) as process:

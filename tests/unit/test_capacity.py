@@ -8,6 +8,9 @@ from xml.etree import ElementTree as ET
 import msgspec
 import pytest
 
+from benchmarks.figures import Case, figure
+from benchmarks.part import DEFAULT
+from benchmarks.report import Machine, Measured, Report, as_json
 from peekaping_producer.capacity.costs import calibrated, shipped
 from peekaping_producer.capacity.simulation import HOUR_S, Group, fleet, simulate
 from peekaping_producer.commands.plan import CapacityPlan, plan
@@ -91,20 +94,19 @@ def test_costs_follow_what_the_benchmark_measured(tmp_path: Path) -> None:
     costs, batch = shipped(), 200
     found = calibrated(costs, measured(tmp_path, 2 * costs.node_us(batch), 3 * costs.redis_us(batch)))
     assert found.node_us(33) == pytest.approx(2 * costs.node_us(33))
+    assert found.database_us_per_check == 9
     assert found.redis_us(33) == pytest.approx(3 * costs.redis_us(33))
     assert found.measured == "2026-01-02 on 4 cores of a processor"
 
 
 def measured(folder: Path, node_us: float, redis_us: float = 10) -> Path:
     """Return a report of the benchmark with these costs of a check."""
-    herd = {
-        "producer_cpu_us_per_check": node_us,
-        "redis_cpu_us_per_check": redis_us,
-        "database_cpu_us_per_check": 9.0,
-    }
+    medians = {"node_cpu": node_us, "redis_cpu": redis_us, "database_cpu": 9}
+    figures = {name: figure(median, "µs a check") for name, median in medians.items()}
+    herd = Measured(1, [Case("sqlite, 1 monitor, 1 node", {}), Case("postgres, 1 monitor, 1 node", figures)])
+    machine = Machine("2026-01-02", "0.1.0", "3.11", "Linux", "a processor", 4, 0)
     report = folder / "bench.json"
-    machine = {"measured_at": "2026-01-02", "processor": "a processor", "cores": 4}
-    report.write_bytes(msgspec.json.encode({"machine": machine, "databases": {"postgres": {"herd": herd}}}))
+    report.write_text(as_json(Report(machine, DEFAULT, {"herd": herd})), "utf-8")
     return report
 
 

@@ -48,14 +48,17 @@ class Costs(Struct, frozen=True):
         return min(nodes * 1e6 / self.node_us(_BATCH), 1e6 / self.redis_us(_BATCH))
 
 
-class _Herd(Struct):
-    producer_cpu_us_per_check: float
-    redis_cpu_us_per_check: float
-    database_cpu_us_per_check: float
+class _Figure(Struct):
+    median: float
 
 
-class _DatabaseReport(Struct):
-    herd: _Herd
+class _Case(Struct):
+    name: str
+    figures: dict[str, _Figure]
+
+
+class _Part(Struct):
+    cases: list[_Case]
 
 
 class _Machine(Struct):
@@ -68,7 +71,18 @@ class _Report(Struct):
     """As much of the file as is read that `make bench` writes."""
 
     machine: _Machine
-    databases: dict[str, _DatabaseReport]
+    parts: dict[str, _Part]
+
+    def herd_us(self) -> tuple[float, float, float]:
+        """Return the CPU times of a check of node, Redis and Postgres, in the first herd with that.
+
+        Raises KeyError if there is none.
+        """
+        for case in self.parts["herd"].cases:
+            if case.name.startswith("postgres"):
+                node, redis, database = (case.figures[f"{name}_cpu"].median for name in ("node", "redis", "database"))
+                return node, redis, database
+        raise KeyError("postgres")
 
 
 def shipped() -> Costs:
@@ -83,12 +97,12 @@ def calibrated(costs: Costs, report: Path) -> Costs:
     """
     try:
         found = msgspec.json.decode(report.read_bytes(), type=_Report)
-        herd = found.databases["postgres"].herd
+        node_us, redis_us, database_us = found.herd_us()
     except (OSError, KeyError, msgspec.DecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a report of `make bench` with Postgres"
+        reason = error.strerror if isinstance(error, OSError) else "not a report of `make bench` with a herd on Postgres"
         raise ConfigurationError(f"--calibrate {report}: {reason}") from None
-    node = herd.producer_cpu_us_per_check / costs.node_us(_BATCH)
-    redis = herd.redis_cpu_us_per_check / costs.redis_us(_BATCH)
+    node = node_us / costs.node_us(_BATCH)
+    redis = redis_us / costs.redis_us(_BATCH)
     return msgspec.structs.replace(
         costs,
         measured=f"{found.machine.measured_at} on {found.machine.cores} cores of {found.machine.processor}",
@@ -96,6 +110,6 @@ def calibrated(costs: Costs, report: Path) -> Costs:
         node_us_per_batch=costs.node_us_per_batch * node,
         redis_us_per_check=costs.redis_us_per_check * redis,
         redis_us_per_batch=costs.redis_us_per_batch * redis,
-        database_us_per_check=herd.database_cpu_us_per_check,
+        database_us_per_check=database_us,
         lateness_ms=costs.lateness_ms * node,
     )
