@@ -93,9 +93,8 @@ class Round(Struct, frozen=True):
     """From the instant at which they were due until the last one was queued."""
     first_ms: float
     """From that instant until the first one was."""
-    scheduler_cpu_us: float
-    """For each entry."""
-    redis_cpu_us: float
+    cpu_us: dict[str, float]
+    """For each entry, by process."""
 
 
 class _Watched(Struct, frozen=True):
@@ -104,16 +103,14 @@ class _Watched(Struct, frozen=True):
     entries: int
     first_s: float
     last_s: float
-    scheduler_cpu_s: float
-    redis_cpu_s: float
+    cpu_s: dict[str, float]
 
     def due_at(self, due_s: float) -> Round:
         """Return the round, if the entries were due at this instant."""
         return Round(
             self.entries / (self.last_s - due_s),
             (self.first_s - due_s) * 1000,
-            self.scheduler_cpu_s * 1e6 / self.entries,
-            self.redis_cpu_s * 1e6 / self.entries,
+            {name: used_s * 1e6 / self.entries for name, used_s in self.cpu_s.items()},
         )
 
 
@@ -124,6 +121,7 @@ class _Place(Struct, frozen=True):
     server: RedisServer
     programs: Path
     entries: int
+    database_pid: int | None = None
 
 
 def measure(bench: Bench) -> Iterator[Case]:
@@ -159,9 +157,9 @@ def _case(name: str, entries: int, role: Role, rounds: Sequence[Round]) -> Case:
     figures = {
         "entries_queued": rate([one.entries_per_s for one in rounds]),
         "first_after": cost([one.first_ms for one in rounds], "ms"),
-        "scheduler_cpu": cost([one.scheduler_cpu_us for one in rounds], "µs an entry"),
-        "redis_cpu": cost([one.redis_cpu_us for one in rounds], "µs an entry"),
     }
+    for process in rounds[0].cpu_us:
+        figures[f"{process}_cpu"] = cost([one.cpu_us[process] for one in rounds], "µs an entry")
     return Case(_name(name, entries), figures, role)
 
 
@@ -172,7 +170,7 @@ def _ours(bench: Bench, entries: int, rounds: int) -> list[Round]:
         Redis(host=HOST, port=server.port) as redis,
         running_producer(database, server.port) as producer,
     ):
-        place = _Place(redis, server, Path(), entries)
+        place = _Place(redis, server, Path(), entries, database.pid)
         wait_until(lambda: redis.zcard(DUE) == entries, "the first sweep is done")
         # The first one opens connections and compiles statements, and does not count.
         return [_our_round(place, database, producer.pid) for _ in range(rounds + 1)][1:]
@@ -242,14 +240,16 @@ def _watched(place: _Place, queue: str, pid: int, from_s: float) -> _Watched:
     redis, entries = place.redis, place.entries
     had = redis.llen(queue)
     time.sleep(max(0.0, from_s - time.time()))
-    before = [used_by(one).cpu_s for one in (pid, place.server.pid)]
+    pids = {"scheduler": pid, "redis": place.server.pid}
+    if place.database_pid:
+        pids["database"] = place.database_pid
+    before = {name: used_by(pid).cpu_s for name, pid in pids.items()}
     wait_until(lambda: redis.llen(queue) > had, "the first task is queued", _POLL_S, _WITHIN_S)
     first_s = time.time()
     wait_until(lambda: redis.llen(queue) >= had + entries, "the last task is queued", _POLL_S, _WITHIN_S)
     last_s = time.time()
-    after = [used_by(one).cpu_s for one in (pid, place.server.pid)]
-    scheduler_s, redis_s = (now - then for now, then in zip(after, before, strict=True))
-    return _Watched(entries, first_s, last_s, scheduler_s, redis_s)
+    cpu_s = {name: used_by(pid).cpu_s - before[name] for name, pid in pids.items()}
+    return _Watched(entries, first_s, last_s, cpu_s)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from benchmarks.figures import Case
 from benchmarks.report import read_report
 

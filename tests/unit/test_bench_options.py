@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-
 from benchmarks.__main__ import read_options
 from benchmarks.part import DEFAULT, FULL, QUICK
 from benchmarks.parts import PARTS

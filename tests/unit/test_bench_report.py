@@ -4,7 +4,6 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-
 from benchmarks.against import Comparison, Verdict, compare, compare_all, differences
 from benchmarks.figures import Case, Figure, Role, cost, figure, number, rate
 from benchmarks.part import DEFAULT

@@ -7,10 +7,10 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 import pytest
-
 from benchmarks.figures import Case, figure
 from benchmarks.part import DEFAULT
 from benchmarks.report import Machine, Measured, Report, as_json
+
 from peekaping_producer.capacity.costs import calibrated, shipped
 from peekaping_producer.capacity.simulation import HOUR_S, Group, fleet, simulate
 from peekaping_producer.commands.plan import CapacityPlan, plan

@@ -99,7 +99,7 @@ def calibrated(costs: Costs, report: Path) -> Costs:
         found = msgspec.json.decode(report.read_bytes(), type=_Report)
         node_us, redis_us, database_us = found.herd_us()
     except (OSError, KeyError, msgspec.DecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a report of `make bench` with a herd on Postgres"
+        reason = error.strerror if isinstance(error, OSError) else "not a report of `make bench` with a Postgres"
         raise ConfigurationError(f"--calibrate {report}: {reason}") from None
     node = node_us / costs.node_us(_BATCH)
     redis = redis_us / costs.redis_us(_BATCH)
