@@ -56,7 +56,7 @@ def measure(bench: Bench) -> Iterator[Case]:
         yield Case(_catalog_name(kind, monitors), catalog, Role.LIMIT)
 
 
-PART = Part("ceiling", "the settle script alone, from C; reading the rows alone", 40, measure)
+PART = Part("ceiling", "the settle script alone, from C; reading the rows alone", 35, measure)
 
 
 def shares(measured: Sequence[Case], monitors: int) -> Iterator[Case]:

@@ -126,9 +126,8 @@ class RunningDrain:
         self._process.stdin.flush()
         return msgspec.json.decode(self._process.stdout.readline(), type=Seen)
 
-    def during(self, seconds: float) -> Seen:
-        """Let time pass, and return what it has seen meanwhile."""
-        self.seen()
+    def after(self, seconds: float) -> Seen:
+        """Let time pass, and return what it has seen since the last call."""
         time.sleep(seconds)
         return self.seen()
 

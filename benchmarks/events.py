@@ -48,7 +48,7 @@ def measure(bench: Bench) -> Iterator[Case]:
         yield Case(f"postgres, {bench.size.events:,} monitors {name}", figures)
 
 
-PART = Part("events", "a burst of events, until the leader has acted on the last", 20, measure)
+PART = Part("events", "a burst of events, until the leader has acted on the last", 15, measure)
 
 
 def _burst(redis: Redis, producer: Producer, channel: str, messages: Sequence[str], expected: int) -> _Round:

@@ -63,7 +63,7 @@ def measure(bench: Bench) -> Iterator[Case]:
                 measure_herd(database, wrapper=profiled(kind, bench.flames))
 
 
-PART = Part("herd", "all monitors due at once: checks a second, and what each costs", 60, measure)
+PART = Part("herd", "all monitors due at once: checks a second, and what each costs", 50, measure)
 
 
 def _case(kind: str, monitors: int, nodes: int, herds: Sequence[Herd]) -> Case:

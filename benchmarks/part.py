@@ -30,7 +30,7 @@ class Size(Struct, frozen=True):
     """Of a herd; the first number is that of all parts with a herd."""
     nodes: tuple[int, ...] = (1, 2)
     steady_monitors: tuple[int, ...] = (100_000,)
-    steady_s: float = 60
+    steady_s: float = 45
     swept: int = 100_000
     """Monitors of `sync` and `flush`."""
     after_s: float = 6
@@ -49,7 +49,7 @@ class Size(Struct, frozen=True):
     """Among which the newest are found."""
     watched: int = 3
     """Rounds of two herds, one of them with clients."""
-    watched_s: float = 5
+    watched_s: float = 3
     """How long the load lasts by which the lateness is measured, in each turn."""
     entries: int = 1_000
     """Periodic entries of each peer, due at once."""

@@ -22,7 +22,7 @@ def measure(bench: Bench) -> Iterator[Case]:
     yield Case(f"postgres, {bench.size.swept:,} monitors", _figures(database, bench.size.rounds))
 
 
-PART = Part("sync", "the schedule filled from an empty Redis; a sweep with nothing to change", 45, measure)
+PART = Part("sync", "the schedule filled from an empty Redis; a sweep with nothing to change", 25, measure)
 
 
 def _figures(database: Database, rounds: int) -> dict[str, Figure]:

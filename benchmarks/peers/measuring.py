@@ -132,7 +132,7 @@ def measure(bench: Bench) -> Iterator[Case]:
         yield from _cases(peers, programs, entries, rounds)
 
 
-PART = Part("peers", "other schedulers doing the same work: entries a second, and what each costs", 180, measure)
+PART = Part("peers", "other schedulers doing the same work: entries a second, and what each costs", 150, measure)
 
 
 def _cases(peers: Sequence[Peer], programs: Callable[[], Path], entries: int, rounds: int) -> Iterator[Case]:
