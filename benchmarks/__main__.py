@@ -44,7 +44,7 @@ def read_options(arguments: Sequence[str] | None = None) -> Options:
     )
     parser.add_argument("--only", nargs="+", metavar="NAME", help="run only these parts")
     sizes = parser.add_mutually_exclusive_group()
-    sizes.add_argument("--full", action="store_true", help="run everything, at all sizes; takes hours")
+    sizes.add_argument("--full", action="store_true", help="run everything, at all sizes; takes about two hours")
     sizes.add_argument("--quick", action="store_true", help="small sizes, one round: shows that it runs, not how fast")
     parser.add_argument("--rounds", type=_count, metavar="N", help="of each figure that has several")
     parser.add_argument("--monitors", type=_count, nargs="+", metavar="N", help="monitors of the herds")

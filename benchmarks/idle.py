@@ -21,7 +21,7 @@ def measure(bench: Bench) -> Iterator[Case]:
         yield _case(bench.database("postgres", IDLE_MONITORS, FAR_INTERVAL_S), concurrency, bench.size.idle_s)
 
 
-PART = Part("idle", "a producer with nothing to do: commands to Redis, CPU, memory", 30, measure)
+PART = Part("idle", "a producer with nothing to do: commands to Redis, CPU, memory", 28, measure)
 
 
 def _case(database: Database, concurrency: int, seconds: float) -> Case:

@@ -196,7 +196,7 @@ def measure(bench: Bench) -> list[Case]:
         return asyncio.run(_measure(Path(folder), servers, bench.size.readings, bench.size.heartbeats))
 
 
-PART = Part("reading", "batches read by the catalog and by the bare driver, on each database; heartbeats", 45, measure)
+PART = Part("reading", "batches read by the catalog and by the bare driver, on each database; heartbeats", 30, measure)
 
 
 async def _measure(folder: Path, servers: ExitStack, rounds: int, history: int) -> list[Case]:

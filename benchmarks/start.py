@@ -30,7 +30,7 @@ def measure(bench: Bench) -> Iterator[Case]:
     yield Case("imports", figures, note="of `run`, by python -X importtime, which slows them by about a fifth")
 
 
-PART = Part("start", "from the start of the process to its first claim; imports", 15, measure)
+PART = Part("start", "from the start of the process to its first claim; imports", 12, measure)
 
 
 def _first_claim_ms(database: Database) -> float:
