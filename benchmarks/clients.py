@@ -1,25 +1,22 @@
 """What clients of the HTTP server cost the checks: the same load without them and with them, by turns, in one run."""
 
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 
 import httpx
-import psutil
 from redis import Redis
 
 from benchmarks.crowd import PAGES, SCRAPERS
 from benchmarks.figures import Case, cost, rate
+from benchmarks.helper import helping
 from benchmarks.herd import PAGE, RATE, empty_queue, rate_per_s
 from benchmarks.part import HERD_INTERVAL_S, Bench, Part
-from benchmarks.producer import running_producer, wait_until
+from benchmarks.producer import running_producer, used_by, wait_until
 from peekaping_producer.asynq import keys as asynq
 from peekaping_producer.asynq.message import task_id
-from peekaping_producer.demo.redis_server import HOST, RedisServer, killed_with_parent
+from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.redisdb.keys import DUE, LEASE
 from support.server_process import free_port
@@ -89,29 +86,12 @@ def _steady_p99_ms(redis: Redis, ids: Sequence[MonitorId], seconds: float) -> fl
 
 @contextmanager
 def _clients(port: int, cpu_percent: list[float]) -> Iterator[None]:
-    """Run the clients for the time of the block, in a process of their own; note what they take."""
-    process = subprocess.Popen(
-        killed_with_parent((sys.executable, "-m", "benchmarks.crowd", str(port))),
-        cwd=Path(__file__).parents[1],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    assert process.stdin is not None
-    try:
-        if not process.stdout.readline():
-            raise RuntimeError("the clients ended at their start")
-        began_s, before = time.monotonic(), psutil.Process(process.pid).cpu_times()
+    """Run the clients for the time of the block; note what they take."""
+    with helping("benchmarks.crowd", str(port)) as process:
+        began_s, before = time.monotonic(), used_by(process.pid)
         yield
-        after = psutil.Process(process.pid).cpu_times()
-        cpu_s = after.user + after.system - before.user - before.system
-        cpu_percent.append(100 * cpu_s / (time.monotonic() - began_s))
-    finally:
-        process.stdin.close()
-        code = process.wait(10)
-        process.stdout.close()
-    if code != 0:
-        raise RuntimeError(f"a client failed; code {code}")
+        after, took_s = used_by(process.pid), time.monotonic() - began_s
+        cpu_percent.append(100 * (after.cpu_s - before.cpu_s) / took_s)
 
 
 def _answers(port: int) -> bool:

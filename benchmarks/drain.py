@@ -18,9 +18,10 @@ import msgspec
 from msgspec import Struct
 from redis import Redis
 
+from benchmarks.helper import helping
 from peekaping_producer.asynq import keys as asynq
 from peekaping_producer.asynq.task_message_pb2 import TaskMessage
-from peekaping_producer.demo.redis_server import HOST, killed_with_parent
+from peekaping_producer.demo.redis_server import HOST
 from peekaping_producer.model.cadence import cadence
 from peekaping_producer.model.monitor import MonitorId
 
@@ -29,7 +30,6 @@ _PROCESSED = asynq.PENDING.removesuffix("pending") + "processed"
 _MOST = 200
 """Tasks in one call, so that no call blocks Redis for longer than one of a producer's does."""
 _PAUSE_S = 0.02
-_STOP_WITHIN_S = 10.0
 
 
 class Seen(Struct, frozen=True):
@@ -135,22 +135,8 @@ class RunningDrain:
 @contextmanager
 def draining(redis_port: int) -> Iterator[RunningDrain]:
     """Empty the queue for the time of the block."""
-    process = subprocess.Popen(
-        killed_with_parent((sys.executable, "-m", "benchmarks.drain", str(redis_port))),
-        cwd=Path(__file__).parents[1],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        if not process.stdout.readline():
-            raise RuntimeError("the drain ended at its start")
+    with helping("benchmarks.drain", str(redis_port)) as process:
         yield RunningDrain(process)
-    finally:
-        process.stdin.close()
-        process.wait(_STOP_WITHIN_S)
-        process.stdout.close()
 
 
 def main(redis_port: int) -> None:

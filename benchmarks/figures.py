@@ -65,5 +65,5 @@ def cost(values: float | Sequence[float], unit: str, goal: str = "") -> Figure:
 def number(value: float) -> str:
     """Return a figure in digits, as many as it deserves."""
     size = abs(value)
-    digits = 0 if size >= 100 or value == 0 else 1 if size >= 10 else 2 if size >= 0.1 else 4
+    digits = 0 if size >= 99.95 or value == 0 else 1 if size >= 9.995 else 2 if size >= 0.1 else 4
     return f"{value:,.{digits}f}"

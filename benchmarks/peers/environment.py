@@ -38,9 +38,9 @@ def python_peers() -> Path:
             timeout=_INSTALLED_WITHIN_S,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise NotInstalledError(f"{' '.join(command)}: {error}") from error
+        raise NotInstalledError(f"uv cannot install them: {error}") from error
     if done.returncode != 0:
-        raise NotInstalledError(f"{' '.join(command)}: {done.stderr.strip()}")
+        raise NotInstalledError(f"uv cannot install them: {done.stderr.strip()}")
     return ENVIRONMENT / "bin"
 
 
