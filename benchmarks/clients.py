@@ -9,7 +9,7 @@ import httpx
 from redis import Redis
 
 from benchmarks.crowd import PAGES, SCRAPERS
-from benchmarks.figures import Case, cost, rate
+from benchmarks.figures import Case, cost, percentile, rate
 from benchmarks.helper import helping
 from benchmarks.herd import PAGE, RATE, empty_queue, rate_per_s
 from benchmarks.part import HERD_INTERVAL_S, Bench, Part
@@ -81,7 +81,7 @@ def _steady_p99_ms(redis: Redis, ids: Sequence[MonitorId], seconds: float) -> fl
                 for id_, since_ns in zip(page, pipe.execute(), strict=True)
                 if since_ns
             ]
-    return sorted(late_ms)[len(late_ms) * 99 // 100]
+    return percentile(late_ms, 99)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 from redis import Redis
 
+from benchmarks.figures import percentile
 from benchmarks.helper import helping
 from peekaping_producer.asynq import keys as asynq
 from peekaping_producer.asynq.task_message_pb2 import TaskMessage
@@ -91,17 +92,9 @@ class Drain:
 
     def seen(self) -> Seen:
         """Return what was seen since the last call."""
-        now_s, late_ms = time.monotonic(), sorted(self._late_ms) or [0.0]
-        checks = len(self._late_ms)
-        seen = Seen(
-            now_s - self._since_s,
-            checks,
-            late_ms[len(late_ms) // 2],
-            late_ms[len(late_ms) * 99 // 100],
-            late_ms[-1],
-            self._missed,
-            self._doubled,
-        )
+        now_s, late_ms = time.monotonic(), sorted(self._late_ms)
+        p50_ms, p99_ms, max_ms = (percentile(late_ms, percent) for percent in (50, 99, 100))
+        seen = Seen(now_s - self._since_s, len(late_ms), p50_ms, p99_ms, max_ms, self._missed, self._doubled)
         self._late_ms, self._missed, self._doubled, self._since_s = array("d"), 0, 0, now_s
         return seen
 

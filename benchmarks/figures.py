@@ -62,6 +62,11 @@ def cost(values: float | Sequence[float], unit: str, goal: str = "") -> Figure:
     return figure(values, unit, more_is_better=False, goal=goal)
 
 
+def percentile(values: Sequence[float], percent: int) -> float:
+    """Return the value that so many percent of all are below; 0 if there are none."""
+    return sorted(values)[min(len(values) - 1, len(values) * percent // 100)] if values else 0.0
+
+
 def number(value: float) -> str:
     """Return a figure in digits, as many as it deserves."""
     size = abs(value)

@@ -25,6 +25,8 @@ class Rebuilt(Struct, frozen=True):
     """Directly afterwards."""
     later: Seen
     """And after that."""
+    missed: int
+    """Checks, from the beginning to the end."""
 
 
 def measure(bench: Bench) -> Iterator[Case]:
@@ -41,8 +43,8 @@ def measure(bench: Bench) -> Iterator[Case]:
         def rebuilt(began_s: float) -> Rebuilt:
             wait_until(lambda: scheduled(redis) >= monitors, "the schedule is whole", within_s=_WITHIN_S)
             took_s = time.monotonic() - began_s
-            drain.seen()
-            return Rebuilt(took_s, drain.after(size.after_s), drain.after(size.after_s))
+            meanwhile, first, later = drain.seen(), drain.after(size.after_s), drain.after(size.after_s)
+            return Rebuilt(took_s, first, later, meanwhile.missed + first.missed + later.missed)
 
         began_s = time.monotonic()
         with running_producer(database, server.port, PRODUCER_SCHEDULE="spread"):
@@ -66,5 +68,6 @@ def _case(name: str, monitors: int, rounds: Sequence[Rebuilt]) -> Case:
         "lateness_max_at_first": cost([one.first.max_ms for one in rounds], "ms"),
         "lateness_p99_later": cost([one.later.p99_ms for one in rounds], "ms", goals[1]),
         "lateness_max_later": cost([one.later.max_ms for one in rounds], "ms"),
+        "missed": cost([one.missed for one in rounds], "checks"),
     }
     return Case(name, figures)

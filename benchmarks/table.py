@@ -54,8 +54,7 @@ def _laid_out(rows: list[tuple[str, ...]]) -> Iterator[str]:
     full = [row for row in rows if len(row) > 1]
     widths = [max(len(cell) for cell in column) for column in zip(*full, strict=True)]
     for row in rows:
-        yield (
-            "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=False)).rstrip()
-            if len(row) > 1
-            else row[0]
-        )
+        if len(row) == 1:
+            yield row[0]
+        else:
+            yield "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -72,17 +72,7 @@ PYTHON_PEERS = (
 ASYNQ = Peer(
     "asynq PeriodicTaskManager",
     "asynq:{default}:pending",
-    (
-        "asynqscheduler",
-        "-redis",
-        f"{HOST}:{{port}}",
-        "-entries",
-        "{entries}",
-        "-bytes",
-        "{bytes}",
-        "-every",
-        "{every}s",
-    ),
+    ("asynqscheduler", *f"-redis {HOST}:{{port}} -entries {{entries}} -bytes {{bytes}} -every {{every}}s".split()),
 )
 
 
