@@ -8,7 +8,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import asyncpg
@@ -39,8 +39,9 @@ TYPES = ("http",) * 14 + ("tcp",) * 3 + ("ping",) * 2 + ("push",)
 PROXY_EVERY = 20
 MAINTENANCE_EVERY = 25
 """One in this many monitors has a proxy, and one in this many a maintenance."""
-CREATED = datetime.fromisoformat("2026-01-02T03:04:05")
-"""Long ago: what is new is checked at once."""
+NEWEST = datetime.fromisoformat("2026-01-02T03:04:05")
+"""When the newest monitor was created: long ago, since what is new is checked at once. The others are a minute apart,
+since those updated at about the same time as the newest are read at each poll for changes."""
 PROXY, MAINTENANCE = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
 LOADED_TABLES = ("heartbeats", "monitor_maintenances", "monitors", "maintenances", "proxies")
 """Emptied before the load, in this order."""
@@ -87,7 +88,8 @@ def make_rows(monitors: int, interval_s: int) -> Rows:
         id_, type_ = str(uuid.uuid4()), TYPES[number % len(TYPES)]
         proxy = PROXY if number % PROXY_EVERY == 0 else None
         settings = interval_s, 16, 2, 60, 0, True, 1, CONFIGS[type_], proxy
-        rows["monitors"].append((id_, type_, f"Monitor {number}", *settings, CREATED, CREATED))
+        created = NEWEST - timedelta(minutes=number)
+        rows["monitors"].append((id_, type_, f"Monitor {number}", *settings, created, created))
         if number % MAINTENANCE_EVERY == 0:
             rows["monitor_maintenances"].append((str(uuid.uuid4()), id_, MAINTENANCE))
         if type_ == "push":
