@@ -41,7 +41,7 @@ class Size(Struct, frozen=True):
     """Values of PRODUCER_CONCURRENCY with a slow database."""
     idle: tuple[int, ...] = (10, 128)
     """Values of PRODUCER_CONCURRENCY of an idle producer."""
-    idle_s: float = 10
+    idle_s: float = 5
     starts: int = 5
     readings: int = 40
     """Of one batch, on each kind of database."""
