@@ -48,6 +48,7 @@ def read_options(arguments: Sequence[str] | None = None) -> Options:
     sizes.add_argument("--quick", action="store_true", help="small sizes, one round: shows that it runs, not how fast")
     parser.add_argument("--rounds", type=_count, metavar="N", help="of each figure that has several")
     parser.add_argument("--monitors", type=_count, nargs="+", metavar="N", help="monitors of the herds")
+    parser.add_argument("--nodes", type=_count, nargs="+", metavar="N", help="nodes of the herds on Postgres")
     parser.add_argument("--steady-monitors", type=_count, nargs="+", metavar="N", help="of the steady loads")
     parser.add_argument("--steady-seconds", type=_count, metavar="S", dest="steady_s", help="of each steady load")
     parser.add_argument("--entries", type=_count, metavar="N", help="periodic entries of each of the peers")
@@ -71,7 +72,7 @@ def read_options(arguments: Sequence[str] | None = None) -> Options:
         if (part.name in options.only if options.only else part.by_default or options.full)
     ]
     size = FULL if options.full else QUICK if options.quick else DEFAULT
-    for name in ("rounds", "monitors", "steady_monitors", "steady_s", "entries"):
+    for name in ("rounds", "monitors", "nodes", "steady_monitors", "steady_s", "entries"):
         given = getattr(options, name)
         if given is not None:
             size = msgspec.structs.replace(size, **{name: tuple(given) if isinstance(given, list) else given})

@@ -41,10 +41,28 @@ def test_an_unknown_part_is_refused_with_the_names_of_all(capsys: pytest.Capture
 
 def test_sizes_can_be_set_one_by_one() -> None:
     options = read_options(
-        ["--monitors", "300", "400", "--steady-monitors", "50", "--steady-seconds", "2", "--rounds", "7"]
+        [
+            "--monitors",
+            "300",
+            "400",
+            "--nodes",
+            "4",
+            "--steady-monitors",
+            "50",
+            "--steady-seconds",
+            "2",
+            "--rounds",
+            "7",
+        ]
     )
     size = options.size
-    assert (size.monitors, size.steady_monitors, size.steady_s, size.rounds) == ((300, 400), (50,), 2, 7)
+    assert (size.monitors, size.nodes, size.steady_monitors, size.steady_s, size.rounds) == (
+        (300, 400),
+        (4,),
+        (50,),
+        2,
+        7,
+    )
     assert size.events == DEFAULT.events
 
 
