@@ -33,10 +33,15 @@ async def client_of(database: SqliteDatabase, server: RedisServer) -> AsyncItera
         await redis.aclose()
 
 
-async def connections(observer: Redis) -> int:
-    """Count the connections that Redis has with clients like a node."""
+async def connection_ids(observer: Redis) -> set[str]:
+    """Return the connections that Redis has with clients like a node."""
     clients: list[dict[str, str]] = await observer.client_list()
-    return sum(client["name"] == NAME.decode() for client in clients)
+    return {client["id"] for client in clients if client["name"] == NAME.decode()}
+
+
+async def connections(observer: Redis) -> int:
+    """Count them."""
+    return len(await connection_ids(observer))
 
 
 async def test_tcp_keeps_connections_alive(sqlite_db: SqliteDatabase, redis_server: RedisServer) -> None:
@@ -48,6 +53,25 @@ async def test_tcp_keeps_connections_alive(sqlite_db: SqliteDatabase, redis_serv
         idle_s, every_s, probes = (own.getsockopt(socket.IPPROTO_TCP, option) for option in probing)
         assert idle_s + every_s * probes <= 30
         await redis.connection_pool.release(connection)
+
+
+async def test_a_connection_in_use_meanwhile_goes_when_it_is_returned(
+    sqlite_db: SqliteDatabase, redis_server: RedisServer
+) -> None:
+    async with connected(redis_server.port) as observer, client_of(sqlite_db, redis_server) as redis:
+        waiting = asyncio.ensure_future(redis.blpop(["peekaping:producer:none"], timeout=10))
+        await until(lambda: blocked(observer), "the command waits for its answer")
+        before = await connection_ids(observer)
+        await drop_connections(redis, subscriptions=False)
+        await observer.rpush("peekaping:producer:none", "x")
+        await waiting
+        await redis.ping()
+        assert before.isdisjoint(await connection_ids(observer))
+
+
+async def blocked(observer: Redis) -> bool:
+    """Return whether a client waits for its answer."""
+    return bool((await observer.info("clients"))["blocked_clients"])
 
 
 async def test_when_an_outage_begins_idle_connections_go_and_when_it_ends_subscriptions_too(

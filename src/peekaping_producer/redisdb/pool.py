@@ -146,7 +146,12 @@ class Pool(ConnectionPool):
         await super().release(connection)
 
     async def drop(self, *, subscriptions: bool) -> None:
-        """Close idle connections, and subscriptions if asked. The next ones lead to where Redis is now."""
+        """Close idle connections, those in use when they are returned, and subscriptions at once if asked.
+
+        The next ones lead to where Redis is now.
+        """
+        for connection in self._in_use_connections:
+            connection.mark_for_reconnect()  # type: ignore[no-untyped-call]
         connections = list(self._available_connections)
         if subscriptions:
             self.moves += 1
