@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,22 @@ def used_by(pid: int) -> Cost:
             continue
         cpu_s += times.user + times.system
     return Cost(cpu_s, _peak_memory_bytes(process))
+
+
+class CpuTimes:
+    """The processor time that several processes have used since this was made."""
+
+    def __init__(self, pids: Mapping[str, int]) -> None:
+        """Take their process ids by name, and begin."""
+        self._pids = pids
+        self._before_s = self._now_s()
+
+    def used_s(self) -> dict[str, float]:
+        """Return what each has used, by name."""
+        return {name: now_s - self._before_s[name] for name, now_s in self._now_s().items()}
+
+    def _now_s(self) -> dict[str, float]:
+        return {name: used_by(pid).cpu_s for name, pid in self._pids.items()}
 
 
 def _peak_memory_bytes(process: psutil.Process) -> int:

@@ -11,7 +11,7 @@ from benchmarks.database import Database
 from benchmarks.drain import RunningDrain, Seen, draining
 from benchmarks.figures import Case, Figure, cost, rate
 from benchmarks.part import STEADY_INTERVAL_S, Bench, Part
-from benchmarks.producer import Producer, running_producer, used_by, wait_until
+from benchmarks.producer import CpuTimes, Producer, running_producer, wait_until
 from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.redisdb.keys import DUE, LEASE
 
@@ -80,10 +80,9 @@ def _case(database: Database, seconds: float) -> Case:
 
 
 def _window(drain: RunningDrain, pids: dict[str, int], seconds: float) -> Window:
-    before = {name: used_by(pid).cpu_s for name, pid in pids.items()}
+    cpu = CpuTimes(pids)
     seen = drain.after(seconds)
-    cpu_s = {name: used_by(pid).cpu_s - before[name] for name, pid in pids.items()}
-    return Window(seen, {name: 100 * used_s / seen.seconds for name, used_s in cpu_s.items()})
+    return Window(seen, {name: 100 * used_s / seen.seconds for name, used_s in cpu.used_s().items()})
 
 
 def _figures(

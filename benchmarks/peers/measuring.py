@@ -20,7 +20,7 @@ from benchmarks.figures import Case, Role, cost, rate
 from benchmarks.herd import empty_queue, make_due
 from benchmarks.part import HERD_INTERVAL_S, Bench, Part
 from benchmarks.peers.environment import NotInstalledError, asynq_scheduler, python_peers
-from benchmarks.producer import running_producer, used_by, wait_until
+from benchmarks.producer import CpuTimes, running_producer, wait_until
 from peekaping_producer.asynq import keys as asynq
 from peekaping_producer.demo.redis_server import HOST, RedisServer, killed_with_parent
 from peekaping_producer.redisdb.keys import DUE
@@ -233,13 +233,12 @@ def _watched(place: _Place, queue: str, pid: int, from_s: float) -> _Watched:
     pids = {"scheduler": pid, "redis": place.server.pid}
     if place.database_pid:
         pids["database"] = place.database_pid
-    before = {name: used_by(pid).cpu_s for name, pid in pids.items()}
+    cpu = CpuTimes(pids)
     wait_until(lambda: redis.llen(queue) > had, "the first task is queued", _POLL_S, _WITHIN_S)
     first_s = time.time()
     wait_until(lambda: redis.llen(queue) >= had + entries, "the last task is queued", _POLL_S, _WITHIN_S)
     last_s = time.time()
-    cpu_s = {name: used_by(pid).cpu_s - before[name] for name, pid in pids.items()}
-    return _Watched(entries, first_s, last_s, cpu_s)
+    return _Watched(entries, first_s, last_s, cpu.used_s())
 
 
 @contextmanager

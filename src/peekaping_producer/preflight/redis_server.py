@@ -105,7 +105,7 @@ def redis_findings(server: RedisServer) -> Iterator[Finding]:
     """Return what there is to say about a server."""
     yield _found("server", f"{server.kind} {server.version} answers")
     yield _role(server)
-    yield _policy(server.memory.policy)
+    yield _policy(server.memory)
     yield _memory(server)
     yield _persistence(server)
     latency = f"a command takes {server.latency_ms:.1f} ms"
@@ -124,13 +124,13 @@ def _role(server: RedisServer) -> Finding:
     return _found("role", f"it is the primary{replicas if server.replicas else ''}")
 
 
-def _policy(policy: str | None) -> Finding:
+def _policy(memory: Memory) -> Finding:
     name = "maxmemory-policy"
-    if policy is None:
+    if risk := memory.risk():
+        return _warned(name, risk, f"set {name} {KEEPS_ALL}")
+    if memory.policy is None:
         return _found(name, f"{name} could not be read; it should be {KEEPS_ALL}")
-    if policy == KEEPS_ALL:
-        return _found(name, f"{name} is {KEEPS_ALL}")
-    return _warned(name, f"{name} is {policy}: a full Redis may delete the schedule", f"set {name} {KEEPS_ALL}")
+    return _found(name, f"{name} is {KEEPS_ALL}")
 
 
 def _memory(server: RedisServer) -> Finding:

@@ -19,6 +19,12 @@ class Memory(Struct, frozen=True):
     policy: str | None
     """`maxmemory-policy`; null if Redis does not show it."""
 
+    def risk(self) -> str | None:
+        """Return what the policy puts at risk, in words; None if it deletes nothing, or is not known."""
+        if self.policy in {KEEPS_ALL, None}:
+            return None
+        return f"maxmemory-policy is {self.policy}: a full Redis may delete the schedule"
+
 
 async def read_memory(redis: Redis, timeout_s: float) -> Memory | None:
     """Read it; None if this user may not. Raises Unavailable if Redis does not answer in time."""

@@ -191,11 +191,9 @@ def _queue(status: Status) -> Iterator[Problem]:
 def _memory(status: Status) -> Iterator[Problem]:
     if status.memory is None:
         return
-    policy, short = status.memory.policy, shortage(status.memory, status.scheduled, status.queue.pending)
-    if policy not in {KEEPS_ALL, None}:
-        text = f"Redis' maxmemory-policy is {policy}: a full Redis may delete the schedule"
-        yield Problem("policy", Level.ATTENTION, text, f"Set it to {KEEPS_ALL}.")
-    if short:
+    if risk := status.memory.risk():
+        yield Problem("policy", Level.ATTENTION, f"Redis' {risk}", f"Set it to {KEEPS_ALL}.")
+    if short := shortage(status.memory, status.scheduled, status.queue.pending):
         yield Problem("memory", Level.ATTENTION, _sentence(short), "Raise maxmemory.")
 
 
