@@ -28,10 +28,14 @@ async def answered_by(
         async with asyncio.timeout(timeout_s):
             yield
     except TimeoutError as error:
-        within = f"within {timeout_s:.3g} s" if timeout_s >= _LEAST_SHOWN_S else "in time"
-        raise Unavailable(system, f"no answer {within}", began_s=began_s) from error
+        raise Unavailable(system, no_answer(timeout_s), began_s=began_s) from error
     except Exception as error:
         reason = reason_of(error)
         if reason is None:
             raise
         raise Unavailable(system, reason, code_of(error), began_s) from error
+
+
+def no_answer(within_s: float) -> str:
+    """Return the reason of a call that was not answered within so long."""
+    return f"no answer within {within_s:.3g} s" if within_s >= _LEAST_SHOWN_S else "no answer in time"

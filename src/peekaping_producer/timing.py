@@ -14,8 +14,13 @@ class Timing(Struct, frozen=True):
     """A lease further ahead than this belongs to no node: a Go node's lasts 10 s."""
     claim_wait_s: float = 1.0
     """The longest wait between two claims of an idle node."""
-    claim_spacing_s: float = 0.02
-    """The shortest wait after a claim that was not full, so that monitors spread evenly are claimed in batches."""
+    claim_spacing_least_s: float = 0.02
+    """The shortest wait after a claim that was not full: monitors spread evenly are claimed in batches."""
+    claim_spacing_most_s: float = 0.05
+    """The longest such wait. A claim of few monitors costs as much as one of many: 10,000 monitors of 60 s take half as
+    much of a core as with the shortest."""
+    worthwhile_batch: int = 24
+    """Monitors that a claim should find, if neither limit of the wait prevents it."""
     release_ms: int = 250
     """The delay of a monitor that was claimed just before the database became unavailable, and is not in the cache."""
     yield_ms: int = 1_000
@@ -89,6 +94,12 @@ class Timing(Struct, frozen=True):
     retry_cap_s: float = 5.0
     probe_cap_s: float = 2.0
     """The longest wait between two probes while the database is unavailable: edits should count soon after it."""
+
+    def claim_spacing_s(self, found: float, within_s: float) -> float:
+        """Return the shortest wait after a claim that was not full, and found what became due within so long."""
+        if found * self.claim_spacing_most_s <= self.worthwhile_batch * within_s:
+            return self.claim_spacing_most_s
+        return max(self.claim_spacing_least_s, self.worthwhile_batch * within_s / found)
 
     @property
     def alive_ms(self) -> int:

@@ -83,7 +83,7 @@ def engine(catalog: Catalog) -> AsyncEngine:
     """Return the engine of a catalog on an SQL server."""
     assert isinstance(catalog, SqlCatalog)
     assert isinstance(catalog._batches, ServerConnections)
-    return catalog._batches.engine
+    return AsyncEngine(catalog._batches.engine)
 
 
 def sync_engine(catalog: Catalog) -> Engine:
@@ -94,7 +94,7 @@ def sync_engine(catalog: Catalog) -> Engine:
 
 def _sync(connections: Connections) -> Engine:
     if isinstance(connections, ServerConnections):
-        return connections.engine.sync_engine
+        return connections.engine
     assert isinstance(connections, SqliteConnections)
     return connections.engine
 

@@ -6,9 +6,8 @@ from typing import Any, Final
 
 import asyncmy
 from asyncmy.errors import MySQLError, OperationalError
-from sqlalchemy import Column, ColumnElement, Connection, bindparam, func, literal, select
+from sqlalchemy import Column, ColumnElement, Connection, Engine, bindparam, create_engine, func, literal, select
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from peekaping_producer import APPLICATION
 from peekaping_producer.catalog.connections import (
@@ -115,7 +114,7 @@ class MySql(SqlDatabase):
 
 def _engine(
     settings: Settings, statement_timeout_s: float, pool: dict[str, Any], tls_arguments: dict[str, Any]
-) -> AsyncEngine:
+) -> Engine:
     # MariaDB reads the first comment, MySQL the second; each skips the other's.
     session = (
         "SET SESSION time_zone = '+00:00', sql_mode = ''"
@@ -133,7 +132,7 @@ def _engine(
         connect_args["password_creator"] = lambda: password.reveal().encode()
     if settings.db_host and settings.db_host.startswith("/"):
         connect_args["unix_socket"] = settings.db_host
-    return create_async_engine(
+    return create_engine(
         server_url("mysql+asyncmy", settings).update_query_dict({"charset": "utf8mb4"}),
         connect_args=connect_args,
         pool_recycle=_IDLE_S,

@@ -1,7 +1,6 @@
 """A pooler in front of Postgres: whether a connection keeps one server session, as in PgBouncer's session mode."""
 
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy import Connection, Engine, text
 
 SHARES_SESSIONS = "behind PgBouncer in transaction mode, set DB_STATEMENT_CACHE=off"
 _SESSION = text("SELECT pg_backend_pid()")
@@ -15,22 +14,22 @@ class SessionsShared(Exception):
         super().__init__("the pooler gives each transaction another session")
 
 
-async def check_sessions(engine: AsyncEngine) -> None:
+def check_sessions(engine: Engine) -> None:
     """Raise SessionsShared if two connections to a pooler do not have one session each.
 
     `engine` must prepare nothing beyond a transaction, and allow two connections. A busy pooler in transaction mode may
     go unnoticed, one in session mode never fails: nothing may be set for a session on the strength of this.
     """
-    async with engine.connect() as one, engine.connect() as other:
-        of_one = {await _session(one), await _session(one)}
-        of_other = {await _session(other), await _session(other)}
-        of_one.add(await _session(one))
+    with engine.connect() as one, engine.connect() as other:
+        of_one = {_session(one), _session(one)}
+        of_other = {_session(other), _session(other)}
+        of_one.add(_session(one))
     if len(of_one) > 1 or len(of_other) > 1 or of_one & of_other:
         raise SessionsShared
 
 
-async def _session(connection: AsyncConnection) -> int:
+def _session(connection: Connection) -> int:
     """Return the process id of the server's session in which a transaction runs."""
-    pid: int = (await connection.execute(_SESSION)).scalar_one()
-    await connection.rollback()
+    pid: int = connection.execute(_SESSION).scalar_one()
+    connection.rollback()
     return pid

@@ -2,20 +2,33 @@
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final, TypeVar
 from typing import cast as cast_type
 
 import asyncpg
-from sqlalchemy import ARRAY, UUID, Column, ColumnElement, Connection, NullPool, Select, Text, bindparam, cast, event
+from sqlalchemy import (
+    ARRAY,
+    UUID,
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    NullPool,
+    Select,
+    Text,
+    bindparam,
+    cast,
+    create_engine,
+    event,
+)
 from sqlalchemy.engine import AdaptedConnection
 from sqlalchemy.exc import InvalidatePoolError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import any_
-from sqlalchemy.util import await_only
+from sqlalchemy.util import await_, greenlet_spawn
 
 from peekaping_producer import APPLICATION
 from peekaping_producer.catalog.connections import (
@@ -100,9 +113,8 @@ class Postgres(SqlDatabase):
         if self.settings.db_statement_cache is Switch.OFF:
             return ServerConnections(engine(pool, pooled=True, cached=False), _reason)
 
-        async def through_pooler() -> AsyncEngine:
-            probe = engine({"poolclass": NullPool}, pooled=True, cached=False)
-            await check_sessions(probe)
+        def through_pooler() -> Engine:
+            check_sessions(engine({"poolclass": NullPool}, pooled=True, cached=False))
             return engine(pool, pooled=True, cached=True)
 
         direct = engine(pool, pooled=False, cached=True)
@@ -145,7 +157,7 @@ class Postgres(SqlDatabase):
         parameters = compiled.construct_params({"ids": ids})
         in_order = [parameters[name] for name in compiled.positiontup or ()]
         try:
-            fetched: Sequence[Row] = await_only(driver.fetch(compiled.string, *in_order))
+            fetched: Sequence[Row] = await_(driver.fetch(compiled.string, *in_order))
         except BaseException:
             connection.invalidate()  # it may still be waiting for the answer
             raise
@@ -161,7 +173,7 @@ class Postgres(SqlDatabase):
 class _PostgresConnections(ServerConnections):
     """Connections that are replaced by those of a pooler when it refuses the settings of their sessions."""
 
-    def __init__(self, engine: AsyncEngine, through_pooler: Callable[[], Awaitable[AsyncEngine]]) -> None:
+    def __init__(self, engine: Engine, through_pooler: Callable[[], Engine]) -> None:
         """Take the engine, and what opens the other one."""
         super().__init__(engine, _reason)
         self._through_pooler = through_pooler
@@ -178,14 +190,14 @@ class _PostgresConnections(ServerConnections):
                     raise
             async with self._replacing:
                 if self.engine is engine:
-                    self.engine = await self._through_pooler()
-                    await engine.dispose()
+                    self.engine = await greenlet_spawn(self._through_pooler)
+                    await greenlet_spawn(engine.dispose)
             return await self._done(work)
 
 
 def _engine(
     settings: Settings, tls: Tls, statement_timeout_s: float, pool: dict[str, Any], *, pooled: bool, cached: bool
-) -> AsyncEngine:
+) -> Engine:
     """Return an engine; `pooled` sets nothing for a session, `cached` prepares statements beyond their transaction."""
     timeout_ms = str(int(statement_timeout_s * 1000))
     connect_args: dict[str, Any] = {
@@ -214,12 +226,12 @@ def _engine(
             "prepared_statement_name_func": str,
         }
     url = server_url("postgresql+asyncpg", settings)
-    engine = create_async_engine(url, connect_args=connect_args, **options, **pool)
-    event.listen(engine.sync_engine, "connect", lambda connection, _record: connection.run_async(_read_any_time))
-    event.listen(engine.sync_engine, "checkout", lambda connection, _record, _proxy: _check_open(connection))
+    engine = create_engine(url, connect_args=connect_args, **options, **pool)
+    event.listen(engine, "connect", lambda connection, _record: connection.run_async(_read_any_time))
+    event.listen(engine, "checkout", lambda connection, _record, _proxy: _check_open(connection))
     if pooled:
         limit = f"SET LOCAL statement_timeout = {timeout_ms}"
-        event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql(limit))
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(limit))
     return engine.execution_options(schema_translate_map={None: settings.db_schema}) if settings.db_schema else engine
 
 

@@ -161,8 +161,8 @@ def _load(simulated: Simulated, costs: Costs, interval_s: int) -> Load:
 
 def _needs(monitors: int, interval_s: int, nodes: int, costs: Costs) -> Needs:
     checks_per_s = monitors / interval_s
-    # A node claims at most once in so long, unless a batch was full.
-    batch = max(1.0, min(_timing.batch, checks_per_s / nodes * _timing.claim_spacing_s))
+    due_per_s = checks_per_s / nodes
+    batch = max(1.0, min(_timing.batch, due_per_s * _timing.claim_spacing_s(due_per_s, within_s=1)))
     rows_per_s = checks_per_s + 2 * monitors / _timing.sweep_every_s
     return Needs(
         _percent(checks_per_s * costs.node_us(batch)),

@@ -58,7 +58,7 @@ class Dispatcher:
         self._in_flight = InFlight(connections)
         self._backoff = Backoff(node.timing.retry_first_s, node.timing.redis_retry_cap_s)
         self._settles_failed_until_s = 0.0
-        self._next_claim_s = self._earliest_claim_s = 0.0
+        self._last_claim_s = self._next_claim_s = self._earliest_claim_s = 0.0
         self._unnoted_step: Step | None = None
         self._invalid = Notices(node.log, LogEvent.MONITORS_INVALID)
         self._settled = Paced(node.log.debug, LogEvent.BATCHES_SETTLED, node.timing.often_logged_every_s)
@@ -133,6 +133,7 @@ class Dispatcher:
     def _plan_next_claim(self, claim: Claim) -> None:
         """Claim again at once after a full batch, otherwise when the next monitor is due, or a pause ends."""
         timing = self._timing
+        since_last_s, self._last_claim_s = claim.answered_at_s - self._last_claim_s, claim.answered_at_s
         if len(claim.claimed) == timing.batch:
             self._next_claim_s = self._earliest_claim_s = claim.answered_at_s
             return
@@ -140,7 +141,7 @@ class Dispatcher:
         next_ms = claim.pause.until_ms if claim.pause else claim.next_due_ms
         if next_ms is not None:
             wait_s = min(wait_s, (next_ms - claim.now_ms) / 1000)
-        self._earliest_claim_s = claim.answered_at_s + timing.claim_spacing_s
+        self._earliest_claim_s = claim.answered_at_s + timing.claim_spacing_s(len(claim.claimed), since_last_s)
         self._next_claim_s = max(self._earliest_claim_s, claim.answered_at_s + wait_s)
 
     def _clock_stepped(self, step: Step, claim: Claim) -> None:

@@ -1,6 +1,7 @@
 """The Redis client: it never retries on its own, and its errors say who must act."""
 
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -9,11 +10,12 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as NoAnswer
 
 from peekaping_producer import APPLICATION
 from peekaping_producer.config.addresses import Address
 from peekaping_producer.config.redis_settings import RedisSettings
-from peekaping_producer.deadline import answered_by
+from peekaping_producer.deadline import answered_by, no_answer
 from peekaping_producer.redisdb.login import login
 from peekaping_producer.redisdb.pool import (
     Pool,
@@ -84,7 +86,7 @@ def _where(
 
 def answered(timeout_s: float) -> AbstractAsyncContextManager[None]:
     """Limit the block to `timeout_s`, and raise Unavailable if Redis fails or does not answer in time."""
-    return answered_by("redis", timeout_s, _reason, code_of)
+    return answered_by("redis", timeout_s, partial(_reason, timeout_s), code_of)
 
 
 def load_script(redis: Redis, package: str, *names: str) -> AsyncScript:
@@ -101,5 +103,7 @@ def text_of(part: bytes) -> str:
     return part.decode("utf-8", "surrogateescape")
 
 
-def _reason(error: Exception) -> str | None:
+def _reason(timeout_s: float, error: Exception) -> str | None:
+    if isinstance(error, NoAnswer):  # redis-py's own limit, which is that of connecting
+        return no_answer(timeout_s)
     return reason_with_advice(error) if isinstance(error, RedisError | OSError) else None

@@ -8,6 +8,7 @@ from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import RedisError
 
 from peekaping_producer.config.addresses import Address
+from peekaping_producer.deadline import no_answer
 from peekaping_producer.errors import one_line
 
 
@@ -46,7 +47,7 @@ class Sentinels:
                 async with asyncio.timeout(self._timeout_s):
                     primary = await self._ask(sentinel)
             except TimeoutError:
-                refusals[sentinel] = TimeoutError(f"no answer within {self._timeout_s:.3g} s")
+                refusals[sentinel] = TimeoutError(no_answer(self._timeout_s))
             except (RedisError, OSError) as error:
                 refusals[sentinel] = error
             else:
