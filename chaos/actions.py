@@ -68,7 +68,7 @@ class Actions:
     def end(self, fault: Fault) -> None:
         """End a fault that lasts."""
         node = self._stage.nodes[fault.node % len(self._stage.nodes)]
-        self._mend(fault, node)
+        self._repair(fault, node)
         self._log(f"over: {fault.kind}")
         if fault.kind is Kind.KILL_ALL:
             self._starting = fault
@@ -128,7 +128,7 @@ class Actions:
             case Kind.CLOCK_STEPPED:
                 server.step_clock()
 
-    def _mend(self, fault: Fault, node: Node) -> None:
+    def _repair(self, fault: Fault, node: Node) -> None:
         stage = self._stage
         match fault.kind:
             case Kind.KILL | Kind.TERMINATE:
@@ -145,9 +145,9 @@ class Actions:
                 (stage.database.restart if fault.kind is Kind.DATABASE_STOPPED else stage.database.unlock)()
                 self._database_gone -= 1
             case _:
-                self._mend_redis(fault)
+                self._repair_redis(fault)
 
-    def _mend_redis(self, fault: Fault) -> None:
+    def _repair_redis(self, fault: Fault) -> None:
         server = self._stage.redis
         match fault.kind:
             case Kind.REDIS_KILLED:

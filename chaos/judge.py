@@ -294,7 +294,7 @@ class _Judge:
     def _may_repeat(self, life: Life, from_ms: int, until_ms: int) -> bool:
         """Return whether two checks may be close: Redis lost data between them, or their monitor was edited.
 
-        Without the database, an edit may come to bear late: until then each node uses what it has read last.
+        Without the database, an edit may take effect late: until then each node uses what it has read last.
         """
         changed_ms = [at_ms for at_ms, _ in life.edits] + [segment.from_ms for segment in life.segments]
         if any(from_ms <= at_ms <= until_ms for at_ms in changed_ms):

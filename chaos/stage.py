@@ -26,7 +26,7 @@ from support.server_process import free_port
 _READY_WITHIN_S: Final = 60.0
 _WHOLE_WITHIN_S: Final = 20.0
 _DATABASE_DELAY_S: Final = 0.02
-"""How far away the database is, so that claims last long enough to be hit."""
+"""Added to each round trip to the database, so that claims last long enough to be hit."""
 _LOGGED: Final = {"MODE": "prod", "LOG_LEVEL": "info", "REDIS_HOST": "127.0.0.1", "PRODUCER_CONCURRENCY": "4"}
 
 

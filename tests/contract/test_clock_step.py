@@ -138,7 +138,7 @@ async def test_what_a_step_forward_made_overdue_moves_to_its_nearest_slot(steppe
         assert slot_ms is not None
         assert step.at_ms < slot_ms
         on_grid += slot_ms % period_ms == grids[id_].phase_ms
-        # Its last check was a period before its due time: half a period away or more, one and a half at most.
+        # Its last check was a period before its due time: at least half a period before, at most one and a half.
         last_ms = dues[id_] + step.by_ms - period_ms
         assert period_ms / 2 <= slot_ms - last_ms <= period_ms * 1.5 + 1
     assert on_grid > len(dues) * 0.75  # The others, whose slot is past, run when they would have run.

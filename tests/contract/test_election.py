@@ -73,7 +73,7 @@ def duties_of(test: TestNode, duties: Mapping[str, Callable[[Term], Awaitable[No
 
 
 def leads(test: TestNode) -> bool:
-    """Tell what the node says of itself to others."""
+    """Return what the node reports of itself to others."""
     return test.node.status.leading
 
 
@@ -286,7 +286,7 @@ async def test_what_a_leader_writes_after_a_freeze_of_its_own_changes_nothing(re
         assert duty.ended == duty.began[:1]
 
 
-async def test_a_resignation_that_redis_does_not_answer_is_an_outage_and_no_unforeseen_exception(redis: Redis) -> None:
+async def test_a_resignation_that_redis_does_not_answer_is_an_outage_and_no_unexpected_error(redis: Redis) -> None:
     """The database and Redis fail at once: the leader tries to hand over to a healthy node, and gets no answer."""
 
     class Unanswered(Terms):
@@ -348,7 +348,7 @@ async def test_the_same_other_leader_is_logged_once(redis: Redis) -> None:
     test = TestNode(TIMING)
     async with running(election(test, redis, {}).loop()):
         await test.until_logged(FOLLOWS)
-        # Go by the looks of this node: each leaves a Go node's mark, which the test takes away again.
+        # A read of this node leaves a Go node's mark each time, which the test deletes again.
         await redis.set(LEADER, "go-4711", px=60_000)
         await test.until_logged(FOLLOWS, 2)
         for _ in range(3):

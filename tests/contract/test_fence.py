@@ -45,7 +45,7 @@ async def make_due(redis: Redis, *ids: MonitorId) -> None:
 
 
 async def everything(redis: Redis) -> dict[bytes | str, bytes | None]:
-    """Return all of Redis, for a look whether anything changed."""
+    """Return all of Redis, to see whether anything changed."""
     return {key: await redis.dump(key) for key in await redis.keys("*")}
 
 
@@ -174,7 +174,7 @@ async def test_a_monitor_settled_by_a_go_node_is_lost(redis: Redis) -> None:
     schedule = Schedule(redis, Timing())
     await make_due(redis, MONITOR)
     claim = await schedule.claim(1)
-    # A Go node settles without a look at whose claim it is.
+    # A Go node settles without checking whose claim it is.
     await redis.zadd(DUE, {MONITOR: claim.now_ms + 60_000})
     await redis.zrem(LEASE, MONITOR)
     before = await everything(redis)

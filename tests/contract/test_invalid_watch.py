@@ -113,7 +113,7 @@ async def test_who_can_not_be_planned_stays_on_the_list(
     await empty_sqlite_db.insert("monitors", row)
     await empty_sqlite_db.insert("maintenances", maintenance)
     await empty_sqlite_db.insert("monitor_maintenances", link_row(row["id"], maintenance["id"]))
-    await invalid.note({row["id"]: "unforeseen"})
+    await invalid.note({row["id"]: "unexpected"})
     async with opened(empty_sqlite_db) as catalog:
         await InvalidWatch(TestNode(TIMING).node, invalid, catalog, BrokenZone("UTC")).check()
         assert (await invalid.all())[row["id"]].startswith("unexpected RuntimeError")

@@ -36,7 +36,7 @@ HANDLED, DROPPED = "events handled", "events dropped as invalid"
 
 @asynccontextmanager
 async def listening(led: Leader) -> AsyncIterator[None]:
-    """Lead with the duties that hear events and act on them, from the moment the subscription stands."""
+    """Lead with the duties that hear events and act on them, once the subscription is open."""
     async with led.elected(*led.events.duties()):
         await until(lambda: subscribed(led.redis))
         yield

@@ -234,7 +234,7 @@ async def test_the_fence_holds_even_with_nothing_to_do(redis: Redis, schedule: S
 
 
 async def everything(redis: Redis) -> dict[bytes | str, bytes | None]:
-    """Return all of Redis, for a look whether anything changed."""
+    """Return all of Redis, to see whether anything changed."""
     return {key: await redis.dump(key) for key in await redis.keys("*")}
 
 
@@ -277,7 +277,7 @@ async def test_an_edited_monitor_at_a_go_node_s_slot_stays_beside_one(redis: Red
 
 
 @pytest.mark.parametrize("off_ms", [-2, 1, 500, 1_234_567])
-async def test_an_edited_monitor_of_another_grid_moves_half_a_period_and_more_away(
+async def test_an_edited_monitor_of_another_grid_moves_by_half_a_period_or_more(
     redis: Redis, schedule: Schedule, off_ms: int
 ) -> None:
     """Invariant 1: whatever the old interval was, no two checks are closer than half the new one."""

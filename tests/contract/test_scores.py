@@ -54,7 +54,7 @@ async def go_through_every_script(
 ) -> None:
     """Bring monitors into every set by every way that there is; look at the scores after each step."""
     await redis.flushall()
-    await until(lambda: _stands_still(redis), "the clock stands still")
+    await until(lambda: _is_stopped(redis), "the clock is stopped")
     await lead(redis)
     await redis.set(CLAIMS, claims)
     schedule = Schedule(redis, Timing())
@@ -67,7 +67,7 @@ async def go_through_every_script(
     await schedule.run_now(ids)
     await assert_no_whole_second(redis, count)
 
-    # Due now is a millisecond after the whole second at which this clock stands.
+    # Due now is a millisecond after the whole second that this clock shows.
     await redis.zadd(DUE, dict.fromkeys(ids, 1))
     claim = await schedule.claim(count)
     assert len(claim.claimed) == count
@@ -111,7 +111,7 @@ async def go_through_every_script(
     await schedule.remove(LEADER_ID, [Drop(id_, stale_task(id_)) for id_ in ids])
 
 
-async def _stands_still(redis: Redis) -> bool:
+async def _is_stopped(redis: Redis) -> bool:
     return await redis_now_ms(redis) == AT_S * 1000
 
 

@@ -30,7 +30,7 @@ from support.nodes import TestNode
 from support.waiting import until
 
 DEADLINE_S = 1.0
-AWAY = "database unavailable"
+UNAVAILABLE = "database unavailable"
 BACK = "database recovered"
 
 
@@ -90,7 +90,7 @@ async def test_a_stopped_database_is_answered_for_until_it_is_back(
     assert not answer.from_cache
     assert answer.found[known["id"]].monitor.name == "Edited meanwhile"
     assert answer.found.keys() == {known["id"], push["id"], never_read["id"]}
-    assert len(node.logged(AWAY)) == 1
+    assert len(node.logged(UNAVAILABLE)) == 1
     (back,) = node.logged(BACK)
     assert back["checks_from_cache"] == 3
     assert node.totals().checks == {"from_cache": 3}
@@ -112,7 +112,7 @@ async def test_a_frozen_database_is_waited_for_once(own_server_db: PostgresDatab
         await node.until_back()
         assert not (await node.read(row["id"])).from_cache
     assert took_s < 10 * DEADLINE_S
-    assert len(node.logged(AWAY)) == len(node.logged(BACK)) == 1
+    assert len(node.logged(UNAVAILABLE)) == len(node.logged(BACK)) == 1
 
 
 async def test_batches_in_flight_when_it_freezes_wait_no_longer_than_the_deadline(
@@ -132,7 +132,7 @@ async def test_batches_in_flight_when_it_freezes_wait_no_longer_than_the_deadlin
         await node.until_back()
     assert all(answer.from_cache and answer.found for answer in answers)
     assert took_s < 5 * DEADLINE_S
-    assert len(node.logged(AWAY)) == 1
+    assert len(node.logged(UNAVAILABLE)) == 1
 
 
 async def test_a_slow_statement_is_answered_for_and_nothing_stays_open(postgres_db: PostgresDatabase) -> None:
@@ -249,7 +249,7 @@ async def test_a_breaker_that_no_batch_has_opened_is_closed_by_the_probe(own_db:
         node.source.open_breaker()
         own_db.server.restart()
         await node.until_back()
-    assert len(node.logged(AWAY)) == len(node.logged(BACK)) == 1
+    assert len(node.logged(UNAVAILABLE)) == len(node.logged(BACK)) == 1
 
 
 @pytest.mark.parametrize("how", ["deleted", "deactivated"])
@@ -297,7 +297,7 @@ async def test_what_the_leader_can_read_closes_no_breaker(postgres_db: PostgresD
                 node.source._node.database_outage.user().recovered()
                 assert (await node.read(id_)).from_cache
         await node.until_back()
-    assert len(node.logged(AWAY)) == len(node.logged(BACK)) == 1
+    assert len(node.logged(UNAVAILABLE)) == len(node.logged(BACK)) == 1
 
 
 async def test_a_batch_whose_time_is_over_says_nothing_of_the_database(postgres_db: PostgresDatabase) -> None:
@@ -307,7 +307,7 @@ async def test_a_batch_whose_time_is_over_says_nothing_of_the_database(postgres_
         await node.read(id_)
         assert (await node.source.read([MonitorId(id_)], time.monotonic() - 1)).found.keys() == {id_}
         assert not node.source.serving_from_cache
-    assert node.logged(AWAY) == []
+    assert node.logged(UNAVAILABLE) == []
 
 
 async def test_the_end_of_the_process_ends_the_probe(own_db: PostgresDatabase) -> None:

@@ -1,6 +1,6 @@
 """The leader key: one term at a time, fenced by Redis, and trusted by the leader no longer than it can last.
 
-Invariant 9 (fence): what a leader writes counts only while the key bears its id. These tests are about the key itself.
+Invariant 9 (fence): what a leader writes counts only while the key holds its id. These tests are about the key itself.
 """
 
 import asyncio

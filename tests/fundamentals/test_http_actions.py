@@ -233,7 +233,7 @@ async def test_without_a_token_of_its_own_a_node_refuses_all(
 async def test_too_many_requests_are_refused_with_one_line_in_the_log(
     database: SqliteDatabase, redis_server: RedisServer, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever tries tokens is stopped, even if one of them is the right one."""
+    """A client that tries tokens is stopped, even if one of them is the right one."""
     async with serving(database, redis_server.port) as node:
         codes: list[int] = []
         while codes[-2:] != [429, 429]:
@@ -294,7 +294,9 @@ async def test_while_redis_does_not_answer_nothing_is_promised(
         own_redis_server.resume()
 
 
-async def test_a_client_that_goes_away_leaves_no_traceback(database: SqliteDatabase, redis_server: RedisServer) -> None:
+async def test_a_client_that_disconnects_leaves_no_traceback(
+    database: SqliteDatabase, redis_server: RedisServer
+) -> None:
     async with serving(database, redis_server.port) as node:
         _, writer = await asyncio.open_connection(HOST, node.port)
         writer.write(b"POST /actions/pause HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\ntoken=")

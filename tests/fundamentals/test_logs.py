@@ -103,7 +103,7 @@ def test_in_prod_wrong_settings_are_json_lines_too(tmp_path: Path, mode: str) ->
     assert [line for line in lines if line["problem"].startswith("REDIS_PORT")]
 
 
-def test_in_prod_an_unforeseen_end_is_a_json_line_and_code_1(tmp_path: Path) -> None:
+def test_in_prod_an_unexpected_end_is_a_json_line_and_code_1(tmp_path: Path) -> None:
     """Three files may be open, and two more: an event loop needs three."""
     ended = _run(
         tmp_path, "bash", "-c", 'ulimit -n 5; exec "$@"', "bash", DB_TYPE="sqlite", DB_NAME="x", PATH="/usr/bin:/bin"
@@ -117,7 +117,7 @@ def test_in_prod_an_unforeseen_end_is_a_json_line_and_code_1(tmp_path: Path) -> 
     assert line["exception"].startswith("Traceback")
 
 
-def test_elsewhere_an_unforeseen_end_is_a_traceback_and_a_line(tmp_path: Path) -> None:
+def test_elsewhere_an_unexpected_end_is_a_traceback_and_a_line(tmp_path: Path) -> None:
     ended = _run(
         tmp_path, "bash", "-c", 'ulimit -n 5; exec "$@"', "bash", DB_TYPE="sqlite", DB_NAME="x", MODE="dev",
         PATH="/usr/bin:/bin",

@@ -34,9 +34,9 @@ from support.producer import (
 from support.tcp_forwarding import serving
 from support.waiting import until
 
-REDIS_AWAY = "redis unavailable"
+REDIS_UNAVAILABLE = "redis unavailable"
 REDIS_BACK = "redis recovered"
-DATABASE_AWAY = "database unavailable"
+DATABASE_UNAVAILABLE = "database unavailable"
 SWEPT = "sweep finished"
 NOTHING_SWEPT = "sweep changed nothing"
 NO_MONITOR = "no active monitor found"
@@ -157,13 +157,13 @@ async def test_a_missing_redis_at_the_start_is_logged_and_waited_for(
 ) -> None:
     own_redis_server.kill()
     async with started(tmp_path, **addressed(sqlite_db, own_redis_server)) as producer:
-        await producer.until_logged(REDIS_AWAY)
+        await producer.until_logged(REDIS_UNAVAILABLE)
         own_redis_server.restart()
         await producer.until_logged(REDIS_BACK)
         await producer.until_logged(SWEPT)
         assert await producer.stop() == 0
     assert_graceful(producer)
-    reasons = [line["reason"] for line in producer.logged(REDIS_AWAY)]
+    reasons = [line["reason"] for line in producer.logged(REDIS_UNAVAILABLE)]
     assert len(reasons) == len(set(reasons))
 
 
@@ -187,19 +187,19 @@ async def test_a_reason_is_logged_once_however_often_it_is_tried(sqlite_db: Sqli
     async with _useless_redis(answers=answers) as (port, calls):
         async with producing(sqlite_db.settings(redis_host=HOST, redis_port=port), timing) as producer:
             await until(lambda: len(calls) >= 10)
-        assert len(producer.logged(REDIS_AWAY)) == 1
+        assert len(producer.logged(REDIS_UNAVAILABLE)) == 1
 
 
 async def test_a_database_file_that_appears_later(redis_server: RedisServer, redis: Redis, tmp_path: Path) -> None:
     later = SqliteDatabase(tmp_path / "later.sqlite")
     async with started(tmp_path, **addressed(later, redis_server)) as producer:
-        line = await producer.until_logged(DATABASE_AWAY)
+        line = await producer.until_logged(DATABASE_UNAVAILABLE)
         assert "later.sqlite" in line["reason"]
         sqlite_copy(tmp_path, rows=True, name="whole.sqlite").path.rename(later.path)
         await producer.until_logged(SWEPT)
         assert await producer.stop() == 0
     assert_graceful(producer)
-    assert len(producer.logged(DATABASE_AWAY)) == 1
+    assert len(producer.logged(DATABASE_UNAVAILABLE)) == 1
 
 
 # --- how it ends
@@ -259,11 +259,11 @@ async def test_a_signal_ends_the_wait_for_redis(
 ) -> None:
     with free_port() as port:
         async with started(tmp_path, DB_TYPE="sqlite", DB_NAME=sqlite_db.path, REDIS_PORT=port) as producer:
-            await producer.until_logged(REDIS_AWAY)
+            await producer.until_logged(REDIS_UNAVAILABLE)
             producer.signal(number)
             assert await producer.ended() == 0
     assert_graceful(producer)
-    assert len(producer.logged(REDIS_AWAY)) == 1
+    assert len(producer.logged(REDIS_UNAVAILABLE)) == 1
 
 
 async def test_a_log_that_nobody_reads_any_more_does_not_end_it(
@@ -333,14 +333,14 @@ async def test_a_frozen_redis_is_logged_once_and_work_goes_on_when_it_answers(
         await producer.until_logged(SWEPT)
         own_redis_server.pause()
         try:
-            await producer.until_logged(REDIS_AWAY)
+            await producer.until_logged(REDIS_UNAVAILABLE)
         finally:
             own_redis_server.resume()
         await producer.until_logged(REDIS_BACK)
         with blocking(own_redis_server) as client:
             make_due(client)
             await until(lambda: client.llen(keys.PENDING) >= 1)
-    assert len(producer.logged(REDIS_AWAY)) == len(producer.logged(REDIS_BACK)) == 1
+    assert len(producer.logged(REDIS_UNAVAILABLE)) == len(producer.logged(REDIS_BACK)) == 1
 
 
 async def test_that_there_is_nothing_to_check_is_said_once(

@@ -21,8 +21,8 @@ from support.databases import Database, MongoDatabase, SqliteDatabase, monitor_r
 from support.fleet import addressed
 from support.producer import WITHIN_S, producing, run_to_the_end, started
 
-DATABASE_AWAY, DATABASE_BACK = "database unavailable", "database recovered"
-REDIS_AWAY, REDIS_BACK = "redis unavailable", "redis recovered"
+DATABASE_UNAVAILABLE, DATABASE_BACK = "database unavailable", "database recovered"
+REDIS_UNAVAILABLE, REDIS_BACK = "redis unavailable", "redis recovered"
 SWEPT = "sweep finished"
 QUICK = Timing(claim_wait_s=0.05, election_every_s=0.05, retry_first_s=0.02, retry_cap_s=0.05)
 REMINDING = Timing(retry_first_s=0.01, retry_cap_s=0.02, start_remind_every_s=0.1)
@@ -38,7 +38,7 @@ async def test_tables_that_migrations_make_later_are_waited_for(
     await any_sql_db.insert("monitors", monitor_row())
     await any_sql_db.execute("ALTER TABLE heartbeats RENAME TO later; ALTER TABLE monitors RENAME COLUMN config TO cfg")
     async with producing(with_redis(any_sql_db, redis_server), QUICK) as producer:
-        reason = (await producer.until_logged(DATABASE_AWAY))["reason"]
+        reason = (await producer.until_logged(DATABASE_UNAVAILABLE))["reason"]
         assert "table heartbeats" in reason
         assert "column monitors.config" in reason
         assert "migrations" in reason
@@ -56,7 +56,7 @@ async def test_collections_that_come_later_are_waited_for(
 ) -> None:
     later = MongoDatabase(empty_mongo_db.server, f"{empty_mongo_db.name}_later")
     async with producing(with_redis(later, redis_server), QUICK) as producer:
-        assert "collection monitor," in (await producer.until_logged(DATABASE_AWAY))["reason"]
+        assert "collection monitor," in (await producer.until_logged(DATABASE_UNAVAILABLE))["reason"]
         await later.insert("monitors", monitor_row())
         await producer.until_logged(SWEPT)
     async with later.connected() as collections:
@@ -67,7 +67,7 @@ async def test_an_empty_file_that_is_migrated_later(redis_server: RedisServer, r
     later = SqliteDatabase(tmp_path / "later.sqlite")
     later.path.touch()
     async with started(tmp_path, **addressed(later, redis_server.port)) as producer:
-        line = await producer.until_logged(DATABASE_AWAY)
+        line = await producer.until_logged(DATABASE_UNAVAILABLE)
         assert line["level"] == "warning"
         for table in ("monitors", "proxies", "maintenances", "monitor_maintenances", "heartbeats"):
             assert f"table {table}" in line["reason"]
@@ -92,7 +92,7 @@ async def test_a_locked_file_is_waited_for(redis_server: RedisServer, redis: Red
         holder.execute("PRAGMA journal_mode = DELETE")
         holder.execute("BEGIN EXCLUSIVE")
         async with producing(with_redis(database, redis_server), QUICK) as producer:
-            assert "locked" in (await producer.until_logged(DATABASE_AWAY))["reason"]
+            assert "locked" in (await producer.until_logged(DATABASE_UNAVAILABLE))["reason"]
             holder.execute("COMMIT")
             await producer.until_logged(SWEPT)
 
@@ -167,7 +167,7 @@ async def test_a_redis_that_refuses_for_now_is_waited_for(
     with contextlib.ExitStack() as stack:
         stack.enter_context(trouble(changeable_redis))
         async with producing(with_redis(sqlite_db, changeable_redis), QUICK) as producer:
-            assert advice in (await producer.until_logged(REDIS_AWAY))["reason"]
+            assert advice in (await producer.until_logged(REDIS_UNAVAILABLE))["reason"]
             stack.close()
             await producer.until_logged(REDIS_BACK)
             await producer.until_logged(SWEPT)
@@ -182,7 +182,7 @@ async def test_a_redis_that_is_loading_its_data_is_waited_for(
         client.config_set("key-load-delay", 5_000)
         loading = asyncio.create_task(asyncio.to_thread(client.execute_command, "DEBUG", "RELOAD"))
         async with producing(with_redis(sqlite_db, changeable_redis), QUICK) as producer:
-            assert "loading" in (await producer.until_logged(REDIS_AWAY))["reason"].lower()
+            assert "loading" in (await producer.until_logged(REDIS_UNAVAILABLE))["reason"].lower()
             with BlockingRedis(unix_socket_path=str(changeable_redis.unix_socket)) as other:
                 other.config_set("key-load-delay", 0)
             await loading

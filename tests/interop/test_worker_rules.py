@@ -160,7 +160,7 @@ def is_active(seen: Inspection) -> bool:
 
 
 def is_archived(seen: Inspection) -> bool:
-    """Return whether the task has failed for good, and the queue counts one as processed and failed."""
+    """Return whether the task has failed permanently, and the queue counts one as processed and failed."""
     if seen.task is None or seen.queue is None:
         return False
     return (seen.task.state, seen.queue.processed, seen.queue.failed) == ("archived", 1, 1)
@@ -209,7 +209,7 @@ async def test_a_paused_queue_is_left_alone(worker: Worker, asynq_peer: AsynqPee
     await asynq_peer.enqueue(TASK, worker.payload("succeed"))
     await asynq_peer.pause()
     async with worker.serve("succeed") as server:
-        # It has announced itself, so it looks at the queue by now.
+        # It has announced itself, so it polls the queue by now.
         await asynq_peer.inspect_until(lambda seen: [peer.pid for peer in seen.servers] == [server.pid])
         waiting = await asynq_peer.inspect(TASK)
         await asynq_peer.unpause()

@@ -135,7 +135,7 @@ class CheckedSchedule(Schedule):
         self, claim: Claim, orders: Sequence[Order], on_failure: Callable[[Unavailable], None] = lambda _error: None
     ) -> Settlement:
         before = self._state()
-        # What fails is tried until the lease ends, and this host's clock stands still.
+        # What fails is tried until the lease ends, and this host's clock is stopped.
         self.reply_lost &= before.running is not None
         expected, wanted_orders = before.copy(), [_order(order) for order in orders]
         wanted = model.settle(expected, claim.token, wanted_orders, self._times.postpone_ms)

@@ -376,7 +376,7 @@ class Fleet(RuleBasedStateMachine):
         for one in self.nodes:
             one.step_down()
             one.batches.clear()
-        for _ in range(2):  # whoever led before has its time, and once more after a step back
+        for _ in range(2):  # the node that led before has its time, and once more after a step back
             self.stage.pass_time(LONGEST_TERM_MS + 1)
             leader.elect()
         checked: set[MonitorId] = set()

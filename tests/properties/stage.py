@@ -1,4 +1,4 @@
-"""What all examples share: one Redis whose clock stands still until a step of the test moves it."""
+"""What all examples share: one Redis whose clock is stopped until a step of the test moves it."""
 
 import asyncio
 import time

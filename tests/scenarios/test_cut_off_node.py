@@ -79,7 +79,7 @@ async def test_a_node_without_its_database_leaves_the_checks_to_one_that_has_it(
 
 
 async def until_knows(redis: Redis, node: Producer, tasks: list[Consumed], ids: set[str]) -> None:
-    """Wait until a node has read about every monitor, whoever else takes part: it has placed several times as many."""
+    """Wait until a node has read about every monitor, whatever others do: it has placed several times as many."""
 
     async def has() -> bool:
         nodes = await Registry(redis, Timing()).nodes()

@@ -36,7 +36,7 @@ from support.schedule import is_not_scheduled
 from support.server_process import ServerProcess
 from support.waiting import until
 
-AWAY = "database unavailable"
+UNAVAILABLE = "database unavailable"
 BACK = "database recovered"
 SUMMARY = "summary"
 BACK_WITHIN_MS = 10_000
@@ -151,7 +151,7 @@ async def outlives_an_outage(kind: Kind, how: str, folder: Path) -> None:
             await database.insert("monitors", *rows, *push, *others)
             known = [*ids, *push_ids, *(row["id"] for row in others)]
             async with two_that_know_all(folder, database, port, ledger, known) as nodes:
-                told_before = [{event: len(one.logged(event)) for event in (AWAY, BACK)} for one in nodes]
+                logged_before = [{event: len(one.logged(event)) for event in (UNAVAILABLE, BACK)} for one in nodes]
                 began_ms = now_ms()
                 await ledger.until_ran(ids, began_ms)
                 await database.delete("monitors", deleted["id"])
@@ -160,8 +160,8 @@ async def outlives_an_outage(kind: Kind, how: str, folder: Path) -> None:
                 await database.delete("monitors", deleted_within["id"])
 
                 async with unavailable(database, how):
-                    away_ms = now_ms()
-                    await redis.zadd(DUE, {new["id"]: away_ms})
+                    unavailable_ms = now_ms()
+                    await redis.zadd(DUE, {new["id"]: unavailable_ms})
                     await until_removed(redis, deleted_within["id"])
                     gone_ms[deleted_within["id"]] = now_ms()
                     await until(lambda: status_shows_checks_from_the_cache(redis), "status shows checks from the cache")
@@ -169,7 +169,7 @@ async def outlives_an_outage(kind: Kind, how: str, folder: Path) -> None:
                         # As a sweep that was under way would.
                         await redis.zadd(DUE, gone_ms, nx=True)
                         await ledger.until_ran(ids, now_ms())
-                    await ledger.until_ran(ids, away_ms + OUTAGE_S * 1000, within_s=OUTAGE_S)
+                    await ledger.until_ran(ids, unavailable_ms + OUTAGE_S * 1000, within_s=OUTAGE_S)
                     back_ms = now_ms()
                 await database.insert("monitors", new)
                 # A node may have looked for it just before, and found no row.
@@ -189,28 +189,28 @@ async def outlives_an_outage(kind: Kind, how: str, folder: Path) -> None:
     verdict = ledger.verdict(rows, began_ms, ended_ms, slow_excused=False)
     assert (kind, verdict.missed, verdict.doubled) == (kind, (), ())
     assert verdict.runs >= len(rows) * OUTAGE_S / PERIOD_S
-    assert runs(push_ids, away_ms + IN_FLIGHT_MS, back_ms) == 0
+    assert runs(push_ids, unavailable_ms + IN_FLIGHT_MS, back_ms) == 0
     assert runs([new["id"]], 0, back_ms) == 0
     assert [id_ for id_, at_ms in gone_ms.items() if ledger.scheduled(id_)[-1] > at_ms] == []
-    assert away_ms < ledger.scheduled(doomed["id"])[-1] < back_ms + BACK_WITHIN_MS
+    assert unavailable_ms < ledger.scheduled(doomed["id"])[-1] < back_ms + BACK_WITHIN_MS
     served = 0
-    for one, before in zip(nodes, told_before, strict=True):
-        outages, recoveries = (len(one.logged(event)) - before[event] for event in (AWAY, BACK))
+    for one, before in zip(nodes, logged_before, strict=True):
+        outages, recoveries = (len(one.logged(event)) - before[event] for event in (UNAVAILABLE, BACK))
         assert outages == recoveries >= 1, (kind, str(one.lines))
         assert outages == 1 or (how == "freeze" and ledger.lost_ms(back_ms) > BUSY_MS), (kind, str(one.lines))
         ends = one.logged(BACK)[before[BACK] :]
-        assert all(0 < end["outage_s"] < (ended_ms - away_ms) / 1000 for end in ends)
+        assert all(0 < end["outage_s"] < (ended_ms - unavailable_ms) / 1000 for end in ends)
         from_cache = sum(end["checks_from_cache"] for end in ends)
         summaries = [line for line in one.logged(SUMMARY) if "from_cache" in line["checks"]]
         assert sum(line["checks"]["from_cache"] for line in summaries) >= from_cache > 0
         served += from_cache
         assert all(line["cache_age_s"] > 0 for line in summaries)
         assert one.err == ""
-    assert served >= runs(ids, away_ms + 4_000, back_ms)
+    assert served >= runs(ids, unavailable_ms + 4_000, back_ms)
 
 
 async def status_shows_checks_from_the_cache(redis: Redis) -> bool:
-    """Return whether `status` says that each node checks by copies."""
+    """Return whether `status` says that each node serves from its cache."""
     status = await read_status(redis, Timing())
     return sum("served from the cache, up to" in what for what in status.trouble) == len(status.nodes)
 
@@ -223,7 +223,7 @@ async def until_removed(redis: Redis, id_: str) -> None:
 
 @pytest.mark.long
 async def test_edits_made_in_an_outage_arrive_soon_after_its_end(redis_server: RedisServer, tmp_path: Path) -> None:
-    """With no event, and made longer ago than a look for changes goes back by itself."""
+    """With no event, and made longer ago than a poll for changes goes back by itself."""
     known, activated = monitor_row(interval=4), monitor_row(interval=3_600, active=False)
     database, port = lockable(tmp_path), redis_server.port
     await database.insert("monitors", known, activated)
@@ -236,7 +236,7 @@ async def test_edits_made_in_an_outage_arrive_soon_after_its_end(redis_server: R
         back_ms = now_ms()
         await ledger.until_ran([activated["id"]], back_ms - 1)
         assert await one.stop() == 0
-    assert one.logged(AWAY)
+    assert one.logged(UNAVAILABLE)
     assert ledger.scheduled(activated["id"])[0] < back_ms + BACK_WITHIN_MS
 
 
@@ -278,12 +278,12 @@ async def test_it_starts_by_itself_when_an_unavailable_database_recovers(
         async with unavailable(database, "stop"):
             await redis.zadd(DUE, dict.fromkeys(ids, now_ms()))
             one = await stack.enter_async_context(node(tmp_path, database, redis_server.port))
-            line = await one.until_logged(AWAY)
+            line = await one.until_logged(UNAVAILABLE)
         await one.until_logged(BACK)
         await ledger.until_ran(ids, now_ms())
         assert await one.stop() == 0
     assert ("DB_NAME" if kind == "sqlite" else "DB_PORT") in line["reason"]
-    assert len(one.logged(AWAY)) == 1
+    assert len(one.logged(UNAVAILABLE)) == 1
 
 
 _UNPRIVILEGED = """
@@ -300,7 +300,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 async def test_an_sqlite_file_in_a_folder_that_is_read_only_is_waited_for(
     redis_server: RedisServer, redis: Redis, tmp_path: Path
 ) -> None:
-    """The journal of a file in WAL mode needs a place, unless whoever writes to it has made one already."""
+    """The journal of a file in WAL mode needs a place, unless its writer has made one already."""
     folder = tmp_path / "data"
     folder.mkdir()
     database = sqlite_copy(folder, rows=True)
@@ -310,7 +310,7 @@ async def test_an_sqlite_file_in_a_folder_that_is_read_only_is_waited_for(
     launcher = [sys.executable, "-c", _UNPRIVILEGED]
     variables: dict[str, Any] = {"DB_TYPE": "sqlite", "DB_NAME": database.path, "REDIS_PORT": redis_server.port}
     async with started(tmp_path, launcher=launcher, **variables) as one:
-        line = await one.until_logged(AWAY)
+        line = await one.until_logged(UNAVAILABLE)
         assert str(database.path) in line["reason"]
         folder.chmod(0o755)
         await one.until_logged(BACK)

@@ -118,8 +118,8 @@ async def test_all_recorded_steps_at_once_end_in_the_databases_state(
     async with replaying(either_db, redis, redis_server, tmp_path) as (replay, _node, _ledger):
         for step in replay.steps[:until_step]:
             await replay.step(step)
-        told_ms = await redis_now_ms(redis)
+        published_ms = await redis_now_ms(redis)
         await replay.until_equal()
         # The looks that follow an event change nothing any more.
-        await until_ms(redis, told_ms + EVENTS_ALONE.reread_after_s[-1] * 1000 + 100)
+        await until_ms(redis, published_ms + EVENTS_ALONE.reread_after_s[-1] * 1000 + 100)
         await replay.until_equal()

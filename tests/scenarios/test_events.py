@@ -152,7 +152,7 @@ async def test_one_that_is_activated_again_is_checked_at_once(
 
 
 @pytest.mark.parametrize(("before_s", "after_s"), [(LONG_S, 2), (4, LONG_S), (LONG_S, LONG_S + 1)])
-async def test_a_changed_interval_moves_it_to_the_first_slot_half_a_new_period_away(
+async def test_a_changed_interval_moves_it_to_the_first_slot_after_half_a_new_period(
     sqlite_node: LeadingNode, redis: Redis, before_s: int, after_s: int
 ) -> None:
     row = monitor_row(interval=before_s)
@@ -220,7 +220,7 @@ async def test_one_that_has_gone_leaves_the_schedule_and_its_pending_task_goes_t
         await publish_created(redis, gone)
         await leader.acts(lambda: publish_created(redis, stays))
         await until_tasks_wait(redis, gone, stays)
-        await take_away(leader, gone, how)
+        await remove(leader, gone, how)
         await leader.until_scheduled(stays)
         await until_tasks_wait(redis, stays)
 
@@ -230,7 +230,7 @@ async def test_one_that_goes_while_it_is_claimed(sqlite_node: LeadingNode, redis
     row = monitor_row(interval=LONG_S)
     await sqlite_node.insert(row)
     await redis.zadd(LEASE, {row["id"]: await redis_now_ms(redis) + 30_000.5})
-    await take_away(sqlite_node, row, how)
+    await remove(sqlite_node, row, how)
     await sqlite_node.until_scheduled()
 
 
@@ -245,7 +245,7 @@ async def test_a_delete_that_is_published_before_its_commit(
         await leader.until_scheduled()
 
 
-async def take_away(leader: LeadingNode, row: Row, how: str) -> None:
+async def remove(leader: LeadingNode, row: Row, how: str) -> None:
     if how == "deleted":
         await leader.delete(row)
         await leader.acts(lambda: publish_deleted(leader.redis, row["id"]))

@@ -21,7 +21,7 @@ from support.ledger import Death
 from support.producer import started
 from support.waiting import until
 
-AWAY, BACK = "redis unavailable", "redis recovered"
+UNAVAILABLE, BACK = "redis unavailable", "redis recovered"
 
 
 async def retire(worker: ForkServerProcess, servers: FailoverRedis) -> None:
@@ -56,7 +56,7 @@ async def test_every_node_enqueues_again_when_the_address_moves_and_old_connecti
         nodes.deaths.append(Death(now_ms(), None))
         # Nodes notice before the address moves: their new connections lead to the old primary too.
         for node in nodes.nodes:
-            await node.until_logged(AWAY)
+            await node.until_logged(UNAVAILABLE)
         servers.move()
         moved_ms = now_ms()
         await servers.second.delete(asynq.PAUSED)
@@ -70,7 +70,7 @@ async def test_every_node_enqueues_again_when_the_address_moves_and_old_connecti
         await empty_sqlite_db.insert("monitors", new)
         await publish_created(servers.second, new)
         await nodes.until_ran([new], since_ms=0)
-        assert [len(node.logged(event)) for node in nodes.nodes for event in (AWAY, BACK)] == [1] * 6
+        assert [len(node.logged(event)) for node in nodes.nodes for event in (UNAVAILABLE, BACK)] == [1] * 6
 
 
 async def listened_to_by(redis: Redis, nodes: int) -> bool:

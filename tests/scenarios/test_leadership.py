@@ -130,7 +130,7 @@ async def test_a_leader_cut_off_from_redis_and_a_redis_that_answers_nobody(
         await nodes.begin([*short, *long])
         await cut_off(redis, await nodes.until_led())
         await nodes.note_death()
-        # Its ear for events was cut off too.
+        # Its subscription was cut off too.
         await empty_sqlite_db.insert("monitors", new)
         await publish_created(redis, new)
         await nodes.until_ran([new], since_ms=0)

@@ -20,7 +20,7 @@ from support.producer import InProcess, producing
 from support.schedule import scheduled_ids
 from support.waiting import until
 
-AWAY, STILL, BACK = "redis unavailable", "redis still unavailable", "redis recovered"
+UNAVAILABLE, STILL, BACK = "redis unavailable", "redis still unavailable", "redis recovered"
 LOST, REBUILT, RENAMED = "schedule lost", "schedule rebuilt", "redis key of wrong type renamed"
 QUICK = Timing(election_every_s=0.1, keys_every_s=0.2, remind_every_s=0.2, retry_first_s=0.02, redis_retry_cap_s=0.1)
 WRONG: dict[str, tuple[str, ...]] = {
@@ -38,7 +38,7 @@ async def messages(redis: Redis) -> set[bytes]:
     return {cast("bytes", await redis.hget(asynq.TASK + id_.decode(), "msg")) for id_ in ids}
 
 
-async def until_checked_anew(redis: Redis, ids: set[str]) -> None:
+async def until_checked_again(redis: Redis, ids: set[str]) -> None:
     """Wait until the schedule is whole, somebody leads, and each monitor has got another task than it had."""
     before = await messages(redis)
 
@@ -72,7 +72,7 @@ async def test_any_key_of_ours_may_be_deleted_or_hold_another_type(
         await until(lambda: is_whole(redis, ids), "the schedule is whole")
         for key in OUR_TYPES:
             await redis.delete(key)
-            await until_checked_anew(redis, ids)
+            await until_checked_again(redis, ids)
         for (key, type_), (wrong, (command, *arguments)) in product(OUR_TYPES.items(), WRONG.items()):
             if wrong == type_ or (wrong == "string" and type_ == "string"):
                 continue
@@ -82,7 +82,7 @@ async def test_any_key_of_ours_may_be_deleted_or_hold_another_type(
                 await pipe.execute()
             renamed.append(key)
             await producer.until_logged(RENAMED, len(renamed))
-        await until_checked_anew(redis, ids)
+        await until_checked_again(redis, ids)
         lines = producer.logged(RENAMED)
         assert [line["key"] for line in lines] == renamed
         for line in lines:
@@ -107,14 +107,14 @@ async def test_a_key_of_asynq_s_with_another_type_is_named_and_left_alone(
         async with producing(settings, QUICK) as producer:
             line = await producer.until_logged("asynq key of wrong type found")
             assert (line["level"], line["key"], line["found"]) == ("error", asynq.PENDING, "string")
-            line = await producer.until_logged(AWAY)
+            line = await producer.until_logged(UNAVAILABLE)
             assert "must be renamed by hand" in line["reason"]
             await producer.until_logged(STILL, 3)
             assert not producer.logged(BACK)
             await redis.delete(asynq.PENDING)
             await until(lambda: redis.llen(asynq.PENDING), "the check is put into the queue")
             await producer.until_logged(BACK)
-            assert len(producer.logged(AWAY)) == len(producer.logged(BACK)) == 1
+            assert len(producer.logged(UNAVAILABLE)) == len(producer.logged(BACK)) == 1
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ async def test_an_outage_lasts_until_claims_work_and_says_what_to_do(
     async with connected(own_redis_server.port) as redis, producing(settings, QUICK) as producer:
         await producer.until_logged("sweep finished")
         await done(redis, *refuse)
-        line = await producer.until_logged(AWAY)
+        line = await producer.until_logged(UNAVAILABLE)
         assert advice in line["reason"]
         await until(lambda: is_reminded(producer, 3), "it is logged again and again")
         lines = reminders(producer)
@@ -152,7 +152,7 @@ async def test_an_outage_lasts_until_claims_work_and_says_what_to_do(
         assert not producer.logged(BACK), "although other commands get answers"
         await done(redis, *allow)
         assert (await producer.until_logged(BACK))["level"] == "warning"
-        assert len(producer.logged(AWAY)) == 1
+        assert len(producer.logged(UNAVAILABLE)) == 1
 
 
 def reminders(producer: InProcess) -> list[dict[str, Any]]:
@@ -209,7 +209,7 @@ async def test_lost_data_is_logged_once_and_once_that_the_schedule_is_rebuilt(
         await rebuilt(1)
         await restore(redis, backup)
         await rebuilt(2)
-        assert count(nodes, AWAY) == 0
+        assert count(nodes, UNAVAILABLE) == 0
         own_redis_server.restart()
         await redis.connection_pool.disconnect()
         await rebuilt(3)
@@ -219,7 +219,7 @@ async def test_lost_data_is_logged_once_and_once_that_the_schedule_is_rebuilt(
         assert all(line["monitors"] == 50 and line["seconds"] < 30 for line in lines)
         await until(nodes.until_led, "a node leads")
     for node in nodes.nodes:
-        assert (len(node.logged(AWAY)), len(node.logged(BACK))) == (1, 1), node.lines
+        assert (len(node.logged(UNAVAILABLE)), len(node.logged(BACK))) == (1, 1), node.lines
     assert count(nodes, LOST) == count(nodes, REBUILT) == 3
 
 

@@ -48,7 +48,7 @@ async def test_checks_go_on_within_5_s_of_the_promotion_of_a_replica(
                 servers.kill_first()
                 since_ms = await promoted_ms(watchers, servers.second_port)
                 await until_each_enqueues(nodes, since_ms)
-                async with connected(servers.second_port) as primary:  # sentinels cut off whoever was connected before
+                async with connected(servers.second_port) as primary:  # sentinels close all earlier connections
                     await until(lambda: heard_by(primary, 2), "all nodes listen at the new primary")
                 assert [len(node.logged("redis recovered")) for node in nodes.nodes] == [1, 1]
 

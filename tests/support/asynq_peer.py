@@ -113,7 +113,7 @@ class ServerState(Struct, frozen=True):
 
 
 class Inspection(Struct, frozen=True):
-    """One look through asynq's inspector."""
+    """What asynq's inspector returned once."""
 
     queues: list[str]
     queue: QueueState | None

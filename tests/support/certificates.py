@@ -21,7 +21,7 @@ class Certificate(NamedTuple):
 
 
 class Authority:
-    """One authority. Nobody trusts it but who is told to."""
+    """One authority. Only what is configured to trusts it."""
 
     def __init__(self, folder: Path) -> None:
         self._ca = trustme.CA()

@@ -80,7 +80,7 @@ class GoTiming(Struct, frozen=True):
     term_ms: int = 10_000
     campaign_every_s: float = 5.0
     look_every_s: float = 1.0
-    """How often it looks whether it leads, and begins or ends its leader's work."""
+    """How often it checks whether it leads, and begins or ends its leader's work."""
     sweep_every_s: float = 30.0
 
 

@@ -18,7 +18,7 @@ from support.databases import SqliteDatabase
 from support.producer import Ended, run_here
 
 MONITOR = MonitorId("11111111-1111-4111-8111-111111111111")
-SECRET = "hush-do-not-tell"
+SECRET = "hush-keep-secret"
 
 
 def addressed(database: SqliteDatabase, server: RedisServer, **others: Any) -> dict[str, Any]:

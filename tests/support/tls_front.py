@@ -19,8 +19,8 @@ _CHUNK_BYTES = 1 << 14
 def tls_before(port: int, *, client_certificates: bool = False) -> Iterator[int]:
     """Yield a port that speaks TLS only, perhaps with those alone who show a certificate.
 
-    SecantusDB speaks TLS itself, but while one handshake hangs it accepts nobody else; asyncio's servers tell no client
-    why they reject its certificate.
+    SecantusDB speaks TLS itself, but while one handshake hangs it accepts nobody else; asyncio's servers give no client
+    the reason why they reject its certificate.
     """
     authority = database_authority()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority.path)

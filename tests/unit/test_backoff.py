@@ -11,11 +11,11 @@ from peekaping_producer.node.outage import Outage, OutageUser
 from peekaping_producer.observe.tally import Tally
 from support.log_capture import CapturedLog, Line
 
-AWAY = "database unavailable"
+UNAVAILABLE = "database unavailable"
 
 
 class Watched(CapturedLog):
-    """An outage whose clock stands until it is moved, and the lines it wrote."""
+    """An outage whose clock is stopped until it is moved, and the lines it wrote."""
 
     def __init__(self, system: System = "database") -> None:
         super().__init__()
@@ -135,7 +135,7 @@ def test_an_outage_lasts_until_all_who_noticed_it_have_recovered() -> None:
     watched.recover("checks")
     assert watched.outage.ongoing
     watched.recover("changes")
-    assert [line["event"] for line in watched.contents()] == [AWAY, "database recovered"]
+    assert [line["event"] for line in watched.contents()] == [UNAVAILABLE, "database recovered"]
 
 
 def test_a_user_with_nothing_to_ask_recovers_as_the_last_one() -> None:
@@ -144,7 +144,7 @@ def test_a_user_with_nothing_to_ask_recovers_as_the_last_one() -> None:
     watched.fail("refused", "invalid")
     watched.recover("checks")
     watched.users["invalid"].recovered(asked=False)
-    assert [line["event"] for line in watched.contents()] == [AWAY, "database recovered"]
+    assert [line["event"] for line in watched.contents()] == [UNAVAILABLE, "database recovered"]
 
 
 def test_one_who_asks_no_more_ends_an_outage_and_says_nothing_else_of_the_system() -> None:
@@ -153,7 +153,7 @@ def test_one_who_asks_no_more_ends_an_outage_and_says_nothing_else_of_the_system
     watched.users["sweep"].no_longer_needed()
     watched.users["sweep"].no_longer_needed()
     assert not watched.outage.ongoing
-    assert [line["event"] for line in watched.contents()] == [AWAY, "database no longer in use"]
+    assert [line["event"] for line in watched.contents()] == [UNAVAILABLE, "database no longer in use"]
 
 
 async def test_a_recovery_ends_the_waits_of_others() -> None:

@@ -33,8 +33,8 @@ def test_with_room_for_a_fifth_a_fifth_of_the_checks_continues_each_second() -> 
     assert cache.too_small
     assert 0.9 * MONITORS / 5 < len(cache) < 1.1 * MONITORS / 5
 
-    away_s = ENDED_S
-    shares = [sum(cache.refusal(id_, away_s) is None for id_ in ids) / len(ids) for ids in due]
+    unavailable_s = ENDED_S
+    shares = [sum(cache.refusal(id_, unavailable_s) is None for id_ in ids) / len(ids) for ids in due]
     assert all(abs(share - len(cache) / MONITORS) < 0.03 for share in shares), shares
-    unknown = next(id_ for id_ in due[0] if cache.refusal(id_, away_s))
-    assert cache.refusal(unknown, away_s) == Outcome.DEFERRED_NOT_CACHED
+    unknown = next(id_ for id_ in due[0] if cache.refusal(id_, unavailable_s))
+    assert cache.refusal(unknown, unavailable_s) == Outcome.DEFERRED_NOT_CACHED

@@ -111,7 +111,7 @@ def measured(folder: Path, node_us: float, redis_us: float = 10) -> Path:
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{}", b"\xff"])
-def test_a_report_that_is_none_is_refused(tmp_path: Path, content: bytes | None) -> None:
+def test_a_file_that_is_no_report_is_refused(tmp_path: Path, content: bytes | None) -> None:
     report = tmp_path / "bench.json"
     if content is not None:
         report.write_bytes(content)

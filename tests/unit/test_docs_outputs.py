@@ -193,6 +193,6 @@ def test_an_output_in_the_docs_is_what_is_printed(
     lines = [line for line in SHOWN[first_line].text.splitlines() if not line.startswith("$ ")]
     if output is _plan:
         lines, real = [_figures(line) for line in lines], _figures(real)
-    # A line of `…` stands for lines that are left out.
+    # A line of `…` means that lines are left out.
     pattern = "".join(r"(.*\n)*?" if line == "…" else re.escape(f"{line}\n") for line in lines)
     assert re.fullmatch(pattern, f"{real.rstrip()}\n"), real

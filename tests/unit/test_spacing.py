@@ -70,7 +70,7 @@ def test_aligned_slots_lie_just_behind_a_go_node_s() -> None:
 
 @pytest.mark.parametrize("interval_s", [20, 60, 61, 3600])
 def test_no_change_of_spacing_brings_two_checks_closer_than_half_a_period(interval_s: int) -> None:
-    """Invariant 1: the slot after a check is half a period away and more, on whichever grid it is chosen."""
+    """Invariant 1: the slot after a check is at least half a period later, on whichever grid it is chosen."""
     for number in range(200):
         id_ = MonitorId(numbered_id(number))
         spread, aligned = (cadence(id_, interval_s, spacing) for spacing in Spacing)

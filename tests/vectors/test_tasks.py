@@ -138,7 +138,7 @@ def _assert_recorded_task(case: dict[str, Any], reading: Reading) -> None:
 
 
 def _assert_same_types(ours: Any, recorded: Any) -> None:
-    """Tell 1 from true and 20 from 20.0, which are equal in Python and fatal to a worker."""
+    """Distinguish 1 from true and 20 from 20.0, which are equal in Python and fatal to a worker."""
     assert type(ours) is type(recorded)
     if isinstance(recorded, dict):
         for key, value in recorded.items():
