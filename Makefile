@@ -25,10 +25,10 @@ help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 	@echo
 	@echo 'Variables:'
-	@echo '  TESTS=path        which tests `test` runs; all but scenarios unless given'
-	@echo '  JOBS=n            how many processes run tests; $(JOBS) unless given, 0 for none beside pytest'
-	@echo '  ARGS="..."        passed on by `demo` (--break), `bench` (--help), `chaos` (--help), `quick`, `test`'
-	@echo '                    and `properties` (pytest: -k word)'
+	@echo '  TESTS=path        which tests `test` runs; all that have no target of their own unless given'
+	@echo '  JOBS=n            how many processes run `test` and `scenarios`; $(JOBS) unless given, 0 for none beside pytest'
+	@echo '  ARGS="..."        passed on by `demo` (--break), `bench` (--help), `chaos` (--help), `quick`, `test`,'
+	@echo '                    `scenarios`, `image`, `model` and `properties` (pytest: -k word)'
 	@echo '  COVERAGE=yes      makes `check` measure lines and branches as well, and fail below 97 %; slower'
 	@echo '  VERSION=1.2.3     what `release` prepares'
 	@echo '  PYTHON=program    the Python that `setup` makes .venv with'

@@ -20,6 +20,7 @@ from peekaping_producer.redisdb.keys import EPOCH, GO_SEEN, HEALTHY, LEADER, SIG
 from peekaping_producer.schedule.store import LONGEST_TERM_MS
 from peekaping_producer.timing import Timing
 from support.losing_proxy import LosingProxy, Loss, losing_proxy
+from support.node_ids import GO_NODES, OTHER_NODES
 from support.nodes import TestNode, connected
 
 T = TypeVar("T")
@@ -322,7 +323,7 @@ async def test_no_extension_after_resigning(redis: Redis, terms: Terms) -> None:
 # --- beside Go producers
 
 
-@pytest.mark.parametrize("go_node", ["producer-1", "peekaping-producer-7d9f-4711", "-0"])
+@pytest.mark.parametrize("go_node", GO_NODES)
 async def test_a_go_node_that_leads_leaves_its_mark_for_a_while(redis: Redis, terms: Terms, go_node: str) -> None:
     await redis.set(LEADER, go_node, px=TERM_MS)
     other = await terms.take()
@@ -334,7 +335,7 @@ async def test_a_go_node_that_leads_leaves_its_mark_for_a_while(redis: Redis, te
     assert await redis.pttl(GO_SEEN) > 10
 
 
-@pytest.mark.parametrize("ours", [TWO, "host-4711-n0a1b2c3d", "host-4711-n00000000", "4711", "host-1x", "host"])
+@pytest.mark.parametrize("ours", [TWO, *OTHER_NODES])
 async def test_a_node_of_ours_that_leads_leaves_no_mark(redis: Redis, terms: Terms, ours: str) -> None:
     await redis.set(LEADER, ours, px=TERM_MS)
     assert isinstance(await terms.take(), Other)

@@ -3,6 +3,7 @@
 import pytest
 
 from peekaping_producer.model.ids import is_go_node, is_monitor_id, is_object_id, is_uuid
+from support.node_ids import GO_NODES, OTHER_NODES
 
 UUID = "0b8f6b4c-1c1e-4f5f-9f0a-0123456789ab"
 OBJECT_ID = "0123456789abcdef01234567"
@@ -18,11 +19,11 @@ def test_any_other_text_is_not_a_monitor_id(id_: str) -> None:
     assert not is_monitor_id(id_)
 
 
-@pytest.mark.parametrize("node_id", ["producer-1", "peekaping-producer-7d9f-4711", "-0"])
+@pytest.mark.parametrize("node_id", GO_NODES)
 def test_a_go_node_id_ends_in_a_hyphen_and_digits(node_id: str) -> None:
     assert is_go_node(node_id)
 
 
-@pytest.mark.parametrize("node_id", ["", "4711", "host-1-a1b2", "producer-", "producer-1\n", "producer-٣"])
+@pytest.mark.parametrize("node_id", ["", *OTHER_NODES])
 def test_any_other_node_id_is_not_a_go_node(node_id: str) -> None:
     assert not is_go_node(node_id)

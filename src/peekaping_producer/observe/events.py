@@ -189,8 +189,8 @@ class LogEvent(StrEnum):
     ACTION_DONE = "action done"
     """A client with the token has changed something by HTTP (`action`, `what`). Nothing to do."""
     ACTION_REFUSED = "action refused"
-    """A client wanted to change something by HTTP, and was refused (`status` of HTTP). Of too many requests, one line
-    is logged. To do: if it recurs, find out who it is.
+    """A client wanted to change something by HTTP, and was refused (`status` of HTTP). If there are too many requests,
+    one line is logged. To do: if it recurs, find out who it is.
     """
 
     # Traces

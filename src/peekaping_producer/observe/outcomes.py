@@ -14,7 +14,8 @@ class Outcome(StrEnum):
     ENQUEUED = "enqueued"
     """A task was put into the queue."""
     REFRESHED = "refreshed"
-    """The earlier task still waits: it keeps its place, and its payload was updated. Many: the workers are too slow."""
+    """The earlier task still waits: it keeps its place, and its payload was updated. If there are many, the workers are
+    too slow."""
     RUNNING = "running"
     """The earlier check still runs, and was left alone."""
     HEALED_ORPHANED = "healed_orphaned"
