@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -215,3 +217,16 @@ def test_commands_do_not_wait(redis_server: RedisServer, tmp_path: Path, argumen
     ended = run_to_the_end(tmp_path, *arguments, **addressed(empty, redis_server.port))
     assert ended.code == 1
     assert "table monitors" in ended.out + ended.err
+
+
+def test_no_database_imports_sqlalchemys_orm() -> None:
+    """It would take a quarter of every start."""
+    kinds = ("postgres", "mysql", "sqlite", "mongo")
+    imported = ", ".join(["sys", "peekaping_producer.app", *(f"peekaping_producer.catalog.{kind}" for kind in kinds)])
+    ended = subprocess.run(
+        [sys.executable, "-c", f"import {imported}; print('sqlalchemy.orm' in sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout == "False\n"
