@@ -13,7 +13,7 @@ from benchmarks.figures import Case, cost, percentile, rate
 from benchmarks.helper import helping
 from benchmarks.herd import PAGE, RATE, empty_queue, rate_per_s
 from benchmarks.part import HERD_INTERVAL_S, Bench, Part
-from benchmarks.producer import running_producer, used_by, wait_until
+from benchmarks.producer import running_producer, until_swept, used_by, wait_until
 from peekaping_producer.asynq import keys as asynq
 from peekaping_producer.asynq.message import task_id
 from peekaping_producer.demo.redis_server import HOST, RedisServer
@@ -39,7 +39,7 @@ def measure(bench: Bench) -> Iterator[Case]:
         Redis(host=HOST, port=server.port, decode_responses=False) as redis,
         running_producer(database, server.port, PRODUCER_HTTP_PORT=str(port)),
     ):
-        wait_until(lambda: redis.zcard(DUE) == len(database.ids), "the first sweep is done")
+        until_swept(redis, len(database.ids))
         wait_until(lambda: _answers(port), "the producer serves HTTP")
         rate_per_s(redis, database)
         for number in range(2 * size.watched):

@@ -13,7 +13,7 @@ from benchmarks.database import Database
 from benchmarks.figures import Case, cost, rate
 from benchmarks.flame import profiled
 from benchmarks.part import HERD_INTERVAL_S, KINDS, Bench, Part
-from benchmarks.producer import running_producer, used_by, wait_until
+from benchmarks.producer import running_producer, until_swept, used_by, wait_until
 from peekaping_producer.asynq import keys as asynq
 from peekaping_producer.asynq.message import task_id
 from peekaping_producer.asynq.task_message_pb2 import TaskMessage
@@ -91,7 +91,7 @@ def measure_herd(database: Database, nodes: int = 1, wrapper: Sequence[str] = ()
     ):
         running = [stack.enter_context(running_producer(database, server.port, wrapper=wrapper)) for _ in range(nodes)]
         wait_until(lambda: redis.zcard(NODES) == nodes, "all nodes run")
-        wait_until(lambda: redis.zcard(DUE) == len(ids), "the first sweep is done", within_s=_WITHIN_S)
+        until_swept(redis, len(ids), _WITHIN_S)
         # The same herd before, so that connections are open, statements compiled and caches filled.
         make_due(redis, ids)
         await_settled(redis, len(ids))

@@ -10,9 +10,8 @@ from redis import Redis
 from benchmarks.database import Database
 from benchmarks.figures import Case, cost
 from benchmarks.part import FAR_INTERVAL_S, IDLE_MONITORS, Bench, Part, Size
-from benchmarks.producer import running_producer, wait_until
+from benchmarks.producer import running_producer, until_swept
 from peekaping_producer.demo.redis_server import HOST, RedisServer
-from peekaping_producer.redisdb.keys import DUE
 
 
 def measure(bench: Bench) -> Iterator[Case]:
@@ -34,7 +33,7 @@ def _case(database: Database, concurrency: int, size: Size) -> Case:
         Redis(host=HOST, port=server.port) as redis,
         running_producer(database, server.port, concurrency) as producer,
     ):
-        wait_until(lambda: redis.zcard(DUE) == len(database.ids), "the first sweep is done")
+        until_swept(redis, len(database.ids))
         # A fresh node's first second is not idle: scripts are loaded, caches filled.
         time.sleep(min(2.0, size.idle_s))
         for _ in range(size.rounds):

@@ -9,10 +9,10 @@ from benchmarks.database import TYPES
 from benchmarks.figures import Case, cost, rate
 from benchmarks.herd import RATE, await_settled, duration_s, empty_queue, make_due
 from benchmarks.part import HERD_INTERVAL_S, Bench, Part
-from benchmarks.producer import Producer, running_producer, used_by, wait_until
+from benchmarks.producer import Producer, running_producer, until_swept, used_by, wait_until
 from peekaping_producer.demo.redis_server import HOST, RedisServer
 from peekaping_producer.model.monitor import MonitorId
-from peekaping_producer.redisdb.keys import DUE, LEASE
+from peekaping_producer.redisdb.keys import LEASE
 
 
 def measure(bench: Bench) -> Iterator[Case]:
@@ -29,7 +29,7 @@ def measure(bench: Bench) -> Iterator[Case]:
         Redis(host=HOST, port=server.port) as redis,
         running_producer(database, server.port) as producer,
     ):
-        wait_until(lambda: redis.zcard(DUE) == len(database.ids), "the first sweep is done")
+        until_swept(redis, len(database.ids))
         _herd(redis, producer, ids)  # fills the cache, and warms up
         available = [_herd(redis, producer, ids) for _ in rounds]
         server_processes = [psutil.Process(database.pid), *psutil.Process(database.pid).children(recursive=True)]

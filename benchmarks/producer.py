@@ -15,9 +15,11 @@ from typing import Any
 
 import psutil
 from msgspec import Struct
+from redis import Redis
 
 from benchmarks.database import Database
 from peekaping_producer.demo.redis_server import HOST, killed_with_parent
+from peekaping_producer.redisdb.keys import DUE
 
 STOP_WITHIN_S = 15.0
 WAIT_AT_MOST_S = 60.0
@@ -143,6 +145,11 @@ def wait_until(
         if time.monotonic() > give_up_s:
             raise TimeoutError(f"waited {within_s:g} s in vain until {what}")
         time.sleep(every_s)
+
+
+def until_swept(redis: Redis, monitors: int, within_s: float = WAIT_AT_MOST_S) -> None:
+    """Wait until the first sweep has scheduled so many monitors, none of which is due."""
+    wait_until(lambda: redis.zcard(DUE) == monitors, "the first sweep has added all", within_s=within_s)
 
 
 def log_lines(log: Path, event: str) -> list[dict[str, Any]]:

@@ -9,9 +9,8 @@ from benchmarks.database import Database
 from benchmarks.figures import Case, figure, rate
 from benchmarks.herd import RATE, rate_per_s
 from benchmarks.part import HERD_INTERVAL_S, Bench, Part
-from benchmarks.producer import running_producer, wait_until
+from benchmarks.producer import running_producer, until_swept
 from peekaping_producer.demo.redis_server import HOST, RedisServer
-from peekaping_producer.redisdb.keys import DUE
 from support.delaying_proxy import delaying_proxy_in_thread
 
 ADDED_MS = 20
@@ -37,7 +36,7 @@ def _case(database: Database, concurrency: int, rounds: int) -> Case:
         Redis(host=HOST, port=server.port) as redis,
         running_producer(database, server.port, concurrency) as producer,
     ):
-        wait_until(lambda: redis.zcard(DUE) == len(database.ids), "the first sweep is done")
+        until_swept(redis, len(database.ids))
         rate_per_s(redis, database)
         figures = {
             RATE: rate([rate_per_s(redis, database) for _ in range(rounds)], _GOALS.get(concurrency, "")),

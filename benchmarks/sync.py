@@ -8,9 +8,8 @@ from redis import Redis
 from benchmarks.database import Database
 from benchmarks.figures import Case, Figure, cost
 from benchmarks.part import FAR_INTERVAL_S, Bench, Part
-from benchmarks.producer import log_lines, running_producer, wait_until
+from benchmarks.producer import log_lines, running_producer, until_swept, wait_until
 from peekaping_producer.demo.redis_server import HOST, RedisServer
-from peekaping_producer.redisdb.keys import DUE
 
 _NOTHING_TO_CHANGE = "sweep changed nothing"
 _WITHIN_S = 300.0
@@ -36,7 +35,7 @@ def _figures(database: Database, rounds: int) -> dict[str, Figure]:
         def swept() -> list[float]:
             return [line["seconds"] for line in log_lines(producer.log, _NOTHING_TO_CHANGE)]
 
-        wait_until(lambda: redis.zcard(DUE) == len(database.ids), "the first sweep has added all", within_s=_WITHIN_S)
+        until_swept(redis, len(database.ids), _WITHIN_S)
         filled_s = time.monotonic() - began_s
         wait_until(lambda: bool(log_lines(producer.log, "sweep finished")), "the first sweep is done")
         filled = producer.cost()

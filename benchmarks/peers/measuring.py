@@ -20,10 +20,9 @@ from benchmarks.figures import Case, Role, cost, rate
 from benchmarks.herd import empty_queue, make_due
 from benchmarks.part import HERD_INTERVAL_S, Bench, Part
 from benchmarks.peers.environment import NotInstalledError, asynq_scheduler, python_peers
-from benchmarks.producer import CpuTimes, running_producer, wait_until
+from benchmarks.producer import CpuTimes, running_producer, until_swept, wait_until
 from peekaping_producer.asynq import keys as asynq
 from peekaping_producer.demo.redis_server import HOST, RedisServer, killed_with_parent
-from peekaping_producer.redisdb.keys import DUE
 
 APPS = Path(__file__).parent / "apps"
 BYTES = 600
@@ -161,7 +160,7 @@ def _ours(bench: Bench, entries: int, rounds: int) -> list[Round]:
         running_producer(database, server.port) as producer,
     ):
         place = _Place(redis, server, Path(), entries, database.pid)
-        wait_until(lambda: redis.zcard(DUE) == entries, "the first sweep is done")
+        until_swept(redis, entries)
         # The first one opens connections and compiles statements, and does not count.
         return [_our_round(place, database, producer.pid) for _ in range(rounds + 1)][1:]
 
