@@ -42,7 +42,7 @@ def measure(bench: Bench) -> Iterator[Case]:
         until_swept(redis, len(database.ids))
         wait_until(lambda: _answers(port), "the producer serves HTTP")
         rate_per_s(redis, database)
-        for number in range(2 * size.watched):
+        for number in range(2 * size.rounds):
             watched = number % 4 in {1, 2}
             with _clients(port, cpu_percent) if watched else nullcontext():
                 rates[watched].append(rate_per_s(redis, database))

@@ -47,8 +47,6 @@ class Size(Struct, frozen=True):
     """Of one batch, on each kind of database."""
     heartbeats: int = 1_000_000
     """Among which the newest are found."""
-    watched: int = 3
-    """Rounds of two herds, one of them with clients."""
     watched_s: float = 3
     """How long the load lasts by which the lateness is measured, in each turn."""
     entries: int = 1_000
@@ -66,7 +64,6 @@ FULL: Final = Size(
     swept=1_000_000,
     after_s=60,
     concurrencies=(1, 4, 10, 32),
-    watched=6,
     readings=60,
     entries=10_000,
 )
@@ -84,7 +81,6 @@ QUICK: Final = Size(
     starts=1,
     readings=2,
     heartbeats=10_000,
-    watched=1,
     watched_s=0.5,
     entries=100,
     many=5_000,
