@@ -20,7 +20,9 @@ from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.redisdb.keys import DUE, LEASE
 from support.asynq_states import put_active, put_aggregating, put_in_set, put_malformed, put_pending, task_key
 
-_CLAIMED_WITHIN_S: Final = 0.7
+_CLAIMED_WITHIN_S: Final = 2.0
+_SETTLED_WITHIN_S: Final = 0.15
+"""How long the claim of a node that is at work lasts at most, as a rule."""
 _PLANTED: Final = 3
 _NOT_DUE_WITHIN_MS: Final = 1_000
 _GARBAGE: Final = (
@@ -96,9 +98,10 @@ class Actions:
         stage = self._stage
         match fault.kind:
             case Kind.KILL | Kind.FREEZE:
-                self._until_claimed()
+                self._freeze_with_a_claim(node)
                 self._began_ms[fault] = now_ms()
-                (node.kill if fault.kind is Kind.KILL else node.freeze)()
+                if fault.kind is Kind.KILL:
+                    node.kill()
             case Kind.TERMINATE:
                 node.terminate()
             case Kind.KILL_ALL:
@@ -165,15 +168,24 @@ class Actions:
         links = [one.database_link if fault.kind in OF_DATABASE else one.redis_link for one in nodes]
         return [link for link in links if link is not None]
 
-    def _until_claimed(self) -> None:
-        """Wait a little until something is claimed, perhaps by the node that is hit next."""
+    def _freeze_with_a_claim(self, node: Node) -> None:
+        """Freeze a node, while it has a claim if one is caught in time: only its own claims stay from then on."""
         give_up_s = time.monotonic() + _CLAIMED_WITHIN_S
         try:
             with self._stage.redis.client() as client:
-                while not client.zcard(LEASE) and time.monotonic() < give_up_s:
-                    time.sleep(0.001)
+                while time.monotonic() < give_up_s:
+                    claimed = set(client.zrange(LEASE, 0, -1))
+                    if not claimed:
+                        time.sleep(0.001)
+                        continue
+                    node.freeze()
+                    time.sleep(_SETTLED_WITHIN_S)
+                    if not claimed.isdisjoint(client.zrange(LEASE, 0, -1)):
+                        return
+                    node.thaw()
         except redis.RedisError:
-            return
+            pass
+        node.freeze()
 
     # --- data
 

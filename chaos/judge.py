@@ -29,6 +29,8 @@ from chaos.rules import (
 
 LATE_MS: Final = 1_000
 """What is later than this is a trace of a fault."""
+_LATE_LIMIT_MS: Final = 3_000
+"""What no fault explains may be late by this much on a busy machine."""
 GONE_WITHIN_MS: Final = 1_000
 """How long after an edit or a deletion a task may still be made of what was before."""
 _BEFORE_MS: Final = 1_000
@@ -360,6 +362,11 @@ class _Judge:
         for slot in missed:
             if slot.reason is Reason.NONE:
                 self._failures.append(f"missed for no reason: {self._described(slot)}")
+        self._check_late(slots)
+        old = Counter((slot.monitor_id, slot.incident) for slot in missed if slot.reason is Reason.OLD_INTERVAL)
+        for (id_, incident), times in old.items():
+            if times > 1:
+                self._failures.append(f"missed {times} times with the old interval: {id_}, after {incident}")
         for from_ms, until_ms in self._outages():
             by_monitor: Counter[str] = Counter()
             for slot in missed:
@@ -370,6 +377,14 @@ class _Judge:
                             f"missed too often, while Redis or all nodes were gone, "
                             f"{self._since(from_ms)} to {self._since(until_ms)}: {self._described(slot)}"
                         )
+
+    def _check_late(self, slots: Sequence[Slot]) -> None:
+        """Find what was late, though nothing was broken and the machine did not stall."""
+        for slot in slots:
+            late_ms = slot.made_good_ms - slot.at_ms
+            unexplained_ms = late_ms - self._stalled_ms(slot.at_ms, slot.made_good_ms)
+            if not slot.missed and slot.incident is None and unexplained_ms > _LATE_LIMIT_MS:
+                self._failures.append(f"{late_ms / 1000:.1f} s late without a fault: {self._described(slot)}")
 
     def _described(self, slot: Slot) -> str:
         return f"{slot.monitor_id}, every {slot.period_ms // 1000} s, its slot at {self._since(slot.at_ms)}"

@@ -128,6 +128,8 @@ def _judged(samples: list[Sample], metrics: Counter[str], evidence: Evidence, ba
     missed = metrics['peekaping_producer_missed_total{reason="overload"}']
     oldest_s = max(sample.oldest_s for sample in samples)
     after = judge(_after(evidence, back_ms))
+    soon_ms = back_ms + PERIOD_S * 1500
+    back = {check.monitor_id for check in evidence.checks if back_ms <= check.started_ms <= soon_ms}
     failures = [
         failure
         for wrong, failure in (
@@ -136,6 +138,10 @@ def _judged(samples: list[Sample], metrics: Counter[str], evidence: Evidence, ba
             (memory[1] > memory[0] * _MORE_MEMORY, f"Redis' memory grew from {memory[0]:,} to {memory[1]:,} bytes"),
             (len(counts) < monitors, f"{monitors - len(counts)} monitors were not checked at all"),
             (most - fewest > 2, f"the oldest did not go first: some were checked {most} times, others {fewest} times"),
+            (
+                len(back) < monitors,
+                f"{monitors - len(back)} monitors were not checked when the workers were back",
+            ),
             (stale, f"{stale} tasks were too old for a worker to take them"),
             (not missed, "no metric shows what was missed (missed_total{overload})"),
             (not oldest_s > PERIOD_S, "no metric shows how late they are (queue_oldest_seconds)"),

@@ -250,6 +250,20 @@ def test_or_make_it_miss_one() -> None:
     assert judged(on_time(but=(41.0,)), outage, life=edited).missed == {Reason.NONE: 1}
 
 
+def test_but_only_once_in_an_outage() -> None:
+    edited, outage = a_life((-100, -100, 8), (8, 9, 10_000)), fault(Kind.HANG_ALL_FROM_DATABASE, 19, 43)
+    assert "missed 2 times with the old interval" in only_failure(
+        judged(on_time(but=(31.0, 41.0)), outage, life=edited)
+    )
+
+
+def test_a_check_that_no_fault_explains_may_be_a_little_late() -> None:
+    assert judged(checks(1, 11, 23, 31, 41, 51)).failures == ()
+    assert "4.0 s late without a fault" in only_failure(judged(checks(1, 11, 25, 31, 41, 51)))
+    assert judged(checks(1, 11, 25, 31, 41, 51), stalls=(Stall(at(21.5), 2000),)).failures == ()
+    assert judged(checks(1, 11, 25, 31, 41, 51), fault(Kind.REDIS_KILLED, 20, 24)).failures == ()
+
+
 def test_a_created_monitor_is_expected_from_when_it_must_be_noticed() -> None:
     born = a_life((15.0, 18.0, 10_000.0))
     assert judged(on_time(but=(1.0, 11.0)), life=born).failures == ()
