@@ -19,7 +19,7 @@ from peekaping_producer.dispatch.missed import MissedChecks
 from peekaping_producer.dispatch.reclaim import reclaim_loop
 from peekaping_producer.dispatch.source import Source
 from peekaping_producer.errors import Unavailable
-from peekaping_producer.fleet.heartbeat import heartbeat_loop
+from peekaping_producer.fleet.heartbeat import check_database, heartbeat_loop
 from peekaping_producer.fleet.invalid_monitors import InvalidMonitors
 from peekaping_producer.fleet.registry import Registry
 from peekaping_producer.fleet.signals import signals_loop
@@ -75,7 +75,8 @@ async def produce(
             with _alive_file(settings.producer_alive_file, node):
                 await until_ready(lambda: check_redis(redis, settings, timing.redis_timeout_s), node.redis_outage, node)
                 await until_ready(lambda: check_rights(redis, timing.redis_timeout_s), node.redis_outage, node)
-                await until_ready(catalog.check, node.database_outage, node)
+                registry = Registry(redis, node.timing)
+                await until_ready(lambda: check_database(catalog.check, node, registry), node.database_outage, node)
                 if not node.stop:
                     node.liveness.on_turn(Watchdog().feed)
                     await _run_loops(settings, node, redis, catalog, cache)

@@ -8,12 +8,14 @@ from redis.asyncio import Redis
 from peekaping_producer import __version__
 from peekaping_producer.demo.redis_server import RedisServer
 from peekaping_producer.errors import Unavailable
-from peekaping_producer.fleet.heartbeat import heartbeat_loop
+from peekaping_producer.fleet.heartbeat import check_database, heartbeat_loop
 from peekaping_producer.fleet.invalid_monitors import InvalidMonitors
 from peekaping_producer.fleet.registry import NodeInfo, Registry
 from peekaping_producer.leader.sweep import Swept
+from peekaping_producer.observe.history import Recent
 from peekaping_producer.observe.outcomes import Outcome
-from peekaping_producer.redisdb.keys import HEALTHY, NODE, NODES
+from peekaping_producer.redisdb.keys import HEALTHY, INACTIVE, NODE, NODES
+from peekaping_producer.report.status import read_status
 from peekaping_producer.timing import Timing
 from support.nodes import LONG_S, TestNode, connected, running
 from support.redis_time import redis_now_ms, until_ms
@@ -46,7 +48,7 @@ async def test_what_a_node_says_of_itself_is_read_as_it_was_written(registry: Re
     assert await registry.nodes() == [INFO]
 
 
-async def test_a_node_is_listed_once_and_its_last_word_counts(redis: Redis, registry: Registry) -> None:
+async def test_a_node_is_listed_once_and_its_last_record_counts(redis: Redis, registry: Registry) -> None:
     for checks in range(3):
         await registry.register(replace(INFO, checks=checks))
     assert await registry.nodes() == [replace(INFO, checks=2)]
@@ -104,14 +106,45 @@ async def test_a_score_that_is_not_a_time_affects_nothing_else(redis: Redis, reg
     assert node.gone == (score < 0)
 
 
-async def test_a_node_that_leaves_is_gone_at_once(redis: Redis, registry: Registry) -> None:
-    other = replace(INFO, id="host-2-nb1")
+async def test_a_node_that_stops_is_neither_alive_nor_gone_and_what_it_did_is_kept(
+    redis: Redis, registry: Registry
+) -> None:
+    other = replace(INFO, id="host-2-nb1", database_problem=None)
     await registry.register(INFO)
     await registry.register(other)
-    await registry.leave(INFO.id)
-    await registry.leave("host-3-never-was")
-    assert await registry.nodes() == [other]
-    assert not await redis.exists(NODE + INFO.id)
+    stopped = replace(INFO, recent=Recent(missed={"redis": 2}))
+    await registry.set_inactive(stopped)
+    assert [node.info for node in await registry.seen()] == [other]
+    assert await redis.zrange(HEALTHY, 0, -1) == [other.id.encode()]
+    (inactive,) = await registry.inactive()
+    assert inactive.info == stopped
+    assert 0 <= await redis_now_ms(redis) - inactive.last_seen_ms < 5_000
+    assert 15 * 60_000 < await redis.pttl(NODE + INFO.id) <= 16 * 60_000
+    await redis.zadd(INACTIVE, {INFO.id: await redis_now_ms(redis) - 1})
+    assert await registry.inactive() == []
+
+
+async def test_a_node_that_waits_for_its_database_is_known_to_the_others_until_it_is_ready(
+    redis: Redis, registry: Registry
+) -> None:
+    test = TestNode(TIMING)
+
+    async def check() -> None:
+        raise Unavailable("database", "connection refused")
+
+    async def ready() -> None:
+        """Find the database there."""
+
+    with pytest.raises(Unavailable, match="connection refused"):
+        await check_database(check, test.node, registry)
+    (waiting,) = (await read_status(redis, TIMING)).inactive_nodes
+    assert (waiting.id, waiting.database_problem) == (test.node.id, "connection refused")
+    status = await read_status(redis, TIMING)
+    assert not status.running
+    assert f"{test.node.id}: waits for its database, connection refused" in status.trouble
+    await check_database(ready, test.node, registry)
+    await registry.register(NodeInfo(test.node.id))
+    assert (await read_status(redis, TIMING)).inactive_nodes == []
 
 
 @pytest.mark.parametrize(
@@ -146,7 +179,7 @@ async def test_a_registry_without_redis_is_unavailable(own_redis_server: RedisSe
     async with connected(own_redis_server.port) as client:
         registry = Registry(client, Timing(redis_timeout_s=0.3))
         own_redis_server.pause()
-        for call in (registry.register(INFO), registry.leave(INFO.id), registry.nodes()):
+        for call in (registry.register(INFO), registry.set_inactive(INFO), registry.nodes()):
             with pytest.raises(Unavailable):
                 await call
 
@@ -165,7 +198,8 @@ async def test_a_running_node_is_in_the_registry_until_it_stops(redis: Redis, re
         test.stop.set()
         await loop
     assert await registry.nodes() == []
-    assert not await redis.exists(NODES, NODE + test.node.id)
+    assert not await redis.exists(NODES)
+    assert [node.info.id for node in await registry.inactive()] == [test.node.id]
 
 
 async def _count(registry: Registry, count: int) -> bool:

@@ -54,6 +54,7 @@ STATUS = Status(
     pause=None,
     overdue=Overdue(0, 0, []),
     nodes=[],
+    inactive_nodes=[],
     leader=NODE.id,
     leader_is_go=False,
     spacing="spread",

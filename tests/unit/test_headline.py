@@ -10,7 +10,15 @@ from msgspec.structs import replace
 from peekaping_producer.asynq.queue import QueueState, Waiting
 from peekaping_producer.observe.history import LATE_WITHIN_S, MISSED_WITHIN_S, TERMS_WITHIN_S, Recent
 from peekaping_producer.redisdb.memory import Memory
-from peekaping_producer.report.status_values import Invalid, InvalidMonitor, NodeStatus, Overdue, PauseStatus, Status
+from peekaping_producer.report.status_values import (
+    InactiveNode,
+    Invalid,
+    InvalidMonitor,
+    NodeStatus,
+    Overdue,
+    PauseStatus,
+    Status,
+)
 from peekaping_producer.web.headline import CLAIMS_WITHIN_S, MOST_TERMS, Level, Situation, System, headline
 
 RULES = (Path(__file__).parents[2] / "deploy" / "prometheus" / "rules.yml").read_text(encoding="utf-8")
@@ -45,6 +53,7 @@ STATUS = Status(
     trouble=[],
     overdue=Overdue(0, 0, []),
     nodes=[NODE, OTHER],
+    inactive_nodes=[],
     leader=NODE.id,
     leader_is_go=False,
     spacing="spread",
@@ -69,20 +78,29 @@ def recently(**changed: Any) -> Situation:
     return having(nodes=[NODE, replace(OTHER, recent=replace(OTHER.recent, **changed))])
 
 
+def stopped(ago_s: float, **changed: Any) -> Situation:
+    """Return one in which a node that has stopped had something in its last minutes."""
+    return having(inactive_nodes=[InactiveNode("host-3-n3", ago_s, None, 0.0, Recent(**changed))])
+
+
 FIRING = {
     "PeekapingProducerNobodyClaims": [
         having(nodes=[replace(NODE, claimed_ago_s=20.0, seen_ago_s=2.0), replace(OTHER, gone=True)]),
         having(nodes=[], leader=None, running=False),
         having(nodes=[replace(NODE, gone=True)], leader=None, running=False),
+        having(nodes=[replace(NODE, claimed_ago_s=None)]),
+        having(nodes=[replace(NODE, claimed_ago_s=20.0)], leader="abc-1", leader_is_go=True),
     ],
-    "PeekapingProducerLate": [recently(late=1), having(overdue=Overdue(3, 12_500, []))],
+    "PeekapingProducerLate": [recently(late=1), stopped(350, late=1), having(overdue=Overdue(3, 12_500, []))],
     "PeekapingProducerMissedChecks": [
-        recently(missed={reason: 1}) for reason in ("no_node", "redis", "database", "overload", "still_running")
+        *(recently(missed={reason: 1}) for reason in ("no_node", "redis", "database", "overload", "still_running")),
+        stopped(650, missed={"redis": 1}),
     ],
     "PeekapingProducerDatabaseUnavailable": [
         having(nodes=[NODE, replace(OTHER, database_problem="no answer within 2.5 s", database_down_s=1.0)]),
         Situation(database=System(problem="no answer within 2.5 s", down_s=1.0), status=STATUS),
         Situation(database=System(answered=False), status=STATUS),
+        having(inactive_nodes=[InactiveNode("host-3-n3", 1.0, "connection refused", 30.0, Recent())]),
     ],
     "PeekapingProducerRedisUnavailable": [
         Situation(redis=System(problem="no answer within 2 s", down_s=2.0), status=STATUS),
@@ -90,7 +108,7 @@ FIRING = {
     ],
     "PeekapingProducerNoWorker": [having(queue=replace(QUEUE, workers=0))],
     "PeekapingProducerInvalidMonitors": [having(invalid=Invalid(1, [InvalidMonitor("1", None, "interval is 0 s")]))],
-    "PeekapingProducerLeaderFlaps": [recently(terms=4)],
+    "PeekapingProducerLeaderFlaps": [recently(terms=4), stopped(950, terms=4)],
     "PeekapingProducerPaused": [having(pause=PAUSE)],
 }
 
@@ -142,7 +160,10 @@ def test_the_page_is_stricter_than_the_alerts() -> None:
         (having(pause=PAUSE), Level.ATTENTION, "all checks are paused until 21:40:00"),
         (having(leader=None), Level.ATTENTION, "no node leads"),
         (having(nodes=[NODE, replace(OTHER, gone=True)]), Level.ATTENTION, "a node is gone; checks go on"),
-        (having(nodes=[replace(NODE, claimed_ago_s=None)]), Level.OK, "run on time"),
+        (having(nodes=[replace(NODE, claimed_ago_s=None, started=STATUS.at)]), Level.OK, "run on time"),
+        (having(nodes=[replace(NODE, claimed_ago_s=None, started="")]), Level.OK, "run on time"),
+        (stopped(365, late=1), Level.OK, "run on time"),
+        (stopped(665, missed={"redis": 1}), Level.OK, "run on time"),
         (having(nodes=[], leader="abc:1", leader_is_go=True), Level.OK, "run on time"),
         (Situation(), Level.ATTENTION, "is starting"),
         (having(memory=None), Level.OK, "run on time"),

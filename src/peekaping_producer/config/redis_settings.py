@@ -32,7 +32,8 @@ class RedisSettings(Base):
     )
     redis_url: SecretText | None = setting(
         None,
-        meaning="Host, port, database, user and password in one URL. What it leaves out may be set by its own variable.",
+        meaning="Host, port, database, user and password in one URL; what it leaves out may be set by its own "
+        "variable.",
         allowed="a URL such as rediss://user:password@host:6379/0 or unix:///path?db=0, special characters as %XX",
     )
     redis_url_file: Name | None = file_setting("REDIS_URL")

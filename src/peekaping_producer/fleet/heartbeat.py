@@ -1,6 +1,10 @@
 """The loop in which a node reports that it is alive, what it does, and which monitors it skips as invalid."""
 
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
 import msgspec
+from msgspec.structs import replace
 
 from peekaping_producer import __version__
 from peekaping_producer.clock import now_utc, rfc3339
@@ -12,7 +16,7 @@ from peekaping_producer.observe.outcomes import PLACED
 
 
 async def heartbeat_loop(node: Node, registry: Registry, invalid: InvalidMonitors, concurrency: int) -> None:
-    """Register every few seconds, and when something important changes, until it is time to stop; then leave."""
+    """Register every few seconds, and when something important changes, until it is time to stop."""
     started = rfc3339(now_utc())
     while not node.stop:
         try:
@@ -22,9 +26,21 @@ async def heartbeat_loop(node: Node, registry: Registry, invalid: InvalidMonitor
             node.redis_failed(error)
         await node.status.changed.within(node.timing.heartbeat_every_s)
     try:
-        await registry.leave(node.id)
+        await registry.set_inactive(_info(node, started, concurrency))
     except Unavailable as error:
         node.redis_failed(error)  # the record expires
+
+
+async def check_database(check: Callable[[], Awaitable[None]], node: Node, registry: Registry) -> None:
+    """Check the database at the start; as long as it is unavailable, let the other nodes know of this one."""
+    try:
+        await check()
+    except Unavailable as error:
+        info = NodeInfo(node.id, __version__, database_problem=error.reason, starting=True)
+        info = replace(info, database_down_s=round(node.database_outage.ongoing_s, 1))
+        with suppress(Unavailable):  # Redis is checked again when the database is there
+            await registry.set_inactive(info)
+        raise
 
 
 async def _list_invalid(node: Node, invalid: InvalidMonitors) -> None:

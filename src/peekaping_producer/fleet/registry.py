@@ -1,16 +1,20 @@
 """The registry of nodes: a record of each, so that `status` can show the fleet."""
 
 import math
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import msgspec
 from msgspec import Struct
 from redis.asyncio import Redis
 
-from peekaping_producer.observe.history import Recent
+from peekaping_producer.observe.history import TERMS_WITHIN_S, Recent
 from peekaping_producer.redisdb.client import answered, load_script
-from peekaping_producer.redisdb.keys import HEALTHY, NODE, NODES
+from peekaping_producer.redisdb.keys import HEALTHY, INACTIVE, NODE, NODES
 from peekaping_producer.timing import Timing
+
+_STARTING_KEPT_MS: Final = 15_000
+"""A node that waits for its database tries at least this often."""
+_STOPPED_KEPT_MS: Final = int(TERMS_WITHIN_S * 1000)
 
 
 class NodeInfo(Struct, frozen=True):
@@ -41,6 +45,8 @@ class NodeInfo(Struct, frozen=True):
     """For how long the database had been unavailable; 0 while it is available."""
     recent: Recent = Recent()
     """What it did in the last minutes."""
+    starting: bool = False
+    """It waits for its database, which has not answered since its start."""
 
 
 class SeenNode(Struct, frozen=True):
@@ -64,6 +70,7 @@ class Registry:
         self._alive_ms = timing.alive_ms
         self._gone_ms = int(timing.gone_kept_s * 1000)
         self._register = load_script(redis, __package__, "time", "register")
+        self._set_inactive = load_script(redis, __package__, "time", "set_inactive")
 
     async def register(self, info: NodeInfo) -> None:
         """Write a node's record. The node counts as alive for three times the interval of heartbeats, then as gone."""
@@ -79,13 +86,28 @@ class Registry:
                 ),
             )
 
-    async def leave(self, node_id: str) -> None:
-        """Remove a node's record."""
-        async with answered(self._timing.redis_timeout_s), self._redis.pipeline(transaction=False) as pipe:
-            pipe.zrem(NODES, node_id)
-            pipe.zrem(HEALTHY, node_id)
-            pipe.delete(NODE + node_id)
-            await pipe.execute()
+    async def set_inactive(self, info: NodeInfo) -> None:
+        """Write the record of a node that has stopped, or is not ready yet. It counts neither as alive nor as gone.
+
+        What it did before it stopped is kept for as long as an alert counts it.
+        """
+        kept_ms = _STARTING_KEPT_MS if info.starting else _STOPPED_KEPT_MS
+        async with answered(self._timing.redis_timeout_s):
+            await self._set_inactive(
+                keys=(NODES, NODE + info.id, HEALTHY, INACTIVE), args=(info.id, msgspec.json.encode(info), kept_ms)
+            )
+
+    async def inactive(self) -> list[SeenNode]:
+        """Return the nodes that wait for their database at their start, and those that have stopped recently.
+
+        A node that has just become ready is among them too, for some seconds.
+        """
+        records, now_ms = await self._read(INACTIVE)
+        return [
+            _seen(info, until_ms, now_ms, _STARTING_KEPT_MS if info.starting else _STOPPED_KEPT_MS)
+            for until_ms, info in records
+            if until_ms > now_ms
+        ]
 
     async def unseen_s(self) -> float:
         """Return for how long no node has been seen; infinite if all have left, or were last seen long ago."""
@@ -108,20 +130,24 @@ class Registry:
 
         A node whose record can't be read is left out.
         """
+        records, now_ms = await self._read(NODES)
+        return [_seen(info, until_ms, now_ms, self._alive_ms) for until_ms, info in records]
+
+    async def _read(self, key: str) -> tuple[list[tuple[float, NodeInfo]], int]:
+        """Return the score and the record of each node in a set, and Redis' time in Unix ms."""
         async with answered(self._timing.redis_timeout_s), self._redis.pipeline(transaction=False) as pipe:
             pipe.time()
-            pipe.zrange(NODES, 0, -1, withscores=True)
+            pipe.zrange(key, 0, -1, withscores=True)
             (seconds, micros), pairs = await pipe.execute()
-            until_ms = dict(sorted(cast("list[tuple[bytes, float]]", pairs)))
-            records = await self._redis.mget([NODE.encode() + id_ for id_ in until_ms]) if until_ms else []
-        now_ms = seconds * 1000 + micros // 1000
-        found = zip(until_ms.values(), map(_info, cast("list[bytes | None]", records)), strict=True)
-        return [self._seen(info, alive_until_ms, now_ms) for alive_until_ms, info in found if info]
+            scores = dict(sorted(cast("list[tuple[bytes, float]]", pairs)))
+            records = await self._redis.mget([NODE.encode() + id_ for id_ in scores]) if scores else []
+        found = zip(scores.values(), map(_info, cast("list[bytes | None]", records)), strict=True)
+        return [(score, info) for score, info in found if info], seconds * 1000 + micros // 1000
 
-    def _seen(self, info: NodeInfo, alive_until_ms: float, now_ms: int) -> SeenNode:
-        # Garbage in the set may have an infinite score; no node was seen later than now.
-        last_seen_ms = max(0, min(now_ms, alive_until_ms - self._alive_ms))
-        return SeenNode(info, int(last_seen_ms), gone=alive_until_ms <= now_ms)
+
+def _seen(info: NodeInfo, until_ms: float, now_ms: int, kept_ms: int) -> SeenNode:
+    # Garbage in the set may have an infinite score; no node was seen later than now.
+    return SeenNode(info, int(max(0, min(now_ms, until_ms - kept_ms))), gone=until_ms <= now_ms)
 
 
 def _info(record: bytes | None) -> NodeInfo | None:

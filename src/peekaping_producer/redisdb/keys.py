@@ -20,6 +20,9 @@ GO_SEEN = f"{PREFIX}producer:go-seen"
 """STRING with a TTL: there while a Go producer has been noticed recently."""
 NODES = f"{PREFIX}producer:nodes"
 """ZSET of node ids, score = Unix ms until which the node counts as alive. A node that died is kept for an hour."""
+INACTIVE = f"{PREFIX}producer:inactive"
+"""ZSET of ids of nodes that have stopped, or wait for their database at their start; score = Unix ms until which their
+records count."""
 NODE = f"{PREFIX}producer:node:"
 """Followed by a node's id: STRING with a TTL, the node's record as JSON."""
 STEP = f"{PREFIX}producer:clock-step"
@@ -47,6 +50,7 @@ OUR_TYPES = {
     REMOVED: "zset",
     GO_SEEN: "string",
     NODES: "zset",
+    INACTIVE: "zset",
     HEALTHY: "zset",
     INVALID: "hash",
     STEP: "hash",

@@ -1,6 +1,6 @@
 """The fleet, the schedule and the queue at a glance, as `status` and the page show them."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Protocol
 
 from redis.asyncio import Redis
@@ -18,6 +18,7 @@ from peekaping_producer.report.alive import LEADERLESS, NOT_RUNNING, is_running
 from peekaping_producer.report.format import count, instant, printable, printable_name, span
 from peekaping_producer.report.pausing import pause_status, pause_text
 from peekaping_producer.report.status_values import (
+    InactiveNode,
     Invalid,
     InvalidMonitor,
     NextRun,
@@ -54,7 +55,8 @@ async def read_status(redis: Redis, timing: Timing, names: NameSource | None = N
     overview = await schedule.overview()
     queue = await queue_state(redis, timing.redis_timeout_s)
     memory = await read_memory(redis, timing.redis_timeout_s)
-    seen = await Registry(redis, timing).seen()
+    registry = Registry(redis, timing)
+    seen, inactive = await registry.seen(), await registry.inactive()
     running = is_running(seen, place)
     paused_ms = place.now_ms - place.pause.since_ms if place.pause else 0
     late = await schedule.late(place.now_ms, OVERDUE_AFTER_MS + paused_ms if running else 0, MOST_OVERDUE)
@@ -63,6 +65,7 @@ async def read_status(redis: Redis, timing: Timing, names: NameSource | None = N
     listed = dict(sorted(invalid.items())[:MOST_INVALID])
     known = await names.of([run.id for run in runs] + [run.id for run in late.first] + [*listed]) if names else {}
     nodes = _nodes(seen, place.leader, place.now_ms)
+    inactive_nodes = _inactive(inactive, {node.info.id for node in seen}, place.now_ms)
     overdue = _overdue(late, place.now_ms, known)
     pause = pause_status(place)
     trouble = [
@@ -71,6 +74,11 @@ async def read_status(redis: Redis, timing: Timing, names: NameSource | None = N
         *_overdue_trouble(overdue),
         *([LEADERLESS] if running and not place.leader else []),
         *(_database_trouble(node) for node in nodes if node.database_problem and not node.gone),
+        *(
+            f"{node.id}: waits for its database, {node.database_problem}"
+            for node in inactive_nodes
+            if node.database_problem
+        ),
         *complaints(queue),
         *_invalid_trouble(len(invalid)),
     ]
@@ -81,6 +89,7 @@ async def read_status(redis: Redis, timing: Timing, names: NameSource | None = N
         pause=pause,
         overdue=overdue,
         nodes=nodes,
+        inactive_nodes=inactive_nodes,
         leader=place.leader and printable(place.leader),
         leader_is_go=place.leader is not None and is_go_node(place.leader),
         spacing=spacing_for(ScheduleMode.AUTO, go_seen=place.go_seen).value,
@@ -118,7 +127,7 @@ def _node(node: SeenNode, leader: str | None, now_ms: int) -> NodeStatus:
         version=printable(info.version),
         started=printable(info.started),
         last_seen=instant(node.last_seen_ms),
-        seen_ago_s=round((now_ms - node.last_seen_ms) / 1000, 1),
+        seen_ago_s=_ago_s(node, now_ms),
         gone=node.gone,
         leads=info.id == leader,
         concurrency=info.concurrency,
@@ -133,6 +142,24 @@ def _node(node: SeenNode, leader: str | None, now_ms: int) -> NodeStatus:
         database_down_s=info.database_down_s,
         recent=info.recent,
     )
+
+
+def _inactive(inactive: Iterable[SeenNode], active: Container[str], now_ms: int) -> list[InactiveNode]:
+    return [
+        InactiveNode(
+            id=printable(info.id),
+            seen_ago_s=_ago_s(node, now_ms),
+            database_problem=printable_name(info.database_problem or "") if info.starting else None,
+            database_down_s=info.database_down_s,
+            recent=info.recent,
+        )
+        for node in inactive
+        if (info := node.info).id not in active
+    ]
+
+
+def _ago_s(node: SeenNode, now_ms: int) -> float:
+    return round((now_ms - node.last_seen_ms) / 1000, 1)
 
 
 def _overdue(late: Late, now_ms: int, names: dict[str, str]) -> Overdue:

@@ -43,6 +43,18 @@ class NodeStatus(Struct, frozen=True):
     """What it did in the last minutes."""
 
 
+class InactiveNode(Struct, frozen=True):
+    """A node that makes no checks: it waits for its database, or has stopped recently."""
+
+    id: str
+    seen_ago_s: float
+    database_problem: str | None
+    """Why it waits for its database, which has not answered since its start; null if it has stopped."""
+    database_down_s: float
+    recent: Recent
+    """What it did in the minutes before it stopped."""
+
+
 class OverdueMonitor(Struct, frozen=True):
     """A monitor that should have been checked by now."""
 
@@ -114,6 +126,8 @@ class Status(Struct, frozen=True):
     """null if checks are not paused."""
     overdue: Overdue
     nodes: list[NodeStatus]
+    inactive_nodes: list[InactiveNode]
+    """Those that wait for their database at their start, and those that have stopped in the last 16 minutes."""
     leader: str | None
     leader_is_go: bool
     spacing: str

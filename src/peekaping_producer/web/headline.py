@@ -14,6 +14,7 @@ from msgspec import Struct
 from peekaping_producer.asynq.queue import NO_WORKER, PAUSED, TOO_SLOW, complaints
 from peekaping_producer.capacity.memory import shortage
 from peekaping_producer.fleet.invalid_monitors import MOST_LISTED
+from peekaping_producer.observe.history import LATE_WITHIN_S, MISSED_WITHIN_S, TERMS_WITHIN_S, Recent
 from peekaping_producer.redisdb.memory import KEEPS_ALL
 from peekaping_producer.report.alive import LEADERLESS, NOT_RUNNING
 from peekaping_producer.report.format import count, span
@@ -161,17 +162,24 @@ def _paused(status: Status) -> Iterator[Problem]:
 
 def _nobody_runs(status: Status) -> Iterator[Problem]:
     alert = "PeekapingProducerNobodyClaims"
-    ages_s = [
-        node.seen_ago_s + node.claimed_ago_s
-        for node in status.nodes
-        if not node.gone and node.claimed_ago_s is not None
-    ]
+    ages_s = [_claimed_ago_s(node, status) for node in status.nodes if not node.gone]
     if not status.running:
         action = "Start a node. If it exits with code 2, its standard error says what to fix."
         yield Problem("nobody", Level.BAD, _sentence(NOT_RUNNING), action, alert)
-    elif ages_s and min(ages_s) > CLAIMS_WITHIN_S and not status.leader_is_go:
-        text = f"No node has claimed a monitor for {span(round(min(ages_s)))}, so nothing is checked"
+    elif ages_s and min(ages_s) > CLAIMS_WITHIN_S:
+        whole = "only a Go producer checks" if status.leader_is_go else "so nothing is checked"
+        text = f"No node has claimed a monitor for {span(round(min(ages_s)))}, {whole}"
         yield Problem("nobody", Level.BAD, text, "Look at /livez of each node; restart one that is frozen.", alert)
+
+
+def _claimed_ago_s(node: NodeStatus, status: Status) -> float:
+    """Return when a node last claimed; if it never has, when it started."""
+    if node.claimed_ago_s is not None:
+        return node.seen_ago_s + node.claimed_ago_s
+    try:
+        return (datetime.fromisoformat(status.at) - datetime.fromisoformat(node.started)).total_seconds()
+    except ValueError:  # a record that another version wrote
+        return 0.0
 
 
 def _queue(status: Status) -> Iterator[Problem]:
@@ -212,7 +220,7 @@ def _overdue(status: Status) -> Iterator[Problem]:
 
 
 def _late(status: Status) -> Iterator[Problem]:
-    late = sum(node.recent.late for node in status.nodes)
+    late = sum(recent.late for recent in _recent(status, LATE_WITHIN_S))
     if late:
         text = f"{count(late, 'check was', 'checks were')} more than 10 s late in the last 6 minutes"
         action = "If an outage has just ended, the nodes have caught up. If not, see which stage takes the time."
@@ -230,10 +238,16 @@ _MISSED: Final = {
 }
 
 
+def _recent(status: Status, within_s: float) -> list[Recent]:
+    """Return what the nodes did in the last minutes, those included that have stopped within so long."""
+    stopped = [node.recent for node in status.inactive_nodes if node.seen_ago_s < within_s]
+    return [node.recent for node in status.nodes] + stopped
+
+
 def _missed(status: Status) -> Iterator[Problem]:
     reasons: dict[str, int] = {}
-    for node in status.nodes:
-        for reason, number in node.recent.missed.items():
+    for recent in _recent(status, MISSED_WITHIN_S):
+        for reason, number in recent.missed.items():
             if reason != _PAUSED:
                 reasons[reason] = reasons.get(reason, 0) + number
     if total := sum(reasons.values()):
@@ -249,6 +263,16 @@ def _databases(status: Status) -> Iterator[Problem]:
         alive = sum(not node.gone for node in status.nodes)
         whose = "" if len(down) == alive else f" for {count(len(down), 'node', 'nodes')} of {alive}"
         yield _database(whose.strip() or "now", first.database_problem or "", first.database_down_s + first.seen_ago_s)
+    for node in status.inactive_nodes:
+        if node.database_problem:
+            yield Problem(
+                "waits for its database",
+                Level.ATTENTION,
+                f"The node {node.id} waits for its database, which has not answered since its start",
+                f"Repair it, or this node's access to it: {node.database_problem}.",
+                "PeekapingProducerDatabaseUnavailable",
+                node.database_down_s + node.seen_ago_s,
+            )
 
 
 def _invalid(status: Status) -> Iterator[Problem]:
@@ -265,7 +289,7 @@ def _invalid(status: Status) -> Iterator[Problem]:
 
 
 def _leader(status: Status) -> Iterator[Problem]:
-    terms = max((node.recent.terms for node in status.nodes), default=0)
+    terms = max((recent.terms for recent in _recent(status, TERMS_WITHIN_S)), default=0)
     if status.running and not status.leader:
         action = "A node takes over within 4 s. If none does, look at the nodes' logs."
         yield Problem("leaderless", Level.ATTENTION, _sentence(LEADERLESS), action)
