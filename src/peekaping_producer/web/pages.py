@@ -1,5 +1,6 @@
 """The pages that people read: the overview, the search for a monitor, and a monitor."""
 
+import asyncio
 from datetime import datetime
 from typing import Final
 
@@ -31,6 +32,8 @@ _RESULTS = 10
 _STATUSES: Final = {0: ("down", "bad"), 1: ("up", "ok"), 2: ("pending", "attention"), 3: ("maintenance", "")}
 _NOT_FOUND, _UNAVAILABLE = 404, 503
 _FRESH = {"cache-control": "no-store"}
+_MONITORS_AT_ONCE: Final = 4
+"""Requests about single monitors that are answered at the same time; each reads Redis and the database."""
 
 
 class _Result(Struct, frozen=True):
@@ -53,6 +56,7 @@ class Pages:
         self._live = live
         self._lookups = lookups
         self._rendering = rendering
+        self._room = asyncio.Semaphore(_MONITORS_AT_ONCE)
 
     async def overview(self, request: Request) -> Response:
         """Answer `/`; after an action, with what became of it."""
@@ -73,7 +77,8 @@ class Pages:
         text = request.query_params.get("q", "").strip()[:LONGEST_SEARCH]
         if is_monitor_id(text.lower()):
             return RedirectResponse(f"/monitors/{text.lower()}", headers=_FRESH)
-        found, problem = await self._lookups.search(text) if text else ([], None)
+        async with self._room:
+            found, problem = await self._lookups.search(text) if text else ([], None)
         return self._page("monitors.html", text=text, found=found, problem=problem, most=MOST_FOUND)
 
     async def monitor(self, request: Request) -> Response:
@@ -81,6 +86,10 @@ class Pages:
         id_ = MonitorId(request.path_params["id"].lower())
         if not is_monitor_id(id_):
             return self._page("no_monitor.html", _NOT_FOUND, id=id_)
+        async with self._room:
+            return await self._monitor(request, id_)
+
+    async def _monitor(self, request: Request, id_: MonitorId) -> Response:
         reading: Reading | Unavailable
         results: list[_Result] | None = None
         try:
