@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from support.programs import needed
 from support.served_metrics import LISTED
 
 PATH = Path(__file__).parents[2] / "deploy" / "grafana" / "dashboard.json"
@@ -19,7 +19,6 @@ PANELS: list[dict[str, Any]] = DASHBOARD["panels"]
 FROM_PROMETHEUS = {"instance", "job", "le"}
 """Labels that Prometheus adds, or that belong to any histogram."""
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
-PROMTOOL = shutil.which("promtool")
 
 
 def queries() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -85,15 +84,14 @@ def test_grafana_can_place_every_panel() -> None:
         assert panel["type"] == "row" or panel["description"].endswith(".")
 
 
-@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
 def test_prometheus_understands_every_query(tmp_path: Path) -> None:
-    assert PROMTOOL is not None
+    promtool = needed("promtool")
     rules = [
         {"record": f"query:{number}", "expr": expression.replace("$__rate_interval", "1m").replace("$instance", ".*")}
         for number, expression in enumerate(EXPRESSIONS)
     ]
     (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
     done = subprocess.run(
-        [PROMTOOL, "check", "rules", "rules.yml"], cwd=tmp_path, capture_output=True, text=True, check=False
+        [promtool, "check", "rules", "rules.yml"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr

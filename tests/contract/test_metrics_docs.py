@@ -1,7 +1,6 @@
 """docs/metrics.md lists the metrics that a node serves; the alerts use these, pass their tests and are explained."""
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,13 +13,13 @@ from peekaping_producer.timing import Timing
 from support.databases import SqliteDatabase
 from support.http import client_of
 from support.producer import producing
+from support.programs import needed
 from support.served_metrics import ANY_VALUE, LISTED, ROWS
 from support.server_process import free_port
 
 ROOT = Path(__file__).parents[2]
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
 RULES = ROOT / "deploy" / "prometheus" / "rules.yml"
-PROMTOOL = shutil.which("promtool")
 
 
 def _unit(name: str) -> str:
@@ -64,14 +63,12 @@ def test_the_runbook_explains_every_alert() -> None:
     assert re.findall(r"runbook: (.+)", rules) == [f"docs/runbook.md#{alert.lower()}" for alert in alerts]
 
 
-@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
 @pytest.mark.parametrize(
     "arguments", [("check", "rules", "--lint-fatal", "rules.yml"), ("test", "rules", "rules_test.yml")]
 )
 def test_prometheus_takes_the_alerts_and_they_fire_when_they_should(arguments: tuple[str, ...]) -> None:
-    assert PROMTOOL is not None
     ended = subprocess.run(
-        [PROMTOOL, *arguments], cwd=RULES.parent, capture_output=True, text=True, check=False, timeout=60
+        [needed("promtool"), *arguments], cwd=RULES.parent, capture_output=True, text=True, check=False, timeout=60
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
 

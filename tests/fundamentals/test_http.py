@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from msgspec.structs import replace
 from redis.asyncio import Redis
@@ -31,11 +31,11 @@ from support.fleet import addressed
 from support.http import Client, client_of
 from support.postgres import Postgres
 from support.producer import InProcess, producing, run_to_the_end, started
+from support.programs import needed
 from support.server_process import free_port
 from support.waiting import until
 
 QUICK = Timing(figures_kept_s=0, turns_reported_every_s=0.05)
-PROMTOOL = shutil.which("promtool")
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 PREFIX = "peekaping_producer_"
 
@@ -102,22 +102,21 @@ async def test_metrics_say_what_happened(
         assert not any(id_ in text for id_ in ids)
 
 
-@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
 async def test_prometheus_takes_the_metrics_in_both_formats_and_finds_no_fault(
     settings: Settings, tmp_path: Path
 ) -> None:
-    assert PROMTOOL is not None
+    promtool = needed("promtool")
     async with serving(settings) as (producer, client):
         await producer.until_logged("leadership taken")
         text, openmetrics = await client.metrics(), (await client.get("/metrics", OPENMETRICS)).text
     checked = await asyncio.to_thread(
-        subprocess.run, [PROMTOOL, "check", "metrics"], input=text, text=True, capture_output=True, check=False
+        subprocess.run, [promtool, "check", "metrics"], input=text, text=True, capture_output=True, check=False
     )
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
     # Only this command of promtool reads OpenMetrics, and only with a timestamp in each line.
     timed = re.sub(r"^(?!#).+$", r"\g<0> 1", openmetrics, flags=re.MULTILINE)
     (tmp_path / "metrics.txt").write_text(timed)
-    command = [PROMTOOL, "tsdb", "create-blocks-from", "openmetrics", "metrics.txt", "blocks"]
+    command = [promtool, "tsdb", "create-blocks-from", "openmetrics", "metrics.txt", "blocks"]
     taken = await asyncio.to_thread(subprocess.run, command, cwd=tmp_path, text=True, capture_output=True, check=False)
     assert taken.returncode == 0, taken.stderr
     assert len(list((tmp_path / "blocks").iterdir())) == 1
@@ -353,6 +352,16 @@ def test_what_only_a_person_can_fix_still_ends_a_node(tmp_path: Path, redis_serv
     ended = run_to_the_end(tmp_path, "run", **variables, PRODUCER_HTTP_PORT=free_port())
     assert ended.code == 2
     assert len(ended.problems) == 1
+
+
+async def test_without_a_port_a_node_listens_nowhere(
+    empty_sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis, tmp_path: Path
+) -> None:
+    async with started(tmp_path, **addressed(empty_sqlite_db, redis_server.port)) as producer:
+        await producer.until_logged("no active monitor found")
+        listening = [one for one in psutil.Process(producer.pid).net_connections() if one.status == psutil.CONN_LISTEN]
+        assert listening == []
+        assert not producer.logged("http server started")
 
 
 def test_nothing_of_it_is_imported_without_a_port() -> None:

@@ -16,9 +16,14 @@ from redis.asyncio import Redis
 
 from peekaping_producer.config.settings import Settings
 from peekaping_producer.demo.redis_server import HOST, RedisServer
-from peekaping_producer.redisdb.keys import DUE, NODE, NODES
+from peekaping_producer.fleet.registry import NodeInfo, Registry
+from peekaping_producer.model.monitor import MonitorId
+from peekaping_producer.observe.history import Healed, Recent
+from peekaping_producer.redisdb.keys import DUE, LEASE, NODE, NODES
+from peekaping_producer.schedule.pause import Pauses
 from peekaping_producer.timing import Timing
 from peekaping_producer.web import live, server
+from support.asynq_states import put_active, put_pending
 from support.databases import (
     CREATED_AT,
     Database,
@@ -29,6 +34,7 @@ from support.databases import (
     proxy_row,
 )
 from support.http import Client, client_of
+from support.nodes import LONG_S
 from support.postgres import Postgres
 from support.producer import InProcess, producing
 from support.server_process import free_port
@@ -148,6 +154,50 @@ async def test_the_page_is_complete_without_javascript(
     assert f'href="/monitors/{bad["id"]}"' in html
     assert html.count("<h1") == 1
     assert '<html lang="en">' in html
+
+
+async def test_the_fleet_the_queue_and_the_monitors_that_need_attention_are_shown(
+    settings: Settings, empty_sqlite_db: SqliteDatabase, redis: Redis
+) -> None:
+    late, healed = monitor_row(name="Late shop", interval=3600), monitor_row(name="Healed shop", interval=3600)
+    await empty_sqlite_db.insert("monitors", late, healed)
+    other = NodeInfo(
+        "host-9-n9",
+        version="9.8.7",
+        database_problem="connection refused",
+        checks_from_cache=3,
+        recent=Recent(12.5, 4, 71, healed=[Healed(healed["id"], "2026-01-02T03:04:05Z", "healed_orphaned")]),
+    )
+    await put_pending(redis, MonitorId(healed["id"]), listed=True)
+    await put_active(redis, MonitorId(late["id"]), lease_s=60)
+    async with serving(settings, replace(QUICK, reclaim_every_s=LONG_S)) as (producer, client):
+        await producer.until_logged("sweep finished")
+        await Registry(redis, Timing()).register(other)
+        # Its claim has expired, and nobody puts it back.
+        seconds, _ = await redis.time()
+        await redis.zrem(DUE, late["id"])
+        await redis.zadd(LEASE, {late["id"]: (seconds - 12) * 1000 + 1})
+        text = text_of(await until_shown(client, "Late shop"))
+        await until_shown(client, "its earlier task was orphaned, and was replaced")
+    assert "host-9-n9 9.8.7 follows 12.5 4 ms 71 ms unavailable connection refused; 3 checks from the cache" in text
+    assert "Healed shop" in text
+    assert re.search(r"Pending 1 Running 1 Workers 0 Oldest waits \d+ d", text), text
+
+
+async def test_a_pause_is_shown_on_every_page(settings: Settings, empty_sqlite_db: SqliteDatabase) -> None:
+    shop = monitor_row(name="Shop", interval=3600)
+    await empty_sqlite_db.insert("monitors", shop)
+    async with serving(settings) as (producer, client):
+        await producer.until_logged("sweep finished")
+        for path in ("/monitors", f"/monitors/{shop['id']}"):
+            assert "paused" not in (await client.get(path)).text
+        redis = Redis(host=HOST, port=settings.redis_port)
+        async with redis:
+            await Pauses(redis, 5).begin(600_000, "a new database", "ops@host")
+            await producer.until_logged("checks paused")
+            for path in ("/", "/monitors", "/monitors?q=shop", f"/monitors/{shop['id']}"):
+                await client.until_text(path, "All checks are paused until")
+            await Pauses(redis, 5).end()
 
 
 async def test_while_redis_is_unavailable_the_page_says_so_and_shows_what_was_read_last(

@@ -3,7 +3,6 @@
 `make package` shows that the installation of docs/install.md works.
 """
 
-import importlib.util
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +23,6 @@ from support.prometheus import Prometheus, need_prometheus
 from support.server_process import free_port
 
 ROOT = Path(__file__).parents[2]
-PAGE = importlib.util.find_spec("peekaping_producer.web.pages") is not None
-"""Whether this version has the page."""
 
 
 @contextmanager
@@ -37,12 +34,6 @@ def a_worker(redis_port: int, folder: Path) -> Iterator[None]:
         yield
     finally:
         stop_worker(worker)
-
-
-async def until_page_says(client: Client, words: str) -> None:
-    """Wait until the page has these words."""
-    if PAGE:
-        await client.until_text("/", words)
 
 
 def assert_leads_to_the_runbook(annotations: dict[str, str]) -> None:
@@ -71,11 +62,11 @@ async def test_what_breaks_is_reported_and_alerts_lead_to_the_runbook(
         with a_worker(own_redis_server.port, tmp_path):
             await node.until_reason("/readyz")
             await prometheus.until_quiet()
-            await until_page_says(node, "on time")
+            await node.until_text("/", "on time")
 
             own_postgres_server.pause()
             await node.until_sample(0, "dependency_up", system="database")
-            await until_page_says(node, "database")
+            await node.until_text("/", "database")
             assert_leads_to_the_runbook(await prometheus.until_firing("PeekapingProducerDatabaseUnavailable"))
             own_postgres_server.resume()
             await prometheus.until_over("PeekapingProducerDatabaseUnavailable")
@@ -83,10 +74,10 @@ async def test_what_breaks_is_reported_and_alerts_lead_to_the_runbook(
             own_redis_server.pause()
             await node.until_sample(0, "dependency_up", system="redis")
             await node.until_reason("/readyz", "Redis is unavailable")
-            await until_page_says(node, "Redis")
+            await node.until_text("/", "Redis")
             assert_leads_to_the_runbook(await prometheus.until_firing("PeekapingProducerRedisUnavailable"))
             own_redis_server.resume()
             await node.until_reason("/readyz")
         await node.until_sample(0, "workers")
-        await until_page_says(node, "worker")
+        await node.until_text("/", "worker")
         assert_leads_to_the_runbook(await prometheus.until_firing("PeekapingProducerNoWorker"))

@@ -10,7 +10,7 @@ from benchmarks.report import read_report
 
 ROOT = Path(__file__).parent.parent.parent
 MONITORS = 300
-PARTS = ("ceiling", "herd", "steady", "events", "outage", "start")
+PARTS = ("ceiling", "herd", "steady", "events", "outage", "clients", "start")
 """Without those that start more servers, programs of others, or a producer for little that is not in these."""
 
 
@@ -39,6 +39,8 @@ def test_a_quick_benchmark_measures_a_herd_beside_its_ceilings(tmp_path: Path) -
     assert steady.figures["lateness_max"].median > 0
     assert steady.figures["doubled"].median == 0
     assert _first(cases["start"]["postgres"]) > 0
+    clients = cases.pop("clients")
+    assert {"of_its_rate_lost", "lateness_p99_added"} <= {name for case in clients.values() for name in case.figures}
     # A server's CPU time is counted in hundredths of a second, and may be none for so few.
     assert min(one.low for part in cases.values() for case in part.values() for one in case.figures.values()) >= 0
     assert "postgres, 300 monitors, 1 node" in done.stdout

@@ -125,6 +125,9 @@ def test_it_serves_http_and_a_signal_ends_it_with_the_summary(tmp_path: Path) ->
                 break
         assert f"demo: port {port} is in use: another one is used\n" in lines
         (url,) = re.findall(r"^demo: metrics and page: (\S+)$", "".join(lines), re.MULTILINE)
+        page = httpx.get(url, trust_env=False, timeout=30)
+        assert page.status_code == 200
+        assert "<h1" in page.text
         metrics = httpx.get(f"{url}metrics", trust_env=False, timeout=30)
         assert re.search(r"^peekaping_producer_leader 1.0$", metrics.text, re.MULTILINE)
         began_s = time.monotonic()

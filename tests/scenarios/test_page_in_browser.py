@@ -18,13 +18,13 @@ from peekaping_producer.demo.worker import WorkerOptions
 from peekaping_producer.leader.event_message import DELETED
 from peekaping_producer.redisdb.keys import LEASE, NODE, NODES
 from support.api_events import row_message
-from support.browser import CHROMIUM, DRIVER, Browser, browser
+from support.browser import Browser, browser
 from support.databases import monitor_row, sqlite_copy
+from support.programs import needed
 from support.server_process import free_port
 
 pytestmark = [
     pytest.mark.long,
-    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium or chromium-driver is not installed"),
     pytest.mark.xdist_group("browser"),
 ]
 
@@ -107,6 +107,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 @pytest.fixture(scope="module")
 def _tab(stage: Stage) -> Iterator[Browser]:
     """Start the browser, and wait until the page is there and green."""
+    for program in ("chromium", "chromedriver"):
+        needed(program)
     with browser() as tab:
         tab.become()
         tab.until_open(stage.url)

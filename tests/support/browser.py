@@ -13,7 +13,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+_CHROMIUM, _DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 _AXE = Path(__file__).with_name("axe") / "axe.min.js"
 _WITHIN_S = 40.0
 _OPTIONS = ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--hide-scrollbars")
@@ -100,11 +100,11 @@ class Browser:
 def browser() -> Iterator[Browser]:
     """Start a browser for the time of the block."""
     options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM or ""
+    options.binary_location = _CHROMIUM or ""
     for option in _OPTIONS:
         options.add_argument(option)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    driver = webdriver.Chrome(options=options, service=Service(_DRIVER))
     try:
         yield Browser(driver)
     finally:

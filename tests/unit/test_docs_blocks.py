@@ -3,7 +3,6 @@
 import inspect
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -30,10 +29,10 @@ from peekaping_producer.tracing.wanted import ENDPOINTS
 from peekaping_producer.web.probes import Verdict
 from peekaping_producer.web.routes import application
 from support.docs import PAGES, ROOT, Block, Command, blocks, commands, inline_code
+from support.programs import needed
 
 BLOCKS = list(blocks())
 PRODUCER = "peekaping-producer"
-PROMTOOL = shutil.which("promtool")
 DATABASE = {"DB_HOST": "db", "DB_PORT": "5432", "DB_USER": "me", "DB_PASS": "hush", "DB_NAME": "peekaping"}
 OF_OTHERS = {"PGHOST", "PGUSER", "PGPASSWORD"}
 """Variables of other programs."""
@@ -199,10 +198,9 @@ def check_prometheus(block: Block) -> None:
     settings = yaml.safe_load(block.text)
     folder = ROOT / "deploy" / "prometheus"
     assert [name for name in settings["rule_files"] if not (folder / name).is_file()] == []
-    if PROMTOOL:
-        check = [PROMTOOL, "check", "config", "--syntax-only", "/dev/stdin"]
-        ended = subprocess.run(check, input=block.text, capture_output=True, text=True, check=False, timeout=60)
-        assert ended.returncode == 0, ended.stderr
+    check = [needed("promtool"), "check", "config", "--syntax-only", "/dev/stdin"]
+    ended = subprocess.run(check, input=block.text, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 0, ended.stderr
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != PAGE], ids=lambda page: page.name)

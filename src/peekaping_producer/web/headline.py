@@ -140,7 +140,7 @@ def _database(whose: str, problem: str, down_s: float) -> Problem:
         "database",
         Level.ATTENTION,
         f"The database is unavailable {whose}; checks go on from the cache",
-        f"Repair it, or the access to it: {problem}. Push monitors wait, and edits count only afterwards.",
+        f"Repair it, or the access to it: {problem}. Push monitors wait, and edits take effect only afterwards.",
         "PeekapingProducerDatabaseUnavailable",
         down_s,
     )

@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from peekaping_producer.catalog.catalog import Catalog
 from peekaping_producer.catalog.reading import Reading, Result
+from peekaping_producer.clock import from_unix_ms
 from peekaping_producer.config.settings import Settings
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.model.ids import is_monitor_id
@@ -113,7 +114,9 @@ class Pages:
         )
 
     def _page(self, template: str, status_code: int = 200, **values: object) -> Response:
-        return _html(self._rendering.other(template, **values), status_code)
+        pause = self._node.pause.now
+        until = from_unix_ms(pause.until_ms) if pause else None
+        return _html(self._rendering.other(template, paused_until=until, **values), status_code)
 
 
 async def _read(catalog: Catalog, id_: MonitorId) -> tuple[Reading, list[Result]]:
