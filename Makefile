@@ -2,7 +2,7 @@
 BIN := .venv/bin
 STAMP := .venv/.synced
 TESTS ?= tests/fundamentals tests/contract tests/vectors tests/interop tests/unit tests/fuzz tests/deploy
-JOBS ?= 4
+JOBS ?= 5
 # The tests of one group, such as those in the browser, share a process and what it has started.
 PYTEST = $(BIN)/$(if $(COVERAGE),coverage run,python) -m pytest -n $(JOBS) --dist loadgroup
 

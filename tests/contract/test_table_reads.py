@@ -31,7 +31,7 @@ LASTS_S = 30
 SLEEP = {"postgres": f"SELECT pg_sleep({LASTS_S})", "mysql": f"SELECT SLEEP({LASTS_S})"}
 COUNT = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 """Endless."""
-MANY = 10_000_000
+MANY = 4_000_000
 COUNT_MANY = COUNT.replace("FROM n)", f"FROM n LIMIT {MANY})")
 """Takes seconds."""
 

@@ -29,7 +29,7 @@ from peekaping_producer.leader.sweep import Swept
 from peekaping_producer.model.cadence import Spacing, cadence
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.observe.history import Healed, Recent
-from peekaping_producer.redisdb.keys import DUE, GO_SEEN, LEADER, LEASE, NODES
+from peekaping_producer.redisdb.keys import DUE, GO_SEEN, INVALID, LEADER, LEASE, NODES
 from peekaping_producer.timing import Timing
 from support.asynq_states import put_active, put_in_set, put_malformed, put_pending, score
 from support.databases import (
@@ -283,9 +283,10 @@ async def test_status_lists_monitors_that_are_skipped_as_invalid_until_they_are_
         async def listed() -> bool:
             return await invalid() == reasons
 
-        async def fixed() -> bool:
-            return await invalid() == {}
+        async def noted(count: int) -> bool:
+            return await redis.hlen(INVALID) == count
 
+        await until(lambda: noted(2))
         await until(listed)
         lines = (await shell.output("status", code=1)).splitlines()
         assert lines[0] == "trouble    2 monitors are skipped as invalid and not checked"
@@ -294,7 +295,8 @@ async def test_status_lists_monitors_that_are_skipped_as_invalid_until_they_are_
             assert [id_, name, reasons[id_]] in rows
         await empty_sqlite_db.update("monitors", MONITOR, interval=60)
         await empty_sqlite_db.update("monitors", late["id"], timeout=16)
-        await until(fixed, "the leader has seen them fixed")
+        await until(lambda: noted(0), "the leader has seen them fixed")
+        assert await invalid() == {}
 
 
 async def test_status_shows_a_killed_node_as_gone_within_ten_seconds(
