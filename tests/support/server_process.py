@@ -25,6 +25,9 @@ HOST = "127.0.0.1"
 _READY_WITHIN_S = 30.0
 _STOP_WITHIN_S = 5.0
 _PORTS = range(20_000, 32_768)
+_MEMORY = Path("/dev/shm")
+_ROOM_BYTES = 4 << 30
+"""What all servers of a whole run need at most, several times over."""
 _LAUNCH = """
 import ctypes, os, sys
 parent, uid, gid = map(int, sys.argv[1:4])
@@ -40,6 +43,12 @@ if os.getppid() != parent:
     sys.exit("the process that starts the server is gone already")
 os.execv(sys.argv[4], sys.argv[4:])
 """
+
+
+def data_root() -> Path:
+    """Return where servers keep their data: in memory if there is room, as they make thousands of small files."""
+    roomy = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM_BYTES
+    return _MEMORY if roomy else Path("/tmp")
 
 
 _templates: dict[type["ServerProcess"], Path] = {}
@@ -66,7 +75,7 @@ class ServerProcess(ABC):
         self._port = 0
 
     def __enter__(self) -> Self:
-        self._folder = Path(tempfile.mkdtemp(prefix=f"{self.name.lower()}-", dir="/tmp"))
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{self.name.lower()}-", dir=data_root()))
         try:
             os.chown(self._folder, *self._runner())
             self._port = free_port()
@@ -90,7 +99,7 @@ class ServerProcess(ABC):
             return
         self._prepare()
         if self.prepared_once:
-            template = Path(tempfile.mkdtemp(prefix=f"{self.name.lower()}-prepared-", dir="/tmp"))
+            template = Path(tempfile.mkdtemp(prefix=f"{self.name.lower()}-prepared-", dir=data_root()))
             atexit.register(shutil.rmtree, template, ignore_errors=True)
             _copy(self.folder, template)
             _templates[type(self)] = template
