@@ -29,6 +29,8 @@ _SETTINGS = {
     "full_page_writes": "off",
     "autovacuum": "off",
     "shared_buffers": "32MB",
+    # In the data folder, and gone with it even if the server is killed.
+    "dynamic_shared_memory_type": "mmap",
     # No zone of the server's may matter.
     "timezone": "Asia/Kolkata",
 }
