@@ -286,4 +286,5 @@ def _entry(entry: Entry) -> model.Entry:
         at_once=entry.at_once,
         edited=entry.edited or entry.period_changed,
         period_changed=entry.period_changed,
+        retry_ms=None if entry.edited or entry.period_changed else entry.retry_ms,
     )

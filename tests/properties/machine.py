@@ -7,6 +7,7 @@ from typing import Any, ClassVar, TypeVar
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition
+from msgspec.structs import replace
 
 from peekaping_producer.asynq import keys as asynq
 from peekaping_producer.asynq.message import task_id
@@ -158,7 +159,8 @@ class Fleet(RuleBasedStateMachine):
         else:
             wrong = {id_: "the test says so" for id_ in invalid if id_ in reading.found}
             later = dict.fromkeys(not_read, Outcome.DEFERRED_NOT_CACHED)
-            reading = Reading({id_: row for id_, row in reading.found.items() if id_ not in wrong}, wrong, later)
+            found_now = {id_: row for id_, row in reading.found.items() if id_ not in wrong}
+            reading = Reading(found_now, wrong, later, retries=reading.retries)
         one.schedule.reply_lost = reply_lost
         self._settle(one, found.claim, reading)
 
@@ -253,6 +255,22 @@ class Fleet(RuleBasedStateMachine):
         active = [id_ for id_ in of if (row := self.table.rows.get(id_)) and row.active]
         self.stage.run(self.nodes[0].schedule.run_now(active))
         self.free |= set(active)
+
+    @step(id_=ids, pending=YES_NO, event=YES_NO)
+    def status_changes(self, id_: MonitorId, *, pending: bool, event: bool) -> None:
+        """Let a check fail for the first time, or end that. The event is acted on at once, or lost; it is no edit."""
+        row = self.table.rows.get(id_)
+        if row is None:
+            return
+        self.table.rows[id_] = replace(row, pending=pending)
+        self.free.add(id_)  # its period in force changes
+        for one in self.nodes:
+            if event and one.term:
+                one.finish_readings()
+                before = self._read()
+                one.begin(one.sync.reconcile(one.term, [id_], lambda _: Arrival(pending=pending)))
+                one.finish_readings()
+                assert not row.active or self._read().lease == before.lease, "a change of status revokes no claim"
 
     # --- asynq
 
@@ -474,15 +492,17 @@ class Fleet(RuleBasedStateMachine):
 
     def _placed(self, state: State, id_: MonitorId, reading: Reading) -> None:
         monitor, now_ms = reading.found[id_].monitor, self.stage.host.now_ms
-        period_ms = monitor.interval * 1000
+        retry = reading.retries.get(id_)
+        pending = retry is not None and retry.pending
+        period_ms = (retry.seconds if retry and pending else monitor.interval) * 1000
         if id_ not in self.free:
             assert now_ms >= self.next_from_ms[id_], "invariant 1: two checks within half a period"
         assert period_ms / 2 <= state.due[id_] - state.now_ms < period_ms * 1.5, "invariant 1: the next slot"
         self.next_from_ms[id_] = now_ms + period_ms / 2
         row = self.table.rows.get(id_)
         self.free.discard(id_)
-        if row is None or monitor.name != f"version {row.version}":
-            self.free.add(id_)  # edited since it was read: its grid may change
+        if row is None or monitor.name != f"version {row.version}" or row.pending != pending:
+            self.free.add(id_)  # changed since it was read: its grid may change
         task = state.tasks[id_]
         assert task.state == "pending", "invariant 4: the new task waits"
         assert monitor.name.encode() in task.message

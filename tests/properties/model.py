@@ -71,6 +71,8 @@ class Entry(Struct, frozen=True):
     at_once: bool
     edited: bool
     period_changed: bool
+    retry_ms: int | None = None
+    """The period of its retry grid, if it is not on that."""
 
 
 class State(Struct):
@@ -255,7 +257,8 @@ def _placement(state: State, entry: Entry) -> tuple[str, float | None]:
         return ("revoked", ours(now_ms)) if entry.edited else ("kept", None)
     if due_ms is None:
         return "added", ours(now_ms) if entry.at_once else grid.first_from(now_ms)
-    off_grid = entry.edited and not grid.has(due_ms)
+    on_retry_grid = entry.retry_ms is not None and (due_ms - grid.phase_ms) % entry.retry_ms == 0
+    off_grid = (entry.edited or on_retry_grid) and not grid.has(due_ms)
     too_soon = entry.period_changed and due_ms < now_ms + grid.period_ms // 2
     too_late = due_ms > now_ms + grid.period_ms * 1.5
     step = open_step(state)

@@ -9,8 +9,11 @@ from msgspec import Struct
 from peekaping_producer.catalog.reading import Changes, Counts, Facts, Named, Page, Place, Reading, Result
 from peekaping_producer.clock import from_unix_ms
 from peekaping_producer.errors import Unavailable
-from peekaping_producer.model.monitor import Monitor, MonitorId, Schedulable, Snapshot
+from peekaping_producer.model.monitor import Monitor, MonitorId, Retry, Schedulable, Snapshot
 from support.go_rows import GoMonitor
+
+RETRY_S = 15
+"""The retry interval of all monitors: it divides some of their intervals."""
 
 
 class Row(Struct, frozen=True):
@@ -20,6 +23,8 @@ class Row(Struct, frozen=True):
     active: bool
     version: int
     """Counts the edits of all rows."""
+    pending: bool = False
+    """Whether its last check failed and its retries are not used up."""
 
 
 class Table:
@@ -31,13 +36,16 @@ class Table:
     def read(self, ids: Iterable[MonitorId]) -> Reading:
         """Return the rows of a batch as they are now."""
         found = {id_: _snapshot(id_, row) for id_ in ids if (row := self.rows.get(id_))}
-        return Reading(found, {})
+        return Reading(found, {}, retries=self._retries(found))
 
     def page(self, ids: Iterable[MonitorId]) -> Page:
         """Return those that are active now."""
         active = {id_: row for id_ in sorted(ids) if (row := self.rows.get(id_)) and row.active}
         monitors = (Schedulable(id_, row.interval_s, None, from_unix_ms(row.version)) for id_, row in active.items())
-        return Page(tuple(monitors), {}, None)
+        return Page(tuple(monitors), {}, None, self._retries(active))
+
+    def _retries(self, ids: Iterable[MonitorId]) -> dict[MonitorId, Retry]:
+        return {id_: Retry(RETRY_S, self.rows[id_].pending) for id_ in ids}
 
     async def monitor(self, id_: str) -> GoMonitor | None:
         """Read one for a Go node."""
