@@ -233,6 +233,23 @@ def test_another_outage_may_not() -> None:
     assert judged([*on_time(), *checks(24.0)], fault(Kind.REDIS_KILLED, 23, 23.5)).doubled == 1
 
 
+@pytest.mark.parametrize("kind", [Kind.CUT_FROM_REDIS, Kind.HANG_FROM_REDIS])
+def test_what_a_node_that_was_cut_off_had_claimed_may_be_late_for_8_s(kind: Kind) -> None:
+    cut, held = fault(kind, 20.9, 21.5), (Span(ID, at(21.0), at(26.5)),)
+    assert judged(checks(1, 11, 27.0, 41, 51), cut, claimed=held).failures == ()
+    assert "recovered too late" in only_failure(judged(checks(1, 11, 30.0, 41, 51), cut, claimed=held))
+
+
+def test_claims_that_an_outage_left_behind_may_be_late_for_8_s() -> None:
+    hang, held = fault(Kind.HANG_ALL_FROM_REDIS, 18, 20.5), (Span(ID, at(21.0), at(26.2)),)
+    assert "recovered too late" in only_failure(judged(checks(1, 11, 29.0, 41, 51), hang, claimed=held))
+
+
+def test_push_monitors_may_be_missed_until_5_s_after_the_database_is_back() -> None:
+    outage, push = fault(Kind.DATABASE_STOPPED, 20, 24), a_life(push=True)
+    assert judged(on_time(but=(31.0,)), outage, life=push).missed == {Reason.NONE: 1}
+
+
 # --- edits and clocks
 
 
