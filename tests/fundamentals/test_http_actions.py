@@ -1,6 +1,8 @@
 """What can be changed by HTTP: only with the token, from the page itself, and not too often; all of it is logged."""
 
 import asyncio
+import json
+import subprocess
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,9 +21,11 @@ from peekaping_producer.web import permission
 from peekaping_producer.web.actions import MESSAGES
 from peekaping_producer.web.permission import Permission
 from support.databases import SqliteDatabase, monitor_row, new_id
+from support.docs import blocks
 from support.http import Client, client_of
 from support.log_capture import Line
 from support.producer import InProcess, producing
+from support.programs import needed
 from support.server_process import free_port
 from support.shell import MONITOR, Shell
 from support.waiting import until
@@ -98,6 +102,20 @@ async def test_a_monitor_that_is_not_checked_stays_as_it_is(
         answer = await node.client.post("/actions/run-now", RUN_FORM | {"monitor_id": new_id()}, accept=JSON)
         assert answer.json()["monitors"][0]["result"] == "unknown, the database has no such monitor"
     assert not await redis.exists(DUE)
+
+
+async def test_the_command_of_the_docs_pauses_checks(
+    database: SqliteDatabase, redis_server: RedisServer, redis: Redis
+) -> None:
+    curl = needed("curl")
+    (command,) = [block.text for block in blocks() if block.language == "sh" and "/actions/pause" in block.text]
+    async with serving(database, redis_server.port) as node:
+        command = command.replace("curl ", f"{curl} --silent --fail ").replace("127.0.0.1:8035", f"{HOST}:{node.port}")
+        ended = await asyncio.to_thread(
+            subprocess.run, ["sh", "-c", command], env={"TOKEN": TOKEN}, capture_output=True, text=True, check=True
+        )
+        assert json.loads(ended.stdout)["pause"]["reason"] == "a new database"
+        await node.producer.until_logged("checks paused")
 
 
 async def test_checks_are_paused_and_go_on(
