@@ -32,7 +32,7 @@ BANNED = {
 """What must not be written, and what to write instead."""
 WORDS = re.compile(rf"\b(?:{'|'.join(BANNED)})\b", re.IGNORECASE)
 READ = {
-    "docs": ["*.md", "docs/*.md", "benchmarks/*.md", "Makefile", "deploy/**/*.sh", "deploy/**/*.y*ml"],
+    "docs": ["*.md", "docs/*.md", "benchmarks/*.md", "Makefile", ".ci/*", "deploy/**/*.sh", "deploy/**/*.y*ml"],
     "src": ["src/**/*.lua", "src/**/*.py"],
     "tools": ["benchmarks/**/*.py", "release/*.py", "docs/site/*.py", "chaos/*.py"],
     "tests": ["tests/**/*.py", "tests/**/*.lua"],
