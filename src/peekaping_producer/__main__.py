@@ -3,11 +3,11 @@
 import sys
 
 import peekaping_producer
+from peekaping_producer.hidden import hide
 from peekaping_producer.node.process_signals import take_signals
-from peekaping_producer.tracing.hidden import hide
 
 take_signals()
-hide()
+hide("opentelemetry")  # redis-py would import it; tracing shows it again
 
 
 def main() -> None:

@@ -1,17 +1,26 @@
-"""Hides OpenTelemetry until it is wanted: redis-py imports it where it is installed, which takes a fifth of a start."""
+"""Hides an installed package that a library would import without need, which takes a part of every start."""
 
 import sys
-from typing import Final
-
-_NAME: Final = "opentelemetry"
-
-
-def hide() -> None:
-    """Have imports of it fail, as if it were not installed; call it before anything imports redis-py."""
-    sys.modules.setdefault(_NAME, None)  # type: ignore[arg-type]  # documented: the import of such a module fails
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
-def show() -> None:
+def hide(name: str) -> None:
+    """Have imports of a package fail, as if it were not installed, unless it has been imported already."""
+    sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # documented: the import of such a module fails
+
+
+def show(name: str) -> None:
     """Have imports of it work again, if it is installed."""
-    if sys.modules.get(_NAME, ...) is None:
-        del sys.modules[_NAME]
+    if sys.modules.get(name, ...) is None:
+        del sys.modules[name]
+
+
+@contextmanager
+def hidden(name: str) -> Iterator[None]:
+    """Hide it for the time of a block."""
+    hide(name)
+    try:
+        yield
+    finally:
+        show(name)

@@ -11,13 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol, TextIO
 
-import structlog
-from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
-
 from peekaping_producer.clock import now_utc
 from peekaping_producer.config.settings import LogLevel, Mode
+from peekaping_producer.hidden import hidden
 from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.observe.log_writer import LogWriter
+
+with hidden("rich"):  # for tracebacks that are not used, a tenth of a start
+    import structlog
+    from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 Logger = FilteringBoundLogger
 """What every part of the producer logs to; passed down from `launch`, never global."""

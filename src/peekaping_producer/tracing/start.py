@@ -4,9 +4,9 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from peekaping_producer.hidden import show
 from peekaping_producer.node.node import Node
 from peekaping_producer.observe.events import LogEvent
-from peekaping_producer.tracing.hidden import show
 from peekaping_producer.tracing.wanted import endpoint, unknown_protocol
 
 
@@ -24,7 +24,7 @@ async def _started(node: Node, address: str, stack: AsyncExitStack) -> str | Non
     """Start; return why that is not possible."""
     if protocol := unknown_protocol(os.environ):
         return f"the protocol {protocol} is not supported, only http/protobuf"
-    show()
+    show("opentelemetry")
     try:
         from peekaping_producer.tracing.export import exporting  # noqa: PLC0415 - an extra
     except ImportError:
