@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from peekaping_producer.clock import now_utc
+from peekaping_producer.demo.redis_server import RedisServer
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.redisdb.keys import DUE, LEASE
@@ -15,6 +16,7 @@ from support.asynq_states import RedisState, put_pending, redis_state, score
 from support.catalogues import monitors_unreadable
 from support.databases import Database, monitor_row
 from support.leader_duties import CALM, Leader, hang_once, leader
+from support.nodes import connected
 from support.redis_time import redis_now_ms
 from support.schedule import is_not_scheduled, is_scheduled, scheduled_ids
 from support.waiting import until
@@ -148,3 +150,23 @@ async def test_a_poll_that_hung_with_the_database_does_not_delay_the_next(
         await led.test.until_logged("database recovered")
         await empty_sqlite_db.update("monitors", row["id"], active=False, updated_at=now_utc())
         await until(partial(is_not_scheduled, redis, row["id"]))
+
+
+async def test_a_poll_that_waited_for_redis_does_not_delay_the_next(
+    own_redis_server: RedisServer, empty_sqlite_db: Database
+) -> None:
+    """That costs the database nothing, so it is no reason to spare it."""
+    row = monitor_row(updated_at=now_utc())
+    await empty_sqlite_db.insert("monitors", row)
+    timing = replace(CALM, changes_every_s=0.05, share=100, redis_timeout_s=0.5)
+    async with (
+        connected(own_redis_server.port) as redis,
+        leader(redis, empty_sqlite_db, timing) as led,
+        led.elected(led.changes.duty()),
+    ):
+        await until(partial(is_scheduled, redis, row["id"]))
+        own_redis_server.pause()
+        await empty_sqlite_db.update("monitors", row["id"], active=False, updated_at=now_utc())
+        await led.test.until_logged("redis unavailable")
+        own_redis_server.resume()
+        await until(partial(is_not_scheduled, redis, row["id"]), within_s=10)

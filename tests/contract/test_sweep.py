@@ -27,7 +27,7 @@ from support.databases import Database, SqliteDatabase, monitor_row, new_id, num
 from support.leader_duties import CALM, hang_once, leader
 from support.nodes import connected
 from support.redis_time import redis_now_ms
-from support.schedule import is_not_scheduled, scheduled_ids
+from support.schedule import is_not_scheduled, is_scheduled, scheduled_ids
 from support.waiting import until
 
 SWEPT, NOTHING_SWEPT, INVALID = "sweep finished", "sweep changed nothing", "monitors skipped as invalid"
@@ -332,6 +332,27 @@ async def test_a_sweep_that_hung_with_the_database_does_not_delay_the_next(
             await led.test.until_logged("database recovered")
             await empty_sqlite_db.delete("monitors", row["id"])
             await until(partial(is_not_scheduled, redis, row["id"]))
+
+
+async def test_a_sweep_that_waited_for_redis_does_not_delay_the_next(
+    own_redis_server: RedisServer, empty_sqlite_db: SqliteDatabase
+) -> None:
+    """That costs the database nothing, so it is no reason to spare it."""
+    row = monitor_row()
+    await empty_sqlite_db.insert("monitors", row)
+    timing = replace(CALM, sweep_every_s=20, share=100, redis_timeout_s=0.5)
+    async with connected(own_redis_server.port) as redis, leader(redis, empty_sqlite_db, timing) as led:
+        led.catalog.before = partial(pause_once, own_redis_server)
+        async with led.elected(led.sweeper.duty()):
+            await led.test.until_logged("redis unavailable")
+            own_redis_server.resume()
+            await until(partial(is_scheduled, redis, row["id"]), within_s=10)
+
+
+async def pause_once(server: RedisServer, name: str, number: int) -> None:
+    """Freeze Redis when the first page is read."""
+    if name == "active" and number == 1:
+        server.pause()
 
 
 async def test_a_long_sweep_logs_its_progress(

@@ -57,7 +57,9 @@ class ChangeReader:
                 await self.poll_once(term)
             except Unavailable as error:
                 self._node.failed(error, self._database)
-                failed = True
+                failed = error.system == "database"
+                if not failed:  # the time was Redis'
+                    unavailable_s = time.monotonic() - began_s
             else:
                 self._database.recovered()
                 # A poll that hung in an outage of the batches has cost the database nothing.

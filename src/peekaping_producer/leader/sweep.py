@@ -74,7 +74,10 @@ class Sweeper:
                 swept = await self.sweep_once(term)
             except Unavailable as error:
                 self._node.failed(error, self._database)
-                await self._rest(term, progress)
+                if error.system == "database":
+                    await self._rest(term, progress)
+                else:  # the time was Redis', and the schedule may lack monitors
+                    await term.ended.within(progress.backoff.next_delay_s())
                 continue
             self._database.recovered()
             self._report(swept)
