@@ -1,6 +1,7 @@
 """The sentence at the top of the page is never green while an alert of deploy/prometheus/rules.yml fires."""
 
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from peekaping_producer.report.status_values import (
     Status,
 )
 from peekaping_producer.web.headline import CLAIMS_WITHIN_S, MOST_TERMS, Level, Situation, System, headline
+from peekaping_producer.web.snapshot import Snapshot
 
 RULES = (Path(__file__).parents[2] / "deploy" / "prometheus" / "rules.yml").read_text(encoding="utf-8")
 ALERTS = re.findall(r"alert: (\w+)", RULES)
@@ -191,3 +193,23 @@ def test_the_worst_comes_first_and_each_cause_once() -> None:
 def test_while_redis_is_unavailable_nothing_is_said_of_what_was_read_before() -> None:
     situation = Situation(redis=System(problem="no answer within 2 s"), status=replace(STATUS, nodes=[], running=False))
     assert [problem.code for problem in headline(situation).problems] == ["redis"]
+
+
+def test_a_problem_is_shown_with_the_time_since_when_it_lasts() -> None:
+    def snapshot(down_s: float, since: dict[str, datetime]) -> Snapshot:
+        return Snapshot(None, Situation(redis=System(problem="no answer within 2 s", down_s=down_s)), since)
+
+    first = snapshot(65.0, {})
+    assert first.since == {"redis": first.now - timedelta(seconds=65)}
+    # Rounding does not make it jump; another outage does.
+    assert snapshot(66.0, first.since).since == first.since
+    again = snapshot(2.0, first.since)
+    assert again.since == {"redis": again.now - timedelta(seconds=2)}
+
+
+def test_a_problem_whose_length_is_not_known_lasts_since_it_was_seen() -> None:
+    seen = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    situation = having(queue=replace(QUEUE, workers=0))
+    first = Snapshot(None, situation, {})
+    assert first.since == {"queue": first.now}
+    assert Snapshot(None, situation, {"queue": seen}).since == {"queue": seen}
