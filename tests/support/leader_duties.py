@@ -148,8 +148,9 @@ class Leader:
 
 
 async def hang_once(led: Leader, reading: str, name: str, number: int) -> None:
-    """Let the first reading of this name hang for half a second, while batches find the database unavailable."""
+    """Let the first reading of this name hang for a second; batches find the database unavailable after half of it."""
     if name == reading and number == 1:
+        await asyncio.sleep(HUNG_S)
         batches = led.test.node.database_outage.user()
         batches.failed(Unavailable("database", "no answer"))
         await asyncio.sleep(HUNG_S)

@@ -52,20 +52,19 @@ class ChangeReader:
         outage, every_s = self._node.database_outage, self._timing.changes_every_s
         await term.ended.within(every_s)
         while not term.is_over:
-            began_s, recoveries, failed, unavailable_s = time.monotonic(), outage.recoveries, False, 0.0
+            began_s, recoveries, failed = time.monotonic(), outage.recoveries, False
             try:
                 await self.poll_once(term)
             except Unavailable as error:
                 self._node.failed(error, self._database)
                 failed = error.system == "database"
-                if not failed:  # the time was Redis'
-                    unavailable_s = time.monotonic() - began_s
+                # It has cost the database as much as a success, unless the time was Redis'.
+                cost_s = time.monotonic() - began_s if failed else 0.0
             else:
                 self._database.recovered()
-                # A poll that hung in an outage of the batches has cost the database nothing.
-                unavailable_s = outage.seconds_since(began_s)
-            # The same after a failure: it has cost the database as much.
-            more_s = self._timing.share * (time.monotonic() - began_s - unavailable_s) - every_s
+                # What hung until an outage was over has cost it nothing.
+                cost_s = outage.available_s_since(began_s)
+            more_s = self._timing.share * cost_s - every_s
             await term.ended.within(every_s)
             if not failed:
                 await term.ended.within(more_s)

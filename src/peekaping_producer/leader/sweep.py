@@ -81,8 +81,8 @@ class Sweeper:
                 continue
             self._database.recovered()
             self._report(swept)
-            # Pages that hung in an outage of the batches have cost the database nothing.
-            cost_s = swept.seconds - self._node.database_outage.seconds_since(progress.began_s)
+            # Pages that hung until an outage was over have cost the database nothing.
+            cost_s = min(swept.seconds, self._node.database_outage.available_s_since(progress.began_s))
             await self._wanted.within(max(self._timing.sweep_every_s, self._timing.share * cost_s))
 
     def _begin(self, term: Term) -> None:

@@ -134,6 +134,10 @@ class Outage:
         spans = [*self._ended, (self._failing_since_s, self._clock())] if self.ongoing else self._ended
         return sum(max(0.0, until_s - max(since_s, from_s)) for since_s, until_s in spans)
 
+    def available_s_since(self, from_s: float) -> float:
+        """Return for how long the system has been available without interruption, at most since then."""
+        return 0.0 if self.ongoing else self._clock() - max(from_s, self._ended_s)
+
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call this whenever an outage starts or ends."""
         self._on_change = callback
