@@ -68,21 +68,22 @@ class Sweeper:
         """Sweep until the term is over, in a bounded share of the time, whether its reads succeed or fail."""
         self._begin(term)
         await self._wanted.within(_SUBSCRIBED_WITHIN_S)
+        outage = self._node.database_outage
         while not term.is_over:
-            progress = self._under_way()
+            progress, recoveries = self._under_way(), outage.recoveries
             try:
                 swept = await self.sweep_once(term)
             except Unavailable as error:
                 self._node.failed(error, self._database)
-                if error.system == "database":
+                if error.system == "database" and outage.recoveries == recoveries:
                     await self._rest(term, progress)
-                else:  # the time was Redis', and the schedule may lack monitors
+                else:  # the time was Redis', or that of an outage which is over
                     await term.ended.within(progress.backoff.next_delay_s())
                 continue
             self._database.recovered()
             self._report(swept)
             # Pages that hung until an outage was over have cost the database nothing.
-            cost_s = min(swept.seconds, self._node.database_outage.available_s_since(progress.began_s))
+            cost_s = min(swept.seconds, outage.available_s_since(progress.began_s))
             await self._wanted.within(max(self._timing.sweep_every_s, self._timing.share * cost_s))
 
     def _begin(self, term: Term) -> None:
