@@ -247,7 +247,8 @@ class _Judge:
                     lambda one, span=span: (
                         rule_of(one.kind).reason in {Reason.CLAIM, *_NOBODY}  # type: ignore[misc]
                         and one.began_ms - _BEFORE_MS <= span.until_ms
-                        and one.ended_ms + _BEFORE_MS >= span.from_ms
+                        # What a network delivers late may be claimed after a fault; a node claims nothing in its name.
+                        and one.ended_ms + (0 if rule_of(one.kind).from_its_beginning else _BEFORE_MS) >= span.from_ms
                     )
                 )
         return None

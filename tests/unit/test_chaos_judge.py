@@ -233,6 +233,13 @@ def test_another_outage_may_not() -> None:
     assert judged([*on_time(), *checks(24.0)], fault(Kind.REDIS_KILLED, 23, 23.5)).doubled == 1
 
 
+def test_a_claim_that_was_made_after_a_node_was_thawed_is_not_its_fault() -> None:
+    freeze, locked = fault(Kind.FREEZE, 11.5, 20.5), fault(Kind.DATABASE_LOCKED, 20.9, 24)
+    assert (
+        judged(checks(1, 11, 23.5, 31, 41, 51), freeze, locked, claimed=(Span(ID, at(21.0), at(23.5)),)).failures == ()
+    )
+
+
 @pytest.mark.parametrize("kind", [Kind.CUT_FROM_REDIS, Kind.HANG_FROM_REDIS])
 def test_what_a_node_that_was_cut_off_had_claimed_may_be_late_for_8_s(kind: Kind) -> None:
     cut, held = fault(kind, 20.9, 21.5), (Span(ID, at(21.0), at(26.5)),)
