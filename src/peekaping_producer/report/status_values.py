@@ -121,7 +121,7 @@ class Status(Struct, frozen=True):
     running: bool
     """Whether a producer runs at all, ours or Go's."""
     trouble: list[str]
-    """What keeps monitors from being checked, in words; if there is any, the exit code is 1."""
+    """What is wrong, in words; if there is any, the exit code is 1."""
     pause: PauseStatus | None
     """null if checks are not paused."""
     overdue: Overdue

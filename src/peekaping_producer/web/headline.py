@@ -291,7 +291,7 @@ def _invalid(status: Status) -> Iterator[Problem]:
 def _leader(status: Status) -> Iterator[Problem]:
     terms = max((recent.terms for recent in _recent(status, TERMS_WITHIN_S)), default=0)
     if status.running and not status.leader:
-        action = "A node takes over within 4 s. If none does, look at the nodes' logs."
+        action = "A node takes over within 5 s. If none does, look at the nodes' logs."
         yield Problem("leaderless", Level.ATTENTION, _sentence(LEADERLESS), action)
     if terms > MOST_TERMS:
         yield Problem(
