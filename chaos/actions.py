@@ -77,7 +77,7 @@ class Actions:
         else:
             self._note(fault)
 
-    def look(self) -> None:
+    def note_started(self) -> None:
         """Note that a fault is over which is so only once a node is at work."""
         if self._starting is not None and any(node.at_work for node in self._stage.nodes):
             self._note(self._starting)

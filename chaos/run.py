@@ -40,7 +40,7 @@ def _carry_out(plan: Sequence[Fault], seconds: float, stage: Stage, actions: Act
     backup_s = 0.0
     while (at_s := time.monotonic() - begun_s) < seconds:
         stage.watch()
-        actions.look()
+        actions.note_started()
         for ends_s, fault in [one for one in lasting if one[0] <= at_s]:
             lasting.remove((ends_s, fault))
             actions.end(fault)

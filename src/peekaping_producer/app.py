@@ -79,7 +79,7 @@ async def produce(
                 await until_ready(lambda: check_database(catalog.check, node, registry), node.database_outage, node)
                 if not node.stop:
                     node.liveness.on_turn(Watchdog().feed)
-                    await _run_loops(settings, node, redis, catalog, cache)
+                    await _run_loops(settings, node, redis, catalog, cache, registry)
     finally:
         await catalog.close()
         await redis.aclose()
@@ -113,11 +113,13 @@ def _served(settings: Settings, node: Node, redis: Redis, cache: LastKnown) -> A
     return serving(settings, settings.producer_http_port, node, redis, cache)
 
 
-async def _run_loops(settings: Settings, node: Node, redis: Redis, catalog: Catalog, cache: LastKnown) -> None:
+async def _run_loops(
+    settings: Settings, node: Node, redis: Redis, catalog: Catalog, cache: LastKnown, registry: Registry
+) -> None:
     """Run every loop of a node until it is time to stop."""
     schedule, view = Schedule(redis, node.timing), ScheduleView(redis, node.timing.redis_timeout_s)
     source = Source(node, catalog, cache)
-    registry, concurrency = Registry(redis, node.timing), settings.producer_concurrency
+    concurrency = settings.producer_concurrency
     missed = MissedChecks(node, await _nobody_from_s(registry))
     dispatcher = Dispatcher(node, schedule, source, missed, connections=catalog.connections, server_zone=settings.tz)
     watch = RedisWatch(node, redis, schedule)

@@ -19,7 +19,8 @@ from support.ledger import worker_options
 from support.markdown import anchors
 from support.postgres import Postgres
 from support.producer import environment, started
-from support.prometheus import Prometheus, need_prometheus
+from support.programs import needed
+from support.prometheus import Prometheus
 from support.server_process import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +57,7 @@ async def client(
 async def test_what_breaks_is_reported_and_alerts_lead_to_the_runbook(
     client: tuple[Client, str], own_redis_server: RedisServer, own_postgres_server: Postgres, tmp_path: Path
 ) -> None:
-    need_prometheus()
+    needed("prometheus")
     node, target = client
     with Prometheus(target) as prometheus:
         with a_worker(own_redis_server.port, tmp_path):

@@ -1,12 +1,10 @@
 """A real Prometheus for tests, where it is installed, configured as docs/metrics.md says."""
 
-import os
 import re
 import shutil
 from pathlib import Path
 
 import httpx
-import pytest
 import yaml
 
 from support.server_process import HOST, ServerProcess
@@ -101,11 +99,3 @@ class Prometheus(ServerProcess):
             return alert not in await self.firing()
 
         await until(over, f"{alert} is over", 60)
-
-
-def need_prometheus() -> None:
-    """Skip where it is not installed; CI has it."""
-    if _PROGRAM is None:
-        if os.environ.get("CI"):
-            pytest.fail("no prometheus here: .ci/run takes the program from Debian's package")
-        pytest.skip("no prometheus here")

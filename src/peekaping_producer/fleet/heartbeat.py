@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import msgspec
-from msgspec.structs import replace
 
 from peekaping_producer import __version__
 from peekaping_producer.clock import now_utc, rfc3339
@@ -36,8 +35,8 @@ async def check_database(check: Callable[[], Awaitable[None]], node: Node, regis
     try:
         await check()
     except Unavailable as error:
-        info = NodeInfo(node.id, __version__, database_problem=error.reason, starting=True)
-        info = replace(info, database_down_s=round(node.database_outage.ongoing_s, 1))
+        down_s = round(node.database_outage.ongoing_s, 1)
+        info = NodeInfo(node.id, __version__, database_problem=error.reason, database_down_s=down_s, starting=True)
         with suppress(Unavailable):  # Redis is checked again when the database is there
             await registry.set_inactive(info)
         raise

@@ -173,7 +173,7 @@ def _nobody_runs(status: Status) -> Iterator[Problem]:
 
 
 def _claimed_ago_s(node: NodeStatus, status: Status) -> float:
-    """Return when a node last claimed; if it never has, when it started."""
+    """Return how long ago a node last claimed; if it never has, how long ago it started."""
     if node.claimed_ago_s is not None:
         return node.seen_ago_s + node.claimed_ago_s
     try:
