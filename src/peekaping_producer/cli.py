@@ -105,7 +105,7 @@ def pause(
     length: Annotated[str, typer.Option("--for", metavar="TIME", help="How long: 90s, 10m, 2h; at most 24h.")] = "10m",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Pause all checks for a while; they go on by themselves. Needs only REDIS_*."""
+    """Pause all checks for a while; they resume by themselves. Needs only REDIS_*."""
     from peekaping_producer.commands.pause import pause as pause_all
     from peekaping_producer.config.loading import load_redis_settings
 
@@ -161,13 +161,13 @@ def plan(  # noqa: PLR0913 - typer's options
     nodes: Annotated[int, typer.Option(help="How many producers.")] = 1,
     outage: Annotated[int, typer.Option(help="Seconds without Redis, or without producers.")] = 600,
     calibrate: Annotated[
-        Path | None, typer.Option(help="A bench.json that `make bench` wrote: costs as on that machine.")
+        Path | None, typer.Option(help="Take the costs from this bench.json, which `make bench` wrote.")
     ] = None,
     picture: Annotated[Path | None, typer.Option(help="Write an SVG of the load to this file.")] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show what so many monitors need, by measured costs and a simulated hour; exit code 1: more than is possible."""
+    """Show what a number of monitors needs, from measured costs and a simulated hour. Exit code 1: not possible."""
     from peekaping_producer.commands.plan import plan as work_out
 
     planned = work_out(monitors, interval, nodes, outage, calibrate, picture)
@@ -182,12 +182,13 @@ def demo(  # noqa: PLR0913 - typer's options
         int | None, typer.Option(help="How many monitors, up to 100,000; default: a dozen with names.")
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option(help="How long; default: until Ctrl-C; without a terminal 30, with --break 90.")
+        float | None,
+        typer.Option(help="How many seconds. Default: until Ctrl-C; without a terminal 30; with --break 90."),
     ] = None,
     interval: Annotated[int | None, typer.Option(help="Seconds between two checks of a monitor.")] = None,
     nodes: Annotated[int, typer.Option(help="How many producers.")] = 1,
     http_port: Annotated[
-        int, typer.Option(help="Where one serves its page and metrics; another port if in use.")
+        int, typer.Option(help="The port of one producer's page and metrics; another one if it is in use.")
     ] = 8035,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,

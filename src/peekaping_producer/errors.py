@@ -3,7 +3,7 @@
 ProducerError
 ├── ConfigurationError      the operator: a setting is wrong, or what it names is not Peekaping's. Exit code 2
 ├── Unavailable             nobody: Redis or the database does not answer, which is transient. Retried with backoff
-├── CorruptRecord           nobody at once: one row is invalid. Skipped and counted, the others go on
+├── CorruptRecord           somebody later: one row is invalid. Skipped and counted, the others go on
 └── NotLeading              nobody: another node leads now, and does what this one was doing
 """
 

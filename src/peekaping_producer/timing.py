@@ -17,8 +17,8 @@ class Timing(Struct, frozen=True):
     claim_spacing_least_s: float = 0.02
     """The shortest wait after a claim that was not full: monitors spread evenly are claimed in batches."""
     claim_spacing_most_s: float = 0.05
-    """The longest such wait. A claim of few monitors costs as much as one of many: 10,000 monitors of 60 s take half as
-    much of a core as with the shortest."""
+    """The longest such wait. A claim of few monitors costs as much as one of many: 10,000 monitors that are
+    checked every 60 s take half as much of a core as with the shortest."""
     worthwhile_batch: int = 24
     """Monitors that a claim should find, if neither limit of the wait prevents it."""
     release_ms: int = 250

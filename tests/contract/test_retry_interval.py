@@ -1,4 +1,4 @@
-"""PRODUCER_RETRY_INTERVAL: a pending monitor is checked each `retry_interval`, on every kind of database."""
+"""PRODUCER_RETRY_INTERVAL: a pending monitor is checked every `retry_interval`, on every kind of database."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

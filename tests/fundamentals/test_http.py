@@ -1,4 +1,4 @@
-"""A node serves probes and metrics by HTTP, and no client can disturb its checks."""
+"""A node serves probes and metrics over HTTP, and no client can disturb its checks."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""What can be changed by HTTP: only with the token, from the page itself, and not too often; all of it is logged."""
+"""What can be changed over HTTP: only with the token, from the page itself, and not too often; all of it is logged."""
 
 import asyncio
 import json

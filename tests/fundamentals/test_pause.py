@@ -1,4 +1,4 @@
-"""`pause` and `resume`: every node stops claiming, every command says so, and checks go on by themselves."""
+"""`pause` and `resume`: every node stops claiming, every command says so, and checks resume by themselves."""
 
 import asyncio
 import json
@@ -87,7 +87,7 @@ async def test_a_pause_is_shown_by_every_command_until_it_is_ended(
     assert ran[1].startswith(line)
     assert ran[1].endswith("; what is due is checked then")
 
-    assert await shell.output("resume") == f"checks go on; they were paused until {until_}\n"
+    assert await shell.output("resume") == f"checks resume; they were paused until {until_}\n"
     assert await shell.output("resume") == "checks were not paused\n"
     assert json.loads(await shell.output("resume", "--json"))["ended"] is None
     assert json.loads(await shell.output("status", "--json"))["pause"] is None
@@ -119,7 +119,7 @@ async def test_another_pause_replaces_the_first(shell: Shell, redis: Redis) -> N
 async def test_a_go_producer_ignores_the_pause(shell: Shell, redis: Redis) -> None:
     await redis.set(LEADER, "producer-4711", px=60_000)
     lines = (await shell.output("pause", "--reason", REASON, code=1)).splitlines()
-    assert lines[1:] == ["a Go producer runs too: it ignores the pause, and goes on with checks"]
+    assert lines[1:] == ["a Go producer runs too: it ignores the pause, and keeps checking"]
 
 
 @pytest.mark.parametrize(
@@ -249,5 +249,5 @@ async def test_a_flushed_redis_has_lost_the_pause(
         await redis.flushall()
         await until_logged(nodes, RESUMED, 1)
         async with consuming(redis) as tasks:
-            await until(lambda: tasks, "checks go on")
+            await until(lambda: tasks, "checks resume")
         assert nodes.nodes[0].logged(RESUMED)[0]["early"]

@@ -1,4 +1,4 @@
-"""Failover behind a name, a VIP or a proxy: the old primary lives on as a replica and keeps its connections."""
+"""Failover behind a name, a virtual IP or a proxy: the old primary lives on as a replica and keeps its connections."""
 
 import signal
 from datetime import datetime

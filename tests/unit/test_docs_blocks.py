@@ -81,7 +81,7 @@ def routes() -> dict[str, set[str]]:
     parts = {name: _part(kind) for name, kind in get_type_hints(application).items() if name != "return"}
     served = [route for route in application(**parts).routes if isinstance(route, Route)]
     # A function answers GET unless the route says otherwise; Unused is none, so its route says nothing.
-    return {route.path: {*(route.methods or ("GET",))} - {"HEAD"} for route in served}
+    return {re.sub(r":\w+", "", route.path): {*(route.methods or ("GET",))} - {"HEAD"} for route in served}
 
 
 @pytest.fixture

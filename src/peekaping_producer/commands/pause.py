@@ -1,4 +1,4 @@
-"""`pause` and `resume`: stop all checks for a while, and let them go on."""
+"""`pause` and `resume`: stop all checks for a while, and resume them."""
 
 import asyncio
 import getpass

@@ -30,7 +30,7 @@ def file_setting(variable: str, read_again: str = "for each new connection") -> 
     """Describe the setting `<variable>_FILE`. A field that has one beside it is a secret."""
     return setting(
         None,
-        meaning=f"A file that holds the text of `{variable}`; it is read again {read_again}.",
+        meaning=f"A file that holds the value of `{variable}`; it is read again {read_again}.",
         allowed=f"the path of a file, without {variable}",
     )
 

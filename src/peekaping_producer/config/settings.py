@@ -229,7 +229,7 @@ class Settings(RedisSettings, DatabaseSettings):
     )
     producer_retry_interval: Annotated[Switch, one_of(SWITCHES)] = setting(
         Switch.OFF,
-        meaning="`on` checks a monitor each `retry_interval` while its status is pending, if that is shorter than its"
+        meaning="`on` checks a monitor every `retry_interval` while its status is pending, if that is shorter than its"
         " interval; the Go producer ignores that field.",
         allowed="on or off",
     )
@@ -240,17 +240,19 @@ class Settings(RedisSettings, DatabaseSettings):
     )
     producer_http_host: IpAddress = setting(
         "127.0.0.1",
-        meaning="The address at which probes, metrics and the page are served; 0.0.0.0 or :: for all of this host.",
+        meaning="The address at which probes, metrics and the page are served; 0.0.0.0 or :: for all addresses of this"
+        " host.",
         allowed="an IP address of this host",
     )
     producer_http_port: Port | None = setting(
         None,
-        meaning="The port at which probes, metrics and the page are served; nothing is served without it.",
+        meaning="The port on which probes, metrics and the page are served; nothing is served without it.",
         allowed=PORT,
     )
     producer_http_token: SecretText | None = setting(
         None,
-        meaning="The token for all that changes something by HTTP; without it, nothing can be changed there.",
+        meaning="The token that clients need to change anything over HTTP; without it, nothing can be changed that"
+        " way.",
         allowed=f"a text of at least {LEAST_TOKEN} characters",
     )
     producer_http_token_file: Name | None = file_setting("PRODUCER_HTTP_TOKEN", "each time the token is needed")

@@ -58,7 +58,7 @@ class Options(Struct, frozen=True):
     interval_s: int | None = None
     nodes: int = 1
     http_port: int = 8035
-    """Where one of the producers serves HTTP, if that port is free; 0: at any free port."""
+    """Where one of the producers serves HTTP, if that port is free; 0: on any free port."""
     as_json: bool = False
     breaking: bool = False
 

@@ -38,8 +38,8 @@ class LogEvent(StrEnum):
     SUMMARY = "summary"
     """How the checks of the last minute went; see below. Nothing to do."""
     BATCHES_SETTLED = "batches settled"
-    """Claimed monitors were read and settled; `placed` is the number of checks that are in the queue, `ms` the time
-    they took in total. Nothing to do.
+    """Claimed monitors were read and settled; `placed` is the number of checks that are in the queue, `ms` the total
+    time of these batches. Nothing to do.
     """
     MONITORS_INVALID = "monitors skipped as invalid"
     """Rows are invalid, so these monitors are not checked; `reasons` shows up to five, each logged once. To do: fix the
@@ -52,14 +52,14 @@ class LogEvent(StrEnum):
     MONITORS_NOT_SETTLED = "monitors not settled"
     """Redis refused to write the result of a claim; the monitors are due again. To do: fix what `reason` says."""
     CLAIMS_EXPIRED = "claims expired"
-    """Monitors were claimed but not settled in time, because a node died, was paused or lost Redis; they are due again.
+    """Monitors were claimed but not settled in time, because a node died, was frozen or lost Redis; they are due again.
     To do: find out why, if it recurs.
     """
 
     # Pauses
     CHECKS_PAUSED = "checks paused"
-    """Somebody (`by`) has paused all checks, or set another end; they go on at `until`. To do: nothing, or
-    `peekaping-producer resume`.
+    """Somebody (`by`) has paused all checks, or changed the end of the pause; they resume at `until`. To do: nothing,
+    or `peekaping-producer resume`.
     """
     CHECKS_STILL_PAUSED = "checks still paused"
     """The pause goes on; logged every 5 minutes. To do: nothing, or `peekaping-producer resume`."""
@@ -187,10 +187,10 @@ class LogEvent(StrEnum):
     """
 
     ACTION_DONE = "action done"
-    """A client with the token has changed something by HTTP (`action`, `what`). Nothing to do."""
+    """A client with the token has changed something over HTTP (`action`, `what`). Nothing to do."""
     ACTION_REFUSED = "action refused"
-    """A client wanted to change something by HTTP, and was refused (`status` of HTTP). If there are too many requests,
-    one line is logged. To do: if it recurs, find out who it is.
+    """A client wanted to change something over HTTP, and was refused (`status` is that of HTTP). Of several requests in
+    a row that come too fast, only the first is logged. To do: if it recurs, find out who it is.
     """
 
     # Traces

@@ -12,7 +12,7 @@ from peekaping_producer.schedule.view import Place, ScheduleView
 from peekaping_producer.timing import Timing
 
 RESUME = "wait, or end the pause with `peekaping-producer resume`"
-_GO_PRODUCER = "a Go producer runs too: it ignores the pause, and goes on with checks"
+_GO_PRODUCER = "a Go producer runs too: it ignores the pause, and keeps checking"
 _NOT_PAUSED = "checks were not paused"
 
 
@@ -39,7 +39,7 @@ class Resumed(Struct, frozen=True):
 
     def text(self) -> list[str]:
         """Return the lines that are printed without `--json`."""
-        return [f"checks go on; they were paused until {self.ended.until}" if self.ended else _NOT_PAUSED]
+        return [f"checks resume; they were paused until {self.ended.until}" if self.ended else _NOT_PAUSED]
 
 
 async def pause_checks(redis: Redis, timing: Timing, for_ms: int, reason: str, by: str) -> Paused:

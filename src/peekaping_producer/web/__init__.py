@@ -1,1 +1,1 @@
-"""What a node serves by HTTP: probes, metrics, the page and its actions. Imported only if PRODUCER_HTTP_PORT is set."""
+"""What a node serves over HTTP: probes, metrics, the page and its actions. Imported only if its port is set."""

@@ -1,4 +1,4 @@
-"""What the page, or any client with the token, can change: make a check due, pause all checks, let them go on."""
+"""What the page, or any client with the token, can change: make a check due, pause all checks, resume them."""
 
 import asyncio
 import re
@@ -30,7 +30,7 @@ MESSAGES: Final = {
     "not-due": "The check could not be made due: this monitor is not checked.",
     "paused": "All checks are paused.",
     "paused-not-go": "The checks of this producer are paused, but a Go producer runs too: it ignores the pause.",
-    "resumed": "Checks go on.",
+    "resumed": "Checks resume.",
 }
 """What the page says after an action, by the query field `done` of the address that it was sent back to."""
 _MOST_BODY: Final = 4_096

@@ -210,7 +210,7 @@ class Metrics:
         )
         yield _gauge(
             "event_loop_lag_seconds",
-            "By how much the event loop was late, the most in the last minute.",
+            "The longest delay of the event loop in the last minute.",
             {"": self._lag.longest_s},
         )
 

@@ -1,4 +1,4 @@
-"""Who may change something by HTTP: a client with the token, from the page itself, and not too often."""
+"""Who may change something over HTTP: a client with the token, from the page itself, and not too often."""
 
 import hmac
 import time
