@@ -1,4 +1,4 @@
-"""The version where it is written for operators: as the tag of the image."""
+"""The version where it is written for operators: as the tag of the image, and in the README."""
 
 import re
 from pathlib import Path
@@ -9,6 +9,7 @@ NAMED_IN = (
     Path("deploy/kubernetes/producer.yaml"),
     Path("deploy/kubernetes/values.yaml"),
     Path("docs/install.md"),
+    Path("README.md"),
 )
 _IN_PROJECT = re.compile(r'^version = "(.+)"$', re.MULTILINE)
 

@@ -34,7 +34,8 @@ def test_the_version_is_renamed_and_no_other_number() -> None:
 
 def test_every_file_for_operators_that_names_the_version_is_known() -> None:
     version = project_version((ROOT / "pyproject.toml").read_text("utf-8"))
-    files = [path for path in (ROOT / "deploy").rglob("*") if path.is_file()] + [ROOT / "docs" / "install.md"]
+    files = [path for path in (ROOT / "deploy").rglob("*") if path.is_file()]
+    files += [ROOT / "docs" / "install.md", ROOT / "README.md"]
     texts = {path.relative_to(ROOT): path.read_text("utf-8") for path in files}
     assert {path for path, text in texts.items() if renamed(text, version, "") != text} == {*NAMED_IN}
 
