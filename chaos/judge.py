@@ -14,12 +14,11 @@ from typing import Final
 from msgspec import Struct
 
 from chaos.evidence import Check, Evidence, Incident, Life, Segment, Span, on_this_clock
-from chaos.plan import OF_DATABASE, Kind
+from chaos.plan import NOTICED_WITHIN_S, OF_DATABASE, Kind
 from chaos.rules import (
     CLAIM_MS,
     DATABASE_MS,
     NODE_MS,
-    NOTICED_WITHIN_MS,
     REDIS_MS,
     RULES,
     Reason,
@@ -38,6 +37,8 @@ _BEFORE_MS: Final = 1_000
 _SAMPLING_MS: Final = 500
 """How exactly the evidence knows when something began and ended."""
 _LOST_AFTER_MS: Final = 3_000
+_EXCUSED_SHARE: Final = 0.01
+"""At most one check, or this share of them, may be missed for a reason that lies with the machine or with asynq."""
 _NOBODY: Final = frozenset({Reason.REDIS, Reason.NODES})
 _DEATHS: Final = frozenset({Kind.KILL, Kind.KILL_ALL, Kind.TERMINATE, Kind.FREEZE})
 
@@ -167,7 +168,7 @@ class _Judge:
         """Return from when on checks are expected: later if a fault kept the change from being noticed."""
         expected_ms = max(segment.expected_ms, self._evidence.began_ms)
         for incident in self._evidence.incidents:
-            noticed_ms = incident.ended_ms + NOTICED_WITHIN_MS
+            noticed_ms = incident.ended_ms + round(NOTICED_WITHIN_S * 1000)
             if (
                 delays_changes(incident.kind)
                 and segment.from_ms > self._evidence.began_ms
@@ -364,6 +365,7 @@ class _Judge:
             if slot.reason is Reason.NONE:
                 self._failures.append(f"missed for no reason: {self._described(slot)}")
         self._check_late(slots)
+        self._check_excused(missed)
         old = Counter((slot.monitor_id, slot.incident) for slot in missed if slot.reason is Reason.OLD_INTERVAL)
         for (id_, incident), times in old.items():
             if times > 1:
@@ -378,6 +380,14 @@ class _Judge:
                             f"missed too often, while Redis or all nodes were gone, "
                             f"{self._since(from_ms)} to {self._since(until_ms)}: {self._described(slot)}"
                         )
+
+    def _check_excused(self, missed: Sequence[Slot]) -> None:
+        """Find excuses that come too often."""
+        most = max(1, int(_EXCUSED_SHARE * sum(map(len, self._checks.values()))))
+        for reason in (Reason.RUNNING, Reason.MACHINE):
+            times = sum(slot.reason is reason for slot in missed)
+            if times > most:
+                self._failures.append(f"missed {times} times, and {most} may be, as {reason}")
 
     def _check_late(self, slots: Sequence[Slot]) -> None:
         """Find what was late, though nothing was broken and the machine did not stall."""

@@ -10,8 +10,10 @@ from msgspec import Struct
 NODES: Final = 3
 PERIODS_S: Final = (6, 8, 12)
 """The intervals of the monitors. All divide an hour, so a step of the clock by hours leaves every grid where it is."""
-CALM_S: Final = 1.5 * max(PERIODS_S) + 3
-"""Nothing is broken at the end, for as long as every monitor needs for one more check."""
+NOTICED_WITHIN_S: Final = 8.0
+"""How soon after a fault a change is noticed that no event reports, or whose event was lost: it is polled every 5 s."""
+CALM_S: Final = NOTICED_WITHIN_S + 1.5 * max(PERIODS_S)
+"""Nothing is broken at the end, for as long as a monitor that was created in the last fault needs for a check."""
 _FIRST_S: Final = 2.0
 _GAP_S: Final = (2.0, 6.0)
 _OVERLAPS: Final = 0.25

@@ -41,8 +41,6 @@ CLAIM_MS: Final = 7_000
 """A claim of a node that died lasts no longer than its lease of 5 s and 2 s more."""
 DATABASE_MS: Final = 5_000
 """How long after an outage of the database push monitors may still be late."""
-NOTICED_WITHIN_MS: Final = 12_000
-"""How soon a change is noticed that no event reports, or whose event was lost: changes are polled every 5 s."""
 
 _REDIS: Final = Rule(Reason.REDIS, REDIS_MS)
 _LOSS: Final = Rule(Reason.REDIS, REDIS_MS, loses_data=True)

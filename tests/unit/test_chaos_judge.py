@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from chaos.evidence import HOUR_MS, Check, Evidence, Incident, Life, Segment, Span, Stall
 from chaos.judge import Verdict, judge, phase_ms
-from chaos.plan import CALM_S, Kind, make_plan
+from chaos.plan import CALM_S, PERIODS_S, Kind, make_plan
 from chaos.report import Report, as_json, as_picture, as_text
 from chaos.rules import Reason
 
@@ -222,6 +222,30 @@ def test_a_check_that_still_runs_is_an_excuse() -> None:
 
 def test_a_machine_that_stalls_is_an_excuse() -> None:
     assert judged(on_time(but=(21.0,)), stalls=(Stall(at(20.8), 900),)).missed == {Reason.MACHINE: 1}
+
+
+@pytest.mark.parametrize(
+    ("reason", "evidence"),
+    [
+        (Reason.RUNNING, {"active": (Span(ID, at(12), at(42)),)}),
+        (Reason.MACHINE, {"stalls": (Stall(at(20.8), 900), Stall(at(40.8), 900))}),
+    ],
+)
+def test_neither_is_an_excuse_for_many(reason: Reason, evidence: dict[str, Any]) -> None:
+    verdict = judged(on_time(but=(21.0, 41.0)), **evidence)
+    assert verdict.missed == {reason: 2}
+    assert "missed 2 times, and 1 may be" in only_failure(verdict)
+
+
+def test_a_monitor_created_in_the_last_fault_is_judged_wherever_its_slots_are() -> None:
+    period_ms, ids = max(PERIODS_S) * 1000, [f"{ID[:-2]}{number}" for number in range(10, 60)]
+    calm_s = ENDS_S - CALM_S
+    lives = [
+        Life(id_, push=False, segments=(Segment(at(calm_s - 1), at(calm_s), period_ms, at(1000)),), edits=())
+        for id_ in ids
+    ]
+    verdict = judge(Evidence(at(0), at(ENDS_S), (), tuple(lives), (fault(Kind.KILL, calm_s - 2, calm_s),)))
+    assert {slot.monitor_id for slot in verdict.slots if slot.reason is Reason.NONE} == set(ids)
 
 
 @pytest.mark.parametrize("kind", [Kind.FLUSHED, Kind.RESTORED, Kind.FAILED_OVER])
