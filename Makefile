@@ -80,7 +80,7 @@ image: $(STAMP) ## Check deploy/: build the image in a Debian made by apt (root,
 	$(UV) sync --quiet --locked --inexact --all-extras --group deploy --group image-build
 	$(BIN)/python -m pytest -m image tests/deploy $(ARGS)
 
-model: $(STAMP) ## Check the model of the schedule exhaustively (spin, gcc): two minutes on two cores
+model: $(STAMP) ## Check the model of the schedule exhaustively (spin, gcc): two to three minutes on two cores
 	$(BIN)/python -m pytest -n 2 --maxschedchunk=1 -m model tests/model $(ARGS)
 
 chaos: $(STAMP) ## Break a fleet for a minute, judge what a real asynq worker saw; Go (ARGS=--help)
