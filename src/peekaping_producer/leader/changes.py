@@ -9,7 +9,7 @@ from peekaping_producer.catalog.reading import Place
 from peekaping_producer.clock import now_utc
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.leader.duty import Duty
-from peekaping_producer.leader.sync import Arrival, Sync
+from peekaping_producer.leader.sync import KNOWN, NEW, Arrival, Sync
 from peekaping_producer.leader.term import Term
 from peekaping_producer.model.monitor import Schedulable
 from peekaping_producer.node.node import Node
@@ -80,7 +80,7 @@ class ChangeReader:
         poll = self._poll
 
         def arrival(monitor: Schedulable) -> Arrival:
-            return Arrival(at_once=bool(monitor.created_at and monitor.created_at >= poll.since))
+            return NEW if monitor.created_at and monitor.created_at >= poll.since else KNOWN
 
         while not term.is_over:
             poll.after = await self._sync.reconcile_changed(term, poll.since, poll.after, arrival)

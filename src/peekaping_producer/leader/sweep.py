@@ -11,7 +11,7 @@ from msgspec import Struct
 from peekaping_producer.clock import now_utc
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.leader.duty import Duty
-from peekaping_producer.leader.sync import Arrival, Sync
+from peekaping_producer.leader.sync import KNOWN, NEW, Arrival, Sync
 from peekaping_producer.leader.term import Term
 from peekaping_producer.model.ids import is_monitor_id
 from peekaping_producer.model.monitor import MonitorId, Schedulable
@@ -125,7 +125,7 @@ class Sweeper:
 
         def arrival(monitor: Schedulable) -> Arrival:
             """Make a new monitor due at once: nobody should wait a period for its first check."""
-            return Arrival(at_once=bool(monitor.created_at and monitor.created_at >= progress.new_from))
+            return NEW if monitor.created_at and monitor.created_at >= progress.new_from else KNOWN
 
         status = self._node.status
         while not term.is_over:

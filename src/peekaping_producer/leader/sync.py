@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 
@@ -36,6 +36,7 @@ class Arrival(Struct, frozen=True):
     """Whether it is pending now, if an event said so: its row may be older."""
 
 
+NEW, KNOWN = Arrival(at_once=True), Arrival()
 ArrivalOf = Callable[[Schedulable], Arrival]
 
 
@@ -54,8 +55,9 @@ class _ActedOn:
         self._ids: set[MonitorId] = set()
         self._too_many = False
 
-    def __contains__(self, id_: MonitorId) -> bool:
-        return self._too_many or id_ in self._ids
+    def among(self, ids: Iterable[MonitorId]) -> set[MonitorId]:
+        """Return which of these monitors it may be."""
+        return set(ids) if self._too_many else self._ids.intersection(ids)
 
     def add(self, ids: Sequence[MonitorId]) -> None:
         if len(self._ids) + len(ids) > _MOST_ACTED_ON:
@@ -215,14 +217,15 @@ class Sync:
         self._note(max((monitor.updated_at for monitor in page.monitors if monitor.updated_at), default=None))
         async with self._writing:
             spacing = self._node.spacing.now
+            overtaken = acted_on.among([one.id for one in page.monitors])
             entries = [
                 self._entry(one, arrival(one), spacing, page.retries.get(one.id))
                 for one in page.monitors
-                if one.id not in acted_on
+                if one.id not in overtaken
             ]
-            overtaken = [one.id for one in page.monitors if one.id in acted_on]
             self._note_acted_on([entry.id for entry in entries], acted_on)
-            return Counter(await self._schedule.schedule(term.node_id, entries)) if entries else Counter(), overtaken
+            placed: Counter[str] = Counter(await self._schedule.schedule(term.node_id, entries) if entries else ())
+        return placed, [*overtaken]
 
     async def _removed(
         self, term: Term, page: Page, ids: Sequence[MonitorId], acted_on: _ActedOn
@@ -231,9 +234,9 @@ class Sync:
         active = {monitor.id for monitor in page.monitors}
         gone = [id_ for id_ in ids if id_ not in active]
         async with self._writing:
-            overtaken = [id_ for id_ in gone if id_ in acted_on]
-            removed = await self._remove(term, [id_ for id_ in gone if id_ not in acted_on], acted_on)
-        return removed, overtaken
+            overtaken = acted_on.among(gone)
+            removed = await self._remove(term, [id_ for id_ in gone if id_ not in overtaken], acted_on)
+        return removed, [*overtaken]
 
     def _note_acted_on(self, ids: Sequence[MonitorId], own: _ActedOn | None) -> None:
         for reading in self._readings:
