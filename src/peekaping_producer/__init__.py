@@ -7,7 +7,7 @@ __version__: str
 
 
 def __getattr__(name: str) -> str:
-    """Look the version up when it is asked for: signals come first (`__main__`)."""
+    """Look up the version only when asked: signal handlers come before slow imports (`__main__`)."""
     if name != "__version__":
         raise AttributeError(name)
     from importlib.metadata import version  # noqa: PLC0415 - see above

@@ -1,4 +1,4 @@
-"""The way in, by name or by `python -m peekaping_producer`: signals first, and then what takes time to import."""
+"""The entry point, by name or by `python -m peekaping_producer`: handles signals before the slow imports."""
 
 import sys
 
@@ -7,11 +7,11 @@ from peekaping_producer.hidden import hide
 from peekaping_producer.node.process_signals import take_signals
 
 take_signals()
-hide("opentelemetry")  # redis-py would import it; tracing shows it again
+hide("opentelemetry")  # redis-py would import it; tracing makes it visible again
 
 
 def main() -> None:
-    """Run the command. Two do without the command line's library, which takes longer to import than they may take."""
+    """Run the command. `--version` and `probe` do not import the library for command lines: it would slow them down."""
     match sys.argv[1:]:
         case ["--version"]:
             print(peekaping_producer.APPLICATION, peekaping_producer.__version__)  # noqa: T201 - the answer
@@ -20,7 +20,7 @@ def main() -> None:
 
             sys.exit(run_probe())
         case _:
-            from peekaping_producer.cli import main as run_command  # noqa: PLC0415 - signals count meanwhile
+            from peekaping_producer.cli import main as run_command  # noqa: PLC0415 - signals are already handled
 
             run_command()
 

@@ -88,7 +88,7 @@ async def produce(
 
 @contextmanager
 def _alive_file(path: str | None, node: Node) -> Iterator[None]:
-    """Write the file while the node is alive, for the time of the block; nothing if no path is set."""
+    """Write the file while the node is alive, for the duration of the block; nothing if no path is set."""
     if path is None:
         yield
         return
@@ -105,7 +105,7 @@ def _alive_file(path: str | None, node: Node) -> Iterator[None]:
 
 
 def _served(settings: Settings, node: Node, redis: Redis, cache: LastKnown) -> AbstractAsyncContextManager[None]:
-    """Serve probes, metrics and the page for the time of the block, if a port is set."""
+    """Serve probes, metrics and the page for the duration of the block, if a port is set."""
     if settings.producer_http_port is None:
         return nullcontext()
     from peekaping_producer.web.server import serving  # noqa: PLC0415 - takes a while, and most nodes need none of it
@@ -120,7 +120,7 @@ async def _run_loops(
     schedule, view = Schedule(redis, node.timing), ScheduleView(redis, node.timing.redis_timeout_s)
     source = Source(node, catalog, cache)
     concurrency = settings.producer_concurrency
-    missed = MissedChecks(node, await _nobody_from_s(registry))
+    missed = MissedChecks(node, await _no_node_since_s(registry))
     dispatcher = Dispatcher(node, schedule, source, missed, connections=catalog.connections, server_zone=settings.tz)
     watch = RedisWatch(node, redis, schedule)
     vacant, sync, invalid = node.stop.bell(), Sync(node, schedule, catalog, cache), InvalidMonitors(redis, node.timing)
@@ -145,12 +145,12 @@ async def _run_loops(
         keep("reminders", watch.reminder_loop)
         keep("warnings", lambda: warnings_loop(node, redis, catalog, settings))
         for _ in range(concurrency):
-            keep("dispatch", dispatcher.worker)
+            keep("dispatch", dispatcher.batch_loop)
     await write_summary(node, view)
 
 
-async def _nobody_from_s(registry: Registry) -> float:
-    """Return since when no other node runs, by the monotonic clock; one that does runs until now."""
+async def _no_node_since_s(registry: Registry) -> float:
+    """Return since when no other node has been running, by the monotonic clock; if one still is, that is now."""
     now_s = time.monotonic()
     try:
         return now_s - await registry.unseen_s()

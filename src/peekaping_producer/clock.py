@@ -1,4 +1,4 @@
-"""The only module that reads the wall clock, and how instants are written.
+"""The only module outside the demo that reads the wall clock, and how instants are written.
 
 Redis' clock decides, inside the scripts (invariant 8). This host's wall clock only dates log lines, and gives the
 sweep a hint which monitors are new.

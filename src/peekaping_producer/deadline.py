@@ -37,5 +37,5 @@ async def answered_by(
 
 
 def no_answer(within_s: float) -> str:
-    """Return the reason of a call that was not answered within so long."""
+    """Return the reason for a call that was not answered within this time."""
     return f"no answer within {within_s:.3g} s" if within_s >= _LEAST_SHOWN_S else "no answer in time"

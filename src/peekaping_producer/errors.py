@@ -13,7 +13,7 @@ from typing import Literal
 System = Literal["redis", "database"]
 
 EXIT_CONFIGURATION = 2
-"""The exit code of what only a person can fix, of every command (docs/configuration.md)."""
+"""Every command's exit code for a problem that only a person can fix (docs/configuration.md)."""
 
 
 class ProducerError(Exception):

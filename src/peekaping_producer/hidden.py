@@ -1,4 +1,4 @@
-"""Hides an installed package that a library would import without need, which takes a part of every start."""
+"""Hides an installed package that a library would import needlessly, which would slow down every start."""
 
 import sys
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ def show(name: str) -> None:
 
 @contextmanager
 def hidden(name: str) -> Iterator[None]:
-    """Hide it for the time of a block."""
+    """Hide it for the duration of a block."""
     hide(name)
     try:
         yield

@@ -1,4 +1,4 @@
-"""The JSON that commands print: one object a line, which says by which rules it is read."""
+"""The JSON that commands print: one object a line, whose `schema` says which version of the format it has."""
 
 from collections.abc import Mapping
 

@@ -96,7 +96,7 @@ class Timing(Struct, frozen=True):
     """The longest wait between two probes while the database is unavailable: edits should count soon after it."""
 
     def claim_spacing_s(self, found: float, within_s: float) -> float:
-        """Return the shortest wait after a claim that was not full, and found what became due within so long."""
+        """Return the shortest wait after a claim that was not full, and found what became due within `within_s`."""
         if found * self.claim_spacing_most_s <= self.worthwhile_batch * within_s:
             return self.claim_spacing_most_s
         return max(self.claim_spacing_least_s, self.worthwhile_batch * within_s / found)

@@ -28,7 +28,7 @@ def client(redis_server: RedisServer) -> Iterator[Redis]:
 
 
 def _queue(client: Redis, slot: int, claimed_after_ms: int, queued_after_ms: int) -> None:
-    """Put a task in place for this slot of the monitor, claimed and queued so long after it."""
+    """Put a task in place for this slot of the monitor, claimed and queued this long after it."""
     due_ms = cadence(MONITOR, INTERVAL_S).slot_from(NOON_MS) + slot * INTERVAL_S * 1000
     claimed = datetime.fromtimestamp((due_ms + claimed_after_ms) / 1000, UTC)
     payload = {"monitor_id": MONITOR, "interval": INTERVAL_S, "scheduled_at": claimed, "other": "ignored"}

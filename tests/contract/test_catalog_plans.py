@@ -34,7 +34,7 @@ INDEX = "idx_heartbeats_monitor_time"
 
 
 async def with_history(database: Database, beats: int, monitors: int = PUSHED) -> list[MonitorId]:
-    """Insert push monitors, each with so many heartbeats; return their ids."""
+    """Insert push monitors, each with this many heartbeats; return their ids."""
     rows = [monitor_row(id=numbered_id(number), type="push") for number in range(1, monitors + 1)]
     await database.insert("monitors", *rows)
     history: list[Row] = [

@@ -68,7 +68,7 @@ async def place(tls_server: Server) -> AsyncIterator[Place]:
 
 
 def copied(server: Server) -> AbstractAsyncContextManager[ServerDatabase]:
-    """Make a database with the fixture's rows for the time of a block."""
+    """Make a database with the fixture's rows for the duration of a block."""
     if isinstance(server, Postgres):
         return postgres_copy(server, rows=True)
     return mysql_copy(server, rows=True) if isinstance(server, MariaDB) else mongo_copy(server, rows=True)

@@ -46,7 +46,7 @@ class Duty:
 
 
 class Failing(Duty):
-    """One that fails at first, so many times."""
+    """One that fails at first, this many times."""
 
     def __init__(self, error: Exception, times: int) -> None:
         super().__init__()

@@ -32,13 +32,13 @@ QUICK = Timing(sweep_every_s=3600, changes_every_s=3600)
 class Settled:
     """A node that claims a monitor of a one-minute interval and settles it, and what it has missed by then."""
 
-    def __init__(self, redis: Redis, timing: Timing | None = None, *, nobody_from_s: float | None = None) -> None:
+    def __init__(self, redis: Redis, timing: Timing | None = None, *, no_node_since_s: float | None = None) -> None:
         timing = timing or Timing()
         self.node = TestNode(timing).node
         # Unless a test says otherwise, other nodes ran until this one was made.
-        nobody_from_s = self.node.started_s if nobody_from_s is None else nobody_from_s
+        no_node_since_s = self.node.started_s if no_node_since_s is None else no_node_since_s
         self.schedule = Schedule(redis, timing)
-        self._missed = MissedChecks(self.node, nobody_from_s)
+        self._missed = MissedChecks(self.node, no_node_since_s)
 
     async def missed(self, *, from_cache: bool = False, interval_s: int = 60) -> dict[Outcome, int]:
         claim = await self.schedule.claim(10)
@@ -49,7 +49,7 @@ class Settled:
 
 
 async def put_due(redis: Redis, ago_s: float) -> None:
-    """Put the monitor on the slot that is at least so long ago."""
+    """Put the monitor on the slot that is at least this long ago."""
     grid = cadence(ID, 60)
     await redis.zadd(DUE, {ID: grid.slot_from(await redis_now_ms(redis) - int(ago_s * 1000)) - grid.period_ms})
 
@@ -138,12 +138,12 @@ async def test_nodes_that_are_too_slow(redis: Redis) -> None:
 
 async def test_no_node_ran(redis: Redis) -> None:
     await put_due(redis, 120)
-    assert set(await Settled(redis, nobody_from_s=0).missed()) == {Outcome.MISSED_NO_NODE}
+    assert set(await Settled(redis, no_node_since_s=0).missed()) == {Outcome.MISSED_NO_NODE}
 
 
 async def test_a_go_producer_ran(redis: Redis) -> None:
     await put_due(redis, 120)
-    at = Settled(redis, nobody_from_s=0)
+    at = Settled(redis, no_node_since_s=0)
     await at.schedule.note_go_node()
     assert set(await at.missed()) == {Outcome.MISSED_OVERLOAD}
 

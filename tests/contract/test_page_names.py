@@ -19,7 +19,7 @@ from support.waiting import until
 
 @asynccontextmanager
 async def reading(database: SqliteDatabase, node: TestNode) -> AsyncIterator[MonitorNames]:
-    """Read names for the time of the block."""
+    """Read names for the duration of the block."""
     stop, cache = Stop(), LastKnown(0)
     source = Lookups(node.node, database.settings(), cache)
     names = MonitorNames(source, cache, stop.bell())

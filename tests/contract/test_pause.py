@@ -145,7 +145,7 @@ async def test_a_claim_costs_no_more_than_one_command(redis: Redis, pauses: Paus
 
 
 def settled(node: TestNode, late_s: float, *, drained_ms: int = 0) -> dict[Outcome, int]:
-    """Return what was missed by a monitor of a one-minute interval that is so late."""
+    """Return what was missed by a monitor of a one-minute interval that is this late."""
     now_ms, grid = 1_790_000_000_000, cadence(ID, 60)
     claimed = Claimed(ID, now_ms - late_s * 1000)
     claim = Claim(now_ms, "", None, False, (claimed,), time.monotonic(), drained_ms=drained_ms)
@@ -284,12 +284,12 @@ def test_lengths(text: str, ms: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "10", "0s", "25h", "1d", "1.5h", "-1m", "86401s", "1h30m", "٣m", "9" * 99])
 def test_what_is_no_length(text: str) -> None:
-    with pytest.raises(ValueError, match="is no length of a pause: write 90s, 10m or 2h, at most 24h"):
+    with pytest.raises(ValueError, match="is not a valid length: write for example 90s, 10m or 2h, at most 24h"):
         length_ms(text)
 
 
 def test_reasons() -> None:
     assert reason_from("  a new\n database\x1b[0m ") == "a new database [0m"
     for text in ("", " \n", "x" * 201):
-        with pytest.raises(ValueError, match="must be a text of at most 200 characters"):
+        with pytest.raises(ValueError, match="must have 1 to 200 characters"):
             reason_from(text)

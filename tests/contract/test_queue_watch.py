@@ -48,7 +48,7 @@ async def put_server(redis: Redis, *queues: str, expires_in_s: float = 60, recor
 
 
 async def put_waiting(redis: Redis, waits_s: float, interval_s: int = 60, monitor: MonitorId = MONITOR) -> None:
-    """Put a task of ours that has been pending for so long."""
+    """Put a task of ours that has been pending for this long."""
     payload = json.dumps({"monitor_id": monitor, "interval": interval_s, "scheduled_at": "2026-01-02T03:04:05Z"})
     since_ns = (await redis_now_ms(redis) - int(waits_s * 1000)) * 1_000_000
     message = encode_task(monitor, 20, payload.encode())

@@ -280,10 +280,10 @@ async def test_files_for_tls_that_hold_something_else(
     encrypted.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, encryption))
     for path in (stranger.issue("producer").key, text, encrypted):
         problem = await refusal(**base, redis_tls_cert=str(own.path), redis_tls_key=str(path))
-        wanted = f"it must hold a certificate in PEM, and '{path}' its key, not encrypted"
+        wanted = f"it must hold a PEM certificate, and '{path}' its key, unencrypted"
         assert problem == f"REDIS_TLS_CERT is '{own.path}', which can't be used: {wanted}"
     problem = await refusal(**base, redis_tls_cert=str(own.path))
-    assert problem.endswith("it must hold a certificate in PEM, and the same file its key, not encrypted")
+    assert problem.endswith("it must hold a PEM certificate, and the same file its key, unencrypted")
 
 
 # --- sentinels, and what is not a single Redis
@@ -379,7 +379,8 @@ async def test_sentinels_and_redis_take_each_others_place(redis_server: RedisSer
         assert problem == "REDIS_HOST leads to a sentinel: name it in REDIS_SENTINELS instead"
     address = f"{HOST}:{redis_server.port}"
     problem = await refusal(**by(redis_sentinels=address))
-    assert problem == f"REDIS_SENTINELS names {address}, which is no sentinel: their port is 26379 unless configured"
+    wanted = "which is not a sentinel; sentinels use port 26379 unless configured otherwise"
+    assert problem == f"REDIS_SENTINELS names {address}, {wanted}"
 
 
 async def test_sentinels_with_tls(tls_redis: TlsRedis, authority: Authority) -> None:

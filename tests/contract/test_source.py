@@ -57,7 +57,7 @@ class Watched(TestNode):
 
 @asynccontextmanager
 async def watched(database: Database, *, copy_bytes: int = MB, **timing: Any) -> AsyncIterator[Watched]:
-    """Run a source on a database, with its probe, for the time of the block."""
+    """Run a source on a database, with its probe, for the duration of the block."""
     durations = Timing(lease_ms=int(DEADLINE_S * 2000), retry_first_s=0.02, probe_cap_s=0.05, **timing)
     async with opened(database, timeout_s=DEADLINE_S) as catalog, asyncio.TaskGroup() as loops:
         node = Watched(catalog, copy_bytes, durations)

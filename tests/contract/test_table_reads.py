@@ -57,7 +57,7 @@ class Held:
 
 @asynccontextmanager
 async def busy_with_a_table(catalog: Catalog, database: Database) -> AsyncIterator[None]:
-    """Keep the connection for whole tables busy, for the time of the block."""
+    """Keep the connection for whole tables busy, for the duration of the block."""
     assert isinstance(catalog, SqlCatalog)
     statement = text(SLEEP.get(database.kind, COUNT))
     began = asyncio.Event()

@@ -170,7 +170,7 @@ async def test_an_extension_makes_an_endless_term_of_ours_end(redis: Redis, term
 async def test_no_extension_after_redis_lost_its_data(redis: Redis, terms: Terms) -> None:
     term = await taken(terms)
     await redis.flushall()
-    assert await terms.extend(term) == "Redis has another leader, or lost its data"
+    assert await terms.extend(term) == "another node leads now, or Redis has lost its data"
     assert not await redis.exists(LEADER, EPOCH)
 
 
@@ -180,7 +180,7 @@ async def test_no_extension_after_another_took_it(redis: Redis, terms: Terms) ->
     other = Terms(redis, TWO, TIMING)
     others = await taken(other)
     await redis.pexpire(LEADER, 30_000)
-    assert await terms.extend(term) == "Redis has another leader, or lost its data"
+    assert await terms.extend(term) == "another node leads now, or Redis has lost its data"
     id_, left_ms = await holder(redis)
     assert (id_, left_ms <= 30_000) == (TWO.encode(), True)
     await extended(other, others)

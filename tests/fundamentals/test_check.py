@@ -198,7 +198,7 @@ async def test_a_server_that_does_not_show_its_configuration(shell: Shell, clien
     await forbid(client, "config")
     checks = await checked(shell)
     assert (checks.code, checks.bad) == (0, [])
-    assert checks.found("redis", "persistence")["what"] == "whether data is saved could not be read"
+    assert checks.found("redis", "persistence")["what"] == "could not read whether data is saved"
 
 
 @pytest.mark.parametrize(

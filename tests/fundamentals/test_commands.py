@@ -90,7 +90,7 @@ async def test_status_of_an_empty_redis(shell: Shell) -> None:
     assert lines[:2] == [NOT_RUNNING, f"trouble    {NO_WORKER}"]
     assert "leader     none" in lines
     assert "schedule   empty" in lines
-    assert "slots      spread (with PRODUCER_SCHEDULE=auto)" in lines
+    assert "slots      with PRODUCER_SCHEDULE=auto: spread" in lines
     assert "nodes      none" in lines
     assert "0 pending, 0 running, 0 worker processes" in text
 

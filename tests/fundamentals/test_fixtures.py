@@ -29,7 +29,7 @@ TIMING = Timing(claim_wait_s=0.05, reclaim_every_s=0.1, sweep_every_s=0.1)
 
 @asynccontextmanager
 async def producing(database: Database, redis_server: RedisServer) -> AsyncIterator[CapturedLog]:
-    """Run the producer for the time of the block; give its log, complete after the block."""
+    """Run the producer for the duration of the block; give its log, complete after the block."""
     captured = CapturedLog()
     stop = Stop()
     settings = database.settings(redis_host=HOST, redis_port=redis_server.port)

@@ -85,7 +85,7 @@ async def test_a_pause_is_shown_by_every_command_until_it_is_ended(
     ran = (await shell.output("run-now", "Shop", code=1)).splitlines()
     assert ran[0].endswith(": due now")
     assert ran[1].startswith(line)
-    assert ran[1].endswith("; what is due is checked then")
+    assert ran[1].endswith("; what is due is checked when the pause ends")
 
     assert await shell.output("resume") == f"checks resume; they were paused until {until_}\n"
     assert await shell.output("resume") == "checks were not paused\n"
@@ -125,10 +125,16 @@ async def test_a_go_producer_ignores_the_pause(shell: Shell, redis: Redis) -> No
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (("--for", "25h", "--reason", "x"), "'25h' is no length of a pause: write 90s, 10m or 2h, at most 24h"),
-        (("--for", "soon", "--reason", "x"), "'soon' is no length of a pause: write 90s, 10m or 2h, at most 24h"),
-        (("--reason", " "), "the reason must be a text of at most 200 characters"),
-        (("--reason", "x" * 201), "the reason must be a text of at most 200 characters"),
+        (
+            ("--for", "25h", "--reason", "x"),
+            "'25h' is not a valid length: write for example 90s, 10m or 2h, at most 24h",
+        ),
+        (
+            ("--for", "soon", "--reason", "x"),
+            "'soon' is not a valid length: write for example 90s, 10m or 2h, at most 24h",
+        ),
+        (("--reason", " "), "the reason must have 1 to 200 characters"),
+        (("--reason", "x" * 201), "the reason must have 1 to 200 characters"),
     ],
 )
 async def test_what_cannot_be_a_pause_is_one_line(

@@ -292,7 +292,7 @@ async def test_a_log_that_nobody_reads_any_more_does_not_end_it(
 
 
 async def _until_reached(read: Callable[[], Awaitable[Any]], at_least: int = 1) -> None:
-    """Wait until a figure in Redis has grown so far."""
+    """Wait until a figure in Redis has grown this far."""
     async with asyncio.timeout(WITHIN_S):
         while int(await read() or 0) < at_least:
             await asyncio.sleep(0.01)

@@ -108,7 +108,7 @@ def changeable_redis() -> Iterator[RedisServer]:
 
 @contextmanager
 def failed_save(server: RedisServer) -> Iterator[None]:
-    """Let Redis fail to save its data, for the time of the block: it refuses writes, and pings."""
+    """Let Redis fail to save its data, for the duration of the block: it refuses writes, and pings."""
     blocked = server.unix_socket.parent / "blocked"
     blocked.mkdir()
     with BlockingRedis(unix_socket_path=str(server.unix_socket)) as client:
@@ -131,7 +131,7 @@ def _save(client: BlockingRedis, outcome: str) -> None:
 
 @contextmanager
 def lost_primary(server: RedisServer) -> Iterator[None]:
-    """Make Redis a replica that has no primary and serves nothing, for the time of the block."""
+    """Make Redis a replica that has no primary and serves nothing, for the duration of the block."""
     with BlockingRedis(unix_socket_path=str(server.unix_socket)) as client:
         client.config_set("replica-serve-stale-data", "no")
         client.replicaof(HOST, "1")
@@ -141,7 +141,7 @@ def lost_primary(server: RedisServer) -> Iterator[None]:
 
 @contextmanager
 def endless_script(server: RedisServer) -> Iterator[None]:
-    """Let Redis be busy with a script of somebody's, for the time of the block."""
+    """Let Redis be busy with a script of somebody's, for the duration of the block."""
     with BlockingRedis(unix_socket_path=str(server.unix_socket)) as client, ThreadPoolExecutor(1) as pool:
         client.config_set("busy-reply-threshold", 10)
         script = pool.submit(client.eval, "while true do end", 0)

@@ -15,7 +15,7 @@ _EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 
 
 def examples(few: int) -> settings:
-    """Return the settings of a test that tries so many examples; FUZZ_EXAMPLES in the environment replaces it."""
+    """Return the settings of a test that tries this many examples; FUZZ_EXAMPLES in the environment replaces it."""
     return settings(
         max_examples=_EXAMPLES or few,
         deadline=None,

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 
 @contextmanager
 def a_worker(redis_port: int, folder: Path) -> Iterator[None]:
-    """Run a worker for the time of the block."""
+    """Run a worker for the duration of the block."""
     options = msgspec.json.encode(worker_options(redis_port, folder)).decode()
     worker = fork_module(folder, environment(), folder / "worker.log", "peekaping_producer.demo.worker", options)
     try:

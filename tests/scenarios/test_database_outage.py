@@ -83,7 +83,7 @@ def bare(kind: Kind, folder: Path) -> AbstractAsyncContextManager[Database]:
 
 @contextmanager
 def locked(database: SqliteDatabase) -> Iterator[sqlite3.Connection]:
-    """Lock everybody else out of a file for the time of the block, whose changes count from its end."""
+    """Lock everybody else out of a file for the duration of the block, whose changes count from its end."""
     with database.connected() as holder:
         holder.isolation_level = None
         holder.execute("BEGIN EXCLUSIVE")
@@ -93,7 +93,7 @@ def locked(database: SqliteDatabase) -> Iterator[sqlite3.Connection]:
 
 @asynccontextmanager
 async def unavailable(database: Database, how: str) -> AsyncIterator[None]:
-    """Make a database unavailable for the time of the block: stopped, frozen, or (SQLite's file) locked by another."""
+    """Make a database unavailable for the duration of the block: stopped, frozen, or (a SQLite file) locked."""
     if isinstance(database, SqliteDatabase):
         with locked(database):
             yield

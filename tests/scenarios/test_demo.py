@@ -123,7 +123,7 @@ def test_it_serves_http_and_a_signal_ends_it_with_the_summary(tmp_path: Path) ->
             lines.append(line.decode())
             if b"0 s" in line and b"checks," in line:
                 break
-        assert f"demo: port {port} is in use: another one is used\n" in lines
+        assert f"demo: port {port} is in use: using another one\n" in lines
         (url,) = re.findall(r"^demo: metrics and page: (\S+)$", "".join(lines), re.MULTILINE)
         page = httpx.get(url, trust_env=False, timeout=30)
         assert page.status_code == 200

@@ -74,7 +74,7 @@ async def test_every_node_enqueues_again_when_the_address_moves_and_old_connecti
 
 
 async def listened_to_by(redis: Redis, nodes: int) -> bool:
-    """Return whether so many nodes listen to each other's signals at this server."""
+    """Return whether this many nodes listen to each other's signals at this server."""
     [(_channel, count)] = await redis.pubsub_numsub(SIGNALS)
     return bool(count == nodes)
 

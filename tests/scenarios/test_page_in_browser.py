@@ -196,7 +196,7 @@ def test_all_checks_are_paused_and_resumed(tab: Browser) -> None:
     tab.element("details.actions summary").click()
     tab.element("form[action='/actions/resume'] input[name=token]").send_keys(TOKEN)
     tab.element("form[action='/actions/resume'] button").click()
-    tab.until_shown("Checks resume.")
+    tab.until_shown("Checks have resumed.")
     tab.until_shown("checks run on time", "#sentence")
 
 

@@ -48,7 +48,7 @@ class Taker:
         return self.taken_s[task_id(MonitorId(row["id"]))]
 
     def most_within(self, rows: list[Row], since_s: float, span_s: float) -> int:
-        """Return the most tasks of these monitors in any span of so many seconds."""
+        """Return the most tasks of these monitors in any span of this many seconds."""
         instants = sorted(at_s for row in rows for at_s in self.of(row) if at_s > since_s)
         return max((sum(at <= other < at + span_s for other in instants) for at in instants), default=0)
 

@@ -161,7 +161,7 @@ def reminders(producer: InProcess) -> list[dict[str, Any]]:
 
 
 async def is_reminded(producer: InProcess, times: int) -> bool:
-    """Return whether an outage was logged again so often."""
+    """Return whether an outage was logged again this often."""
     return len(reminders(producer)) >= times
 
 
@@ -264,7 +264,7 @@ async def test_a_schedule_that_is_deleted_is_rebuilt_at_once(
 
 
 async def due_is(redis: Redis, size: int) -> bool:
-    """Return whether so many monitors are due."""
+    """Return whether this many monitors are due."""
     return await redis.zcard(DUE) == size
 
 
@@ -287,5 +287,5 @@ async def test_a_monitor_that_is_skipped_as_invalid_is_not_a_lost_schedule(
 
 
 async def has_left(redis: Redis, times: int) -> bool:
-    """Return whether monitors have left the schedule so often."""
+    """Return whether monitors have left the schedule this often."""
     return int(await redis.get(LEFT) or 0) >= times

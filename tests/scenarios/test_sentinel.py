@@ -59,6 +59,6 @@ def by(watching: list[Sentinel]) -> dict[str, str]:
 
 
 async def heard_by(redis: Redis, nodes: int) -> bool:
-    """Return whether so many nodes listen to each other's signals at this server."""
+    """Return whether this many nodes listen to each other's signals at this server."""
     [(_channel, count)] = await redis.pubsub_numsub(SIGNALS)
     return bool(count == nodes)

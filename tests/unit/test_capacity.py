@@ -23,21 +23,21 @@ PER_S = 10_000.0
 
 def test_each_monitor_is_checked_once_an_interval() -> None:
     simulated = simulate(fleet(600, MINUTE_S, Spacing.SPREAD), PER_S, HOUR_S)
-    assert sum(simulated.checks_in_s) == pytest.approx(600 * HOUR_S / MINUTE_S, abs=3)
+    assert sum(simulated.checks_per_second) == pytest.approx(600 * HOUR_S / MINUTE_S, abs=3)
     assert (simulated.missed, simulated.caught_up_s) == (0, 0)
 
 
 def test_spread_checks_are_even_and_aligned_ones_come_at_once() -> None:
     spread, aligned = (simulate(fleet(6_000, MINUTE_S, spacing), PER_S, 5 * MINUTE_S) for spacing in Spacing)
-    assert max(spread.checks_in_s) < 200
-    assert max(aligned.checks_in_s) == 6_000
+    assert max(spread.checks_per_second) < 200
+    assert max(aligned.checks_per_second) == 6_000
     assert aligned.percentile_ms(100) == pytest.approx(6_000 / PER_S * 1000, abs=2)
     assert spread.percentile_ms(99) < 10
 
 
 def test_a_fleet_that_is_too_small_skips_slots_and_checks_at_its_limit() -> None:
     simulated = simulate(fleet(1_200, MINUTE_S, Spacing.SPREAD), 10.0, HOUR_S)
-    assert sum(simulated.checks_in_s) == pytest.approx(10 * HOUR_S, rel=0.01)
+    assert sum(simulated.checks_per_second) == pytest.approx(10 * HOUR_S, rel=0.01)
     assert simulated.missed > 0
 
 
@@ -46,13 +46,13 @@ def test_after_an_outage_each_monitor_is_checked_once_and_then_on_its_grid() -> 
     groups = fleet(monitors, MINUTE_S, Spacing.SPREAD)
     simulated = simulate(groups, PER_S, HOUR_S, (600, 600 + minutes * MINUTE_S))
     whole = simulate(groups, PER_S, HOUR_S)
-    assert simulated.missed == sum(whole.checks_in_s) - sum(simulated.checks_in_s)
+    assert simulated.missed == sum(whole.checks_per_second) - sum(simulated.checks_per_second)
     # Of ten slots one is made up for, and the next may follow it too soon.
     assert monitors * (minutes - 1) <= simulated.missed <= monitors * minutes
-    assert simulated.checks_in_s[601:1200] == [0] * 599
-    assert simulated.checks_in_s[1200] >= monitors
+    assert simulated.checks_per_second[601:1200] == [0] * 599
+    assert simulated.checks_per_second[1200] >= monitors
     assert simulated.caught_up_s == pytest.approx(monitors / PER_S, abs=0.1)
-    assert simulated.checks_in_s[1300:] == whole.checks_in_s[1300:]
+    assert simulated.checks_per_second[1300:] == whole.checks_per_second[1300:]
 
 
 def test_the_longest_overdue_goes_first() -> None:

@@ -20,7 +20,7 @@ ENDS_S = 60.0
 
 
 def at(seconds: float) -> int:
-    """Return an instant so long after the beginning."""
+    """Return an instant this long after the beginning."""
     return BEGAN + round(seconds * 1000)
 
 

@@ -15,7 +15,7 @@ class Life:
         self.history = History(self.tally, self.measures, lambda: self.now_s)
 
     def live(self, seconds: float, checks_per_s: int, late_ms: float = 5.0) -> None:
-        """Make so many checks a second, with a heartbeat every 3 s."""
+        """Make this many checks a second, with a heartbeat every 3 s."""
         for second in range(int(seconds)):
             self.now_s += 1
             self.tally.count([Outcome.ENQUEUED] * checks_per_s)

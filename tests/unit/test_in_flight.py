@@ -21,7 +21,7 @@ class Clocks:
 
 
 def after(batches: int, busy: float, *, most: int, full: bool = True, clocks: Clocks | None = None) -> InFlight:
-    """Return the rule after so many batches, each of which took a hundredth of a second."""
+    """Return the rule after this many batches, each of which took a hundredth of a second."""
     clocks = clocks or Clocks()
     rule = InFlight(most, lambda: clocks.now_s, lambda: clocks.cpu_s)
     _handle(rule, clocks, batches, busy, full=full)

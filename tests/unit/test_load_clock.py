@@ -14,7 +14,7 @@ NOW_MS = 1_790_000_012_345
 
 
 def counts(spacing: Spacing, monitors: int, interval_s: int, now_ms: int = NOW_MS) -> list[int]:
-    """Return how many of so many monitors are due in each second of the next minute."""
+    """Return how many of this many monitors are due in each second of the next minute."""
     found = [0] * SECONDS
     first_s = now_ms // 1000
     for number in range(monitors):

@@ -58,13 +58,13 @@ def redis_finding(topic: str, **fields: Any) -> Finding:
             Level.OK,
             "maxmemory-policy could not be read; it should be noeviction",
         ),
-        ("memory", {}, Level.OK, "it takes 3 MB and maxmemory is not set"),
-        ("memory", {"memory": Memory(3_000_000, 20_000_000, "noeviction")}, Level.OK, "it takes 3 MB of 20 MB"),
+        ("memory", {}, Level.OK, "it uses 3 MB and maxmemory is not set"),
+        ("memory", {"memory": Memory(3_000_000, 20_000_000, "noeviction")}, Level.OK, "it uses 3 MB of 20 MB"),
         (
             "memory",
             {"memory": Memory(14_000_000, 20_000_000, "noeviction"), "tasks": 2_000},
             Level.WARNING,
-            "Redis has 6 MB left below maxmemory; a waiting check of each of 10,000 monitors takes 8 MB more",
+            "Redis has 6 MB left below maxmemory; one waiting check for each of 10,000 monitors would take 8 MB more",
         ),
         ("persistence", {"append_only": True, "save": None}, Level.OK, "data is saved by appendonly"),
         (
@@ -73,8 +73,8 @@ def redis_finding(topic: str, **fields: Any) -> Finding:
             Level.OK,
             "data is saved by appendonly and snapshots (save 60 1)",
         ),
-        ("persistence", {"save": None}, Level.OK, "whether data is saved could not be read"),
-        ("persistence", {"append_only": None}, Level.OK, "whether data is saved could not be read"),
+        ("persistence", {"save": None}, Level.OK, "could not read whether data is saved"),
+        ("persistence", {"append_only": None}, Level.OK, "could not read whether data is saved"),
         ("latency", {}, Level.OK, "a command takes 0.2 ms"),
         ("latency", {"latency_ms": 120.0}, Level.WARNING, "a command takes 120.0 ms"),
         ("clock", {"clock_ahead_s": -0.25}, Level.OK, "its clock differs from this host's by 250 ms"),
@@ -136,7 +136,7 @@ def test_what_is_said_about_the_queue() -> None:
     (slow,) = queue_findings(state)
     assert (slow.level, slow.to_do) == (Level.WARNING, "start more workers")
     (well,) = queue_findings(QueueState(False, 1, 0, 0, 0, 0, 0, 0, None))
-    assert well.what == "1 worker process takes checks from the queue; 0 wait"
+    assert well.what == "1 worker process takes checks from the queue; 0 waiting"
 
 
 OK = Finding(Area.REDIS, "role", Level.OK, "it is the primary")

@@ -1,4 +1,4 @@
-"""The Redis keys of asynq's that the producer uses, defined here only (asynq `internal/base`)."""
+"""The asynq keys in Redis that the producer uses, defined only here (asynq `internal/base`)."""
 
 QUEUE = "healthcheck"
 QUEUES = "asynq:queues"
@@ -31,4 +31,4 @@ TYPES = {
     COMPLETED: "zset",
     WORKERS: "zset",
 }
-"""The types of the keys that settle needs, in the words of TYPE."""
+"""The types of the keys that settle needs, by the names that TYPE returns."""

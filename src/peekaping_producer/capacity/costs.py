@@ -36,11 +36,11 @@ class Costs(Struct, frozen=True):
     """How late a check is on a node that has nothing to catch up with: the median."""
 
     def node_us(self, batch: float) -> float:
-        """Return a node's CPU time for a check in batches of so many."""
+        """Return a node's CPU time for a check, in batches of this size."""
         return self.node_us_per_check + self.node_us_per_batch / batch
 
     def redis_us(self, batch: float) -> float:
-        """Return Redis' CPU time for a check in batches of so many."""
+        """Return Redis' CPU time for a check, in batches of this size."""
         return self.redis_us_per_check + self.redis_us_per_batch / batch
 
     def most_per_s(self, nodes: int) -> float:
@@ -68,13 +68,13 @@ class _Machine(Struct):
 
 
 class _Report(Struct):
-    """As much of the file as is read that `make bench` writes."""
+    """The part that is read of the file that `make bench` writes."""
 
     machine: _Machine
     parts: dict[str, _Part]
 
     def herd_us(self) -> tuple[float, float, float]:
-        """Return the CPU times of a check of node, Redis and Postgres, in the first herd with that.
+        """Return the CPU time per check of node, Redis and Postgres, in the first herd that ran on Postgres.
 
         Raises KeyError if there is none.
         """
@@ -99,7 +99,7 @@ def calibrated(costs: Costs, report: Path) -> Costs:
         found = msgspec.json.decode(report.read_bytes(), type=_Report)
         node_us, redis_us, database_us = found.herd_us()
     except (OSError, KeyError, msgspec.DecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a report of `make bench` with a Postgres"
+        reason = error.strerror if isinstance(error, OSError) else "not a report of `make bench` that includes Postgres"
         raise ConfigurationError(f"--calibrate {report}: {reason}") from None
     node = node_us / costs.node_us(_BATCH)
     redis = redis_us / costs.redis_us(_BATCH)

@@ -1,4 +1,4 @@
-"""Whether Redis' memory holds a task of every monitor, as it must when no worker takes any. Pure."""
+"""Whether Redis' memory can hold a task for every monitor, as it must when no worker takes any. Pure."""
 
 from functools import cache
 
@@ -9,14 +9,14 @@ _MB = 1e6
 
 
 def shortage(memory: Memory, monitors: int, tasks: int) -> str | None:
-    """Return what is short in words, for so many scheduled monitors and tasks in the queue; None if all fit."""
+    """Say how much memory is missing for this many scheduled monitors, with `tasks` in the queue; None if all fit."""
     if not memory.limit_bytes:
         return None
     free, needed = memory.limit_bytes - memory.used_bytes, max(0, monitors - tasks) * _task_bytes()
     if needed <= free:
         return None
     left = f"Redis has {max(0, free) / _MB:,.0f} MB left below maxmemory"
-    return f"{left}; a waiting check of each of {monitors:,} monitors takes {needed / _MB:,.0f} MB more"
+    return f"{left}; one waiting check for each of {monitors:,} monitors would take {needed / _MB:,.0f} MB more"
 
 
 @cache

@@ -11,13 +11,13 @@ _MINUTE_S = 60
 
 
 def drawn(monitors: int, interval_s: int, spread: Simulated, aligned: Simulated, outage: Simulated) -> str:
-    """Return the picture: two intervals spread and aligned, and the hour with the outage."""
-    from_s = min(interval_s, len(spread.checks_in_s) // 2)
-    to_s = min(len(spread.checks_in_s), from_s + max(2 * interval_s, 2 * _MINUTE_S))
+    """Return the picture: two intervals, once spread and once aligned, and the hour with the outage."""
+    from_s = min(interval_s, len(spread.checks_per_second) // 2)
+    to_s = min(len(spread.checks_per_second), from_s + max(2 * interval_s, 2 * _MINUTE_S))
     plots = [
-        (f"spread (the default), {to_s - from_s} s", spread.checks_in_s[from_s:to_s]),
-        (f"aligned, {to_s - from_s} s", aligned.checks_in_s[from_s:to_s]),
-        ("spread, an hour with an outage", outage.checks_in_s),
+        (f"spread (the default), {to_s - from_s} s", spread.checks_per_second[from_s:to_s]),
+        (f"aligned, {to_s - from_s} s", aligned.checks_per_second[from_s:to_s]),
+        ("spread, an hour with an outage", outage.checks_per_second),
     ]
     height = _GAP + len(plots) * (_HEIGHT + _GAP)
     title = f"{monitors:,} monitors, each checked every {interval_s} s: checks queued in each second"

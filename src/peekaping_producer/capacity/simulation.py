@@ -12,7 +12,7 @@ from peekaping_producer.observe.tally import percentile
 
 HOUR_S = 3_600
 _MOST_STEPS = 400_000
-"""About so many steps are simulated in an hour."""
+"""About this many steps are simulated in an hour."""
 _MOST_PARTS, _FEWEST_PARTS = 6_000, 100
 
 
@@ -26,22 +26,22 @@ class Group(Struct, frozen=True):
 class Simulated(Struct, frozen=True):
     """What became of the checks of some time."""
 
-    checks_in_s: list[int]
+    checks_per_second: list[int]
     """How many were queued in each second."""
     late_ms: Counter[int]
-    """How many were so late."""
+    """How many were late by this many milliseconds."""
     missed: int
     """Slots that passed without a check."""
     caught_up_s: float
-    """How long after the end of the outage the last check was queued that waited for a second or more."""
+    """Seconds from the end of the outage until the last check that had waited for a second or more was queued."""
 
     def percentile_ms(self, percent: float) -> int:
-        """Return the lateness that so many percent of the checks do not exceed; 0 if there was none."""
+        """Return the lateness that `percent` of the checks do not exceed; 0 if there were none."""
         return percentile(self.late_ms, percent / 100) or 0
 
 
 def fleet(monitors: int, interval_s: int, spacing: Spacing) -> list[Group]:
-    """Return the groups of so many monitors, by the grid of each. Those whose slots are close are in one group."""
+    """Return the groups of this many monitors, by the grid of each. Those whose slots are close are in one group."""
     period_ms = interval_s * 1000
     parts_wanted = max(_FEWEST_PARTS, min(_MOST_PARTS, _MOST_STEPS * interval_s // HOUR_S))
     grain_ms = max(1, period_ms // parts_wanted)
@@ -60,12 +60,12 @@ def fleet(monitors: int, interval_s: int, spacing: Spacing) -> list[Group]:
 def simulate(
     groups: Sequence[Group], per_s: float, lasting_s: int, outage_s: tuple[float, float] | None = None
 ) -> Simulated:
-    """Let a fleet that queues at most `per_s` checks a second run for a time, with an outage from … to ….
+    """Let a fleet that queues at most `per_s` checks a second run for `lasting_s`, with an outage during `outage_s`.
 
     The longest overdue goes first, and the next slot follows from when its check was queued, as in `settle.lua`.
     """
     began_ms, ended_ms = (at_s * 1000 for at_s in outage_s or (0, 0))
-    checks_in_s, late_ms = [0] * lasting_s, Counter[int]()
+    checks_per_second, late_ms = [0] * lasting_s, Counter[int]()
     missed, free_ms, caught_up_ms = 0, 0.0, ended_ms
     due = [(group.cadence.slot_from(0), place) for place, group in enumerate(groups)]
     heapify(due)
@@ -78,13 +78,13 @@ def simulate(
         free_ms = start_ms + group.monitors / per_s * 1000
         waited_ms = free_ms - slot_ms
         if free_ms < lasting_s * 1000:
-            checks_in_s[int(free_ms // 1000)] += group.monitors
+            checks_per_second[int(free_ms // 1000)] += group.monitors
             late_ms[int(waited_ms)] += group.monitors
             missed += group.monitors * group.cadence.skipped(slot_ms, waited_ms)
             if outage_s and waited_ms >= 1000:  # noqa: PLR2004 - a second
                 caught_up_ms = max(caught_up_ms, free_ms)
         heapreplace(due, (group.cadence.next_slot(int(free_ms)), place))
-    return Simulated(checks_in_s, late_ms, missed, (caught_up_ms - ended_ms) / 1000)
+    return Simulated(checks_per_second, late_ms, missed, (caught_up_ms - ended_ms) / 1000)
 
 
 def _id_of(number: int) -> MonitorId:

@@ -45,7 +45,7 @@ def retries_of(fetched: Iterable[rows.Row]) -> dict[MonitorId, Retry]:
 
 
 def counts_of(monitors: int, active: int) -> Counts:
-    """Return the counts of at most one monitor more than MOST_COUNTED."""
+    """Return the counts; `monitors` is at most one more than MOST_COUNTED, which means that there are more."""
     more = monitors > MOST_COUNTED
     return Counts(min(monitors, MOST_COUNTED), min(active, MOST_COUNTED), more)
 
@@ -88,7 +88,7 @@ def reading_of(
 ) -> Reading:
     """Join what belongs together; a monitor whose proxy or heartbeat is invalid is added to `invalid`.
 
-    The rows of proxies are by the monitors' references to them.
+    The rows of proxies are keyed by the monitors' references to them.
     """
     proxies = dict(zip(proxy_rows, rows.values(rows.PROXIES, list(proxy_rows.values())), strict=True))
     heartbeats = dict(

@@ -20,7 +20,7 @@ _MODULES: Final = {
 }
 """The module of each database, which opens its catalog. Only the one in use is imported: each driver takes time."""
 _EXTRAS: Final = {DbType.MYSQL: "mysql", DbType.MONGO: "mongo"}
-"""What is installed with the drivers that a plain installation lacks."""
+"""The extras that install the drivers that a plain installation lacks."""
 
 
 class Catalog(Protocol):
@@ -59,7 +59,7 @@ class Catalog(Protocol):
         """Read a page of at most `limit` monitors changed at or after `since`, from the place `after` on."""
 
     async def names(self, ids: Sequence[MonitorId]) -> dict[MonitorId, str]:
-        """Read the names of monitors, active or not. Left out is one that has no row, or a name that is not text."""
+        """Read the names of monitors, active or not, except those that have no row, or whose name is not text."""
 
     async def named(self, name: str) -> list[Named]:
         """Read up to 100 monitors of this name, active or not; if none matches exactly, those that match in any case.

@@ -27,12 +27,12 @@ class Connections(Protocol):
 class ServerConnections:
     """Connections to a server, by an asynchronous driver.
 
-    SQLAlchemy's own asyncio extension would import its ORM, a quarter of a start, and switch greenlets three times for
-    each piece of work.
+    SQLAlchemy's own asyncio extension would import its ORM, which takes a quarter of the start-up time, and switch
+    greenlets three times for each piece of work.
     """
 
     def __init__(self, engine: Engine, reason: Callable[[Exception], str | None]) -> None:
-        """Take the engine, and what returns the reason of an error, None for a fault of ours. Connects nothing yet."""
+        """Take the engine; connects nothing yet. `reason` returns an error's reason, or None for a bug of ours."""
         self.engine = engine
         self._reason = reason
 
@@ -56,8 +56,8 @@ class ServerConnections:
 def pool_options(connections: int, timeout_s: float, *, seldom_used: bool) -> dict[str, Any]:
     """Return an engine's options for a pool of at most `connections`.
 
-    A connection that is `seldom_used` may have died since its last use. It is tested before each, or its death would
-    count as an outage.
+    A connection that is `seldom_used` may have died since its last use. It is tested before each use; otherwise its
+    death would count as an outage.
     """
     return {
         "poolclass": AsyncAdaptedQueuePool,
@@ -80,5 +80,5 @@ def driver_error(error: BaseException) -> BaseException:
 
 
 def reason(error: Exception) -> str | None:
-    """Return the reason of a driver's error in one line; None for a fault of ours."""
+    """Return the reason of a driver's error in one line; None for a bug of ours."""
     return one_line(driver_error(error)) if isinstance(error, SQLAlchemyError | OSError) else None

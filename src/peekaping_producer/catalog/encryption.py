@@ -15,7 +15,7 @@ _FIXES = {
     " DB_TLS=verify-ca",
     TlsFault.UNKNOWN_AUTHORITY: "the certificate of the server at DB_HOST is not signed by a known authority, set"
     " DB_TLS_CA to the file of the one that signed it",
-    TlsFault.INVALID: "the certificate of the server at DB_HOST is not valid, replace it, or set this clock right",
+    TlsFault.INVALID: "the certificate of the server at DB_HOST is not valid, replace it, or correct this host's clock",
     TlsFault.NO_TLS: NO_TLS,
     TlsFault.CLIENT_CERTIFICATE: "the server at DB_HOST requires a client certificate that it trusts, set DB_TLS_CERT",
 }

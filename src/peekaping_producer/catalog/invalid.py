@@ -1,6 +1,6 @@
 """Why a row is invalid, in words that an operator understands: which field, what it is, what it must be.
 
-A text is never shown: it may be a secret, such as a proxy's password or a monitor's config.
+The value of a text column is never shown: it may be a secret, such as a proxy's password or a monitor's config.
 """
 
 from collections.abc import Mapping, Sequence

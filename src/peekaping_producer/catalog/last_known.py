@@ -17,12 +17,12 @@ from peekaping_producer.observe.outcomes import Outcome
 
 RECENT_PERIODS = 5
 RECENT_S = 300.0
-"""An entry is recent if it was read within so many periods of its monitor, or within so many seconds."""
+"""An entry is recent if it was read within this many periods of its monitor, or within this many seconds."""
 MB = 1 << 20
 
 _NOT_CACHED, _PUSH = Outcome.DEFERRED_NOT_CACHED, Outcome.DEFERRED_PUSH
 _OBJECTS_BYTES = 33 + 49 + 16
-"""Of an entry and its id, beside their characters: two headers, and the allocator's rounding."""
+"""Of an entry and its id, apart from their characters: two headers, and the allocator's rounding."""
 _ID_BYTES = 49 + 36 + 11
 """Of the id of a removed monitor, with the rounding."""
 _TABLE_BYTES = 48
@@ -34,13 +34,13 @@ _LEAST_BYTES = 36 + _OBJECTS_BYTES
 _ASSUMED_BYTES = 400
 """Of an entry, until there are some to average."""
 _FILLED = 0.97
-"""The share of the bound that a sample aims at: sizes differ."""
+"""The share of the memory limit that a sample aims to fill; not all of it, since the sizes of entries differ."""
 _RESAMPLE = 0.1
 """The sample is chosen again when the number of monitors has changed by this share."""
 _ENOUGH_TO_AVERAGE = 1_000
 _ALL = 1 << 20
 _READS_END_WITHIN_S = 60.0
-"""A removal is remembered for so long: no read that began before it takes longer."""
+"""A removal is remembered for this long: no read that began before it takes longer."""
 _HEADER = struct.Struct("<dI")
 """Of an entry: when its read began, and the monitor's interval, both available without decoding the rest."""
 _header_of = _HEADER.unpack_from
@@ -53,7 +53,7 @@ _decode = Decoder().decode
 
 
 class LastKnown:
-    """The cache: active monitors as this node last read them, within a bound of memory.
+    """The cache: active monitors as this node last read them, within a memory limit.
 
     A full cache updates its entries and admits no new ones. If it cannot hold all monitors, it holds a sample by hash,
     so that checks served from the cache are spread evenly in time. Each process samples differently, so several nodes
@@ -90,11 +90,11 @@ class LastKnown:
         return self._most_bytes > 0 and (self._refused or self._sample < _ALL)
 
     def needed_mb(self, monitors: int) -> int:
-        """Return how many megabytes would hold so many monitors of the present average size."""
+        """Return how many megabytes would hold this many monitors of the current average size."""
         return math.ceil(monitors * self._average_bytes() / (MB * _FILLED))
 
     def expect(self, monitors: int) -> None:
-        """Take the number of monitors that exist; if they do not fit, a sample of them is kept from now on."""
+        """Note how many monitors exist; if they do not fit, keep a sample of them from now on."""
         self._expected = monitors
         changed = abs(monitors - self._sampled_of) > self._sampled_of * _RESAMPLE
         if changed and (self._refused or len(self._entries) >= min(_ENOUGH_TO_AVERAGE, monitors)):
@@ -149,7 +149,7 @@ class LastKnown:
         return self._forgotten_s.get(id_, -math.inf) >= at_s
 
     def refusal(self, id_: MonitorId, since_s: float) -> Outcome | None:
-        """Return why a monitor cannot be served in an outage since `since_s`; None if it can."""
+        """Return why a monitor cannot be served in an outage that began at `since_s`; None if it can."""
         entry = self._entries.get(id_)
         if not entry:
             return _NOT_CACHED if entry is None else _PUSH
@@ -158,7 +158,7 @@ class LastKnown:
         return None if age_s <= RECENT_S or age_s <= RECENT_PERIODS * interval else _NOT_CACHED
 
     def read(self, ids: Sequence[MonitorId], since_s: float, now_s: float) -> Reading:
-        """Return what was read shortly before an outage since `since_s`, and the reasons for what is not available."""
+        """Return what was read shortly before an outage that began at `since_s`, and why the rest is not available."""
         found: dict[MonitorId, Snapshot] = {}
         deferred: dict[MonitorId, Outcome] = {}
         oldest_s = now_s

@@ -5,7 +5,7 @@ from msgspec import Struct
 CONNECT_TIMEOUT_S = 5.0
 """For a new connection, and for the check at the start."""
 MOST_NAMED = 100
-"""Monitors of one name that are read: more than a person chooses from."""
+"""The most monitors of one name that are read: more than anyone would want to choose from."""
 MOST_STRAYS = 100
 """Active monitors with an invalid id that a sweep reads."""
 

@@ -1,4 +1,7 @@
-"""MongoDB: one query per collection and batch. Ids and references are ObjectIds, or their hex."""
+"""MongoDB: one query per collection and batch, and one more with PRODUCER_RETRY_INTERVAL.
+
+Ids and references are ObjectIds, or their hex.
+"""
 
 import asyncio
 import re
@@ -95,7 +98,7 @@ class MongoCatalog:
             # The driver's, before it sends a password, which it does not show.
             raise ConfigurationError(f"DB_USER or DB_PASS is not valid for MongoDB: {error}") from error
         if missing:
-            raise unmigrated(self._settings, missing, created_by="start")
+            raise unmigrated(self._settings, missing, remedy="start")
 
     async def read(self, ids: Sequence[MonitorId]) -> Reading:
         """See Catalog."""
@@ -229,7 +232,7 @@ class MongoCatalog:
         await asyncio.gather(self._calls.end(), self._scans.end())
 
     async def _scan(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        # The wait for another one, which has a deadline too, does not count.
+        # Waiting for another scan does not count; that has a deadline, too.
         async with self._one_scan:
             return await self._answer_within(self._scans, call, self._limits.scan_timeout_s)
 

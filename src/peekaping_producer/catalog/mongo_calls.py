@@ -20,9 +20,9 @@ from peekaping_producer.deadline import answered_by
 from peekaping_producer.errors import ConfigurationError, Unavailable, one_line
 
 _CLOSE_TIMEOUT_S = 1.0
-"""For each of the two steps of closing: the driver ends its sessions in the server, even if that is frozen."""
+"""Time limit of each of the two steps of closing: the driver ends its sessions in the server, even in a frozen one."""
 _until_s: ContextVar[float] = ContextVar("until_s")
-"""The monotonic instant by which the present call must be done."""
+"""The monotonic instant by which the current call must be done."""
 T = TypeVar("T")
 _LOGIN_REFUSED = 18
 _FIXES = {
@@ -35,7 +35,7 @@ _FIXES = {
 class Calls:
     """Calls of the driver, each in its own task. None is cancelled: that could leave pymongo's pool locked for ever.
 
-    A call that nobody waits for any more ends with its present request, by the client's own time limits. Not by
+    A call that nobody waits for any more ends with its current request, by the client's own time limits. Not by
     `pymongo.timeout`: for half a minute after a server was frozen, it refuses calls with a deadline of seconds, because
     of the round trip that it measured meanwhile.
     """
@@ -48,12 +48,12 @@ class Calls:
     def __init__(self, settings: Settings, connections: int, timeout_s: float) -> None:
         """Prepare a client with a pool of at most `connections`; nothing is connected yet.
 
-        Raises ConfigurationError for an invalid DB_HOST, DB_NAME or file of DB_TLS.
+        Raises ConfigurationError for an invalid DB_HOST, DB_NAME or DB_TLS_* file.
         """
         self._settings = settings
         self._open = partial(open_client, settings, connections, timeout_s)
         self._unsure = settings.db_tls is DbTls.PREFER
-        """Whether the server must be asked first if it offers TLS."""
+        """Whether the server must first be asked whether it offers TLS."""
         self._under_way: set[asyncio.Task[Any]] = set()
         self._closing: set[asyncio.Task[None]] = set()
         try:
@@ -103,7 +103,7 @@ class Calls:
         self._client, self._password, self.tls = client, password, tls
 
     def _replace_unless(self, password: str, *, tls: bool) -> None:
-        """Use another client, unless this one is the same. The calls under way may finish with the one so far."""
+        """Use another client, unless this one is the same. Calls under way may finish with the previous one."""
         if (password, tls) == (self._password, self.tls):
             return
         replaced = self._client
@@ -134,7 +134,7 @@ async def _close(client: AsyncMongoClient[Document]) -> None:
 
 
 def left_ms() -> int:
-    """Return how long the present call may still take; raises ExecutionTimeout if its time is over."""
+    """Return how long the current call may still take; raises ExecutionTimeout if its time is over."""
     left_ms = int((_until_s.get() - time.monotonic()) * 1000)
     if left_ms <= 0:
         raise ExecutionTimeout("the time for all requests of a call is over")
@@ -148,7 +148,7 @@ def fix(error: Unavailable) -> str | None:
 
 
 def _reason(error: Exception) -> str | None:
-    """Return an error's reason in one line, without the client's internal state; None for a fault of ours."""
+    """Return an error's reason in one line, without the client's internal state; None for a bug of ours."""
     # A file of TLS may have become wrong since the start.
     if not isinstance(error, PyMongoError | OSError | ConfigurationError):
         return None

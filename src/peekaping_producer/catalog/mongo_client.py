@@ -34,7 +34,7 @@ def open_client(
 ) -> AsyncMongoClient[Document]:
     """Return a client with a pool of at most `connections`; nothing is connected yet.
 
-    Raises ConfigurationError for an invalid DB_HOST, or a file of DB_TLS.
+    Raises ConfigurationError for an invalid DB_HOST or DB_TLS_* file.
     """
     timeout_ms = int(timeout_s * 1000)
     try:
@@ -83,7 +83,7 @@ def open_database(client: AsyncMongoClient[Document], name: str) -> AsyncDatabas
     try:
         return client.get_database(name, codec_options=TOLERANT)
     except InvalidName as error:
-        raise ConfigurationError(f"DB_NAME is {name!r}: {one_line(error)}. Name the right one") from error
+        raise ConfigurationError(f"DB_NAME is {name!r}: {one_line(error)}. Set the right one") from error
 
 
 async def offers_tls(settings: Settings) -> bool:

@@ -70,7 +70,7 @@ class MySql(SqlDatabase):
     dialect = Dialect(among_ids=_among_ids)
 
     def __init__(self, settings: Settings) -> None:
-        """Take the settings that lead to it. Raises ConfigurationError for a wrong file of DB_TLS."""
+        """Take the settings that lead to it. Raises ConfigurationError for a wrong DB_TLS_* file."""
         super().__init__(settings, server_address(settings))
         self._tls_arguments = _tls_arguments(settings)
 
@@ -91,7 +91,7 @@ class MySql(SqlDatabase):
         return self._fix(cause) or (wrong_kind(self.settings) if _ANOTHER_PROTOCOL in str(cause) else None)
 
     def check_rights(self, connection: Connection) -> None:
-        """Touch every table that exists: MySQL lists a table that may not be read as one that does not exist."""
+        """Touch every table that exists: MySQL lists a table that may not be read as if it did not exist."""
         for table in TABLES:
             try:
                 connection.execute(select(literal(1)).select_from(table).limit(0))
@@ -152,7 +152,7 @@ def _tls_arguments(settings: Settings) -> dict[str, Any]:
 
 
 async def _encrypted_if_possible(context: ssl.SSLContext, **options: Any) -> Any:  # noqa: ANN401 - asyncmy has no types
-    """Connect, without TLS if the handshake fails: asyncmy itself does not heed what the server offers."""
+    """Connect, without TLS if the handshake fails: asyncmy itself ignores what the server offers."""
     try:
         return await asyncmy.connect(ssl=context, **options)
     except OperationalError as error:
@@ -162,7 +162,7 @@ async def _encrypted_if_possible(context: ssl.SSLContext, **options: Any) -> Any
 
 
 def _reason(error: Exception) -> str | None:
-    """Return an error's reason in one line, without its number; None for a fault of ours."""
+    """Return an error's reason in one line, without its number; None for a bug of ours."""
     cause = driver_error(error)
     return one_line(cause.args[1]) if reason(error) and _code(cause) else reason(error)
 

@@ -7,7 +7,7 @@ _SESSION = text("SELECT pg_backend_pid()")
 
 
 class SessionsShared(Exception):
-    """Each transaction may get another session of the server: prepared statements must not outlive it."""
+    """Each transaction may get a different session of the server: prepared statements must not outlive it."""
 
     def __init__(self) -> None:
         """Set the message."""
@@ -18,7 +18,7 @@ def check_sessions(engine: Engine) -> None:
     """Raise SessionsShared if two connections to a pooler do not have one session each.
 
     `engine` must prepare nothing beyond a transaction, and allow two connections. A busy pooler in transaction mode may
-    go unnoticed, one in session mode never fails: nothing may be set for a session on the strength of this.
+    go undetected; one in session mode always passes. So nothing may be set for a session because of this test.
     """
     with engine.connect() as one, engine.connect() as other:
         of_one = {_session(one), _session(one)}

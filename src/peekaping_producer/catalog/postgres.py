@@ -59,10 +59,10 @@ from peekaping_producer.deadline import answered_by
 from peekaping_producer.errors import ConfigurationError, Unavailable, one_line
 
 _CLOSE_TIMEOUT_S = 0.1
-"""For the goodbye to a server, beyond the deadline that it has missed."""
+"""Extra time to close a connection to a server that has already missed its deadline."""
 _NOT_LET_IN = (
-    "the database at DB_HOST does not let DB_USER in like this, set the right DB_USER, DB_TLS or DB_TLS_CERT, or allow"
-    " it in pg_hba.conf"
+    "the database at DB_HOST rejects DB_USER with these settings, set the right DB_USER, DB_TLS or DB_TLS_CERT, or"
+    " allow it in pg_hba.conf"
 )
 _FIXES: Final = {"28000": _NOT_LET_IN, "28P01": REFUSED, "3D000": NO_DATABASE, "42501": NO_RIGHT}
 """What an operator must do, by SQLSTATE."""
@@ -102,7 +102,7 @@ class Postgres(SqlDatabase):
     dialect = Dialect(as_text=_as_text, among_ids=_among_ids, id_type=UUID(as_uuid=False))
 
     def __init__(self, settings: Settings) -> None:
-        """Take the settings that lead to it. Raises ConfigurationError for a wrong file of DB_TLS."""
+        """Take the settings that lead to it. Raises ConfigurationError for a wrong DB_TLS_* file."""
         super().__init__(settings, server_address(settings))
         self._tls = _tls(settings)
         self._compiled: dict[Select[Any], SQLCompiler] = {}
@@ -148,7 +148,7 @@ class Postgres(SqlDatabase):
         return _FIXES.get(_sqlstate(cause)) or tls_fix(cause)
 
     def fetch(self, connection: Connection, statement: Select[Any], ids: Sequence[str]) -> Sequence[Row]:
-        """See SqlDatabase. Without SQLAlchemy where no transaction is needed: half of the time was its own."""
+        """See SqlDatabase. Without SQLAlchemy where no transaction is needed: it took half of the time."""
         if not connection.get_execution_options().get(_DIRECT):
             return super().fetch(connection, statement, ids)
         compiled = self._compiled.get(statement)
@@ -256,7 +256,7 @@ def _tls(settings: Settings) -> Tls:
 
 
 def _reason(error: Exception) -> str | None:
-    """Return an error's reason in one line; None for a fault of ours."""
+    """Return an error's reason in one line; None for a bug of ours."""
     # asyncpg's own errors arrive unwrapped while it connects, and where SQLAlchemy has no part.
     known = SQLAlchemyError | OSError | SessionsShared | asyncpg.InterfaceError
     outside = isinstance(error, known) or hasattr(error, "sqlstate")

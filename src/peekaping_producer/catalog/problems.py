@@ -43,11 +43,11 @@ def unavailable(error: Unavailable, where: str, advice: str | None, *, unanswere
     return Unavailable("database", f"{where}: {error.reason}{f' ({advice})' if advice else ''}")
 
 
-def unmigrated(settings: Settings, missing: Sequence[str], created_by: str = "run its migrations") -> Unavailable:
-    """Return the error for a database that lacks tables or columns, which `created_by` may still create."""
+def unmigrated(settings: Settings, missing: Sequence[str], remedy: str = "run its migrations") -> Unavailable:
+    """Return the error for a database that lacks tables or columns, which Peekaping may create by the `remedy`."""
     schema = f", DB_SCHEMA {settings.db_schema!r}" if settings.db_schema else ""
     return Unavailable(
         "database",
         f"DB_NAME {settings.db_name!r}{schema}: not, or not yet, a database of Peekaping 0.0.46, it lacks "
-        f"{', '.join(missing)} (let Peekaping {created_by}, or name the right database)",
+        f"{', '.join(missing)} (let Peekaping {remedy}, or name the right database)",
     )

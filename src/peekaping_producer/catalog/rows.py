@@ -108,7 +108,7 @@ def _bool(value: object) -> object:
 
 
 def _config(value: object) -> object:
-    """Return the column's own text; SQLite stores a bare number as one."""
+    """Return the column's own text; SQLite stores a bare number as a number, not as text."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "surrogateescape")
     return repr(value) if isinstance(value, int | float) else value
@@ -194,7 +194,7 @@ def _lenient(row: Row) -> Maintenance:
     found: dict[str, Any] = dict(zip(MAINTENANCE_COLUMNS, row, strict=True))
     read: dict[str, Any] = {field.name: _as_missing(field, found[field.name]) for field in fields(Maintenance)}
     if not isinstance(found["strategy"], str):
-        # An unreadable strategy must not count as `cron`, as an unknown one does.
+        # An unknown strategy counts as `cron`; an unreadable one must not.
         read["cron"] = None
     return Maintenance(**read | {"id": found["id"]})
 

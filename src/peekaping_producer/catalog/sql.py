@@ -1,4 +1,4 @@
-"""The catalog in an SQL database: three statements a batch at most, whatever its size."""
+"""The catalog in an SQL database: at most three statements per batch (four with PRODUCER_RETRY_INTERVAL)."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -69,7 +69,7 @@ class SqlDatabase(ABC):
 
     @abstractmethod
     def advice(self, error: Unavailable) -> str | None:
-        """Return what an operator can do about this; None if that is unknown, or nothing."""
+        """Return what an operator can do about this; None if that is unknown, or if nothing can be done."""
 
     @abstractmethod
     def facts(self, connection: Connection) -> Facts:
@@ -80,7 +80,7 @@ class SqlDatabase(ABC):
         return cast("Sequence[rows.Row]", connection.execute(statement, {"ids": ids}).all())
 
     def check_rights(self, connection: Connection) -> None:  # noqa: B027 - most databases need no such check
-        """Raise for a table that may not be read, where the database would list it as one that does not exist."""
+        """Raise for a table that may not be read, where the database would list it as if it did not exist."""
 
 
 class SqlCatalog:
@@ -237,7 +237,7 @@ class SqlCatalog:
         return self._database.fetch(connection, statement, ids) if ids else ()
 
     async def _scan(self, work: Callable[[Connection], T]) -> T:
-        # The wait for another one, which has a deadline too, does not count.
+        # Waiting for another scan does not count; that has a deadline, too.
         async with self._one_scan:
             return await self._do(self._scans, work, self._limits.scan_timeout_s)
 

@@ -45,7 +45,7 @@ _LOCKED_S = 1.0
 _STATEMENTS = 64
 """Kept prepared."""
 _STEPS = 10_000
-"""Of the library's virtual machine, a fraction of a millisecond: after so many, a statement checks whether to stop."""
+"""Steps of SQLite's virtual machine, a fraction of a millisecond, after which a statement checks whether to stop."""
 _NOT_UTF_8 = "Could not decode to UTF-8"
 """The library's words for it, the only sign of it."""
 _READONLY, _CORRUPT, _CANTOPEN, _NOTADB = 8, 11, 14, 26

@@ -1,4 +1,4 @@
-"""Peekaping's tables, as far as the producer reads them (docs/protocol.md, section 4), and the statements that do.
+"""Peekaping's tables, as far as the producer reads them (docs/protocol.md, section 4), and the statements for that.
 
 The columns have no types on purpose: `rows` checks what a driver returns, value by value.
 """
@@ -48,7 +48,7 @@ HEARTBEATS = _table("heartbeats", rows.HEARTBEATS.columns)
 TABLES: tuple[Table, ...] = tuple(_metadata.tables.values())
 TABLE_NAMES: Final = tuple(_metadata.tables)
 _ESCAPE = "!"
-"""Of patterns: a backslash is one in some string literals too."""
+"""The escape character of LIKE patterns; not a backslash, with which some databases escape in string literals, too."""
 _READ_AS_TEXT = frozenset({"id", "monitor_id", "maintenance_id", "proxy_id", "config"})
 """Columns of ids and of JSON."""
 

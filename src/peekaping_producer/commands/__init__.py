@@ -1,1 +1,1 @@
-"""The commands for operators: `check`, `status`, `explain`, `run-now`, `pause` and `resume`."""
+"""The commands for operators: `check`, `status`, `explain`, `run-now`, `pause`, `resume`, `plan` and `probe`."""

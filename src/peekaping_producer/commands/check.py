@@ -29,7 +29,7 @@ from peekaping_producer.schedule.requirements import COMMANDS, check_rights
 from peekaping_producer.timing import Timing
 
 _WITHIN_S = 8.0
-"""For all that is asked of Redis, and at the same time of the database."""
+"""The time limit of all questions to Redis, and at the same time to the database."""
 _START: Final = {Area.REDIS: "start it, or correct REDIS_*", Area.DATABASE: "start it, or correct DB_*"}
 """What to do about a system that does not answer."""
 _EXIT_UNAVAILABLE = 1
@@ -66,7 +66,7 @@ class Report(Struct, frozen=True):
 
 
 def check() -> Report:
-    """Check the settings, Redis, the database and the deployment. Nothing raises: what fails is a finding."""
+    """Check the settings, Redis, the database and the deployment. It never raises: what fails becomes a finding."""
     settings, findings = _settings()
     redis_settings = settings or _redis_settings()
     findings += asyncio.run(_systems(redis_settings, settings))
@@ -106,7 +106,7 @@ async def _systems(redis: RedisSettings | None, settings: Settings | None) -> li
 
 
 async def _opened(settings: Settings, stack: AsyncExitStack, found: list[Finding]) -> Catalog | None:
-    """Open the catalog before anything has a time limit: to import the driver takes time."""
+    """Open the catalog before anything has a time limit: importing the driver takes time."""
     try:
         return await stack.enter_async_context(opened_catalog(settings, Timing()))
     except ConfigurationError as error:

@@ -15,7 +15,7 @@ from peekaping_producer.timing import Timing
 
 @asynccontextmanager
 async def connected_redis(settings: RedisSettings, timing: Timing) -> AsyncIterator[Redis]:
-    """Connect for the time of the block. Raises ConfigurationError and Unavailable, as `check_redis` does."""
+    """Connect for the duration of the block. Raises ConfigurationError and Unavailable, as `check_redis` does."""
     redis = open_redis(settings, timing.redis_timeout_s)
     try:
         await check_redis(redis, settings, timing.redis_timeout_s)
@@ -26,7 +26,7 @@ async def connected_redis(settings: RedisSettings, timing: Timing) -> AsyncItera
 
 @asynccontextmanager
 async def opened_catalog(settings: Settings, timing: Timing) -> AsyncIterator[Catalog]:
-    """Open the catalog for the time of the block; nothing is connected yet. Raises ConfigurationError."""
+    """Open the catalog for the duration of the block; nothing is connected yet. Raises ConfigurationError."""
     catalog = open_catalog(settings, connections=1, timeout_s=timing.read_deadline_s)
     try:
         yield catalog
@@ -36,7 +36,7 @@ async def opened_catalog(settings: Settings, timing: Timing) -> AsyncIterator[Ca
 
 @asynccontextmanager
 async def connected_catalog(settings: Settings, timing: Timing) -> AsyncIterator[Catalog]:
-    """Connect for the time of the block. Raises ConfigurationError and Unavailable, as the catalog's check does."""
+    """Connect for the duration of the block. Raises ConfigurationError and Unavailable, as the catalog's check does."""
     async with opened_catalog(settings, timing) as catalog:
         await catalog.check()
         yield catalog

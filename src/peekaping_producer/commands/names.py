@@ -1,4 +1,4 @@
-"""Names of monitors for `status`, which works without them: if `DB_*` is set and the database answers soon."""
+"""Names of monitors for `status`, which it shows if `DB_*` is set and the database answers soon."""
 
 import time
 from collections.abc import Iterable

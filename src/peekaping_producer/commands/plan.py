@@ -39,7 +39,7 @@ class CatchUp(Struct, frozen=True):
 
     outage_s: int
     caught_up_s: float
-    """Until no check waits for a second any more."""
+    """Seconds until no check waits for a second or longer."""
     missed: int
     """Checks that were not made: each overdue monitor is checked once."""
 
@@ -148,7 +148,7 @@ def _write(picture: Path, svg: str) -> None:
 
 def _load(simulated: Simulated, costs: Costs, interval_s: int) -> Load:
     """Return the load after the first interval, in which the simulation begins."""
-    steady = simulated.checks_in_s[min(interval_s, HOUR_S // 2) :]
+    steady = simulated.checks_per_second[min(interval_s, HOUR_S // 2) :]
     more_ms = round(costs.lateness_ms)
     return Load(
         max(steady),

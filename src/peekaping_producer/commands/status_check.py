@@ -28,7 +28,7 @@ class State(IntEnum):
 
 
 def status_check() -> int:
-    """Print one line and return the exit code. Nothing raises: wrong settings and no answer are critical."""
+    """Print one line and return the exit code. It never raises: wrong settings and no answer are critical."""
     try:
         status = asyncio.run(_read(load_redis_settings()))
         state, text = state_of(status), _summary(status)

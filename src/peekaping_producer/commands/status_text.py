@@ -30,7 +30,7 @@ def _headline(status: Status) -> Iterator[str]:
         yield f"leader     {status.leader}{' (a Go producer)' if status.leader_is_go else ''}"
     yield f"schedule   {_schedule(status)}"
     aligned = "aligned, because a Go producer was detected in the last 2 minutes"
-    yield f"slots      {'spread' if status.spacing == Spacing.SPREAD else aligned} (with PRODUCER_SCHEDULE=auto)"
+    yield f"slots      with PRODUCER_SCHEDULE=auto: {'spread' if status.spacing == Spacing.SPREAD else aligned}"
     if status.names_problem:
         yield f"names      not shown: {status.names_problem}"
 

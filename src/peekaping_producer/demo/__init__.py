@@ -1,1 +1,1 @@
-"""The demo: a small Peekaping on this machine, with sample monitors, targets and a worker, to see the Producer work."""
+"""The demo: a small Peekaping on this machine, with sample monitors, targets and a worker, to see the producer work."""

@@ -1,4 +1,4 @@
--- Archive: a task that failed finally goes from active to the archive, which is kept short and young.
+-- Archive: a task that failed and is not retried goes from active to the archive, which is limited in length and age.
 -- KEYS  1 active LIST  2 lease ZSET  3 archived ZSET  4 processed  5 processed of the day  6 failed  7 failed of the day
 --       8 the task's HASH
 -- ARGV  1 id  2 message with its error  3 now, Unix s  4 end of the day's counters, Unix s  5 oldest to keep, Unix s

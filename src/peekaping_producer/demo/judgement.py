@@ -6,7 +6,7 @@ lateness if the earlier run was late by half a period or more. Lateness is the d
 slot before it, so a run in a later slot does not replace the slot that was missed: each missed slot counts.
 
 The gap before the first run begins when the schedule is complete. The gap after the last run is a miss once it is
-longer than the above with a lateness of half a period.
+longer than the limits above, with a lateness of half a period.
 
 Exempt:
 - a check that still runs: the gap begins at its end. If its worker died, it counts as running until its lease expires;
@@ -98,7 +98,7 @@ def lateness_ms(cadence: Cadence, scheduled_ms: int) -> int:
 
 
 def percentile(values: Sequence[int], percent: float) -> int:
-    """Return the value that `percent` of the sorted `values` do not exceed; 0 of none."""
+    """Return the value that `percent` of the sorted `values` do not exceed; 0 if there are none."""
     if not values:
         return 0
     return values[min(len(values) - 1, int(len(values) * percent / 100))]

@@ -53,7 +53,7 @@ def killed_with_parent(command: Sequence[str]) -> list[str]:
 
 
 class RedisServer:
-    """One Valkey process, for the time of a `with` block.
+    """One Valkey process, for the duration of a `with` block.
 
     Clients reach it by `unix_socket`, and with `tcp=True` by `port` on 127.0.0.1 too. Only a log is written to disk,
     in a temporary folder that is removed at the end. On Linux it ends with its parent, even if that is killed.

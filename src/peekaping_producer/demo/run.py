@@ -183,7 +183,7 @@ class _Show:
         kind = "instant checks, no network" if self._stage.instant else "real checks on this machine"
         _print(f"{_count(len(self._monitors), 'monitor')}, every {interval_s} s; {kind}; {self._producers}")
         if self._options.http_port not in {0, self._stage.ports.http}:
-            _print(f"port {self._options.http_port} is in use: another one is used")
+            _print(f"port {self._options.http_port} is in use: using another one")
         _print(f"metrics and page: http://{HOST}:{self._stage.ports.http}/")
         if self._plan:
             _print(f"breakages: {self._plan}; killed processes are restarted after {RESTART_AFTER_S:g} s")

@@ -2,7 +2,7 @@
 -- KEYS  1 pending LIST  2 paused STRING  3 active LIST  4 lease ZSET
 -- ARGV  1 lease end, Unix s  2 prefix of task hashes, followed by a task's id  3 most to take
 -- Returns id, message, id, message …
--- An id without a hash or message is no task: it is taken off the lists and nothing is made of it.
+-- An id without a hash or message is not a task: it is removed from the lists and ignored.
 local taken = {}
 if redis.call('EXISTS', KEYS[2]) == 1 then return taken end
 for _ = 1, tonumber(ARGV[3]) do

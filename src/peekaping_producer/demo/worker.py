@@ -212,7 +212,7 @@ def _failed(task: Taken, check: Check, error: str) -> _Finished:
 
 
 def _entries(finished: Sequence[_Finished]) -> list[ledger.Finished]:
-    """Return entries with the present time: their task ids are free only now, a little after the checks ended."""
+    """Return entries with the current time: their task ids are free only now, a little after the checks ended."""
     entries = []
     free_ms = now_ms()
     for one in finished:

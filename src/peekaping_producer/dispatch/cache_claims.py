@@ -34,7 +34,7 @@ class CacheClaims:
         self._begin(0.0)
 
     async def claim(self, since_s: float) -> Claim:
-        """Claim a batch while the database is unavailable since `since_s`. Raises Unavailable as Schedule does."""
+        """Claim a batch in an outage of the database that began at `since_s`. Raises Unavailable as Schedule does."""
         if since_s != self._since_s:
             self._begin(since_s)
         batch = self._timing.batch
@@ -59,7 +59,7 @@ class CacheClaims:
     def _begin(self, since_s: float) -> None:
         self._since_s = since_s
         self._last: Claimed | None = None
-        """How far due has been read."""
+        """How far the set `due` has been read."""
         self._again: Claimed | None = None
         """How far the part before that has been read again."""
         self._again_at_s = time.monotonic() + self._timing.peek_again_s

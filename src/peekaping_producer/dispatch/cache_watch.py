@@ -7,7 +7,7 @@ from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.schedule.view import ScheduleView
 
 _SURELY_ENOUGH = 0.25
-"""Up to this fraction of its size the cache counts as large enough, and the monitors are not counted."""
+"""While no fuller than this, the cache counts as large enough, and the monitors are not counted."""
 
 
 async def cache_loop(node: Node, view: ScheduleView, cache: LastKnown, most_mb: int) -> None:

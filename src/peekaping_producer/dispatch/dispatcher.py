@@ -28,9 +28,9 @@ from peekaping_producer.schedule.store import Schedule
 
 
 class Dispatcher:
-    """Workers that take turns to claim: one waits for the next due time, the others wait for their turn.
+    """Loops that take turns to claim: one waits for the next due time, the others wait for their turn.
 
-    Under load several batches overlap, one reading the database while another waits for Redis; idle workers cost
+    Under load several batches overlap, one reading the database while another waits for Redis; idle loops cost
     nothing. A batch is claimed only if a database connection is free for it, so no lease expires while it waits for
     one. Every claim is settled or expires (invariant 3).
     """
@@ -65,7 +65,7 @@ class Dispatcher:
         self._unsettled = Paced(node.log.error, LogEvent.MONITORS_NOT_SETTLED, node.timing.often_logged_every_s)
         self._broken_maintenances = Notices(node.log, LogEvent.MAINTENANCES_INVALID)
 
-    async def worker(self) -> None:
+    async def batch_loop(self) -> None:
         """Handle batches until it is time to stop. A batch that is claimed by then is still settled."""
         while not self._node.stop:
             async with self._in_flight.room():
@@ -119,7 +119,7 @@ class Dispatcher:
             self._node.settles.recovered()
 
     def _note_settle_failed(self, error: Unavailable) -> None:
-        """Note a failure that counts until a settle works, or until none was tried for two leases."""
+        """Note a failure that counts until a settle works, or until none was tried for twice the time of a lease."""
         self._settles_failed_until_s = time.monotonic() + 2 * self._timing.lease_ms / 1000
         self._node.redis_failed(error, self._node.settles)
 
@@ -168,7 +168,7 @@ class Dispatcher:
         )
         planned = orders_for(self._node.spacing.now)
         if planned.go_slots and not claim.go_seen:
-            # Noticed for the first time: the next slots of this very batch are to be beside the Go node's.
+            # Noticed only now: the next slots of this batch must already be aligned with the Go node's.
             self._node.spacing.update(go_seen=True)
             planned = orders_for(self._node.spacing.now)
         measures.stage(Stage.READ, began_s, read_s)

@@ -35,7 +35,7 @@ class InFlight:
 
     @asynccontextmanager
     async def room(self) -> AsyncIterator[None]:
-        """Wait for room, and take it for the time of the block."""
+        """Wait for room, and take it for the duration of the block."""
         await self._free.acquire()
         try:
             yield

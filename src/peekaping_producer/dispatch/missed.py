@@ -31,19 +31,19 @@ class MissedChecks:
     - database: the database was unavailable for this node, and the check was not served from the cache;
     - no_node: this node had not been started yet, and no other node ran.
 
-    If none of them did, a monitor may have been in a claim that expired. It is redis if Redis was unavailable shortly
-    before or since, as a claim whose reply is lost expires; otherwise no_node: the node that had claimed it died, was
-    frozen or was cut off. For all others it is overload: the nodes were too slow, or the queue was so long that the
-    task was postponed.
+    Otherwise, if the monitor may have been in a claim that expired, the reason is redis if Redis was unavailable
+    shortly before or since, as a claim whose reply is lost expires, and no_node if not: the node that had claimed it
+    died, was frozen or was cut off. In all other cases it is overload: the nodes were too slow, or the queue was so
+    long that the task was postponed.
 
     A monitor also misses the slot that it was due for if its earlier check still runs (still_running) or has not even
     been taken by a worker (overload).
     """
 
-    def __init__(self, node: Node, nobody_from_s: float = -math.inf) -> None:
-        """Take the node; from `nobody_from_s`, by the monotonic clock, to its start no other node ran."""
+    def __init__(self, node: Node, no_node_since_s: float = -math.inf) -> None:
+        """Take the node. No node ran from `no_node_since_s`, by the monotonic clock, until this one started."""
         self._node = node
-        self._nobody_from_s = nobody_from_s
+        self._no_node_since_s = no_node_since_s
 
     def in_batch(
         self, claim: Claim, orders: Sequence[Order], settlement: Settlement, lateness_ms: Sequence[float]
@@ -87,7 +87,7 @@ class MissedChecks:
             Outcome.MISSED_PAUSED: node.pause.seconds_since(due_s),
             Outcome.MISSED_REDIS: node.redis_outage.seconds_since(due_s),
             Outcome.MISSED_DATABASE: 0.0 if from_cache else node.database_outage.seconds_since(due_s),
-            Outcome.MISSED_NO_NODE: 0.0 if beside_go else node.started_s - max(due_s, self._nobody_from_s),
+            Outcome.MISSED_NO_NODE: 0.0 if beside_go else node.started_s - max(due_s, self._no_node_since_s),
         }
         for reason, seconds in causes.items():
             if seconds > late_s / 2:

@@ -1,4 +1,4 @@
-"""Decides on one order for each claimed monitor, by what was read of it (invariant 7). Pure."""
+"""Decides on one order for each claimed monitor, by what was read about it (invariant 7). Pure."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -41,7 +41,7 @@ def plan(
     release_ms: int,
     headers: Mapping[str, str] | None = None,
 ) -> Plan:
-    """Give one order to each claimed monitor: a task if it is active, otherwise out of the schedule.
+    """Give one order to each claimed monitor: a task if it is active, otherwise its removal from the schedule.
 
     A deferred monitor, of which nothing is known now, is due again after a delay (invariant 6). An invalid monitor
     leaves the schedule, and the next sweep brings it back. So does one that raises an unexpected exception: its batch

@@ -24,7 +24,7 @@ class Source:
 
     The first read that fails opens the breaker. From then on batches are answered from the cache at once, including
     those whose reads are under way. Meanwhile a probe reads the newest batch again and again until it succeeds: a whole
-    batch, so that a slow database does not count as available and unavailable in turn; the newest, so that one batch
+    batch, so that a slow database does not flap between available and unavailable; the newest, so that one batch
     that always fails does not keep the breaker open.
     """
 
@@ -50,7 +50,7 @@ class Source:
     def open_breaker(self) -> None:
         """Open the breaker, though no batch may have failed yet: this node could not read anything as leader."""
         if not self.serving_from_cache:
-            self._open(Unavailable("database", "no read of the leader succeeds"), self._newest_batch)
+            self._open(Unavailable("database", "all reads of the leader fail"), self._newest_batch)
 
     async def read(self, ids: Sequence[MonitorId], until_s: float) -> Reading:
         """Return what is known of these monitors. `until_s` is the deadline, by the monotonic clock."""
@@ -112,7 +112,7 @@ class Source:
                 finally:
                     self._reads.discard(limit)
         except TimeoutError as error:
-            raise Unavailable("database", "slower than half a lease") from error
+            raise Unavailable("database", "no answer within half of the time that a claim lasts") from error
 
     def _open(self, error: Unavailable, ids: Sequence[MonitorId]) -> None:
         self._database.failed(error)

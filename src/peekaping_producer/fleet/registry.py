@@ -29,7 +29,7 @@ class NodeInfo(Struct, frozen=True):
     checks: int = 0
     """Tasks that it has put into the queue since it started."""
     lateness_p50_ms: int | None = None
-    """How long after their slots tasks were in the queue, in the last minute or less; None if there was no task."""
+    """How late tasks were queued, counted from their slots, in the last minute or less; None if there were none."""
     lateness_p99_ms: int | None = None
     database_problem: str | None = None
     """Why the database is unavailable; None while it is available."""
@@ -40,7 +40,7 @@ class NodeInfo(Struct, frozen=True):
     swept: dict[str, Any] | None = None
     """The result of its last sweep as leader."""
     claimed_ago_s: float | None = None
-    """How long before this record Redis last answered a claim of its; None if it never did."""
+    """How long before this record Redis last answered one of its claims; None if it never did."""
     database_down_s: float = 0.0
     """For how long the database had been unavailable; 0 while it is available."""
     recent: Recent = Recent()

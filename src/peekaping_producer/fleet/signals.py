@@ -18,7 +18,7 @@ async def signals_loop(node: Node, redis: Redis, vacant: Bell) -> None:
 
     def ring(_channel: str, data: bytes) -> None:
         if data == b"vanished" and node.status.leading:
-            node.loss.suspect("claimed monitors are missing in it")
+            node.loss.suspect("claimed monitors are missing from the schedule")
         if data in bells:
             bells[data].ring()
 

@@ -34,7 +34,7 @@ class ChangeReader:
         self._sync = sync
         self._database = node.database_outage.user()
         self._behind: timedelta | None = None
-        """By how much the clock that writes `updated_at` is behind ours at most, as far as is known."""
+        """The most, as far as is known, that the clock that writes `updated_at` is behind ours."""
         self._term: Term | None = None
         self._poll: _Poll | None = None
         """The poll under way: after a failure it goes on with the page that failed."""
@@ -58,11 +58,11 @@ class ChangeReader:
             except Unavailable as error:
                 self._node.failed(error, self._database)
                 failed = error.system == "database"
-                # It has cost the database as much as a success, unless the time was Redis'.
+                # A failed poll costs the database as much as a successful one, unless Redis took the time.
                 cost_s = time.monotonic() - began_s if failed else 0.0
             else:
                 self._database.recovered()
-                # What hung until an outage was over has cost it nothing.
+                # The time in which a read hung, until an outage was over, cost the database nothing.
                 cost_s = outage.available_s_since(began_s)
             more_s = self._timing.share * cost_s - every_s
             await term.ended.within(every_s)

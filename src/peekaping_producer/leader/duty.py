@@ -16,4 +16,4 @@ class Duty(Struct, frozen=True):
     run: Callable[[Term], Awaitable[None]]
     """Runs until the term is over. If it raises anything but NotLeading, it is started again."""
     database: OutageUser | None = None
-    """For whom the database is unavailable if `run` says so; None if it does not read the database."""
+    """Marked as failed if `run` says that the database is unavailable; None if `run` does not read the database."""

@@ -13,7 +13,7 @@ from peekaping_producer.node.stop import Bell
 from peekaping_producer.observe.events import LogEvent
 
 _AFTER_EXPIRY_S = 0.01
-"""Another's term is read so long after it can have expired, not in the very millisecond."""
+"""Another node's term is read again this long after it may have expired, not in the very same millisecond."""
 
 _UNREADABLE = "this node can't read the database, another one can"
 
@@ -117,7 +117,7 @@ class Election:
         if min(extended.due, extended.leased) < 0:
             self._node.keys_damaged.ring()
         elif term.has_shrunk(extended.due, extended.leased, extended.left):
-            self._node.loss.suspect("many monitors are missing in it at once")
+            self._node.loss.suspect("many monitors went missing from the schedule at once")
             self._node.sweep_wanted.ring()
 
     async def _handed_over(self) -> bool:

@@ -72,5 +72,5 @@ def read_event(channel: str, data: bytes) -> Event | None:
         raise CorruptRecord(str(error)) from None
     monitor_id = MonitorId(id_.lower())
     if not is_monitor_id(monitor_id):
-        raise CorruptRecord("the id in it is not a monitor's")
+        raise CorruptRecord("its id is not a monitor's id")
     return Event(monitor_id, gone, pending)

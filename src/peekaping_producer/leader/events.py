@@ -41,7 +41,7 @@ class EventReader:
         self._intake = EventIntake(node)
         self._read_wanted = node.stop.bell()
         self._gone_s: dict[MonitorId, float] = {}
-        """When monitors were said to be gone that have not been read or removed since."""
+        """When an event said that a monitor is gone; only monitors that were not read or removed since."""
         self._gone_came = node.stop.bell()
 
     def duties(self) -> tuple[Duty, Duty, Duty]:

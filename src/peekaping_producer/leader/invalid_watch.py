@@ -14,7 +14,7 @@ from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.node.node import Node
 
 _EMPTY_FACTOR = 3
-"""An empty list is read so many times less often."""
+"""An empty list is read this many times less often."""
 
 
 class InvalidWatch:

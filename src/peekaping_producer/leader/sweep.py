@@ -23,9 +23,9 @@ from peekaping_producer.schedule.orders import PLACEMENTS, Cursor
 from peekaping_producer.schedule.store import Schedule
 
 _SUBSCRIBED_WITHIN_S = 1.0
-"""A new subscription is followed by a sweep. The first sweep waits for it so long, otherwise there would be two."""
+"""The first sweep waits this long for the subscription: a new one is followed by a sweep, so there would be two."""
 _NEW_BEFORE_FIRST = timedelta(seconds=60)
-"""A monitor created so long before a node's first sweep counts as new."""
+"""A monitor created at most this long before a node's first sweep counts as new."""
 _REPORT_EVERY_S = 10.0
 
 
@@ -38,7 +38,7 @@ class Swept(Struct, frozen=True):
     moved: int
     removed: int
     relisted: int
-    """Tasks that were missing in a long queue, and were put back."""
+    """Tasks that were missing from a long queue, and were put back."""
     invalid: int
     seconds: float
 
@@ -159,8 +159,8 @@ class Sweeper:
     async def _rest(self, term: Term, progress: "_Progress") -> None:
         """Wait before a page that failed is read again.
 
-        At least as long as it took to fail, so that no server is kept busy by this alone. Then as long as after a
-        success, but at most as long as between two sweeps, or until the database answers somebody.
+        It waits at least as long as the failure took, so that no server is kept busy by this alone; then as long as
+        after a success, but at most as long as between two sweeps, and only until the database answers somebody.
         """
         backoff, cost_s = progress.backoff, progress.last_s
         await term.ended.within(min(cost_s, self._timing.sweep_every_s))

@@ -10,7 +10,7 @@
 -- An epoch is "" if there is none.
 -- A generation is Redis' time, Unix ms, and more than the last one: an epoch lower than one seen before shows that Redis lost
 -- data, even if it was flushed in between.
--- A Go node that leads leaves no mark of its own, so it is left here, for all nodes to see.
+-- A Go node that leads sets no mark of its own, so this script sets it, for all nodes to see.
 local holder = redis.call('GET', KEYS[1])
 local epoch = redis.call('GET', KEYS[2]) or ''
 if not holder or holder == ARGV[1] then

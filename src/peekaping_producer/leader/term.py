@@ -24,7 +24,7 @@ _EPOCH = re.compile(rb"([0-9]{1,15}):[0-9a-f]+:([0-9]{1,15})")
 _EMPTY = "Redis has lost its data"
 _OLDER = "Redis has older data than before: it was restored, or a replica that lagged took over"
 _MUCH = 10
-"""If more than one monitor in so many is missing after a second, they were not removed one by one."""
+"""If more than one monitor in this many is missing after a second, they were not removed one by one."""
 
 
 class Term:
@@ -42,7 +42,7 @@ class Term:
         self.generation = 0
         """Redis' time when it began, Unix ms, and more than that of the term before."""
         self.lost: str | None = None
-        """Why Redis must have lost the schedule before the term began, if it must."""
+        """Why Redis must have lost the schedule before the term began; None if nothing says so."""
         self.left = 0
         """Monitors that settles and removals took out of the schedule, up to the last extension."""
         self._size = 0
@@ -53,11 +53,11 @@ class Term:
         return bool(self.ended) or time.monotonic() >= self.lasts_until_s
 
     def expect(self, monitors: int) -> None:
-        """Note that a sweep has just found so many monitors in the schedule."""
+        """Note that a sweep has just found this many monitors in the schedule."""
         self._size = max(self._size, monitors)
 
     def has_shrunk(self, due: int, leased: int, left: int) -> bool:
-        """Return whether so many monitors are missing since the last extension that a key may have been deleted.
+        """Return whether so many monitors went missing since the last extension that a key may have been deleted.
 
         Those that left by a settle or a removal are not missing: invalid ones are brought back by each sweep, and leave
         again.
@@ -158,7 +158,7 @@ class Terms:
                 keys=(LEADER, EPOCH, DUE, LEASE, LEFT), args=(self._node_id, self._timing.term_ms, next_)
             )
         if reply is None:
-            return "Redis has another leader, or lost its data"
+            return "another node leads now, or Redis has lost its data"
         before, due, leased, left = cast("tuple[bytes, int, int, int]", reply)
         # If a reply was lost, Redis already has the next epoch.
         if before.decode(errors="replace") not in {_epoch(term, term.epoch), next_}:

@@ -55,7 +55,7 @@ class Cron(Struct, frozen=True):
 def parse(text: str) -> Cron:
     """Parse an expression. Raises CorruptRecord if it is invalid, or names no day that exists (31 February)."""
     if len(text) > _LONGEST:
-        raise CorruptRecord(f"cron has {len(text)} characters")
+        raise CorruptRecord(f"cron has {len(text)} characters, more than {_LONGEST}")
     zone, expression = _split_zone(text)
     parts = expression.split()
     if len(parts) != len(_FIELDS):
@@ -142,7 +142,7 @@ def _span(span: str, field: _Field, *, open_ended: bool) -> tuple[int, int]:
     first = _value(first_text, field)
     last = _value(last_text, field) if hyphen else field.highest if open_ended else first
     if not field.lowest <= first <= last <= field.highest:
-        raise CorruptRecord(f"cron: {field.name} {_shown(span)} is no range within {field.lowest}-{field.highest}")
+        raise CorruptRecord(f"cron: {field.name} {_shown(span)} is not a range within {field.lowest}-{field.highest}")
     return first, last
 
 

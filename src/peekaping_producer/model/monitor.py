@@ -19,7 +19,7 @@ Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 Int32OrZero = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1, extra={"null": 0})]
 """Likewise; NULL reads as 0."""
 TextOrEmpty = Annotated[str, Meta(extra={"null": ""})]
-"""A text; NULL reads as the empty one."""
+"""Text; NULL reads as empty."""
 Interval = Annotated[int, Meta(gt=0, le=2**31 - 1)]
 """Seconds between checks; a row with another value gets no check (docs/protocol.md, section 1)."""
 
@@ -32,7 +32,7 @@ class Monitor(Struct, frozen=True, array_like=True, gc=False):
     type: str
     interval: Interval
     timeout: Int32
-    """Seconds a check may take. 0 and less exist and go out as they are."""
+    """Seconds a check may take. Values of 0 and less occur, and are passed on unchanged."""
     max_retries: Int32
     retry_interval: Int32
     """Seconds."""
@@ -122,7 +122,7 @@ class Retry(Struct, frozen=True, gc=False):
 
 
 class Schedulable(Struct, frozen=True, array_like=True, gc=False):
-    """What the schedule needs to know of an active monitor: its id and its period."""
+    """What the schedule needs to know of an active monitor: id and period, and when it was created and updated."""
 
     id: MonitorId
     interval: Interval

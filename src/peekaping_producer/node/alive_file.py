@@ -42,7 +42,7 @@ class AliveFile:
             Path(self._path).unlink()
 
     def _write(self) -> None:
-        """Write in place and always as many bytes, so that no reader finds half a number. A FIFO must not block."""
+        """Write in place, always the same number of bytes: no reader may find half a number. A FIFO must not block."""
         file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
         try:
             os.write(file, f"{monotonic_s():020.3f}\n".encode())

@@ -23,7 +23,7 @@ async def kept_running(
     """Run a loop until it is time to stop; if it ends earlier, run it again after a growing delay.
 
     An unexpected exception is counted, and logged as `failed`, with its traceback, once for each kind. NotLeading ends
-    the loop. `database` is the user for whom the database is unavailable if the loop says so.
+    the loop. `database` is the OutageUser for which the database is unavailable if the loop raises Unavailable.
     """
     database = database or node.database_outage.user()
     backoff = Backoff(node.timing.retry_first_s, node.timing.retry_cap_s)

@@ -66,8 +66,8 @@ class Node(Struct, frozen=True):
     def redis_failed(self, error: Unavailable, user: OutageUser | None = None) -> None:
         """Note that Redis is unavailable for claims, for settles, or for anything else.
 
-        A Redis outage lasts until claims and settles work. If Redis only refuses a command of another user, it is
-        available.
+        A Redis outage lasts until claims and settles work. If Redis only refuses a command of another part of the
+        node, it is available.
         """
         if error.code in DAMAGED:
             self.keys_damaged.ring()

@@ -36,7 +36,7 @@ _EVENTS: dict[System, _Events] = {
 
 
 class OutageUser:
-    """One part of a node that uses a system. Its outage lasts while the system is unavailable for any of them."""
+    """One part of a node that uses a system. The system's outage lasts while it is unavailable for any such part."""
 
     def __init__(self, outage: "Outage") -> None:
         """Begin as one for whom the system is available."""
@@ -178,7 +178,7 @@ class Outage:
             self._log.warning(LogEvent.REDIS_COMMAND_REFUSED, reason=error.reason)
 
     def remind(self, every_s: float) -> None:
-        """Log again that the system is unavailable, and for how long, if that was last logged so long ago."""
+        """Log again that the system is unavailable, and for how long, if the last such line is `every_s` old."""
         now_s = self._clock()
         if self._users and now_s - self._reminded_s >= every_s:
             self._reminded_s = now_s

@@ -12,11 +12,11 @@ from peekaping_producer.schedule.pause import Pause
 _MOST_REMEMBERED = 100
 """Ended pauses whose times are remembered."""
 _EARLY_S = 1.0
-"""A pause that ends sooner than this before its time was ended by somebody, or Redis has lost it."""
+"""A pause that ends earlier than planned by more than this was ended by somebody, or Redis has lost it."""
 
 
 class PauseWatch:
-    """The present pause and the last ones, by this host's monotonic clock."""
+    """The current pause and the last ones, by this host's monotonic clock."""
 
     def __init__(self, log: Logger, clock: Callable[[], float] = time.monotonic) -> None:
         """Begin without a pause."""
@@ -51,7 +51,7 @@ class PauseWatch:
         self._pause = pause
 
     def remind(self, every_s: float) -> None:
-        """Log again that checks are paused, if that was last logged so long ago."""
+        """Log again that checks are paused, if the last such line is `every_s` old."""
         pause, now_s = self.now, self._clock()
         if pause and now_s - self._reminded_s >= every_s:
             self._reminded_s = now_s
@@ -59,8 +59,8 @@ class PauseWatch:
 
     def seconds_since(self, from_s: float) -> float:
         """Return for how long checks were paused since then (`from_s` by the monotonic clock)."""
-        present = [(self._since_s, min(self._clock(), self._until_s))] if self._pause else []
-        return sum(max(0.0, until_s - max(since_s, from_s)) for since_s, until_s in (*self._ended, *present))
+        current = [(self._since_s, min(self._clock(), self._until_s))] if self._pause else []
+        return sum(max(0.0, until_s - max(since_s, from_s)) for since_s, until_s in (*self._ended, *current))
 
     def lateness_ms(self, late_ms: Sequence[float]) -> Sequence[float]:
         """Return by how much checks are late, counted from the end of the last pause if they were due before that."""

@@ -32,7 +32,7 @@ def take_signals() -> None:
     if sys.argv[1:2] not in ([], ["run"]):
         return
     for number in STOP_SIGNALS:
-        # nohup has SIGHUP ignored, so that the program goes on.
+        # nohup starts the program with SIGHUP ignored; it stays so.
         if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _handler)
 

@@ -37,7 +37,7 @@ class RedisWatch:
                 await drop_connections(self._redis, subscriptions=not self._node.redis_outage.ongoing)
 
     async def reminder_loop(self) -> None:
-        """Log outages, and a pause, that go on again every five minutes, until it is time to stop."""
+        """Log again, every five minutes, outages and a pause that have not ended, until it is time to stop."""
         every_s = self._node.timing.remind_every_s
         while not await self._node.stop.within(min(_IDLE_S, every_s / 4)):
             for outage in (self._node.redis_outage, self._node.database_outage):

@@ -1,4 +1,4 @@
-"""Histograms: how often a measured value was at most so much."""
+"""Histograms: how many measured values did not exceed a bound, for each of several bounds."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
@@ -37,5 +37,5 @@ class Histogram:
 
     @property
     def cumulative(self) -> list[int]:
-        """How many values were at most each bound, and last how many there were."""
+        """For each bound, how many values did not exceed it; then the number of all values."""
         return list(accumulate(self._counts))

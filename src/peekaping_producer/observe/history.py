@@ -18,7 +18,7 @@ RATE_OVER_S = 10.0
 LATE_WITHIN_S = 6 * 60.0
 MISSED_WITHIN_S = 11 * 60.0
 TERMS_WITHIN_S = 16 * 60.0
-"""A minute longer than the alerts count: Prometheus learns of everything a scrape and an evaluation later."""
+"""A minute longer than the windows of the alerts: Prometheus sees everything a scrape and an evaluation later."""
 _SAMPLE_EVERY_S = 2.0
 _MOST_HEALED = 5
 T = TypeVar("T")
@@ -93,7 +93,7 @@ class History:
         )
 
     def _sample(self) -> _Sample:
-        """Return what was counted up to now, and keep it, unless the last sample is as good as new."""
+        """Return what was counted up to now, and keep it, unless the last sample is recent enough."""
         now_s, total = self._clock(), self._tally.total
         sample = _Sample(
             now_s,

@@ -17,7 +17,7 @@ from peekaping_producer.hidden import hidden
 from peekaping_producer.observe.events import LogEvent
 from peekaping_producer.observe.log_writer import LogWriter
 
-with hidden("rich"):  # for tracebacks that are not used, a tenth of a start
+with hidden("rich"):  # its tracebacks are not used; importing it takes a tenth of the start-up time
     import structlog
     from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
@@ -180,7 +180,7 @@ def _simple(value: object) -> object:
     return value if isinstance(value, str | int) else repr(value)
 
 
-# A value that JSON has no type for is written as its repr: unlike its fields, that may leave secrets out.
+# A value that JSON has no type for is written as its repr, which can leave out secrets that its fields would show.
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=repr)
 
 

@@ -27,7 +27,10 @@ class LogWriter:
     def __init__(self, stream: TextIO | None, most_waiting: int = MOST_WAITING) -> None:
         """Write to the descriptor of a stream, in its encoding; None drops all lines."""
         self.on_dropped: Callable[[int], object] = lambda _count: None
-        """Called with the number of dropped lines, where they are missing, once lines are written again."""
+        """Called with the number of dropped lines once lines are written again.
+
+        So the log says where they are missing.
+        """
         self._fd = _descriptor(stream)
         self._encoding, self._errors = (stream.encoding, stream.errors or "strict") if stream else ("utf-8", "strict")
         self._is_terminal = self._fd is not None and os.isatty(self._fd)

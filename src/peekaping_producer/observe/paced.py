@@ -20,7 +20,7 @@ class Paced:
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, counts: Mapping[str, int], **newest: object) -> None:
-        """Note that it happened: the counts are added up, of other fields the newest are written."""
+        """Note that it happened: counts are added up; of the other fields, the newest values are written."""
         self._sums.update(counts)
         self._newest = newest
         if self._timer is None:

@@ -43,7 +43,7 @@ class Tally:
         self._since_summary = Counts()
         self._spans = [self._total, self._since_summary]
         self.lateness_s = Histogram(_LATENESS_BOUNDS_S)
-        """How long after their slots tasks were in the queue, since the start."""
+        """How late tasks were queued, counted from their slots, since the start."""
         self.lateness_counts: Counter[int] = Counter()
         """The same in ms, to two digits."""
         self._summarised: Counter[int] = Counter()
@@ -78,21 +78,21 @@ class Tally:
                 span.outcomes[outcome] += times
 
     def add_from_cache(self, checks: int, oldest_s: float) -> None:
-        """Count checks that were built from the cache, the oldest of its entries so many seconds old."""
+        """Count checks that were built from the cache; the oldest entry used is this many seconds old."""
         self.add(Outcome.FROM_CACHE, checks)
         if checks:
             for span in self._spans:
                 span.cache_age_s = max(span.cache_age_s, oldest_s)
 
     def late(self, lateness_ms: Sequence[float]) -> None:
-        """Note how long after their slots tasks were in the queue."""
+        """Note how late tasks were queued, counted from their slots."""
         self.lateness_counts.update(map(_bucket, lateness_ms))
         # Garbage in due may be infinite.
         self.lateness_s.add_all([late_ms / 1000 if 0 < late_ms < math.inf else 0.0 for late_ms in lateness_ms])
 
     @property
     def lateness_ms(self) -> tuple[int | None, int | None]:
-        """The p50 and p99 since the last summary; while there is no check, those of the span before it."""
+        """The p50 and p99 since the last summary; without a check since then, those of the time before it."""
         lateness = self.lateness_counts - self._summarised or self._lateness_before
         return percentile(lateness, 0.5), percentile(lateness, 0.99)
 

@@ -37,7 +37,7 @@ class Producers(Struct, frozen=True):
 
 
 async def read_producers(redis: Redis, timing: Timing, *, without: str = "") -> Producers:
-    """Read which producers run, without one. Raises Unavailable if Redis does not answer in time."""
+    """Read which producers run, except the node `without`. Raises Unavailable if Redis does not answer in time."""
     place = await ScheduleView(redis, timing.redis_timeout_s).place_of(MonitorId(""))
     nodes = [node for node in await Registry(redis, timing).nodes() if node.id != without]
     return Producers(nodes, place.leader, place.go_seen, pause_status(place))
@@ -60,7 +60,7 @@ def producer_findings(
             Area.DEPLOYMENT,
             "go-producer",
             Level.WARNING,
-            f"{what}: with PRODUCER_SCHEDULE=spread, checks of both kinds come too close to each other",
+            f"{what}: with PRODUCER_SCHEDULE=spread, checks by the two kinds of producers come too close to each other",
             "set PRODUCER_SCHEDULE=auto, or stop the Go producer",
         )
     else:
@@ -70,7 +70,7 @@ def producer_findings(
             Area.DEPLOYMENT,
             "retry-interval",
             Level.WARNING,
-            f"{what}: it ignores retry_interval, and PRODUCER_RETRY_INTERVAL=on counts for part of the checks only",
+            f"{what}: it ignores retry_interval, and PRODUCER_RETRY_INTERVAL=on applies to only part of the checks",
             "stop the Go producer, or set PRODUCER_RETRY_INTERVAL=off",
         )
 
@@ -90,7 +90,7 @@ def queue_findings(queue: QueueState) -> Iterator[Finding]:
         yield Finding(Area.DEPLOYMENT, "queue", Level.WARNING, trouble, _TO_DO[trouble])
     if not troubles:
         workers = f"{queue.workers:,} worker {'process takes' if queue.workers == 1 else 'processes take'}"
-        yield _found("queue", f"{workers} checks from the queue; {queue.pending:,} wait")
+        yield _found("queue", f"{workers} checks from the queue; {queue.pending:,} waiting")
 
 
 def _described(node: NodeInfo, leader: str | None) -> str:

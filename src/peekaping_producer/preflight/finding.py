@@ -1,4 +1,4 @@
-"""One finding: what was found, whether it is well, and what to do."""
+"""One finding: what was found, how serious it is, and what to do."""
 
 from enum import StrEnum
 
@@ -17,7 +17,7 @@ class Area(StrEnum):
 
 
 class Level(StrEnum):
-    """How well it is, from the best to the worst."""
+    """How serious it is, from the best to the worst."""
 
     OK = "ok"
     WARNING = "warning"

@@ -118,7 +118,7 @@ def redis_findings(server: RedisServer) -> Iterator[Finding]:
 
 def _role(server: RedisServer) -> Finding:
     if server.role == "slave":
-        what = "this server is a replica, which accepts no writes: let the settings lead to the primary"
+        what = "this server is a replica, which accepts no writes: point the settings to the primary"
         return Finding(Area.REDIS, "role", Level.WRONG, what)
     replicas = f", {server.replicas} connected {'replica' if server.replicas == 1 else 'replicas'}"
     return _found("role", f"it is the primary{replicas if server.replicas else ''}")
@@ -138,7 +138,7 @@ def _memory(server: RedisServer) -> Finding:
     if short:
         return _warned("memory", short, "raise maxmemory")
     limit = f"of {server.memory.limit_bytes / 1e6:,.0f} MB" if server.memory.limit_bytes else "and maxmemory is not set"
-    return _found("memory", f"it takes {server.memory.used_bytes / 1e6:,.0f} MB {limit}")
+    return _found("memory", f"it uses {server.memory.used_bytes / 1e6:,.0f} MB {limit}")
 
 
 def _persistence(server: RedisServer) -> Finding:
@@ -149,7 +149,7 @@ def _persistence(server: RedisServer) -> Finding:
     if kinds:
         return _found("persistence", f"data is saved by {' and '.join(kinds)}")
     if server.append_only is None or server.save is None:
-        return _found("persistence", "whether data is saved could not be read")
+        return _found("persistence", "could not read whether data is saved")
     return _warned(
         "persistence",
         "data is not saved: a restart of Redis loses waiting checks, and the schedule until a leader has rebuilt it",

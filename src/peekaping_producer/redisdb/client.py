@@ -47,7 +47,7 @@ def open_redis(settings: RedisSettings, timeout_s: float) -> Redis:
         "socket_timeout": None,
         "socket_connect_timeout": timeout_s,
         "retry": Retry(NoBackoff(), 0),
-        # Neither its name nor its version is sent to the server, which needs a right.
+        # The client's name and version are not sent to the server: that would need a right.
         "driver_info": None,
     }
     connection_class, where = _where(settings, common, timeout_s)

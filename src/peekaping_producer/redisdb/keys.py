@@ -8,7 +8,7 @@ DUE = f"{PREFIX}sched:due"
 LEASE = f"{PREFIX}sched:lease"
 """ZSET of claimed monitor ids, score = Unix ms at which the claim expires. Shared with Go producers."""
 CLAIMS = f"{PREFIX}sched:claims"
-"""Counter of claims, which makes fencing tokens unique. Used by no Go producer, like all keys below but the leader."""
+"""Counter of claims, which makes fencing tokens unique. No Go producer uses it, nor any key below but the leader."""
 
 LEADER = f"{PREFIX}producer:leader"
 """STRING with a TTL: the node that leads. Shared with Go producers."""
@@ -56,4 +56,4 @@ OUR_TYPES = {
     STEP: "hash",
     PAUSE: "hash",
 }
-"""The type of each key, in the words of TYPE; `number` is a string with an integer."""
+"""The type of each key, by the name that TYPE returns; `number` is a string with an integer."""

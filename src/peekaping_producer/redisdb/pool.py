@@ -133,8 +133,8 @@ class Pool(ConnectionPool):
         """Take the class and the options of each connection."""
         super().__init__(connection_class, maint_notifications_config=_NO_NOTIFICATIONS, **options)
         self._subscribed: weakref.WeakSet[AbstractConnection] = weakref.WeakSet()
-        self.moves = 0
-        """How often subscriptions have been dropped."""
+        self.dropped_subscriptions = 0
+        """How often the subscriptions have been dropped."""
 
     def note_subscription(self, connection: AbstractConnection) -> None:
         """Remember a connection that `drop` may close even if it is in use."""
@@ -154,7 +154,7 @@ class Pool(ConnectionPool):
             connection.mark_for_reconnect()  # type: ignore[no-untyped-call]
         connections = list(self._available_connections)
         if subscriptions:
-            self.moves += 1
+            self.dropped_subscriptions += 1
             connections += self._subscribed
             self._subscribed.clear()
         # nowait: the pool must not hand out a connection that is half closed.
@@ -164,7 +164,7 @@ class Pool(ConnectionPool):
 
 def moves_of(redis: Redis) -> int:
     """Return how often a client's subscriptions have been dropped."""
-    return redis.connection_pool.moves if isinstance(redis.connection_pool, Pool) else 0
+    return redis.connection_pool.dropped_subscriptions if isinstance(redis.connection_pool, Pool) else 0
 
 
 def note_subscription(redis: Redis, connection: AbstractConnection) -> None:

@@ -60,7 +60,8 @@ def _sentinel_problem(refusal: Exception | None, sentinel: Address, settings: Re
         case "NOPERM":
             return f"the user at the sentinels lacks a right, grant it by ACL: {said}"
     if _UNKNOWN_COMMAND in said:
-        return f"REDIS_SENTINELS names {sentinel}, which is no sentinel: their port is 26379 unless configured"
+        default = "sentinels use port 26379 unless configured otherwise"
+        return f"REDIS_SENTINELS names {sentinel}, which is not a sentinel; {default}"
     return tls_problem(refusal, server, settings)
 
 

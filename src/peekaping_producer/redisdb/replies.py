@@ -20,10 +20,10 @@ _ADVICE = {
     "NOREPLICAS": "too few replicas are connected: see min-replicas-to-write",
     "OOM": "Redis has used all of maxmemory: raise it, or free memory; maxmemory-policy should be noeviction",
     "WRONGTYPE": "a key holds the wrong type: the producer renames its own keys, asynq's must be renamed by hand",
-    NOT_A_NUMBER: "a counter of the producer's holds something else: the producer renames it",
+    NOT_A_NUMBER: "one of the producer's counters does not hold a number: the producer renames it",
     "NOPERM": "the Redis user lacks a right: grant it by ACL",
     "NOAUTH": "Redis requires a password: set REDIS_PASSWORD and restart the producer",
-    "WRONGPASS": "the password is wrong: correct it; a change of REDIS_PASSWORD needs a restart, one of the file that"
+    "WRONGPASS": "the password is wrong: correct it; changing REDIS_PASSWORD needs a restart, changing the file that"
     " REDIS_PASSWORD_FILE names does not",
     "MISCONF": "Redis can't save its data and so refuses writes: see its log; free disk space, or make its folder"
     " writable",

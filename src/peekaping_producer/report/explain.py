@@ -46,7 +46,7 @@ class Explanation(Struct, frozen=True):
     """All that `explain` reports, as `--json` prints it; docs/commands.md describes every field."""
 
     at: str
-    """By Redis' clock, RFC 3339, UTC, as all instants."""
+    """By Redis' clock; RFC 3339, UTC, like all instants."""
     verdict: Verdict
     reason: str | None
     """Why the monitor is not checked, in words; null if it is."""
@@ -181,9 +181,9 @@ def _present(place: Place, *, running: bool) -> str:
 
 
 def slots(findings: Findings, settings: Settings, *, past: int = 0) -> list[str]:
-    """Return the next slots of a monitor that is checked, after so many past ones.
+    """Return the next slots of a monitor that is checked, after this many past ones.
 
-    Any other monitor has none, since they would be a promise.
+    Any other monitor has none: listing slots would promise checks.
     """
     if findings.verdict is not Verdict.CHECKED or findings.snapshot is None:
         return []

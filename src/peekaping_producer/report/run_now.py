@@ -56,7 +56,7 @@ class RunNow(Struct, frozen=True):
         if not self.running:
             yield NOT_RUNNING
         if self.pause:
-            yield f"{pause_text(self.pause)}; what is due is checked then"
+            yield f"{pause_text(self.pause)}; what is due is checked when the pause ends"
 
 
 async def make_due(redis: Redis, timing: Timing, catalog: Catalog, arguments: Sequence[str]) -> RunNow:

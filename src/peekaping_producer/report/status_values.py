@@ -15,7 +15,7 @@ class NodeStatus(Struct, frozen=True):
     id: str
     version: str
     started: str
-    """RFC 3339, UTC, as all instants."""
+    """RFC 3339, UTC, like all instants."""
     last_seen: str
     seen_ago_s: float
     gone: bool
@@ -36,7 +36,7 @@ class NodeStatus(Struct, frozen=True):
     last_sweep: dict[str, Any] | None
     """The result of its last sweep as leader."""
     claimed_ago_s: float | None
-    """How long before that Redis last answered a claim of its; null if it never did."""
+    """How long before that Redis last answered one of its claims; null if it never did."""
     database_down_s: float
     """For how long its database has been unavailable; 0 if it is not."""
     recent: Recent
@@ -67,7 +67,7 @@ class Overdue(Struct, frozen=True):
     """The monitors that should have been checked by now."""
 
     count: int
-    """Overdue for more than 10 s; while no producer runs, overdue at all. The time of a pause does not count."""
+    """Overdue for more than 10 s; while no producer runs, by any amount. The time of a pause does not count."""
     longest_ms: int
     """How long the longest overdue monitor has been due; 0 if none is."""
     monitors: list[OverdueMonitor]

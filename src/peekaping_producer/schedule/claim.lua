@@ -7,7 +7,7 @@
 -- or checks are paused.
 -- Keeps invariant 2 (lease.lua).
 -- Nothing beyond the horizon is claimed (invariant 8): a step forward makes all monitors overdue at once. Until the leader has
--- swept after it, what was due before it is claimed when it would have been due without it.
+-- swept after a step, what was due before the step is claimed when it would be due without the step.
 
 local limit = tonumber(ARGV[1])
 local until_ms = ARGV[3] == '' and now_ms or math.min(now_ms, ARGV[3])

@@ -1,6 +1,6 @@
 -- Claim ids: move those of these monitors that are still due into the lease, as claim.lua does with the longest overdue.
 -- KEYS  as in claim.lua, 1 to 5, then 6 pause HASH
--- ARGV  1 lease_ms  2 ids, separated by spaces: one argument costs a tenth of 200
+-- ARGV  1 lease_ms  2 ids, separated by spaces: one argument costs a tenth of what 200 cost
 -- Returns {now_ms, token, "1" beside a Go producer or "", the pause as in paused.lua, then the ids that were not claimed},
 -- all as text.
 -- Keeps invariant 2 (lease.lua).

@@ -36,7 +36,7 @@ class Claim(Struct, frozen=True):
     step: Step | None = None
     """A step of Redis' clock since this node's last claim."""
     behind_ms: int = 0
-    """The size of a step forward that still counts: what is overdue by more was due by the clock as it was before."""
+    """The size of a step forward that still counts: what is overdue by more was due before the clock was stepped."""
 
     pause: Pause | None = None
     """While there is one, nothing is claimed."""
@@ -64,7 +64,7 @@ class Peeked(Struct, frozen=True):
     step: Step | None
     behind_ms: int
     pause: Pause | None = None
-    """Both as in a claim."""
+    """`behind_ms` and `pause` are as in a claim."""
 
 
 class Enqueue(Struct, frozen=True):
@@ -122,7 +122,7 @@ class Entry(Struct, frozen=True):
     period_changed: bool = False
     """Its period is known to have changed: a slot of the old grid may be one of the new grid, too."""
     retry_ms: int | None = None
-    """The period of its retry grid, which it is not on now: a slot of that grid is not its own."""
+    """The period of its retry grid, while it is not retrying: a due time that is only on that grid is then wrong."""
 
 
 Placement = Literal["added", "moved", "revoked", "kept"]
@@ -138,6 +138,6 @@ class WrongKey(Struct, frozen=True):
 
     key: str
     found: str
-    """The type it held, in the words of TYPE."""
+    """The type it held, by the name that TYPE returns."""
     renamed_to: str
     """Empty if it is asynq's, which is not ours to rename."""

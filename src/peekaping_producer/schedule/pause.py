@@ -19,7 +19,7 @@ _UNITS_MS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000}
 
 
 class Pause(Struct, frozen=True):
-    """A pause that goes on."""
+    """A pause in force."""
 
     since_ms: int
     """When it began, Unix ms by Redis' clock."""
@@ -65,7 +65,7 @@ def length_ms(text: str) -> int:
     match = re.fullmatch(r"([0-9]{1,6})([smh])", text.strip())
     length = int(match[1]) * _UNITS_MS[match[2]] if match else 0
     if not 0 < length <= _LONGEST_MS:
-        raise ValueError(f"{text[:20]!r} is no length of a pause: write 90s, 10m or 2h, at most 24h")
+        raise ValueError(f"{text[:20]!r} is not a valid length: write for example 90s, 10m or 2h, at most 24h")
     return length
 
 
@@ -73,7 +73,7 @@ def reason_from(text: str) -> str:
     """Return a reason as it is shown. Raises ValueError, in words, if there is none, or a very long one."""
     reason = " ".join("".join(one if one.isprintable() else " " for one in text).split())
     if not 0 < len(reason) <= LONGEST_REASON:
-        raise ValueError(f"the reason must be a text of at most {LONGEST_REASON} characters")
+        raise ValueError(f"the reason must have 1 to {LONGEST_REASON} characters")
     return reason
 
 

@@ -6,7 +6,7 @@ STEP_MS = 1_000
 """If the clocks have diverged by more than this since the last claim, Redis' was stepped."""
 
 _ALLOWANCE_MS = 50
-"""The time a request may take to be run; what is due later than that is left to the next claim."""
+"""A request is assumed to be executed within this time; what is due later is left to the next claim."""
 
 
 class Step(Struct, frozen=True):

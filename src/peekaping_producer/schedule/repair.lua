@@ -6,7 +6,7 @@ local function type_of(key, wanted)
   local found = redis.call('TYPE', key).ok
   if wanted ~= 'number' or found ~= 'string' then return found end
   local value = redis.call('GET', key)
-  return string.find(value, '^%-?%d+$') and #value <= 15 and 'number' or 'string that is no number'
+  return string.find(value, '^%-?%d+$') and #value <= 15 and 'number' or 'string that is not a number'
 end
 
 local wrong = {}

@@ -29,7 +29,7 @@ local function misplaced(due_ms, period_ms)
 end
 
 -- returns the slot nearest to an instant. If that is past, the instant itself: otherwise many would be claimed now, at once
-local function replaced(due_ms, half_ms, period_ms, phase_ms)
+local function nearest_slot(due_ms, half_ms, period_ms, phase_ms)
   local slot_ms = slot_from(math.ceil(math.min(due_ms, now_ms + period_ms * 1.5) - half_ms), period_ms, phase_ms)
   return slot_ms >= now_ms and slot_ms or as_score(math.max(now_ms, due_ms))
 end
@@ -50,7 +50,7 @@ for i = 4, #ARGV, 5 do
       or retry_ms and (due_ms - phase_ms) % retry_ms == 0 and not on_grid(due_ms, period_ms, phase_ms)
     local by_step = misplaced(due_ms, period_ms)
     if by_step and not regrid then
-      outcome, to_ms = 'moved', replaced(due_ms + by_ms, half_ms, period_ms, phase_ms)
+      outcome, to_ms = 'moved', nearest_slot(due_ms + by_ms, half_ms, period_ms, phase_ms)
     elseif by_step or due_ms > now_ms and regrid or due_ms > now_ms + period_ms * 1.5 then
       outcome, to_ms = 'moved', slot_from(now_ms + half_ms, period_ms, phase_ms)
     end

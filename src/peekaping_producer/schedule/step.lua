@@ -1,6 +1,6 @@
 -- Returns at_ms and by_ms of the last step of Redis' clock that a node has noticed. Prepended to every script that handles
 -- what is due differently because of it. What was due before at_ms was scheduled by the clock as it was; adding by_ms
--- converts it to today's time. Returns nothing if there is no step, if the leader has swept since, or if it is too old.
+-- converts it to the clock as it is now. Returns nothing if there is no step, if the leader has swept since, or if it is too old.
 local function open_step(key)
   local step = redis.pcall('HMGET', key, 'at_ms', 'by_ms', 'noted_ms', 'until_ms', 'swept')
   local at_ms, by_ms = tonumber(step[1] or nil), tonumber(step[2] or nil)

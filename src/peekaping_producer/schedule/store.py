@@ -69,7 +69,7 @@ _MOST_BROUGHT_BACK = 10_000
 _CLOCKS_DIFFER_NS = 60_000_000_000
 _RELIST_SEARCHES = 5
 _RELIST_ENTRIES = 1_000_000
-"""Searching so many entries of a list blocks Redis for about 20 ms."""
+"""Searching this many entries of a list blocks Redis for about 20 ms."""
 
 
 class Schedule:
@@ -282,7 +282,7 @@ class Schedule:
         return cast("int", _led(reply))
 
     async def relist(self, node_id: str, ids: Sequence[MonitorId]) -> int:
-        """Put tasks of these monitors that are missing in a long pending list back into it; return how many.
+        """Put tasks of these monitors that are missing from a long pending list back into it; return how many.
 
         A few at a time, since each is searched for. Raises NotLeading, and changes nothing, if this node does not lead;
         while the list is short there is nothing to do, whichever node leads.

@@ -96,7 +96,7 @@ class ScheduleView:
         return [Claimed(MonitorId(text_of(id_)), due_ms) for id_, due_ms in cast("list[tuple[bytes, float]]", pairs)]
 
     async def upcoming(self, now_ms: int, seconds: int) -> list[int]:
-        """Return how many monitors are due in each of the next seconds, the first of which is the present one."""
+        """Return how many monitors are due in each of the next seconds, the first of which is the current one."""
         first_ms = now_ms // 1000 * 1000
         async with answered(self._timeout_s), self._redis.pipeline(transaction=False) as pipe:
             for begin_ms in range(first_ms, first_ms + seconds * 1000, 1000):

@@ -28,7 +28,7 @@ def tls_context(prefix: str, ca: str | None, certificate: str | None, key: str |
             context.load_cert_chain(certificate, key, password="")
         except ssl.SSLError as error:
             beside = repr(key) if key else "the same file"
-            wanted = f"it must hold a certificate in PEM, and {beside} its key, not encrypted"
+            wanted = f"it must hold a PEM certificate, and {beside} its key, unencrypted"
             raise _unusable(f"{prefix}_CERT", certificate, wanted) from error
     return context
 

@@ -8,7 +8,7 @@ _OTHER_NAME = frozenset({62, 64})
 """Codes of a certificate that cannot be verified."""
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"})
 _OUR_CERTIFICATE = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE")
-"""Parts of its names for what a server answers about the client's certificate."""
+"""Parts of OpenSSL's names for what a server answers about the client's certificate."""
 
 
 class TlsFault(Enum):

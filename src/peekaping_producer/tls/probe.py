@@ -5,7 +5,6 @@ import contextlib
 import ssl
 
 _WITHIN_S = 1.0
-TLS_ONLY = "that port speaks TLS only, which the producer does not use: name a port without TLS"
 
 
 async def speaks_tls(host: str, port: int) -> bool:

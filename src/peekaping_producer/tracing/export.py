@@ -28,7 +28,7 @@ _LIBRARIES: Final = ("opentelemetry", "urllib3")
 
 @asynccontextmanager
 async def exporting(node: Node, endpoint: str) -> AsyncIterator[None]:
-    """Trace the batches of a node for the time of the block; the variables of OpenTelemetry say how.
+    """Trace the batches of a node for the duration of the block; the variables of OpenTelemetry say how.
 
     Raises ValueError if one of the variables has a value that OpenTelemetry refuses.
     """
@@ -106,7 +106,7 @@ def _address(endpoint: str) -> str:
 
 @contextmanager
 def _libraries_silenced() -> Iterator[None]:
-    """Keep the libraries' own lines out of the log: one for each failed try, some with the headers, thus a secret."""
+    """Keep the libraries' own lines out of the log: one for each failed try; some show the headers, and so a secret."""
     loggers = [logging.getLogger(name) for name in _LIBRARIES]
     before = [(logger.propagate, logger.handlers[:]) for logger in loggers]
     for logger in loggers:

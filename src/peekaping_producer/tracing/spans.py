@@ -47,5 +47,5 @@ class BatchTrace:
         self._span.end(self._unix_ns(self._ended_s))
 
     def _unix_ns(self, at_s: float) -> int:
-        """Return an instant of this batch; a step of the wall clock does not tear it apart."""
+        """Return an instant of this batch; a step of the wall clock does not distort it."""
         return self._began_ns + round((at_s - self._began_s) * 1e9)

@@ -1,4 +1,4 @@
-"""Traces batches for the time of a block, if traces are wanted and possible."""
+"""Traces batches for the duration of a block, if traces are wanted and possible."""
 
 import os
 from collections.abc import AsyncIterator

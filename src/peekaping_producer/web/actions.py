@@ -1,4 +1,4 @@
-"""What the page, or any client with the token, can change: make a check due, pause all checks, resume them."""
+"""What the page, or any client with the token, can change: make a check due, pause all checks, let them go on."""
 
 import asyncio
 import re
@@ -30,7 +30,7 @@ MESSAGES: Final = {
     "not-due": "The check could not be made due: this monitor is not checked.",
     "paused": "All checks are paused.",
     "paused-not-go": "The checks of this producer are paused, but a Go producer runs too: it ignores the pause.",
-    "resumed": "Checks resume.",
+    "resumed": "Checks have resumed.",
 }
 """What the page says after an action, by the query field `done` of the address that it was sent back to."""
 _MOST_BODY: Final = 4_096
@@ -53,7 +53,7 @@ class Done(Struct, frozen=True):
     value: Struct
     """The answer as JSON: what the command of the same name prints."""
     page: str = "/"
-    """Where the browser is sent, unless the form says so."""
+    """Where the browser is sent, unless the form names another page in `back`."""
 
 
 class Actions:
@@ -134,7 +134,7 @@ class Actions:
 
 
 async def _form(request: Request) -> Form | Refusal:
-    """Return the fields of a form, which may be empty; read no more than that may be long."""
+    """Return the fields of a form, which may be empty; read no more than the longest body that is allowed."""
     body = b""
     try:
         async for part in request.stream():

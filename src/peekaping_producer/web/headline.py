@@ -168,7 +168,7 @@ def _nobody_runs(status: Status) -> Iterator[Problem]:
         yield Problem("nobody", Level.BAD, _sentence(NOT_RUNNING), action, alert)
     elif ages_s and min(ages_s) > CLAIMS_WITHIN_S:
         whole = "only a Go producer checks" if status.leader_is_go else "so nothing is checked"
-        text = f"No node has claimed a monitor for {span(round(min(ages_s)))}, {whole}"
+        text = f"No node has made a claim for {span(round(min(ages_s)))}, {whole}"
         yield Problem("nobody", Level.BAD, text, "Look at /livez of each node; restart one that is frozen.", alert)
 
 
@@ -205,6 +205,9 @@ def _memory(status: Status) -> Iterator[Problem]:
         yield Problem("memory", Level.ATTENTION, _sentence(short), "Raise maxmemory.")
 
 
+_STAGES: Final = "see in the metric stage_seconds which stage takes the time"
+
+
 def _overdue(status: Status) -> Iterator[Problem]:
     overdue = status.overdue
     if overdue.count and status.running:
@@ -213,7 +216,7 @@ def _overdue(status: Status) -> Iterator[Problem]:
             "overdue",
             Level.BAD,
             f"{late} late, the longest by {span(round(overdue.longest_ms / 1000))}",
-            "If the number falls, the nodes are catching up. If not, see which stage takes the time.",
+            f"If the number falls, the nodes are catching up. If not, {_STAGES}.",
             "PeekapingProducerLate",
             max(0.0, overdue.longest_ms / 1000),
         )
@@ -223,7 +226,7 @@ def _late(status: Status) -> Iterator[Problem]:
     late = sum(recent.late for recent in _recent(status, LATE_WITHIN_S))
     if late:
         text = f"{count(late, 'check was', 'checks were')} more than 10 s late in the last 6 minutes"
-        action = "If an outage has just ended, the nodes have caught up. If not, see which stage takes the time."
+        action = f"If an outage has just ended, the nodes have caught up. If not, {_STAGES}."
         yield Problem("late", Level.ATTENTION, text, action, "PeekapingProducerLate")
 
 
@@ -233,13 +236,13 @@ _MISSED: Final = {
     "no_node": "no node ran, or one died",
     "redis": "Redis was unavailable",
     "database": "the database was unavailable",
-    "overload": "the nodes were too slow",
-    "still_running": "the earlier check still ran",
+    "overload": "the nodes or the workers were too slow",
+    "still_running": "the earlier check was still running",
 }
 
 
 def _recent(status: Status, within_s: float) -> list[Recent]:
-    """Return what the nodes did in the last minutes, those included that have stopped within so long."""
+    """Return what the nodes did in the last minutes, including those that have stopped within this time."""
     stopped = [node.recent for node in status.inactive_nodes if node.seen_ago_s < within_s]
     return [node.recent for node in status.nodes] + stopped
 
@@ -297,7 +300,7 @@ def _leader(status: Status) -> Iterator[Problem]:
         yield Problem(
             "leader flaps",
             Level.ATTENTION,
-            f"The leader has changed {terms} times in 16 minutes",
+            f"A new term of leadership began {terms} times in 16 minutes",
             "The logs say why. Usual causes: a slow Redis, a host without free CPU, a node that restarts.",
             "PeekapingProducerLeaderFlaps",
         )

@@ -12,7 +12,7 @@ _DIRECTIONS = [(math.cos(angle), math.sin(angle)) for angle in _ANGLES]
 _FEW = 10
 _LEAST_SPAN = 5
 _EVEN, _BUNCHED = 0.6, 0.3
-"""How many seconds do the work, as a share of what chance would give."""
+"""Limits of the measure in `verdict`."""
 
 
 class Bar(Struct, frozen=True):
@@ -54,7 +54,7 @@ def dial(counts: Sequence[int], first_second: int) -> Dial:
 
 
 def verdict(counts: Sequence[int]) -> str:
-    """Return whether checks are spread over the time in which they lie: monitors' next checks are all in one interval.
+    """Return whether the checks of the next minute are spread over its seconds, up to the last that has any.
 
     The measure is how many seconds, were they equally busy, would do the same work, compared with what chance gives.
     """

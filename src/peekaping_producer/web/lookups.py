@@ -84,7 +84,7 @@ class Lookups:
 
 
 class MonitorNames:
-    """Names for the page: from the cache, or read from the database, whose answer is not waited for long.
+    """Names for the page: from the cache, or read from the database, with only a short wait for its answer.
 
     See NameSource.
     """
@@ -117,7 +117,7 @@ class MonitorNames:
         return self._known(wanted)
 
     async def loop(self, stop: Stop) -> None:
-        """Read the names that are missing, at most once a second, until it is time to stop."""
+        """Read the names that are missing, at most twice a second, until it is time to stop."""
         while not stop:
             if not self._missing:
                 await self._wanted.within(_CLOSED_AFTER_S)

@@ -13,7 +13,7 @@ from peekaping_producer.config.settings import LEAST_TOKEN
 
 _AT_ONCE: Final = 10
 _EVERY_S: Final = 2.0
-"""So many requests may come at once, and after that one in this time; those with a wrong token count as well."""
+"""This many requests may come at once, and then one in this time; those with a wrong token count as well."""
 _SAME_SITE: Final = frozenset({"same-origin", "none"})
 """What browsers say of a request from this server's own page, and of one that no page has made."""
 
@@ -22,7 +22,7 @@ class Refusal(Struct, frozen=True):
     """Why a request changes nothing."""
 
     status: int
-    """Of HTTP."""
+    """The HTTP status code."""
     reason: str
     """In one line, for the client."""
     detail: str = ""
@@ -62,7 +62,7 @@ class Permission:
         return None if hmac.compare_digest(given, token) else Refusal(401, "the token is wrong")
 
     def _revealed(self) -> bytes:
-        """Return the token. Raises SecretUnreadable, also for a file that holds a shorter one by now."""
+        """Return the token. Raises SecretUnreadable, also for a file whose token is too short by now."""
         if self._token is None:
             raise SecretUnreadable("there is no token")
         token = self._token.reveal()

@@ -36,9 +36,9 @@ MOST_CLIENTS = 250
 """Connections at once; a further one is closed at once. Each takes a file descriptor, which checks need too."""
 _BACKLOG = 64
 REQUEST_WITHIN_S = 10.0
-"""A connection on which no request is completed for so long is closed."""
+"""A connection on which no request is completed for this long is closed."""
 TAKEN_WITHIN_S = 10.0
-"""A client that takes nothing of what was sent to it for so long is disconnected."""
+"""A client that takes nothing of what was sent to it for this long is disconnected."""
 _KEPT_ALIVE_S = 5
 _CLOSED_WITHIN_S = 0.5
 """At the end, an answer that a client has not taken by then is given up."""
@@ -48,7 +48,7 @@ RETRY_S = 5.0
 
 @asynccontextmanager
 async def serving(settings: Settings, port: int, node: Node, redis: Redis, cache: LastKnown) -> AsyncIterator[None]:
-    """Serve probes, metrics, the page and its actions for the time of the block."""
+    """Serve probes, metrics, the page and its actions for the duration of the block."""
     lag, closing = LoopLag(), Stop()
     metrics = Metrics(node, cache, RedisReader(node, redis), lag)
     lookups = Lookups(node, settings, cache)
@@ -120,7 +120,7 @@ class _Server(Server):
                 ws="none",
                 lifespan="off",
                 log_config=None,
-                log_level="error",  # its warnings are of bad requests
+                log_level="error",  # its warnings are about bad requests
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,

@@ -42,7 +42,7 @@ class Snapshot:
     """What the page shows."""
 
     def __init__(self, found: Found | None, situation: Situation, since: Mapping[str, datetime]) -> None:
-        """Take what was read last; `since` says since when the problems of before have been seen."""
+        """Take what was read last; `since` maps earlier problems to when they were first seen."""
         self.found = found
         self.now = now_utc().replace(microsecond=0)
         self.redis_down = bool(situation.redis.problem) or not situation.redis.answered
@@ -71,7 +71,7 @@ class SnapshotReader:
         self._since: dict[str, datetime] = {}
 
     async def snapshot(self, *, with_dial: bool) -> Snapshot:
-        """Return the present state; what Redis does not answer is as it was read last."""
+        """Return the current state; what Redis does not answer stays as last read."""
         node = self._node
         if node.redis_outage.has_answered and not node.redis_outage.ongoing:
             try:

@@ -37,7 +37,7 @@
     return selection && !selection.isCollapsed && part.contains(selection.anchorNode);
   }
 
-  // A screen reader hears of another problem, not of every new figure.
+  // Announce a new problem to screen readers, not every new figure.
   let codes = sentence().dataset.codes;
 
   function sentence() {
@@ -75,7 +75,7 @@
     ctx.restore();
   }
 
-  // An hour; if this node has not run for so long, since its start.
+  // The last hour, or since this node's start if that is later.
   function span() {
     const now = hour.at_s.at(-1) ?? Date.now() / 1000;
     return [Math.max(now - HOUR_S, Math.min(hour.at_s[0] ?? now, now - SHORTEST_S)), now];
