@@ -9,7 +9,7 @@ PYTEST = $(BIN)/$(if $(COVERAGE),coverage run,python) -m pytest -n $(JOBS) --dis
 # An installed uv of 0.8 or newer makes .venv by itself. Without one, Python's own venv and pip fetch it into .venv.
 UV = $(or $(shell uv --version 2>/dev/null | awk '{ split($$2, v, "."); if (v[1] > 0 || v[2] >= 8) print "uv" }'),$(BIN)/uv)
 
-# Tests start a Python over and over. Where this is set, each compiles again what it imports, which takes longer than the rest.
+# Tests start Python many times. With this set, each start would compile its imports again, which takes most of its time.
 unexport PYTHONDONTWRITEBYTECODE
 
 # The tools of a release and of the docs, each in an environment of its own.
@@ -25,8 +25,8 @@ help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 	@echo
 	@echo 'Variables:'
-	@echo '  TESTS=path        which tests `test` runs; all that have no target of their own unless given'
-	@echo '  JOBS=n            how many processes run `test` and `scenarios`; $(JOBS) unless given, 0 for none beside pytest'
+	@echo '  TESTS=path        which tests `test` runs; default: all that have no target of their own'
+	@echo '  JOBS=n            how many processes run `test` and `scenarios`; default $(JOBS); 0: in the process of pytest'
 	@echo '  ARGS="..."        passed on by `demo` (--break), `bench` (--help), `chaos` (--help), `quick`, `test`,'
 	@echo '                    `scenarios`, `image`, `model` and `properties` (pytest: -k word)'
 	@echo '  COVERAGE=yes      makes `check` measure lines and branches as well, and fail below 97 %; slower'
@@ -47,7 +47,7 @@ $(BIN)/uv:
 	$(or $(PYTHON),python3) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.8'
 
-demo: $(STAMP) ## Show it at work with real checks (ARGS=--break: kill and flush parts of it meanwhile)
+demo: $(STAMP) ## Show it at work with real checks (ARGS=--break: kill and flush parts of it while it runs)
 	$(BIN)/peekaping-producer demo $(ARGS)
 
 quick: $(STAMP) ## Run the tests that need no installed server, for the edit-run loop: half a minute on two cores
@@ -59,7 +59,7 @@ test: $(STAMP) ## Run the tests, against real servers that they start themselves
 scenarios: $(STAMP) ## Run the tests of whole fleets under faults, of the page in a browser, and of the demo
 	$(PYTEST) tests/scenarios $(ARGS)
 
-properties: $(STAMP) ## Run random steps on the real scripts beside a model (ARGS=--examples=5000 for more)
+properties: $(STAMP) ## Compare the real scripts with a model in random steps (ARGS=--examples=5000 for more)
 	$(BIN)/python -m pytest -n 2 --maxschedchunk=1 -m properties tests/properties $(ARGS)
 
 lint: $(STAMP) ## Check style and format: ruff
@@ -76,14 +76,14 @@ types: $(STAMP) ## Check types: mypy
 layers: $(STAMP) ## Check that imports go one way only: import-linter
 	$(BIN)/lint-imports --no-cache
 
-image: $(STAMP) ## Check deploy/: build the image in a Debian made by apt (root, mmdebstrap), run it; manifests, unit
+image: $(STAMP) ## Check deploy/: build and run the image in a fresh Debian (needs root, mmdebstrap); check manifests and unit
 	$(UV) sync --quiet --locked --inexact --all-extras --group deploy --group image-build
 	$(BIN)/python -m pytest -m image tests/deploy $(ARGS)
 
 model: $(STAMP) ## Check the model of the schedule exhaustively (spin, gcc): two to three minutes on two cores
 	$(BIN)/python -m pytest -n 2 --maxschedchunk=1 -m model tests/model $(ARGS)
 
-chaos: $(STAMP) ## Break a fleet for a minute, judge what a real asynq worker saw; Go (ARGS=--help)
+chaos: $(STAMP) ## Break a fleet for a minute, judge what a real asynq worker saw; needs Go (ARGS=--help)
 	$(BIN)/python -m chaos $(ARGS)
 
 check: $(if $(COVERAGE),uncovered) lint types layers test scenarios ## Run lint, types, layers, test and scenarios (CI adds COVERAGE=yes)
@@ -93,7 +93,7 @@ check: $(if $(COVERAGE),uncovered) lint types layers test scenarios ## Run lint,
 uncovered:
 	rm -f .coverage .coverage.*
 
-docs: $(STAMP) ## Build the docs as a site in build/site; broken links and what comes from the internet are errors
+docs: $(STAMP) ## Build the docs as a site in build/site; broken links and files loaded from the internet are errors
 	$(BIN)/python -m docs.site.cli_page
 	$(DOCS_TOOLS) python -m docs.site
 
@@ -116,7 +116,7 @@ release: $(STAMP) ## Prepare the release VERSION: changelog, version, dist, comm
 proto: $(STAMP) ## Generate the code of asynq's messages from their .proto
 	$(BIN)/python -m grpc_tools.protoc -Isrc --python_out=src --pyi_out=src src/peekaping_producer/asynq/*.proto
 
-bench: $(STAMP) ## Measure speed beside the limits and other schedulers: 10 minutes (ARGS=--help for parts, sizes and comparison)
+bench: $(STAMP) ## Measure speed, compare it with the limits and other schedulers: 10 minutes (ARGS=--help for parts, sizes and comparison)
 	UV="$(UV)" $(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## Remove the environment and all caches

@@ -46,12 +46,16 @@ def read_options(arguments: Sequence[str] | None = None) -> Options:
     sizes = parser.add_mutually_exclusive_group()
     sizes.add_argument("--full", action="store_true", help="run everything, at all sizes; takes about two hours")
     sizes.add_argument("--quick", action="store_true", help="small sizes, one round: shows that it runs, not how fast")
-    parser.add_argument("--rounds", type=_count, metavar="N", help="of each figure that has several")
-    parser.add_argument("--monitors", type=_count, nargs="+", metavar="N", help="monitors of the herds")
+    parser.add_argument("--rounds", type=_count, metavar="N", help="rounds of each figure that has several")
+    parser.add_argument(
+        "--monitors", type=_count, nargs="+", metavar="N", help="monitors in each herd, all due at once"
+    )
     parser.add_argument("--nodes", type=_count, nargs="+", metavar="N", help="nodes of the herds on Postgres")
-    parser.add_argument("--steady-monitors", type=_count, nargs="+", metavar="N", help="of the steady loads")
-    parser.add_argument("--steady-seconds", type=_count, metavar="S", dest="steady_s", help="of each steady load")
-    parser.add_argument("--entries", type=_count, metavar="N", help="periodic entries of each of the peers")
+    parser.add_argument("--steady-monitors", type=_count, nargs="+", metavar="N", help="monitors in the steady loads")
+    parser.add_argument(
+        "--steady-seconds", type=_count, metavar="S", dest="steady_s", help="seconds of each steady load"
+    )
+    parser.add_argument("--entries", type=_count, metavar="N", help="periodic entries of each of the other schedulers")
     parser.add_argument("--against", type=Path, metavar="FILE", help="an earlier bench.json to compare with")
     parser.add_argument("--profile", action="store_true", help="also a flame graph of each herd, by py-spy")
     parser.add_argument("--out", type=Path, default=OUT, help="folder for bench.json, bench.svg and flame graphs")
@@ -80,10 +84,9 @@ def read_options(arguments: Sequence[str] | None = None) -> Options:
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
 
 
 def _described(part: Part) -> str:

@@ -1,4 +1,4 @@
-/* Sends a file of Redis commands, ready as they are, over a Unix socket and waits for all replies.
+/* Sends a file of Redis commands, already encoded, over a Unix socket and waits for all replies.
  * Usage: blast SOCKET FILE. FILE must end with a PING: its +PONG is the end of the last reply.
  * Prints the nanoseconds it took. It costs next to nothing itself, so what it measures is the server. */
 #include <errno.h>

@@ -1,4 +1,4 @@
-"""What clients of the HTTP server cost the checks: the same load without them and with them, by turns, in one run."""
+"""What clients of the HTTP server cost the checks: in one run, the same load alternately without and with them."""
 
 import statistics
 import time
@@ -86,7 +86,7 @@ def _steady_p99_ms(redis: Redis, ids: Sequence[MonitorId], seconds: float) -> fl
 
 @contextmanager
 def _clients(port: int, cpu_percent: list[float]) -> Iterator[None]:
-    """Run the clients for the time of the block; note what they take."""
+    """Run the clients for the duration of the block; note what they take."""
     with helping("benchmarks.crowd", str(port)) as process:
         began_s, before = time.monotonic(), used_by(process.pid)
         yield

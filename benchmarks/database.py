@@ -35,7 +35,7 @@ CONFIGS = {
 }
 """What the monitors check, by type."""
 TYPES = ("http",) * 14 + ("tcp",) * 3 + ("ping",) * 2 + ("push",)
-"""In turn: of 20 monitors, 14 are http, 3 tcp, 2 ping, and one is push and has a heartbeat."""
+"""Assigned in rotation: of 20 monitors, 14 are http, 3 tcp, 2 ping, and one is push and has a heartbeat."""
 PROXY_EVERY = 20
 MAINTENANCE_EVERY = 25
 """One in this many monitors has a proxy, and one in this many a maintenance."""
@@ -60,7 +60,7 @@ class Database(Struct, frozen=True):
 
 
 def settings_of(database: Database) -> Settings:
-    """Return the producer's settings for this database; of Redis, its defaults."""
+    """Return the producer's settings for this database, with the defaults for Redis."""
     return Settings.model_validate({name.lower(): value for name, value in database.settings.items()})
 
 
@@ -103,7 +103,7 @@ def _ids(rows: Rows) -> tuple[MonitorId, ...]:
 
 @contextmanager
 def sqlite_database(monitors: int, interval_s: int) -> Iterator[Database]:
-    """Create a SQLite file with so many active monitors."""
+    """Create a SQLite file with this many active monitors."""
     rows = make_rows(monitors, interval_s)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         file = Path(folder) / "peekaping.sqlite"
@@ -129,7 +129,7 @@ def _as_sqlite(row: tuple[object, ...]) -> tuple[object, ...]:
 
 @contextmanager
 def postgres_database(monitors: int, interval_s: int) -> Iterator[Database]:
-    """Start a Postgres with a database of so many active monitors."""
+    """Start a Postgres with a database of this many active monitors."""
     rows = make_rows(monitors, interval_s)
     with Postgres() as server:
         settings = {

@@ -34,7 +34,7 @@ _PAUSE_S = 0.02
 
 
 class Seen(Struct, frozen=True):
-    """The tasks of some time, by what they say themselves: when their monitor was due is arithmetic."""
+    """The tasks of a period, by their own content, from which it is computed when their monitors were due."""
 
     seconds: float
     checks: int
@@ -127,7 +127,7 @@ class RunningDrain:
 
 @contextmanager
 def draining(redis_port: int) -> Iterator[RunningDrain]:
-    """Empty the queue for the time of the block."""
+    """Empty the queue for the duration of the block."""
     with helping("benchmarks.drain", str(redis_port)) as process:
         yield RunningDrain(process)
 

@@ -52,7 +52,7 @@ PART = Part("events", "a burst of events, until the leader has acted on the last
 
 
 def _burst(redis: Redis, producer: Producer, channel: str, messages: Sequence[str], expected: int) -> _Round:
-    """Publish all, and wait until so many monitors are in the schedule."""
+    """Publish all, and wait until `expected` monitors are in the schedule."""
     before, began_s = producer.cost(), time.monotonic()
     with redis.pipeline(transaction=False) as pipe:
         for message in messages:

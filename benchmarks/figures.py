@@ -63,7 +63,7 @@ def cost(values: float | Sequence[float], unit: str, goal: str = "") -> Figure:
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """Return the value that so many percent of all are below; 0 if there are none."""
+    """Return the value that `percent` of all are below; 0 if there are none."""
     return sorted(values)[min(len(values) - 1, len(values) * percent // 100)] if values else 0.0
 
 

@@ -1,4 +1,4 @@
-"""Processes of ours that help to measure: what they do must not take turns with what measures."""
+"""Processes that help to measure: their work must not take time from the event loop of the measurement."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ _STOP_WITHIN_S = 10.0
 
 @contextmanager
 def helping(module: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a module for the time of the block. It writes a line when it is ready, and ends when its input does.
+    """Run a module for the duration of the block. It writes a line when it is ready, and ends when its input does.
 
     Raises RuntimeError if it fails.
     """

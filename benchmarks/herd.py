@@ -52,7 +52,7 @@ def case_name(kind: str, monitors: int, nodes: int) -> str:
 
 
 def measure(bench: Bench) -> Iterator[Case]:
-    """Run each herd so many rounds: on Postgres with any number of nodes, on SQLite with one."""
+    """Run each herd the given number of rounds: on Postgres with any number of nodes, on SQLite with one."""
     size = bench.size
     for kind in KINDS:
         for monitors in size.monitors:
@@ -137,7 +137,7 @@ def empty_queue(redis: Redis, ids: Sequence[MonitorId]) -> None:
 
 
 def await_settled(redis: Redis, checks: int) -> None:
-    """Wait until so many tasks are in place, and no claim is left."""
+    """Wait until this many tasks are in place, and no claim is left."""
     wait_until(
         lambda: redis.llen(asynq.PENDING) >= checks and not redis.zcard(LEASE),
         "all checks are settled",

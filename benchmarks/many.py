@@ -57,7 +57,7 @@ def postgres_writer(database: Database) -> Callable[[str], None]:
 
 
 def measure(bench: Bench) -> Iterator[Case]:
-    """Let a producer sweep and poll so many rows, and create a monitor now and then."""
+    """Let a producer sweep and poll the given number of rows, and create a monitor now and then."""
     for kind, writer in (("sqlite", sqlite_writer), ("postgres", postgres_writer)):
         with KINDS[kind](0, HERD_INTERVAL_S) as database:
             yield _case(database, writer(database), bench.size.many, bench.size.many_s)

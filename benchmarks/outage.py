@@ -51,7 +51,7 @@ def measure(bench: Bench) -> Iterator[Case]:
         yield Case(f"postgres {name}, {len(ids):,} monitors", figures)
 
 
-PART = Part("outage", "a herd from the cache while the database is unavailable, beside one with it", 20, measure)
+PART = Part("outage", "a herd from the cache while the database is unavailable, compared with one with it", 20, measure)
 
 
 def _herd(redis: Redis, producer: Producer, ids: tuple[MonitorId, ...]) -> tuple[float, float]:

@@ -48,7 +48,7 @@ class Size(Struct, frozen=True):
     heartbeats: int = 1_000_000
     """Among which the newest are found."""
     watched_s: float = 3
-    """How long the load lasts by which the lateness is measured, in each turn."""
+    """How long the load by which the lateness is measured lasts, each time."""
     entries: int = 1_000
     """Periodic entries of each peer, due at once."""
     many: int = 1_000_000
@@ -107,7 +107,7 @@ class Bench:
         self._stack.close()
 
     def database(self, kind: str, monitors: int, interval_s: int) -> Database:
-        """Return a database of so many monitors. Another part may use it later, so its rows stay as they are."""
+        """Return a database of this many monitors. Another part may use it later, so its rows stay as they are."""
         key = kind, monitors, interval_s
         if key not in self._databases:
             self._databases[key] = self._stack.enter_context(KINDS[kind](monitors, interval_s))

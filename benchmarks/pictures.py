@@ -51,7 +51,7 @@ def main() -> None:
 
 @contextmanager
 def _demo(*arguments: str) -> Iterator[str]:
-    """Run the demo for the time of the block; return the address of its page."""
+    """Run the demo for the duration of the block; return the address of its page."""
     command = [sys.executable, "-m", "peekaping_producer", "demo", *_DEMO, *arguments]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as demo:
         assert demo.stderr is not None

@@ -143,12 +143,12 @@ def wait_until(
     give_up_s = time.monotonic() + within_s
     while not condition():
         if time.monotonic() > give_up_s:
-            raise TimeoutError(f"waited {within_s:g} s in vain until {what}")
+            raise TimeoutError(f"waited {within_s:g} s, but not yet: {what}")
         time.sleep(every_s)
 
 
 def until_swept(redis: Redis, monitors: int, within_s: float = WAIT_AT_MOST_S) -> None:
-    """Wait until the first sweep has scheduled so many monitors, none of which is due."""
+    """Wait until the first sweep has scheduled this many monitors, none of which is due."""
     wait_until(lambda: redis.zcard(DUE) == monitors, "the first sweep has added all", within_s=within_s)
 
 

@@ -1,6 +1,6 @@
 """Reading a batch of 200 monitors from each kind of database, compared with the bare driver.
 
-Each monitor has a proxy and a maintenance; both sides ask for the same rows, in turns. The driver's are dicts or
+Each monitor has a proxy and a maintenance; both sides ask for the same rows, alternately. The driver's are dicts or
 tuples, unchecked; the catalog's are frozen values. Then the newest heartbeats of 500 push monitors on Postgres.
 """
 
@@ -61,7 +61,7 @@ QUERIES = (
 
 
 async def compare(database: Database, driver: Read, monitors: list[str], rounds: int) -> Case:
-    """Let both read the same batch in turns."""
+    """Let both read the same batch alternately."""
     catalog = open_catalog(database.settings(), connections=1, timeout_s=60)
     ids = [MonitorId(id_) for id_ in monitors]
     took: dict[str, list[float]] = {"catalog": [], "driver": []}
@@ -191,7 +191,7 @@ async def newest_heartbeats(database: PostgresDatabase, history: int, rounds: in
 
 
 def measure(bench: Bench) -> list[Case]:
-    """Read so many times in each of several fresh databases; one has so many heartbeats."""
+    """Read the given number of times in each of several fresh databases; one has the given number of heartbeats."""
     with TemporaryDirectory() as folder, ExitStack() as servers:
         return asyncio.run(_measure(Path(folder), servers, bench.size.readings, bench.size.heartbeats))
 

@@ -33,7 +33,7 @@ class Measured(Struct, frozen=True, omit_defaults=True):
     took_s: float
     cases: list[Case]
     failed: str = ""
-    """Why there is no more of it."""
+    """Why the rest of this part is missing."""
 
 
 class Report(Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""The start: from the process's first instruction to its first claim, and what importing takes of it."""
+"""The start: from the process's first instruction to its first claim, and how much of it importing takes."""
 
 import re
 import subprocess

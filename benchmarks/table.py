@@ -28,7 +28,8 @@ def as_text(report: Report, compared: Mapping[Key, Comparison] | None = None) ->
         if measured.failed:
             rows.append((f"  failed: {measured.failed}",))
     load = (
-        f"Load of the machine before, {host.cores} cores: {host.load_before:.2f}; to compare, it should be below 0.5."
+        f"Load of the machine before the run ({host.cores} cores): {host.load_before:.2f}; for a fair comparison it"
+        " should be below 0.5."
     )
     return "\n".join([HEAD, load, *_laid_out(rows)])
 

@@ -22,7 +22,7 @@ from support.asynq_states import put_active, put_aggregating, put_in_set, put_ma
 
 _CLAIMED_WITHIN_S: Final = 2.0
 _SETTLED_WITHIN_S: Final = 0.15
-"""How long the claim of a node that is at work lasts at most, as a rule."""
+"""The longest that a claim of a working node usually lasts."""
 _PLANTED: Final = 3
 _NOT_DUE_WITHIN_MS: Final = 1_000
 _GARBAGE: Final = (
@@ -78,7 +78,7 @@ class Actions:
             self._note(fault)
 
     def note_started(self) -> None:
-        """Note that a fault is over which is so only once a node is at work."""
+        """Note the end of a fault that is over only once a node is at work."""
         if self._starting is not None and any(node.at_work for node in self._stage.nodes):
             self._note(self._starting)
             self._log("a node is at work")
@@ -169,7 +169,7 @@ class Actions:
         return [link for link in links if link is not None]
 
     def _freeze_with_a_claim(self, node: Node) -> None:
-        """Freeze a node, while it has a claim if one is caught in time: only its own claims stay from then on."""
+        """Freeze a node, if possible while it has a claim: only its own claims are stuck from then on."""
         give_up_s = time.monotonic() + _CLAIMED_WITHIN_S
         try:
             with self._stage.redis.client() as client:
@@ -202,7 +202,7 @@ class Actions:
             return f"Redis is gone ({type(error).__name__})"
 
     async def _plant(self, fault: Fault) -> str:
-        """Plant tasks of monitors that have none, and are not about to get one: none of theirs may be destroyed."""
+        """Plant tasks of monitors that have none, and are not about to get one: no real task may be destroyed."""
         async with Redis(host=HOST, port=self._stage.redis.port, socket_timeout=2) as client:
             seconds, micros = await client.time()
             from_ms = int(seconds) * 1000 + int(micros) // 1000 + _NOT_DUE_WITHIN_MS

@@ -52,7 +52,7 @@ def _storm(database: str, seed: int, minutes: float | None, *, only_plan: bool) 
     replay = f"make chaos ARGS='{f'--minutes {minutes:g} ' if minutes else ''}--seed {seed} --db {database}'"
     for fault in plan:
         sys.stdout.write(f"{fault.at_s:6.1f} s  {fault}\n")
-    sys.stdout.write(f"again: {replay}\n")
+    sys.stdout.write(f"to repeat: {replay}\n")
     if LIBRARY is None:
         sys.stdout.write("libfaketime is missing: Redis' clock is not stepped\n")
     if only_plan:
@@ -77,11 +77,15 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m chaos", description="Break a fleet, and judge what its worker saw."
     )
-    parser.add_argument("--minutes", type=float, help="how long, if not 60 seconds")
+    parser.add_argument("--minutes", type=float, help=f"how long; default: 60 seconds, with --soak {MINUTES:g} minutes")
     parser.add_argument("--seed", type=int, help="which faults; random unless given")
     parser.add_argument("--db", choices=NAMES, help="which database; by the seed unless given")
-    parser.add_argument("--overload", action="store_true", help="instead: workers that cannot keep up; two minutes")
-    parser.add_argument("--soak", action="store_true", help=f"instead: memory over {MINUTES:g} minutes of slow chaos")
+    parser.add_argument(
+        "--overload", action="store_true", help="instead, test workers that cannot keep up; two minutes"
+    )
+    parser.add_argument(
+        "--soak", action="store_true", help=f"instead, watch the memory over {MINUTES:g} minutes of slow chaos"
+    )
     parser.add_argument("--monitors", type=int, default=MONITORS, help=f"how many a soak has ({MONITORS:,})")
     parser.add_argument("--plan", action="store_true", help="only print what would be broken, and when")
     return parser.parse_args(arguments)

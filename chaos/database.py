@@ -72,7 +72,7 @@ class ChaosDatabase:
         if self._name == "sqlite":
             database = sqlite_copy(self._folder, rows=False)
             with database.connected() as connection:
-                # Only so can another process lock it against readers.
+                # Only in this mode can another process lock out readers.
                 connection.execute("PRAGMA journal_mode = DELETE")
             return database
         if self._name == "mariadb":
@@ -91,7 +91,7 @@ class ChaosDatabase:
         return None if isinstance(self.rows, SqliteDatabase) else self._server.port
 
     def variables(self, port: int | None) -> dict[str, str]:
-        """Return the producer's variables of it, reached through `port`."""
+        """Return the producer's DB_* variables for it, reached through `port`."""
         found = {name: str(value) for name, value in addressed(self.rows, 0).items() if name.startswith("DB_")}
         return found if port is None else found | {"DB_PORT": str(port)}
 

@@ -15,7 +15,7 @@ class Check(Struct, frozen=True):
 
     monitor_id: str
     name: str
-    """Which edit of its monitor the task was made of."""
+    """Which edit of its monitor the task was built from."""
     scheduled_ms: int
     """When it was claimed. Redis' clock may be hours ahead; see `on_this_clock`."""
     started_ms: int
@@ -50,7 +50,7 @@ class Life(Struct, frozen=True):
 
 
 class Incident(Struct, frozen=True):
-    """A fault as it came about."""
+    """A fault as it happened."""
 
     kind: Kind
     began_ms: int
@@ -60,7 +60,7 @@ class Incident(Struct, frozen=True):
 
 
 class Span(Struct, frozen=True):
-    """A time during which something was so of one monitor."""
+    """A time during which something was true of one monitor."""
 
     monitor_id: str
     from_ms: int
@@ -68,7 +68,7 @@ class Span(Struct, frozen=True):
 
 
 class Stall(Struct, frozen=True):
-    """This machine did not let the program run: nor the nodes, perhaps."""
+    """A time in which this machine did not let the program run, and perhaps not the nodes."""
 
     at_ms: int
     lasted_ms: int

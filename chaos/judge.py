@@ -66,7 +66,7 @@ class Recovery(Struct, frozen=True):
     took_ms: int
     """0: it left no trace."""
     claims_took_ms: int
-    """The same of the claims that an outage of Redis left behind, whose replies were lost: they expire like others."""
+    """The same for claims that an outage of Redis left behind: their replies were lost, and they expire like others."""
 
 
 class Verdict(Struct, frozen=True):
@@ -248,14 +248,14 @@ class _Judge:
                     lambda one, span=span: (
                         rule_of(one.kind).reason in {Reason.CLAIM, *_NOBODY}  # type: ignore[misc]
                         and one.began_ms - _BEFORE_MS <= span.until_ms
-                        # What a network delivers late may be claimed after a fault; a node claims nothing in its name.
+                        # A request that the network delivers late may claim after the fault, for a node that is gone.
                         and one.ended_ms + (0 if rule_of(one.kind).from_its_beginning else _BEFORE_MS) >= span.from_ms
                     )
                 )
         return None
 
     def _used_old_interval(self, life: Life, slot_ms: int) -> Incident | None:
-        """Return the outage of the database in which the check before a slot was made, of an edited monitor."""
+        """Return the outage of the database in which an edited monitor's check before a slot was made."""
         before_ms = max((at_ms for at_ms, _ in self._checks[life.monitor_id] if at_ms < slot_ms), default=None)
         if before_ms is None or not any(self._evidence.began_ms < one.from_ms <= before_ms for one in life.segments):
             return None
@@ -344,7 +344,9 @@ class _Judge:
                 segment.from_ms - GONE_WITHIN_MS <= at_ms <= segment.until_ms + GONE_WITHIN_MS
                 for segment in life.segments
             ):
-                self._failures.append(f"{life.monitor_id} was checked at {self._since(at_ms)}, deleted or inactive")
+                self._failures.append(
+                    f"{life.monitor_id} was checked at {self._since(at_ms)}, though deleted or inactive"
+                )
             names = [name for edited_ms, name in life.edits if edited_ms < at_ms - GONE_WITHIN_MS]
             later = [name for edited_ms, name in life.edits if edited_ms >= at_ms - GONE_WITHIN_MS]
             if names and check.name not in {names[-1], *later}:

@@ -17,7 +17,7 @@ _Result = TypeVar("_Result")
 
 
 class Link:
-    """One way from a client to a server."""
+    """One route from a client to a server."""
 
     def __init__(self, upstream: Callable[[], int], delay_s: float, call: Callable[..., object]) -> None:
         """Lead to the port that `upstream` returns, whose replies take `delay_s` longer."""
@@ -109,7 +109,7 @@ class Network:
         self._loop.close()
 
     def link(self, upstream: Callable[[], int], delay_s: float = 0) -> Link:
-        """Make a way to the port that `upstream` returns at each new connection."""
+        """Make a route to the port that `upstream` returns at each new connection."""
         return self._wait_for(self._link(upstream, delay_s))
 
     async def _link(self, upstream: Callable[[], int], delay_s: float) -> Link:

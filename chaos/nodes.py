@@ -39,7 +39,7 @@ class Node:
         self.redis_link, self.database_link = redis_link, database_link
         self.http_port = http_port
         self.events: Counter[str] = Counter()
-        """How often it has logged what."""
+        """How often it has logged each event."""
         self.problems: list[str] = []
         """Errors that the code did not expect, and ends that nobody asked for."""
         self._folder, self._variables = folder, variables

@@ -28,7 +28,7 @@ class Observer:
     """Two threads that look on, from `with` to the end of the block."""
 
     def __init__(self, client: Callable[[], redis.Redis]) -> None:
-        """Take what makes a client of the Redis that is the primary then."""
+        """Take a function that returns a client of the Redis that is the primary at the time."""
         self._client = client
         self._over = threading.Event()
         self._threads = [
@@ -95,7 +95,7 @@ class Observer:
 
 
 class _Spans:
-    """For which times something is seen of monitors."""
+    """The times during which something was true of each monitor."""
 
     def __init__(self) -> None:
         self._open: dict[str, tuple[int, int]] = {}
@@ -104,7 +104,7 @@ class _Spans:
         self._seen_ms = 0
 
     def see(self, at_ms: int, monitors: Iterable[str]) -> None:
-        """Note of which monitors it is so now."""
+        """Note of which monitors it is true now."""
         before, self._open = self._open, {}
         for id_ in monitors:
             self._open[id_] = (before.pop(id_)[0] if id_ in before else self._seen_ms or at_ms), at_ms

@@ -106,7 +106,7 @@ def _oldest_s(stage: Stage) -> float:
 
 
 def _metrics(stage: Stage) -> Counter[str]:
-    """Return the metrics of all nodes; counters are added up, and of the age of the oldest task one is taken."""
+    """Return the metrics of all nodes; counters are added up; of the ages of the oldest task, the highest is taken."""
     found: Counter[str] = Counter()
     for node in stage.nodes:
         with urllib.request.urlopen(f"http://127.0.0.1:{node.http_port}/metrics", timeout=5) as reply:

@@ -1,4 +1,4 @@
-"""What is broken when: chosen by a seed alone, so that a run can be repeated."""
+"""What is broken, and when: chosen by a seed alone, so that a run can be repeated."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -105,7 +105,7 @@ _DURATIONS_S: Final[dict[Kind, tuple[float, float]]] = {
     Kind.DATABASE_STOPPED: (1, 6),
     Kind.DATABASE_LOCKED: (3, 7),
 }
-"""The faults of one kind after another, and how long they last."""
+"""The faults that come one after another, and how long each lasts at least and at most."""
 CHANGES: Final = frozenset({Kind.CREATE, Kind.EDIT, Kind.CHANGE_INTERVAL, Kind.DELETE, Kind.SWITCH_OFF, Kind.SWITCH_ON})
 """What happens to monitors."""
 _DATA: Final = (*sorted(CHANGES), Kind.EDIT, Kind.SWITCH_ON, Kind.STUCK_TASKS, Kind.GARBAGE)
@@ -130,7 +130,7 @@ SLOW_CHAOS: Final = (Kind.CUT_FROM_REDIS, Kind.HANG_FROM_REDIS, Kind.REDIS_KILLE
 
 
 def make_plan(seed: int, seconds: float, database: str) -> list[Fault]:
-    """Return the faults of a run of so many seconds, in the order of their beginnings."""
+    """Return the faults of a run of this many seconds, in the order of their beginnings."""
     chance = random.Random(f"{seed}, {database}")
     end_s = seconds - CALM_S
     faults = [*_storm(chance, end_s, _kinds_for(database)), *_data_faults(chance, end_s)]
@@ -170,7 +170,7 @@ def _dealt(chance: random.Random, kinds: Sequence[Kind]) -> Iterator[Kind]:
 
 
 def _may_come_together(first: Kind, second: Kind) -> bool:
-    """Return whether they may: a database that is gone takes what only a killed node knew."""
+    """Return whether they may overlap: without the database, what only a killed node had cached is lost."""
     groups = [_group(first), _group(second)]
     return groups[0] != groups[1] and set(groups) != {"nodes", "database"}
 

@@ -77,7 +77,7 @@ class ChaosRedis:
         return LIBRARY is not None
 
     def client(self, timeout_s: float = 2.0) -> redis.Redis:
-        """Return a client of its own, beside the network of the nodes."""
+        """Return a client of its own, which bypasses the nodes' network."""
         return redis.Redis(host=HOST, port=self.port, retry=Retry(NoBackoff(), 0), socket_timeout=timeout_s)
 
     def kill(self) -> None:
@@ -97,7 +97,7 @@ class ChaosRedis:
         self._backups.append((time.monotonic(), copy))
 
     def restore(self, age_s: float) -> float:
-        """Let it come back, killed before, with the backup whose age is closest; return that age."""
+        """Start it again after a kill, from the backup whose age is closest to `age_s`; return that age."""
         made_s, copy = min(self._backups, key=lambda backup: abs(time.monotonic() - backup[0] - age_s))
         shutil.rmtree(self._data)
         shutil.copytree(copy, self._data)

@@ -61,7 +61,7 @@ def as_text(report: Report) -> str:
     if len(verdict.failures) > _SHOWN_FAILURES:
         lines.append(f"… and {len(verdict.failures) - _SHOWN_FAILURES} more")
     lines.append("all limits were met" if report.passed else "LIMITS WERE NOT MET")
-    return "\n".join([*lines, f"again: {report.replay}", ""])
+    return "\n".join([*lines, f"to repeat: {report.replay}", ""])
 
 
 def _fault_rows(verdict: Verdict) -> list[tuple[str, ...]]:
@@ -113,7 +113,7 @@ def _percentile(values: Sequence[int], percent: float) -> int:
 
 
 def as_json(report: Report) -> str:
-    """Return all of it but the single checks."""
+    """Return all of it but the individual checks."""
     verdict = report.verdict
     content: dict[str, Any] = {
         "database": report.database,

@@ -29,10 +29,10 @@ _SAMPLES: Final = 240
 _WARM_UP: Final = 0.25
 """This share of the run is not judged: caches and pools fill."""
 _NOISE: Final = 3.0
-"""A slope of so many standard errors is none that noise explains."""
+"""Noise does not explain a slope of more standard errors than this."""
 _GROWTH: Final = 0.02
 _GROWTH_LEAST: Final = 5.0
-"""Growth by less than this share, or by less than so many (megabytes, descriptors …), is flat whatever the noise."""
+"""Growth by less than this share, or by fewer than this many (megabytes, descriptors …), is flat whatever the noise."""
 
 
 class Series(Struct, frozen=True):
@@ -80,7 +80,7 @@ class Soak(Struct, frozen=True):
 
 
 def run_soak(database: str, seed: int, minutes: float, monitors: int, folder: Path) -> Soak:
-    """Watch a fleet for so long."""
+    """Watch a fleet for this long."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     with Stage(database, folder, folder.parent.resolve(), for_hours=True) as stage:
@@ -161,7 +161,7 @@ class _Watch:
         lost = [id_ for id_ in self._stage.editor.ids if self._last_ms.get(id_, 0) < since_ms]
         failures = [f"{one.name} grows" for one in series if one.grows]
         if minutes * 60 > 4 * PERIOD_S and lost:
-            failures.append(f"{len(lost)} monitors were not checked for 3 periods at the end, such as {lost[0]}")
+            failures.append(f"{len(lost)} monitors were not checked for 3 periods at the end, for example {lost[0]}")
         lines = (
             f"{monitors:,} monitors, every {PERIOD_S} s, {minutes:g} minutes, {faults} faults, {self._checks:,} checks",
             f"(the first {_WARM_UP:.0%} is warm-up)",

@@ -111,7 +111,7 @@ class Stage:
         while not condition():
             self.watch()
             if time.monotonic() > give_up_s:
-                raise RuntimeError(f"not within {within_s:g} s: {what}; {self.node_problems()}")
+                raise RuntimeError(f"waited {within_s:g} s, but not yet: {what}; {self.node_problems()}")
             time.sleep(0.02)
 
     def is_whole(self) -> bool:

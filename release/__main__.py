@@ -1,6 +1,6 @@
-"""`python -m release` builds and checks what is published; with a version, it prepares that release first.
+"""`python -m release` builds and checks what is published. With a version, it first prepares that release.
 
-Then it sets the version, wherever it is written, and the changelog's date, and commits and tags them.
+To prepare it, it sets the version, wherever it is written, and the changelog's date, and commits and tags them.
 It pushes and publishes nothing.
 """
 
@@ -45,7 +45,7 @@ def prepare(version: str) -> None:
     """
     tag = f"v{version}"
     if not _VERSION.fullmatch(version):
-        raise ValueError(f"{version!r} is no version: must be like 1.2.3 or 1.2.3rc1")
+        raise ValueError(f"{version!r} is not a version: it must look like 1.2.3 or 1.2.3rc1")
     if _git("status", "--porcelain"):
         raise ValueError("the work tree has changes: commit them first")
     if _git("tag", "--list", tag):

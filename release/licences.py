@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 ALLOWED = frozenset({"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MIT-0", "MPL-2.0", "PSF-2.0"})
-"""Licences that ask only to keep their texts of those who use us under MIT; MPL-2.0 covers its own files alone."""
+"""Licences that ask our users only to keep their texts; MPL-2.0 covers only its own files."""
 _FROM_ITS_TEXT = {"cronsim": "BSD-3-Clause", "jinja2": "BSD-3-Clause", "protobuf": "BSD-3-Clause"}
 """Packages whose metadata names no SPDX licence; their file LICENSE was read."""
 _WORD = re.compile(r"[^\s()]+")

@@ -1,1 +1,1 @@
-"""Other schedulers, doing the same work beside ours."""
+"""Other schedulers that do the same work, to compare with ours."""

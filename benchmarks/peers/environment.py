@@ -18,7 +18,7 @@ _INSTALLED_WITHIN_S = 600
 
 
 class NotInstalledError(Exception):
-    """A scheduler cannot be had on this machine; the text says why."""
+    """A scheduler is not available on this machine; the message says why."""
 
 
 def python_peers() -> Path:

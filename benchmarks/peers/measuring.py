@@ -28,7 +28,7 @@ APPS = Path(__file__).parent / "apps"
 BYTES = 600
 """Of each task."""
 _BEFORE_S = 0.3
-"""So long before the entries are due the processor time is read."""
+"""The processor time is read this long before the entries are due."""
 _POLL_S = 0.002
 _WITHIN_S = 300.0
 _STOP_WITHIN_S = 15.0
@@ -242,7 +242,7 @@ def _watched(place: _Place, queue: str, pid: int, from_s: float) -> _Watched:
 
 @contextmanager
 def _running(peer: Peer, place: _Place, every_s: int = 0, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a scheduler for the time of the block.
+    """Run a scheduler for the duration of the block.
 
     Raises RuntimeError, with the end of the scheduler's log, if the block raises TimeoutError or its setup fails.
     """

@@ -2,7 +2,7 @@
  *
  * Between any two steps of an actor the others may take any number of theirs: it may be paused anywhere, for any time.
  * Faults may happen any number of times. After any step the calm may begin: the faults are over, each step is taken
- * within its tick, and the next check must come within BOUND ticks. It ends the calm.
+ * within its tick, and the next check must come within BOUND ticks. That check ends the calm.
  * test_model.py has the configurations: which actors and faults there are.
  */
 
@@ -18,7 +18,7 @@ mtype:seen swept[2] = NOT_READ;
 mtype:seen event[2] = NOT_READ;
 bool swept_overtaken[2] = false;  /* the other reader has acted since this one's read (invariant 10) */
 bool event_overtaken[2] = false;
-mtype:named named[2] = NO_EVENT;  /* how far the reads go that an event asked for */
+mtype:named named[2] = NO_EVENT;  /* how far the reads that an event asked for have got */
 bool named_gone[2] = false;       /* the event says that the monitor is gone */
 bool changed[2] = false;          /* the row was changed since the first read acted */
 bool event_now[2] = false;        /* ghost: the row is still as it was read */
@@ -313,7 +313,7 @@ end:
 #endif
 
 #ifdef OUTAGES
-/* One node loses its database, and has it back: before the calm if no other node can lead. */
+/* One node loses its database, and gets it back; in the calm only if no other node can lead: then it stays. */
 proctype Outages()
 {
 end:

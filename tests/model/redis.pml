@@ -8,7 +8,7 @@
 #define GO_LEASE 2
 #define OUT 7              /* not in the set; no time comes near it */
 #define NOBODY 2
-#define DEAD 3             /* a node that crashed: when it is back, its id is another */
+#define DEAD 3             /* a node that crashed: it comes back with another id */
 
 /* The grid: slots are where pos is 0. */
 #define NEXT_SLOT (HALF + (2 * PERIOD - pos - HALF) % PERIOD)   /* the first one >= now + PERIOD / 2 */

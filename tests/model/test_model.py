@@ -1,4 +1,4 @@
-"""Checks the model of the schedule exhaustively with spin, and that without a fence it is violated.
+"""Checks the model of the schedule exhaustively with spin, and that it fails when any one fence is removed.
 
 docs/reliability.md describes the model. Only `make model` runs these tests; they need spin and gcc.
 """
@@ -24,9 +24,9 @@ CONFIGURATIONS = {
     "go claims": "PERIOD=2 BOUND=7 DISPATCHERS=2 LEADERS=1 SWEEPS ONE_READ GO",
     "go leaders": "PERIOD=2 BOUND=7 DISPATCHERS=1 LEADERS=2 SWEEPS TERMS ONE_READ GO",
 }
-"""What there is beside the API server, reclaim and the clock. The next check comes within BOUND ticks of calm."""
+"""What there is besides the API server, reclaim and the clock. The next check comes within BOUND ticks of calm."""
 LONG = {"claims", "readers", "leaders"}
-"""These begin, so that two processes take the same time."""
+"""These run first, so that two processes take the same time."""
 NOT_TWICE = "!(spent[me])"
 NOT_DELETED = "!(handled)||wanted"
 NOT_OUTDATED = "!(old[me])"

@@ -1,1 +1,1 @@
-"""Random steps on the real scripts, held beside a model."""
+"""Random steps on the real scripts, compared with a model."""

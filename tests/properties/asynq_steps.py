@@ -83,7 +83,7 @@ def forward(redis: Redis) -> None:
 
 
 def fill(redis: Redis, count: int, now_ms: int) -> None:
-    """Let so many tasks of others wait."""
+    """Let this many tasks of others wait."""
     for task in _names(redis.lrange(asynq.PENDING, 0, -1)):
         if _OTHER in task:
             redis.lrem(asynq.PENDING, 0, task)

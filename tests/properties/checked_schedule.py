@@ -31,7 +31,7 @@ from properties.model import ALLOWANCE_MS, Grid, State, claimable
 from properties.reached import outcome_of, placement_of
 
 LONG_AGO_S = -1e9
-"""As the answer to a claim, it keeps a settle from waiting and trying again."""
+"""As the time at which a claim was answered, it makes a settle give up at once instead of trying again."""
 
 
 class HostClock:
@@ -106,7 +106,7 @@ class CheckedSchedule(Schedule):
         if self._last:
             reach_ms = self._last[0] + (self._host.now_ms - self._last[1]) + ALLOWANCE_MS
         found = [(one.id, one.due_ms) for one in taken]
-        # Seconds are no exact milliseconds.
+        # Seconds do not convert exactly to milliseconds.
         assert found in [claimable(before, reach)[:limit] for reach in (reach_ms, reach_ms - 1)]
 
     def _check_claim(self, before: State, claim: Claim) -> None:

@@ -38,12 +38,12 @@ LONGEST_WAIT_MS = 130_000
 MINUTE_MS = 60_000
 TOMBSTONE_MS = 3_600_000
 CLOCKS_DIFFER_MS = 60_001
-"""A task that is in no list must be older than all that are in one by so much to be put back."""
+"""To be put back, a task that is in no list must be older by this than all that are in one."""
 YES_NO = (False, True)
 OUR_KEYS = (DUE, LEASE, CLAIMS, LEFT, LEADER, EPOCH, REMOVED, GO_SEEN, STEP)
 ASYNQ_KEYS = (asynq.PENDING, asynq.ACTIVE, asynq.LEASE, asynq.ARCHIVED, asynq.WORKERS, asynq.QUEUES)
 WORKS = ("runs", "dies", "dies unseen", "works off", *asynq_steps.ENDS)
-"""What a worker does with the tasks that it takes; unseen: the key in which it said what it ran is damaged."""
+"""What a worker does with the tasks that it takes; unseen: the key that lists its running tasks is damaged."""
 
 Result = TypeVar("Result")
 ids = st.sampled_from(IDS)

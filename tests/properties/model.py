@@ -12,7 +12,7 @@ from msgspec import Struct
 SHORT_LIST = 6
 """A pending list up to this length is searched whenever that helps; in the product it is 1,000."""
 SEARCHES = 1
-"""Of a longer list, in one settle; in the product it is 5."""
+"""How many times one settle searches a longer list; in the product it is 5."""
 WAITING_STATES = ("scheduled", "retry", "archived", "completed", "aggregating")
 ALLOWANCE_MS = 50
 """The time a request may take, as far as a claim's horizon is concerned."""

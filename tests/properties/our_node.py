@@ -28,7 +28,7 @@ TIMING = Timing(term_ms=LONGEST_TERM_MS, redis_timeout_s=30, retry_first_s=0)
 """A term lasts as long as it may, since a step of the test may take as long as many polls."""
 _UTC = ZoneInfo("UTC")
 _TURNS = 20
-"""Of the loop, after which whatever does not wait for Redis or for the test has come to an end."""
+"""Turns of the event loop after which everything that waits for neither Redis nor the test has finished."""
 
 
 class Batch(Struct, frozen=True):

@@ -52,7 +52,7 @@ def wanted() -> set[str]:
 
 
 def step(**arguments: st.SearchStrategy[Any] | tuple[object, ...]) -> Callable[[Step], Any]:
-    """Make a rule of hypothesis' and count how often each of its choices, the tuples, is taken."""
+    """Make a Hypothesis rule, and count how often each of its choices, the tuples, is taken."""
     choices = {name: of for name, of in arguments.items() if isinstance(of, tuple)}
     strategies: dict[str, Any] = arguments | {name: st.sampled_from(of) for name, of in choices.items()}
 

@@ -84,7 +84,7 @@ class Stage:
 
 @contextmanager
 def staged(folder: Path) -> Iterator[Stage]:
-    """Start a Redis for the time of the block; meanwhile our code reads the stage's clock as this host's."""
+    """Start a Redis for the duration of the block; meanwhile our code reads the stage's clock as this host's."""
     host = HostClock()
     with ExitStack() as stack:
         server, clock = stack.enter_context(redis_with_clock(folder))

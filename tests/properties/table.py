@@ -88,7 +88,7 @@ class SlowCatalog:
             self.waiting.pop(task, None)
         return page
 
-    # What no step asks.
+    # Not called by any step.
 
     async def changed(self, since: datetime, after: Place | None, limit: int) -> Changes:
         raise NotImplementedError

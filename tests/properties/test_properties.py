@@ -14,7 +14,7 @@ from properties.stage import Stage
 pytestmark = [pytest.mark.properties, pytest.mark.timeout(0)]
 
 SHARES = 4
-"""The examples are divided among so many tests, for processes to share."""
+"""The examples are divided among this many tests, for processes to share."""
 EXAMPLES_WITHOUT_A_FENCE = 400
 """At most: the first failure ends the test."""
 

@@ -27,7 +27,7 @@ async def publish_created(redis: Redis, row: Row, **fields: object) -> int:
 
 
 async def publish_updated(redis: Redis, row: Row | None, **fields: object) -> int:
-    """Publish that a monitor was updated, or that one was which is unknown; return how many heard."""
+    """Publish that a monitor was updated, an unknown one if `row` is None; return how many heard it."""
     return int(await redis.publish(UPDATED, row_message("monitor.updated", row, **fields)))
 
 

@@ -98,7 +98,7 @@ class Browser:
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """Start a browser for the time of the block."""
+    """Start a browser for the duration of the block."""
     options = webdriver.ChromeOptions()
     options.binary_location = _CHROMIUM or ""
     for option in _OPTIONS:

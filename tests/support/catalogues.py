@@ -29,7 +29,7 @@ from support.waiting import until
 async def opened(
     database: Database | Settings, *, connections: int = 2, timeout_s: float = 10
 ) -> AsyncIterator[Catalog]:
-    """Open a catalog for the time of the block."""
+    """Open a catalog for the duration of the block."""
     settings = database if isinstance(database, Settings) else database.settings()
     tasks_before = asyncio.all_tasks()
     catalog = open_catalog(settings, connections=connections, timeout_s=timeout_s)
@@ -135,7 +135,7 @@ async def all_pages(catalog: Catalog, limit: int) -> tuple[list[Schedulable], di
 
 @asynccontextmanager
 async def locked_out(database: PostgresDatabase | MySqlDatabase, table: str) -> AsyncIterator[None]:
-    """Lock a table against all readers, for the time of the block."""
+    """Lock a table against all readers, for the duration of the block."""
     async with database.connected() as holder:
         if isinstance(database, MySqlDatabase):
             await holder.execute(f"LOCK TABLES {table} WRITE")
@@ -148,7 +148,7 @@ async def locked_out(database: PostgresDatabase | MySqlDatabase, table: str) -> 
 
 @asynccontextmanager
 async def monitors_unreadable(database: Database) -> AsyncIterator[None]:
-    """Make every read of monitors in an SQL database fail, for the time of the block."""
+    """Make every read of monitors in an SQL database fail, for the duration of the block."""
     await database.execute("ALTER TABLE monitors RENAME TO monitors_elsewhere")
     try:
         yield

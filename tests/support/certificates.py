@@ -21,7 +21,7 @@ class Certificate(NamedTuple):
 
 
 class Authority:
-    """One authority. Only what is configured to trusts it."""
+    """One authority. Only programs that are configured to trust it do."""
 
     def __init__(self, folder: Path) -> None:
         self._ca = trustme.CA()
@@ -33,7 +33,7 @@ class Authority:
     def issue(self, *names: str, user: str | None = None) -> Certificate:
         """Make a certificate for these host names and addresses, or for a user; everybody may read it.
 
-        Servers run as others.
+        The servers run as other users.
         """
         issued = self._ca.issue_cert(*names, common_name=user)
         path, key = (self._folder / f"{user or names[0]}-{part}.pem" for part in ("certificate", "key"))

@@ -116,7 +116,7 @@ def built_root(folder: Path) -> Path:
 
 @contextmanager
 def source_only(folder: Path) -> Iterator[Path]:
-    """Copy what the Dockerfile's .dockerignore lets through, for the time of the block."""
+    """Copy what the Dockerfile's .dockerignore lets through, for the duration of the block."""
     source = folder / "source"
     kept = (DOCKERFILE.parent / f"{DOCKERFILE.name}.dockerignore").read_text(encoding="utf-8").splitlines()
     for name in [line[1:] for line in kept if line.startswith("!")]:

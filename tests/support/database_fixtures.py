@@ -138,7 +138,7 @@ async def empty_mongo_db(mongo_server: Secantus) -> AsyncIterator[MongoDatabase]
 
 
 Copies = Callable[..., AbstractAsyncContextManager[Database]]
-"""Makes a fresh database for the time of a block, with rows or without; one that needs a folder uses the given one."""
+"""Makes a fresh database for the duration of a block, with rows or without, in the given folder if it needs one."""
 
 
 SERVERS = ["postgres", "mysql", "mongo"]

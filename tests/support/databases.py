@@ -1,6 +1,6 @@
 """Peekaping's databases for tests: the fixture with its rows, or its bare schema, on every kind of database.
 
-Both kinds offer the same few methods, and take the same rows: dicts with every column, made by `monitor_row` and its
+All kinds offer the same few methods, and take the same rows: dicts with every column, made by `monitor_row` and its
 siblings. Instants are aware datetimes; each kind stores them the way Peekaping does.
 """
 
@@ -323,7 +323,7 @@ async def postgres_database(server: Postgres, *, rows: bool) -> PostgresDatabase
 
 @asynccontextmanager
 async def postgres_copy(server: Postgres, *, rows: bool) -> AsyncIterator[PostgresDatabase]:
-    """Make a database of the fixture for the time of the block."""
+    """Make a database of the fixture for the duration of the block."""
     database = await postgres_database(server, rows=rows)
     try:
         yield database
@@ -346,7 +346,7 @@ async def mysql_database(server: MySQLServer, *, rows: bool) -> MySqlDatabase:
 
 @asynccontextmanager
 async def mysql_copy(server: MySQLServer, *, rows: bool) -> AsyncIterator[MySqlDatabase]:
-    """Make a database with Peekaping's tables, and the rows of the SQLite fixture, for the time of the block."""
+    """Make a database with Peekaping's tables, and the rows of the SQLite fixture, for the duration of the block."""
     database = await mysql_database(server, rows=rows)
     try:
         yield database
@@ -368,7 +368,7 @@ async def mongo_database(server: Secantus, *, rows: bool) -> MongoDatabase:
 
 @asynccontextmanager
 async def mongo_copy(server: Secantus, *, rows: bool) -> AsyncIterator[MongoDatabase]:
-    """Make a database with Peekaping's index, and the recorded documents, for the time of the block.
+    """Make a database with Peekaping's index, and the recorded documents, for the duration of the block.
 
     In it, new ids have MongoDB's form.
     """
@@ -420,7 +420,7 @@ _id_forms: list[Kind] = []
 
 @contextlib.contextmanager
 def ids_are(kind: Kind) -> Iterator[None]:
-    """Give new ids the form of this kind of database, for the time of the block."""
+    """Give new ids the form of this kind of database, for the duration of the block."""
     _id_forms.append(kind)
     try:
         yield

@@ -45,7 +45,7 @@ class _Delayed:
 
 @asynccontextmanager
 async def delaying_proxy(upstream_port: int, round_trip_s: float) -> AsyncIterator[int]:
-    """Add so much to every round trip to a port of this machine; gives the port to connect to instead."""
+    """Add this much to every round trip to a port of this machine; gives the port to connect to instead."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = _Delayed(round_trip_s / 2), _Delayed(round_trip_s / 2)

@@ -70,7 +70,7 @@ async def _copied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 @asynccontextmanager
 async def failover_redis() -> AsyncIterator[FailoverRedis]:
-    """Run both servers and the address for the time of the block."""
+    """Run both servers and the address for the duration of the block."""
     with (
         RedisServer(tcp=True, config=("--repl-diskless-sync-delay", "0")) as primary,
         RedisServer(tcp=True, config=("--repl-diskless-sync-delay", "0")) as replica,

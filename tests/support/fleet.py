@@ -100,7 +100,7 @@ class Fleet:
         await node.until(lambda: bool(node.logged(FOLLOWS) or node.logged(TAKEN)), "it is at work")
 
     async def until_ran(self, rows: Sequence[Row], times: int = 1, since_ms: float | None = None) -> None:
-        """Wait until each monitor has had so many checks, from now or from an instant on."""
+        """Wait until each monitor has had this many checks, from now or from an instant on."""
         longest_s = max(row["interval"] for row in rows)
         since_ms = now_ms() if since_ms is None else since_ms
         await self.ledger.until_ran([row["id"] for row in rows], since_ms, times, longest_s * times * 2)
@@ -179,7 +179,7 @@ def text(reply: bytes | str | None) -> str:
 async def fleet(
     folder: Path, database: Database, redis: Redis, port: int, *, nodes: int = 3, worker: bool = True
 ) -> AsyncIterator[Fleet]:
-    """Run so many nodes and a worker for the time of the block."""
+    """Run this many nodes and a worker for the duration of the block."""
     async with asyncio.TaskGroup() as group, AsyncExitStack() as stack:
         whole = Fleet(folder, database, redis, port, stack)
         watch = group.create_task(whole.ledger.watch())

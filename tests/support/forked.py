@@ -29,7 +29,7 @@ _context.set_forkserver_preload(
 
 
 FORKED = "support.forked"
-"""The audit event of each start: Python has none of its own, for another process forks."""
+"""The audit event of each start: Python raises none here, because another process forks."""
 
 
 class ForkedProcess:

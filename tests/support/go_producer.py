@@ -65,7 +65,7 @@ redis.call('HSET', KEYS[2], 'msg', ARGV[3], 'state', 'pending', 'pending_since',
 redis.call('LPUSH', KEYS[3], ARGV[1])
 return 1
 """
-"""As asynq has it: a task whose id is taken is refused only after the lock was, so the lock stays behind."""
+"""As asynq has it: a task whose id is in use is refused only after its lock was taken, so the lock stays behind."""
 _RESIGN = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 
 
@@ -338,7 +338,7 @@ async def go_client(redis_port: int) -> AsyncIterator[Redis]:
 async def go_producing(
     redis_port: int, database: Database, timing: GoTiming | None = None
 ) -> AsyncIterator[GoProducer]:
-    """Run a Go node in this process for the time of the block; it resigns at the end."""
+    """Run a Go node in this process for the duration of the block; it resigns at the end."""
     async with go_client(redis_port) as client:
         node = GoProducer(client, rows_at(place_of(database)), timing or GoTiming())
         async with asyncio.TaskGroup() as group:
@@ -391,7 +391,7 @@ class GoProcess:
 
 @asynccontextmanager
 async def go_started(redis_port: int, database: Database, timing: GoTiming | None = None) -> AsyncIterator[GoProcess]:
-    """Start a Go node as a process for the time of the block."""
+    """Start a Go node as a process for the duration of the block."""
     options = GoOptions(redis_port, place_of(database), timing or GoTiming())
     source = Path(peekaping_producer.__file__).parents[1]
     process = await asyncio.create_subprocess_exec(

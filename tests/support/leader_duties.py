@@ -140,7 +140,7 @@ class Leader:
 
     @asynccontextmanager
     async def elected(self, *duties: Duty) -> AsyncIterator[None]:
-        """Lead, with these duties, for the time of the block."""
+        """Lead, with these duties, for the duration of the block."""
         node = self.test.node
         election = Election(node, Terms(self.redis, node.id, node.timing), node.stop.bell(), duties)
         async with running(election.loop()):

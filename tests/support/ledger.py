@@ -1,4 +1,4 @@
-"""What a worker saw, and the verdict on it (G1): which checks were missed, which came doubled."""
+"""What a worker saw, and the verdict on it (G1): which checks were missed, which were doubled."""
 
 import asyncio
 import time
@@ -42,7 +42,7 @@ class Death(Struct, frozen=True):
 
 
 class Verdict(Struct, frozen=True):
-    """The judgement of all monitors together: how many runs, and a line for each monitor that something is wrong of."""
+    """The judgement of all monitors together: how many runs, and a line for each monitor with a problem."""
 
     runs: int
     missed: tuple[str, ...]
@@ -97,7 +97,7 @@ class Ledger:
         return [task for task in tasks if task.scheduled_ms < scheduled_before_ms and task.taken_ms > taken_after_ms]
 
     def ran_since(self, ids: Iterable[str], since_ms: float, times: int = 1) -> bool:
-        """Return whether each monitor has had so many checks of slots after an instant."""
+        """Return whether each monitor has had this many checks of slots after an instant."""
         return all(sum(at_ms > since_ms for at_ms in self.scheduled(id_)) >= times for id_ in ids)
 
     async def until_ran(self, ids: Iterable[str], since_ms: float, times: int = 1, within_s: float = 0) -> None:
@@ -129,7 +129,7 @@ class Ledger:
     ) -> Verdict:
         """Judge each of these monitors between two instants, on its own grid.
 
-        A slow settle excuses a slot that it skipped, but where periods are so long that none may.
+        A slow settle excuses a slot that it skipped, except where periods are too long for that.
         """
         self.read()
         missed, doubled, count = [], [], 0
@@ -154,7 +154,7 @@ class Ledger:
     def too_close(self, rows: Iterable[Row], since_ms: int = 0) -> list[str]:
         """Return a line for each two checks of a monitor closer than half its period, whatever grid they lie on.
 
-        Slots are not. But the first of two checks may be a little late.
+        Slots never are that close, but the first of two checks may be a little late.
         """
         return [
             gap
@@ -164,7 +164,7 @@ class Ledger:
         ]
 
     def too_far(self, rows: Iterable[Row], since_ms: int, until_ms: int, at_most: float) -> list[str]:
-        """Return a line for each time without a check that is longer than so many periods."""
+        """Return a line for each time without a check that is longer than this many periods."""
         return [
             gap
             for row in rows
@@ -200,7 +200,7 @@ def worker_options(redis_port: int, folder: Path, name: str = "worker") -> Worke
 
 @asynccontextmanager
 async def working(redis_port: int, folder: Path) -> AsyncIterator[Ledger]:
-    """Run a worker in this process for the time of the block; give its ledger."""
+    """Run a worker in this process for the duration of the block; give its ledger."""
     options = worker_options(redis_port, folder)
     with _book(options) as book, Results(Path(options.database)) as results:
         async with (

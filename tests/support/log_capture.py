@@ -29,6 +29,6 @@ class CapturedLog:
         return [line for line in self.lines if line["event"] == event]
 
     async def until_logged(self, event: str, times: int = 1) -> Line:
-        """Wait until an event has been logged so often; return its last line."""
+        """Wait until an event has been logged this often; return its last line."""
         await until(lambda: len(self.logged(event)) >= times, lambda: f"{times} × {event!r}; log: {self.lines}")
         return self.logged(event)[times - 1]

@@ -39,7 +39,7 @@ _TLS_FILES = {"ssl-ca": "ca.pem", "ssl-cert": "server.pem", "ssl-key": "server.k
 
 
 class MySQLServer(Protocol):
-    """Where a server is, and who may do all on it."""
+    """Where a server is, and who has all rights on it."""
 
     host: str
     user: str
@@ -73,7 +73,7 @@ class MariaDB(ServerProcess):
     password = "r00t-of-the-tests"
 
     def __init__(self, *, tls: bool = True) -> None:
-        """Choose whether it offers TLS; only users who are made so need it."""
+        """Choose whether it offers TLS; only users who were created to require TLS need it."""
         super().__init__()
         self._tls = tls
 

@@ -44,7 +44,7 @@ def a_term(node_id: str = LEADER_ID, lasts_s: float = LONG_S) -> Term:
 
 @asynccontextmanager
 async def running(*loops: Awaitable[Any]) -> AsyncIterator[list["asyncio.Task[Any]"]]:
-    """Run loops for the time of the block, then cancel them; one that fails fails the test."""
+    """Run loops for the duration of the block, then cancel them; one that fails fails the test."""
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_awaited(loop)) for loop in loops]
         yield tasks

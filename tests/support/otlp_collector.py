@@ -60,7 +60,7 @@ class Collector:
 
 @contextmanager
 def collecting(port: int = 0) -> Iterator[Collector]:
-    """Run a collector for the time of the block."""
+    """Run a collector for the duration of the block."""
     collector = Collector()
 
     class Handler(BaseHTTPRequestHandler):

@@ -74,7 +74,7 @@ class Producer:
         return [line for line in self.lines if line["event"] == event]
 
     async def until_logged(self, event: str, times: int = 1) -> Line:
-        """Wait until an event has been logged so often; return its last line."""
+        """Wait until an event has been logged this often; return its last line."""
         await self.until(lambda: len(self.logged(event)) >= times, f"{times} × {event!r}")
         return self.logged(event)[times - 1]
 
@@ -97,7 +97,7 @@ class Producer:
             return await self._process.wait()
 
     async def stop(self) -> int:
-        """Send SIGTERM, and SIGKILL to one that does not mind it; return the exit code."""
+        """Send SIGTERM, and SIGKILL to one that ignores it; return the exit code."""
         if self._process.returncode is None:
             self._process.terminate()
             try:
@@ -139,7 +139,7 @@ def environment(**variables: object) -> dict[str, str]:
 async def started(
     folder: Path, *, arguments: Sequence[str] = ("run",), launcher: Sequence[str] = (), **variables: object
 ) -> AsyncIterator[Producer]:
-    """Start the process in `folder` for the time of the block; its lines must be JSON and stay below a megabyte.
+    """Start the process in `folder` for the duration of the block; its lines must be JSON and stay below a megabyte.
 
     It is forked, unless there is a program to launch it.
     """
@@ -204,7 +204,7 @@ class InProcess(CapturedLog):
 
 @asynccontextmanager
 async def producing(settings: Settings, timing: Timing) -> AsyncIterator[InProcess]:
-    """Run the producer in this process for the time of the block; its end is a clean one."""
+    """Run the producer in this process for the duration of the block; its end is a clean one."""
     producer = InProcess()
     async with asyncio.TaskGroup() as group:
         group.create_task(produce(settings, producer.log, replace(timing, often_logged_every_s=0), producer.stop))

@@ -93,7 +93,7 @@ class Prometheus(ServerProcess):
         await until(quiet, lambda: f"no alert fires; these do: {fires}", 60)
 
     async def until_over(self, alert: str) -> None:
-        """Wait until an alert fires no more. Others may fire for longer, such as that of missed checks."""
+        """Wait until an alert fires no more. Others may fire for longer, for example the one for missed checks."""
 
         async def over() -> bool:
             return alert not in await self.firing()

@@ -46,7 +46,7 @@ class RedisClock:
 
 @contextmanager
 def redis_with_clock(folder: Path) -> Iterator[tuple[RedisServer, RedisClock]]:
-    """Start a server with a clock of its own for the time of the block. Skips the test where libfaketime is missing."""
+    """Start a server with a clock of its own for the duration of the block. Skips the test without libfaketime."""
     if LIBRARY is None:
         if os.environ.get("CI"):
             pytest.fail("libfaketime is missing: apt-get install libfaketime")

@@ -21,7 +21,7 @@ class Secantus(ServerProcess):
     """The name of the set of which it says that it is the only member."""
 
     def kill(self) -> None:
-        """End it in order, since it would lose what was written to it; `restart` brings it back with its data."""
+        """End it gracefully, since it would lose what was written to it; `restart` brings it back with its data."""
         self._end(self.stop_signal)
 
     def _runner(self) -> tuple[int, int]:

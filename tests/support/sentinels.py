@@ -52,7 +52,7 @@ class Sentinel(ServerProcess):
 
 @contextmanager
 def sentinels(primary_port: int, count: int) -> Iterator[list[Sentinel]]:
-    """Run so many for the time of the block, of which a majority decides."""
+    """Run this many for the duration of the block, of which a majority decides."""
     with ExitStack() as stack:
         yield [stack.enter_context(Sentinel(primary_port, count // 2 + 1)) for _ in range(count)]
 
@@ -72,7 +72,7 @@ async def primary_port(sentinel: Redis) -> int:
 
 
 async def until_ready(sentinel: Redis, replicas: int, others: int) -> None:
-    """Wait until a sentinel knows so many replicas, and as many other sentinels as there are."""
+    """Wait until a sentinel knows this many replicas, and as many other sentinels as there are."""
 
     async def ready() -> bool:
         state = await sentinel.sentinel_master(MASTER)

@@ -61,7 +61,7 @@ class ServerProcess(ABC):
     name: str
     """What messages call it."""
     stop_signal = signal.SIGTERM
-    """Ends it in order."""
+    """Ends it gracefully."""
     kill_signal = signal.SIGKILL
     """Ends it at once, with all its processes."""
     prepared_once = False
@@ -161,7 +161,7 @@ class ServerProcess(ABC):
         self._end(self.kill_signal)
 
     def stop(self) -> None:
-        """End it in order; `restart` brings it back with all its data."""
+        """End it gracefully; `restart` brings it back with all its data."""
         self._end(self.stop_signal)
 
     def restart(self) -> None:

@@ -34,7 +34,7 @@ class Consumed(Struct, frozen=True):
 
 @asynccontextmanager
 async def consuming(redis: Redis) -> AsyncIterator[list[Consumed]]:
-    """Take tasks for the time of the block; give the list of them, which grows."""
+    """Take tasks for the duration of the block; give the list of them, which grows."""
     consumed: list[Consumed] = []
 
     async def consume() -> None:

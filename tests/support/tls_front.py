@@ -1,4 +1,4 @@
-"""A server that ends TLS before a port of this machine. Each connection has a thread of its own."""
+"""A server that terminates TLS in front of a port of this machine. Each connection has a thread of its own."""
 
 import contextlib
 import select
@@ -17,7 +17,7 @@ _CHUNK_BYTES = 1 << 14
 
 @contextmanager
 def tls_before(port: int, *, client_certificates: bool = False) -> Iterator[int]:
-    """Yield a port that speaks TLS only, perhaps with those alone who show a certificate.
+    """Yield a port that speaks TLS only, with `client_certificates` only with clients that present one.
 
     SecantusDB speaks TLS itself, but while one handshake hangs it accepts nobody else; asyncio's servers give no client
     the reason why they reject its certificate.
