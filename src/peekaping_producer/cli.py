@@ -51,7 +51,7 @@ def run() -> None:
 
 @app.command()
 def check(*, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
-    """Show whether `run` would work here, and change nothing; exit code 1: unavailable, 2: something is wrong."""
+    """Show whether `run` would work; change nothing. Exit code 1: a server does not answer, 2: fix what is shown."""
     from peekaping_producer.commands.check import check as look_through
 
     report = look_through()
@@ -88,7 +88,7 @@ def run_now(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Make monitors due at once; their slots do not change."""
+    """Make monitors due at once; their regular check times do not change."""
     from peekaping_producer.commands.run_now import run_now as make_due
     from peekaping_producer.config.loading import load_settings
 
@@ -148,7 +148,7 @@ def _print(value: Struct, lines: Iterable[str], *, as_json: bool) -> None:
 
 @app.command()
 def probe() -> None:
-    """Exit with 0 if the node that writes PRODUCER_ALIVE_FILE is alive, with 1 if not; for probes of containers."""
+    """Exit with 0 if the node that writes PRODUCER_ALIVE_FILE is alive, with 1 if not; for container probes."""
     from peekaping_producer.commands.probe import run_probe
 
     raise typer.Exit(run_probe())
@@ -179,7 +179,7 @@ def plan(  # noqa: PLR0913 - typer's options
 @app.command()
 def demo(  # noqa: PLR0913 - typer's options
     monitors: Annotated[
-        int | None, typer.Option(help="How many monitors, up to 100,000; default: a dozen with names.")
+        int | None, typer.Option(help="How many monitors, up to 100,000; default: a dozen named ones.")
     ] = None,
     seconds: Annotated[
         float | None,
@@ -188,11 +188,13 @@ def demo(  # noqa: PLR0913 - typer's options
     interval: Annotated[int | None, typer.Option(help="Seconds between two checks of a monitor.")] = None,
     nodes: Annotated[int, typer.Option(help="How many producers.")] = 1,
     http_port: Annotated[
-        int, typer.Option(help="The port of one producer's page and metrics; another one if it is in use.")
+        int, typer.Option(help="The port of one producer's page and metrics; a free one if it is in use.")
     ] = 8035,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
-    breaking: Annotated[bool, typer.Option("--break", help="Kill a worker and a producer, flush Redis.")] = False,
+    breaking: Annotated[
+        bool, typer.Option("--break", help="Kill a worker and a producer, archive tasks, flush Redis.")
+    ] = False,
 ) -> None:
     """Show the producer at work, with its own Redis, database, targets and worker; it uses nothing of yours."""
     from peekaping_producer.demo.run import Options, run_demo

@@ -1,4 +1,4 @@
-"""The names on the page: from the cache, or read from the database, whose answer is not waited for long."""
+"""The names on the page: from the cache, or read from the database, with only a short wait for its answer."""
 
 import asyncio
 from collections.abc import AsyncIterator

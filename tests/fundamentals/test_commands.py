@@ -206,7 +206,7 @@ async def test_status_shows_the_fleet_the_schedule_and_the_queue(shell: Shell, r
     assert lines[:3] == [
         f"trouble    1 monitor is overdue, the longest for 2 h: {overdue}",
         "trouble    host-2-nb1: database unavailable, no answer within 2 s",
-        "trouble    the queue is paused, checks wait until it is resumed",
+        "trouble    the queue is paused: checks wait until it is resumed",
     ]
     assert f"leader     {NODE.id}" in lines
     assert "schedule   3 monitors, 1 being handled; the longest overdue for 2 h" in lines
@@ -337,7 +337,7 @@ async def test_status_beside_a_go_producer(shell: Shell, redis: Redis) -> None:
     await put_worker(redis)
     text = await shell.output("status")
     assert "leader     producer-4711 (a Go producer)" in text
-    assert "slots      aligned, because a Go producer was detected in the last 2 minutes" in text
+    assert "slots      with PRODUCER_SCHEDULE=auto: aligned, because a Go producer was detected" in text
     status = json.loads(await shell.output("status", "--json"))
     assert (status["leader"], status["leader_is_go"], status["spacing"]) == ("producer-4711", True, "aligned")
     assert status["running"]
@@ -778,7 +778,7 @@ async def test_explain_the_queue_and_the_leader(shell: Shell, redis: Redis, empt
     answer = await shell.explained(PRODUCER_SCHEDULE="spread")
     assert answer["next slots"].endswith(f"({Spacing.SPREAD.value})")
     await redis.set(keys.PAUSED, 1)
-    assert (await shell.explained())["queue"] == "the queue is paused, checks wait until it is resumed"
+    assert (await shell.explained())["queue"] == "the queue is paused: checks wait until it is resumed"
 
 
 # --- the docs

@@ -228,7 +228,7 @@ async def test_a_frozen_claim_loop_is_not_alive(
     async with serving(served_by(own_db, redis_server.port, producer_concurrency=1), timing) as (producer, client):
         await producer.until_logged("batches settled")
         own_postgres_server.pause()
-        await client.until_reason("/livez", "the claim loop turned last ")
+        await client.until_reason("/livez", "the claim loop last ran ")
         assert await client.reasons("/readyz") == []
         own_postgres_server.resume()
         await client.until_reason("/livez")

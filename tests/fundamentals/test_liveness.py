@@ -156,7 +156,7 @@ def test_the_probe_says_why_a_node_is_not_alive(
     ended = run_here(tmp_path, "probe", PRODUCER_ALIVE_FILE=alive)
     assert (ended.code, ended.err) == (code, "")
     if out is None:
-        assert ended.out.startswith("not alive: the loops turned last ")
+        assert ended.out.startswith("not alive: the loops last ran ")
     else:
         assert ended.out == out.format(path=alive)
 

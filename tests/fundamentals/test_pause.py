@@ -87,7 +87,7 @@ async def test_a_pause_is_shown_by_every_command_until_it_is_ended(
     assert ran[1].startswith(line)
     assert ran[1].endswith("; what is due is checked when the pause ends")
 
-    assert await shell.output("resume") == f"checks resume; they were paused until {until_}\n"
+    assert await shell.output("resume") == f"checks have resumed; the pause would have lasted until {until_}\n"
     assert await shell.output("resume") == "checks were not paused\n"
     assert json.loads(await shell.output("resume", "--json"))["ended"] is None
     assert json.loads(await shell.output("status", "--json"))["pause"] is None
@@ -112,7 +112,7 @@ async def test_another_pause_replaces_the_first(shell: Shell, redis: Redis) -> N
     assert (first["replaced"], second["replaced"]["until"]) == (None, first["pause"]["until"])
     assert second["pause"]["since"] == first["pause"]["since"]
     third = (await shell.output("pause", "--reason", "longer")).splitlines()
-    assert third[1] == f"this replaces the end at {second['pause']['until']}"
+    assert third[1] == f"this replaces a pause until {second['pause']['until']}"
     assert 590_000 < await redis.pttl(PAUSE) <= 600_000
 
 

@@ -224,8 +224,8 @@ def test_a_value_that_is_allowed(place: Place, variable: str, text: str, value: 
 
 
 HOST = "must be a host name, or the path of a Unix socket"
-SENTINELS = "must be host:port,host:port,… without REDIS_URL"
-PEM = "must be the path of a PEM file, with REDIS_TLS=on"
+SENTINELS = "must be host:port,host:port,…; not together with REDIS_URL"
+PEM = "must be the path of a PEM file; only with REDIS_TLS=on"
 PORT = "must be a whole number from 1 to 65535"
 
 
@@ -258,10 +258,10 @@ PORT = "must be a whole number from 1 to 65535"
         ("REDIS_TLS", "yes", "must be on or off; off with a Unix socket"),
         ("REDIS_TLS_CA", "/ca.pem", PEM),
         ("REDIS_TLS_CERT", "/cert.pem", PEM),
-        ("REDIS_TLS_KEY", "/key.pem", "must be the path of a PEM file, with REDIS_TLS_CERT"),
-        ("REDIS_TLS_SERVER_NAME", "primary", "must be a host name, with REDIS_TLS=on"),
-        ("REDIS_SENTINEL_MASTER", "main", "must be a name, with REDIS_SENTINELS"),
-        ("REDIS_SENTINEL_USERNAME", "me", "must be a user name, with REDIS_SENTINELS"),
+        ("REDIS_TLS_KEY", "/key.pem", "must be the path of a PEM file; only with REDIS_TLS_CERT"),
+        ("REDIS_TLS_SERVER_NAME", "primary", "must be a host name; only with REDIS_TLS=on"),
+        ("REDIS_SENTINEL_MASTER", "main", "must be a name; only with REDIS_SENTINELS"),
+        ("REDIS_SENTINEL_USERNAME", "me", "must be a user name; only with REDIS_SENTINELS"),
         ("DB_HOST", "d\udcffb", HOST),
         ("DB_HOST", "a..b", HOST),
         ("REDIS_HOST", "x" * 64, HOST),
@@ -377,7 +377,7 @@ def test_an_unknown_name_is_reported_beside_what_it_leaves_unset(place: Place) -
     problems = place.problems(SERVER | {"DB_TYPE": "mysql", "DB_PASS": "", "DB_PASSWORD": "hush"})
     assert problems == (
         "DB_PASS is not set: required unless DB_TYPE is sqlite, a password",
-        "DB_PASSWORD is set, but is no variable of the producer: did you mean DB_PASS?",
+        "DB_PASSWORD is set, but is not a variable of the producer: did you mean DB_PASS?",
     )
 
 
@@ -551,7 +551,7 @@ def test_a_password_that_is_not_utf8_is_refused_and_not_shown(place: Place, vari
 
 
 def test_a_token_that_could_be_guessed_is_refused_and_not_shown(place: Place, tmp_path: Path) -> None:
-    problem = "PRODUCER_HTTP_TOKEN is wrong: must be a text of at least 16 characters"
+    problem = "PRODUCER_HTTP_TOKEN is wrong: must be at least 16 characters long"
     assert place.problems(SQLITE | {"PRODUCER_HTTP_TOKEN": "hush-hush-hush-"}) == (problem,)
     path = tmp_path / "token"
     path.write_text("hush-hush-hush-\n")
@@ -669,14 +669,14 @@ def test_a_nul_in_the_env_file_is_refused(place: Place) -> None:
 @pytest.mark.parametrize("kind", ["sqlite", "mysql", "mongo"])
 def test_a_schema_is_for_postgres_alone(place: Place, kind: str) -> None:
     (problem,) = place.problems(SERVER | {"DB_TYPE": kind, "DB_SCHEMA": "watch"})
-    assert problem == "DB_SCHEMA is 'watch': must be a schema name, with DB_TYPE postgres"
+    assert problem == "DB_SCHEMA is 'watch': must be a schema name; only with DB_TYPE=postgres"
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "mysql", "postgres"])
 @pytest.mark.parametrize(("variable", "allowed"), [("DB_AUTH_SOURCE", "a database name"), ("DB_REPLICA_SET", "a name")])
 def test_what_is_for_mongodb_alone(place: Place, kind: str, variable: str, allowed: str) -> None:
     (problem,) = place.problems(SERVER | {"DB_TYPE": kind, variable: "x"})
-    assert problem == f"{variable} is 'x': must be {allowed}, with DB_TYPE mongo"
+    assert problem == f"{variable} is 'x': must be {allowed}; only with DB_TYPE=mongo"
 
 
 def test_what_mongodb_has_of_its_own(place: Place) -> None:
@@ -688,9 +688,17 @@ def test_what_mongodb_has_of_its_own(place: Place) -> None:
 @pytest.mark.parametrize(
     ("variable", "without", "wanted"),
     [
-        ("DB_TLS_CA", ["", "off", "prefer", "require"], "the path of a PEM file, with DB_TLS verify-ca or verify-full"),
-        ("DB_TLS_CERT", ["", "off", "prefer"], "the path of a PEM file, with DB_TLS require, verify-ca or verify-full"),
-        ("DB_TLS_KEY", ["", "off", "verify-full"], "the path of a PEM file, with DB_TLS_CERT"),
+        (
+            "DB_TLS_CA",
+            ["", "off", "prefer", "require"],
+            "the path of a PEM file; only with DB_TLS=verify-ca or verify-full",
+        ),
+        (
+            "DB_TLS_CERT",
+            ["", "off", "prefer"],
+            "the path of a PEM file; only with DB_TLS=require, verify-ca or verify-full",
+        ),
+        ("DB_TLS_KEY", ["", "off", "verify-full"], "the path of a PEM file; only with DB_TLS_CERT"),
     ],
 )
 def test_a_file_for_tls_that_would_have_no_effect(

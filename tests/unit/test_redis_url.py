@@ -44,7 +44,7 @@ class Load:
 
 def test_a_url_in_place_of_its_file_is_not_shown(load: Load) -> None:
     (problem,) = load.problems(REDIS_URL_FILE="redis://:hush@cache:6379/0")
-    assert problem == "REDIS_URL_FILE is wrong: must be the path of a file, without REDIS_URL"
+    assert problem == "REDIS_URL_FILE is wrong: must be the path of a file; not together with REDIS_URL"
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_what_a_url_leaves_out_may_be_set_beside_it(load: Load, tmp_path: Path) 
 
 def test_sentinels_beside_a_url(load: Load) -> None:
     (problem,) = load.problems("redis://:hush@cache", REDIS_SENTINELS="one:26379", REDIS_SENTINEL_MASTER="main")
-    assert problem == "REDIS_SENTINELS is 'one:26379': must be host:port,host:port,… without REDIS_URL"
+    assert problem == "REDIS_SENTINELS is 'one:26379': must be host:port,host:port,…; not together with REDIS_URL"
 
 
 def test_a_socket_has_no_tls(load: Load) -> None:

@@ -135,7 +135,7 @@ def _serves(info: bytes) -> bool:
         return False
 
 
-PAUSED = "the queue is paused, checks wait until it is resumed"
+PAUSED = "the queue is paused: checks wait until it is resumed"
 
 NO_WORKER = "no worker takes checks from the queue"
 

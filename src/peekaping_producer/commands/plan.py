@@ -31,7 +31,7 @@ class Load(Struct, frozen=True):
     def text(self) -> str:
         """Return it in words."""
         late = f"p50 {self.lateness_p50_ms:,} ms, p99 {self.lateness_p99_ms:,} ms, at most {self.lateness_max_ms:,} ms"
-        return f"{self.least_in_a_second:,} to {self.most_in_a_second:,} checks in a second; late by {late}"
+        return f"{self.least_in_a_second:,} to {self.most_in_a_second:,} checks in a second; lateness {late}"
 
 
 class CatchUp(Struct, frozen=True):

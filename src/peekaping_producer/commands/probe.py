@@ -39,4 +39,4 @@ def _not_alive() -> str | None:
         return f"{path} was not written by a producer"
     if ago_s < 0:
         return f"{path} is older than the last restart of this host"
-    return f"the loops turned last {ago_s:.0f} s ago" if ago_s > Timing().alive_within_s else None
+    return f"the loops last ran {ago_s:.0f} s ago" if ago_s > Timing().alive_within_s else None

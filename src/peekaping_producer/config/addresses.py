@@ -21,7 +21,7 @@ class Address(Struct, frozen=True):
 
 
 def _addresses(value: object) -> object:
-    """Accept `host:port`, several with commas; the port may be left out, and an IPv6 address is in brackets."""
+    """Accept `host:port`, several separated by commas; the port may be left out, and an IPv6 address is in brackets."""
     return tuple(_address(part.strip()) for part in value.split(",")) if isinstance(value, str) else value
 
 

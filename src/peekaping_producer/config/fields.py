@@ -31,7 +31,7 @@ def file_setting(variable: str, read_again: str = "for each new connection") -> 
     return setting(
         None,
         meaning=f"A file that holds the value of `{variable}`; it is read again {read_again}.",
-        allowed=f"the path of a file, without {variable}",
+        allowed=f"the path of a file; not together with {variable}",
     )
 
 

@@ -107,7 +107,7 @@ def _secrets_in_files(values: Mapping[str, str]) -> tuple[dict[str, Any], list[s
     secrets, problems = {}, []
     for field in SECRETS:
         path, variable = values.get(f"{field}_file"), f"{field}_file".upper()
-        if path is None or is_url(path):  # which is refused as a name, and not shown
+        if path is None or is_url(path):  # a URL is refused as a file name, and not shown
             continue
         if field in values:
             problems.append(f"{field.upper()} and {variable} are both set: remove one of them")
@@ -130,7 +130,7 @@ def _between_quotes(value: str) -> str | None:
 def _quoted(field: str) -> str:
     variable = field.upper()
     problem = f"{variable} is in quotes, and they are part of the value (docker --env-file keeps them): remove them"
-    return f"{problem}, or put a password that has them into {ENV_FILE}" if field in SECRETS else problem
+    return f"{problem}, or put a password that really contains quotes into {ENV_FILE}" if field in SECRETS else problem
 
 
 def _problem(field: str, value: object) -> str:

@@ -17,7 +17,7 @@ class Origin(StrEnum):
     ENVIRONMENT = "environment"
     ENV_FILE = ".env"
     NAMED_FILE = "file"
-    """The file that the variable of the same name with `_FILE` at its end leads to."""
+    """The file that the variable `<name>_FILE` names."""
     URL = "REDIS_URL"
     """A part of the address that this variable holds."""
     DEFAULT = "default"

@@ -1,4 +1,4 @@
-"""The settings of Redis: all that a command needs that reads nothing else."""
+"""The settings of Redis: all that a command needs if it uses only Redis."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from peekaping_producer.config.addresses import Address, Addresses
 from peekaping_producer.config.fields import PORT, SWITCHES, Base, Port, Switch, file_setting, setting
 from peekaping_producer.config.values import Name, RedisHost, SecretText, Whole, one_of
 
-_PEM = "the path of a PEM file, with REDIS_TLS=on"
+_PEM = "the path of a PEM file; only with REDIS_TLS=on"
 
 
 class RedisSettings(Base):
@@ -53,27 +53,27 @@ class RedisSettings(Base):
     redis_tls_key: Name | None = setting(
         None,
         meaning="The key of `REDIS_TLS_CERT`, if it is in a file of its own; not encrypted.",
-        allowed="the path of a PEM file, with REDIS_TLS_CERT",
+        allowed="the path of a PEM file; only with REDIS_TLS_CERT",
     )
     redis_tls_server_name: Name | None = setting(
         None,
         meaning="The name that the server's certificate must hold, if it is not the one that is connected to.",
-        allowed="a host name, with REDIS_TLS=on",
+        allowed="a host name; only with REDIS_TLS=on",
     )
     redis_sentinels: Addresses | None = setting(
         None,
         meaning="The sentinels. Each new connection asks one of them for the primary; `REDIS_HOST` and `REDIS_PORT`"
         " are then not used.",
-        allowed="host:port,host:port,… without REDIS_URL",
+        allowed="host:port,host:port,…; not together with REDIS_URL",
     )
     redis_sentinel_master: Name | None = setting(
-        None, meaning="What the sentinels call the primary.", allowed="a name, with REDIS_SENTINELS"
+        None, meaning="What the sentinels call the primary.", allowed="a name; only with REDIS_SENTINELS"
     )
     redis_sentinel_username: Name | None = setting(
-        None, meaning="The user at the sentinels, if not `default`.", allowed="a user name, with REDIS_SENTINELS"
+        None, meaning="The user for the sentinels, if not `default`.", allowed="a user name; only with REDIS_SENTINELS"
     )
     redis_sentinel_password: SecretText | None = setting(
-        None, meaning="The password at the sentinels; empty for none.", allowed="a password, with REDIS_SENTINELS"
+        None, meaning="The password for the sentinels; empty for none.", allowed="a password; only with REDIS_SENTINELS"
     )
     redis_sentinel_password_file: Name | None = file_setting("REDIS_SENTINEL_PASSWORD")
 

@@ -57,7 +57,7 @@ def _password_now(url: Secret, said: dict[str, str]) -> str:
 def parse_redis_url(url: str) -> tuple[dict[str, str], str]:
     """Return what a URL says, by the names of settings, and apart from that its password, empty for none.
 
-    Raises ValueError, without a text, for what is not `redis://`, `rediss://` or `unix://`.
+    Raises ValueError, without a message, for what is not `redis://`, `rediss://` or `unix://`.
     """
     parts = urlsplit(url.strip())
     values = _socket(parts) if parts.scheme == "unix" else _server(parts)

@@ -10,10 +10,10 @@ class SecretUnreadable(OSError):
 
 
 class Secret:
-    """A text that nothing shows: not its repr, and no encoder of values."""
+    """A string that nothing shows: not its repr, and no encoder of values."""
 
     def __init__(self, variable: str, read: Callable[[], str]) -> None:
-        """Take the variable that the secret comes from, for errors, and what returns its text."""
+        """Take the variable that the secret comes from, for errors, and a function that returns it."""
         self.variable = variable
         self._read = read
 

@@ -16,8 +16,8 @@ from peekaping_producer.config.secret import Secret, SecretUnreadable
 from peekaping_producer.config.values import AbsolutePath, Host, IpAddress, Name, SecretText, Whole, Zone, one_of
 
 HOSTS: Final = frozenset({"db_host", "redis_host", "redis_sentinels"})
-LEAST_TOKEN: Final = 16
-"""Characters of the token: what is shorter could be guessed."""
+MIN_TOKEN_LENGTH: Final = 16
+"""Characters of the token: a shorter one could be guessed."""
 SERVER_FIELDS: Final = frozenset(
     {"db_host", "db_port", "db_user", "db_pass", "db_pass_file", "db_tls", "db_tls_ca", "db_tls_cert", "db_tls_key"}
 )
@@ -127,11 +127,11 @@ class DatabaseSettings(Base):
     db_schema: Name | None = setting(
         None,
         meaning="The schema of Peekaping's tables, if it is not the first in the user's search path; Postgres only.",
-        allowed="a schema name, with DB_TYPE postgres",
+        allowed="a schema name; only with DB_TYPE=postgres",
     )
     db_statement_cache: Annotated[Switch, one_of(SWITCHES)] = setting(
         Switch.ON,
-        meaning="`off` for Postgres behind PgBouncer in transaction mode.",
+        meaning="Whether Postgres keeps statements prepared; `off` behind PgBouncer in transaction mode.",
         allowed="on or off",
     )
     db_tls: Annotated[DbTls, one_of(_DB_TLS)] | None = setting(
@@ -144,27 +144,27 @@ class DatabaseSettings(Base):
     db_tls_ca: Name | None = setting(
         None,
         meaning="The file of the authorities that may sign the server's certificate; unset: those of the system.",
-        allowed="the path of a PEM file, with DB_TLS verify-ca or verify-full",
+        allowed="the path of a PEM file; only with DB_TLS=verify-ca or verify-full",
     )
     db_tls_cert: Name | None = setting(
         None,
         meaning="The file of the client certificate, if the server asks for one.",
-        allowed="the path of a PEM file, with DB_TLS require, verify-ca or verify-full",
+        allowed="the path of a PEM file; only with DB_TLS=require, verify-ca or verify-full",
     )
     db_tls_key: Name | None = setting(
         None,
         meaning="The file of that certificate's private key; unset: it is in the file of the certificate.",
-        allowed="the path of a PEM file, with DB_TLS_CERT",
+        allowed="the path of a PEM file; only with DB_TLS_CERT",
     )
     db_auth_source: Name | None = setting(
         None,
         meaning="The database in which MongoDB keeps DB_USER; unset: `admin`.",
-        allowed="a database name, with DB_TYPE mongo",
+        allowed="a database name; only with DB_TYPE=mongo",
     )
     db_replica_set: Name | None = setting(
         None,
         meaning="The name of MongoDB's replica set; with it, any of the set's members in DB_HOST leads to all of them.",
-        allowed="a name, with DB_TYPE mongo",
+        allowed="a name; only with DB_TYPE=mongo",
     )
 
     @field_validator("db_host", "db_port", "db_user", "db_pass")
@@ -236,7 +236,7 @@ class Settings(RedisSettings, DatabaseSettings):
     producer_alive_file: AbsolutePath | None = setting(
         None,
         meaning="A file that is written every second while the node is alive, for `peekaping-producer probe`.",
-        allowed="an absolute path, best in memory, such as /dev/shm/peekaping-producer.alive",
+        allowed="an absolute path, ideally on a file system in memory, such as /dev/shm/peekaping-producer.alive",
     )
     producer_http_host: IpAddress = setting(
         "127.0.0.1",
@@ -253,7 +253,7 @@ class Settings(RedisSettings, DatabaseSettings):
         None,
         meaning="The token that clients need to change anything over HTTP; without it, nothing can be changed that"
         " way.",
-        allowed=f"a text of at least {LEAST_TOKEN} characters",
+        allowed=f"at least {MIN_TOKEN_LENGTH} characters long",
     )
     producer_http_token_file: Name | None = file_setting("PRODUCER_HTTP_TOKEN", "each time the token is needed")
     mode: Annotated[Mode, one_of(MODES)] = setting(
@@ -278,7 +278,7 @@ class Settings(RedisSettings, DatabaseSettings):
     def _long_enough(cls, value: Secret | None) -> Secret | None:
         # A file that cannot be read is reported elsewhere.
         with suppress(SecretUnreadable):
-            if value and len(value.reveal()) < LEAST_TOKEN:
+            if value and len(value.reveal()) < MIN_TOKEN_LENGTH:
                 raise ValueError
         return value
 

@@ -1,4 +1,4 @@
-"""How the values of settings are parsed. Refused values raise ValueError without a text: errors say what is allowed."""
+"""How values of settings are parsed. Refused ones raise ValueError without a message: errors say what is allowed."""
 
 from collections.abc import Mapping
 from enum import StrEnum

@@ -35,7 +35,7 @@ class Unknown(Struct, frozen=True):
     def __str__(self) -> str:
         """Return the problem in one line."""
         meant = f": did you mean {self.nearest}?" if self.nearest else ""
-        return f"{self.name} is set, but is no variable of the producer{meant}"
+        return f"{self.name} is set, but is not a variable of the producer{meant}"
 
 
 def environment() -> dict[str, str]:

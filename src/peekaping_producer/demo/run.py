@@ -52,7 +52,7 @@ class Options(Struct, frozen=True):
     """What the command line asks for."""
 
     monitors: int | None = None
-    """None: a dozen with names."""
+    """None: a dozen named ones."""
     seconds: float | None = None
     """None: until Ctrl-C on a terminal, else half a minute; 90 seconds with `breaking`."""
     interval_s: int | None = None

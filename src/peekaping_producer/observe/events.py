@@ -189,8 +189,8 @@ class LogEvent(StrEnum):
     ACTION_DONE = "action done"
     """A client with the token has changed something over HTTP (`action`, `what`). Nothing to do."""
     ACTION_REFUSED = "action refused"
-    """A client wanted to change something over HTTP, and was refused (`status` is that of HTTP). Of several requests in
-    a row that come too fast, only the first is logged. To do: if it recurs, find out who it is.
+    """A client wanted to change something over HTTP, and was refused (`status`: the HTTP status). Of several requests
+    in a row that come too fast, only the first is logged. To do: if it recurs, find out who it is.
     """
 
     # Traces
@@ -201,11 +201,11 @@ class LogEvent(StrEnum):
     says, or remove the variables.
     """
     TRACES_FAILED = "trace export failed"
-    """The collector takes no traces, so they are lost; checks go on, and new traces are sent. To do: fix what `reason`
-    says.
+    """The collector accepts no traces, so they are lost; checks go on, and new traces are sent. To do: fix what
+    `reason` says.
     """
     TRACES_RECOVERED = "trace export recovered"
-    """The collector takes traces again. Nothing to do."""
+    """The collector accepts traces again. Nothing to do."""
 
     # The log itself
     LOG_LINES_DROPPED = "log lines dropped"

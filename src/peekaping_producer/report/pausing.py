@@ -27,7 +27,7 @@ class Paused(Struct, frozen=True):
 
     def text(self) -> list[str]:
         """Return the lines that are printed without `--json`."""
-        replaced = [f"this replaces the end at {self.replaced.until}"] if self.replaced else []
+        replaced = [f"this replaces a pause until {self.replaced.until}"] if self.replaced else []
         return [pause_text(self.pause), *replaced, *([_GO_PRODUCER] if self.go_producer else [])]
 
 
@@ -39,7 +39,9 @@ class Resumed(Struct, frozen=True):
 
     def text(self) -> list[str]:
         """Return the lines that are printed without `--json`."""
-        return [f"checks resume; they were paused until {self.ended.until}" if self.ended else _NOT_PAUSED]
+        return [
+            f"checks have resumed; the pause would have lasted until {self.ended.until}" if self.ended else _NOT_PAUSED
+        ]
 
 
 async def pause_checks(redis: Redis, timing: Timing, for_ms: int, reason: str, by: str) -> Paused:

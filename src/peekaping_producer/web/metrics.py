@@ -178,7 +178,7 @@ class Metrics:
         )
         yield _gauge(
             "cache_oldest_seconds",
-            "The age of the oldest cache entry used in the present outage of the database, 0 if none was.",
+            "The age of the oldest cache entry used in the current outage of the database, 0 if none was.",
             {"": node.database_outage.from_cache[1]},
         )
         yield _gauge("cache_bytes", "The memory that the cache takes.", {"": self._cache.size_bytes})

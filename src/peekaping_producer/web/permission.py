@@ -9,7 +9,7 @@ from msgspec import Struct
 from starlette.requests import Request
 
 from peekaping_producer.config.secret import Secret, SecretUnreadable
-from peekaping_producer.config.settings import LEAST_TOKEN
+from peekaping_producer.config.settings import MIN_TOKEN_LENGTH
 
 _AT_ONCE: Final = 10
 _EVERY_S: Final = 2.0
@@ -66,8 +66,8 @@ class Permission:
         if self._token is None:
             raise SecretUnreadable("there is no token")
         token = self._token.reveal()
-        if len(token) < LEAST_TOKEN:
-            raise SecretUnreadable(f"{self._token.variable} has fewer than {LEAST_TOKEN} characters")
+        if len(token) < MIN_TOKEN_LENGTH:
+            raise SecretUnreadable(f"{self._token.variable} has fewer than {MIN_TOKEN_LENGTH} characters")
         return token.encode()
 
     def _within_limit(self) -> bool:

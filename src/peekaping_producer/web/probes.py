@@ -33,9 +33,7 @@ class Probes:
         turns = {"event loop": self._lag.turned_at_s, "claim loop": self._turned_at_s}
         now_s, within_s = time.monotonic(), self._node.timing.alive_within_s
         return _verdict(
-            f"the {loop} turned last {now_s - at_s:.0f} s ago"
-            for loop, at_s in turns.items()
-            if now_s - at_s > within_s
+            f"the {loop} last ran {now_s - at_s:.0f} s ago" for loop, at_s in turns.items() if now_s - at_s > within_s
         )
 
     def ready(self) -> Verdict:
