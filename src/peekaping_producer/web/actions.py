@@ -1,4 +1,4 @@
-"""What the page, or any client with the token, can change: make a check due, pause all checks, let them go on."""
+"""What the page, or any client with the token, can change: make a check due, pause all checks, resume them."""
 
 import asyncio
 import re
