@@ -4,6 +4,7 @@ import gc
 import signal
 from itertools import chain
 
+import hypothesis
 import pytest
 
 pytest_plugins = [
@@ -12,6 +13,10 @@ pytest_plugins = [
     "support.database_fixtures",
     "support.asynq_peer",
 ]
+
+# How fast a busy machine makes up input says nothing about a test.
+hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("busy")
 
 # A shell starts its background jobs so, and nohup what it runs; the processes that tests start would inherit it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

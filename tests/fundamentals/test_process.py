@@ -31,6 +31,7 @@ from support.producer import (
     run_to_the_end,
     started,
 )
+from support.schedule import scheduled_ids
 from support.tcp_forwarding import serving
 from support.waiting import until
 
@@ -84,7 +85,7 @@ async def test_it_runs_and_logs_json_lines(
     variables = addressed(sqlite_db, redis_server, SERVICE_NAME="checks")
     async with started(tmp_path, arguments=arguments, **variables) as producer:
         await producer.until_logged(SWEPT)
-        assert await redis.zcard(DUE) + await redis.zcard(LEASE) == len(await sqlite_db.ids("active AND interval > 0"))
+        assert await scheduled_ids(redis) == set(await sqlite_db.ids("active AND interval > 0"))
         assert await producer.stop() == 0
 
     assert_graceful(producer)

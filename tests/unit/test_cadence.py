@@ -10,7 +10,7 @@ from itertools import pairwise
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from peekaping_producer.model.cadence import ALIGNED_PHASE_MS, Cadence, Spacing, cadence
@@ -23,7 +23,6 @@ SPACINGS = st.sampled_from(Spacing)
 LATENESS_OF_PERIOD = st.one_of(st.just(0.0), st.floats(0, 0.5), st.floats(0, 5))
 """How late a check runs, in periods."""
 
-unhurried = settings(deadline=None)
 """Other tests run at the same time."""
 
 
@@ -49,7 +48,6 @@ def runs(grids: list[Cadence], start_ms: int, lateness: list[float]) -> list[Run
     return done
 
 
-@unhurried
 @given(IDS, INTERVALS_S, SPACINGS, INSTANTS_MS, st.lists(LATENESS_OF_PERIOD, min_size=1, max_size=50))
 def test_invariant_1_checks_are_at_least_half_a_period_apart_however_late(
     monitor: MonitorId, interval_s: int, spacing: Spacing, start_ms: int, lateness: list[float]
@@ -66,7 +64,6 @@ def test_invariant_1_checks_are_at_least_half_a_period_apart_however_late(
             assert distance_ms * 2 <= grid.period_ms * 3 + after.lateness_ms * 2
 
 
-@unhurried
 @given(IDS, INTERVALS_S, SPACINGS, INSTANTS_MS, st.lists(LATENESS_OF_PERIOD, min_size=1, max_size=50))
 def test_lateness_never_moves_the_grid(
     monitor: MonitorId, interval_s: int, spacing: Spacing, start_ms: int, lateness: list[float]
@@ -76,7 +73,6 @@ def test_lateness_never_moves_the_grid(
         assert run.slot_ms % grid.period_ms == grid.phase_ms
 
 
-@unhurried
 @given(IDS, INTERVALS_S, INSTANTS_MS, st.lists(st.tuples(SPACINGS, LATENESS_OF_PERIOD), min_size=1, max_size=50))
 def test_switching_between_spread_and_aligned_keeps_the_distance(
     monitor: MonitorId, interval_s: int, start_ms: int, steps: list[tuple[Spacing, float]]
@@ -89,7 +85,6 @@ def test_switching_between_spread_and_aligned_keeps_the_distance(
         assert period_ms <= distance_ms * 2 <= period_ms * 3 + after.lateness_ms * 2
 
 
-@unhurried
 @given(
     IDS,
     INTERVALS_S,
@@ -121,7 +116,6 @@ def test_invariant_1_holds_for_the_period_in_force_while_a_monitor_is_retried(
             assert after.slot_ms - before.slot_ms == grid.period_ms
 
 
-@unhurried
 @given(IDS, INTERVALS_S, SPACINGS, st.integers(0, 2**53))
 def test_slot_from_is_the_first_slot_not_before_the_instant(
     monitor: MonitorId, interval_s: int, spacing: Spacing, at_ms: int
@@ -133,7 +127,6 @@ def test_slot_from_is_the_first_slot_not_before_the_instant(
     assert grid.slot_from(slot_ms) == slot_ms
 
 
-@unhurried
 @given(IDS, INTERVALS_S, SPACINGS, INSTANTS_MS)
 def test_no_slot_is_a_multiple_of_a_second(monitor: MonitorId, interval_s: int, spacing: Spacing, now_ms: int) -> None:
     # Not of any other period either: after an edit, the slot is compared with the new period.
@@ -155,7 +148,6 @@ def test_only_a_hash_that_falls_on_a_second_is_moved_off_it_by_a_millisecond(int
     assert moved > 5
 
 
-@unhurried
 @given(IDS, INTERVALS_S)
 def test_aligned_slots_are_one_millisecond_after_the_multiple(monitor: MonitorId, interval_s: int) -> None:
     grid = cadence(monitor, interval_s, Spacing.ALIGNED)
@@ -201,7 +193,6 @@ def test_the_phase_is_the_documented_hash() -> None:
     assert cadence(monitor, 3600).phase_ms == 0x2319C9A9904F5B67 % 3_600_000
 
 
-@unhurried
 @given(IDS, INTERVALS_S, SPACINGS, INSTANTS_MS, st.floats(0, 5))
 def test_a_late_check_skips_the_slots_between_the_next_one_and_the_one_that_would_have_been_next(
     monitor: MonitorId, interval_s: int, spacing: Spacing, start_ms: int, late: float

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from peekaping_producer.asynq.payload import build_task, stale_task, wants_cert_expiry
@@ -253,7 +253,6 @@ def rule(flag_values: list[str]) -> bool:
     return said[-1:] == ["true"]
 
 
-@settings(deadline=None)
 @given(st.data(), st.lists(FLAGS | OTHERS, max_size=6), st.sampled_from(["", " ", "\n\t"]))
 def test_the_flag_of_any_config_follows_the_rule(
     data: st.DataObject, members: list[tuple[str, str]], space: str

@@ -209,7 +209,7 @@ CHANGES = [
 ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(asked=_asked(), change=st.sampled_from(CHANGES), after_s=st.integers(-3600, 2 * 86400))
 def test_it_fires_at_each_instant_whose_wall_time_matches(asked: _Asked, change: tuple[str, str], after_s: int) -> None:
     zone, now = ZoneInfo(change[0]), _at(change[1]) + timedelta(seconds=after_s)

@@ -1,6 +1,6 @@
 """Histograms count each value once, one by one or in batches."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from peekaping_producer.observe.histogram import Histogram
@@ -9,7 +9,6 @@ BOUNDS = (0.005, 0.1, 1, 10)
 VALUES = st.lists(st.one_of(st.floats(0, 100), st.sampled_from(BOUNDS)), max_size=50)
 
 
-@settings(deadline=None)
 @given(VALUES, VALUES)
 def test_a_batch_counts_as_its_values_do_one_by_one(first: list[float], second: list[float]) -> None:
     batches, single = Histogram(BOUNDS), Histogram(BOUNDS)

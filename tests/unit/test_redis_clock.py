@@ -1,6 +1,6 @@
 """Redis' clock beside a node's own: a step is seen, and neither a slow reply nor a process that stood still is one."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
@@ -42,7 +42,6 @@ class Timeline:
         return self.clock.see(self.shown_ms, sent_s, self._now_s)
 
 
-@settings(deadline=None)
 @given(st.lists(CALLS, min_size=1, max_size=20))
 def test_without_a_step_none_is_seen_whatever_the_delays(calls: list[Call]) -> None:
     time = Timeline()
@@ -52,7 +51,6 @@ def test_without_a_step_none_is_seen_whatever_the_delays(calls: list[Call]) -> N
         assert time.horizon_ms is None or time.horizon_ms >= time.shown_ms - call.request_s * 1000
 
 
-@settings(deadline=None)
 @given(CALLS, CALLS, CALLS, st.integers(-10_000_000, 10_000_000))
 def test_a_step_is_seen_once_and_as_far_as_the_delays_allow(before: Call, after: Call, next_: Call, by_ms: int) -> None:
     time = Timeline()
@@ -72,7 +70,6 @@ def test_a_step_is_seen_once_and_as_far_as_the_delays_allow(before: Call, after:
     assert time.claim(next_) is None
 
 
-@settings(deadline=None)
 @given(CALLS, st.builds(Call, WAITS_S, st.floats(0, 0.02), DELAYS_S), st.integers(1_000, 10_000_000))
 def test_after_a_step_forward_hardly_more_may_be_claimed_than_without(before: Call, after: Call, by_ms: int) -> None:
     time = Timeline()
