@@ -189,15 +189,20 @@ class _Judge:
         )
 
     def _late(self, life: Life, slot_ms: int, made_good_ms: int, period_ms: int) -> Slot:
-        """Describe a late check; the fault that began last before it was made good counts as its cause."""
+        """Describe a late check. Its cause is the fault that began last before it was made good.
+
+        If Redis or all nodes were gone when that fault began, the cause is that they were gone.
+        """
+
+        def may_cause(one: Incident) -> bool:
+            in_time_ms = one.ended_ms + (rule_of(one.kind).recovers_ms or DATABASE_MS)
+            return one.kind in RULES and one.began_ms <= made_good_ms and slot_ms <= in_time_ms
+
         claim = self._left_claimed(life, slot_ms, made_good_ms)
-        incident = claim or self._last(
-            lambda one: (
-                one.kind in RULES
-                and one.began_ms <= made_good_ms
-                and slot_ms <= one.ended_ms + (rule_of(one.kind).recovers_ms or DATABASE_MS)
-            )
-        )
+        incident = claim or self._last(may_cause)
+        if incident and not claim:
+            began_ms = incident.began_ms
+            incident = self._last(lambda one: may_cause(one) and _nobody_at(one, began_ms)) or incident
         reason = Reason.CLAIM if claim else (rule_of(incident.kind).reason if incident else None) or Reason.NONE
         return Slot(
             life.monitor_id, slot_ms, made_good_ms, missed=False, period_ms=period_ms, reason=reason, incident=incident
@@ -458,6 +463,10 @@ class _Judge:
 
 def _latest(slots: Sequence[Slot], from_ms: int) -> int:
     return max([slot.made_good_ms - from_ms for slot in slots] + [0])
+
+
+def _nobody_at(incident: Incident, at_ms: int) -> bool:
+    return rule_of(incident.kind).reason in _NOBODY and incident.began_ms <= at_ms <= incident.ended_ms
 
 
 def _covers(incident: Incident, at_ms: int, afterwards_ms: int) -> bool:

@@ -224,6 +224,13 @@ def test_a_machine_that_stalls_is_an_excuse() -> None:
     assert judged(on_time(but=(21.0,)), stalls=(Stall(at(20.8), 900),)).missed == {Reason.MACHINE: 1}
 
 
+def test_what_is_late_because_no_node_was_at_work_is_not_put_down_to_a_fault_meanwhile() -> None:
+    faults = fault(Kind.KILL_ALL, 15, 26), fault(Kind.CLOCK_STEPPED, 20)
+    verdict = judged([*on_time(but=(21.0,)), *checks(21.0, taken_after_s=5.5)], *faults)
+    assert verdict.failures == ()
+    assert [(slot.reason, slot.incident) for slot in verdict.slots] == [(Reason.NODES, faults[0])]
+
+
 @pytest.mark.parametrize(
     ("reason", "evidence"),
     [
