@@ -49,7 +49,8 @@ class Timing(Struct, frozen=True):
     changes_overlap_s: float = 10.0
     """A row can become visible this long after its `updated_at`."""
     share: int = 20
-    """Sweeps, and likewise polls for changes, take at most one part in this many of the leader's time."""
+    """Sweeps, and likewise polls for changes, take at most one part in this many of the leader's time. A single slow
+    poll does not count."""
     scan_deadline_s: float = 30.0
     """For one read of a whole table, or of a page of it: a million rows take seconds, on a busy machine longer."""
     reread_after_s: tuple[float, ...] = (2.0, 7.0)

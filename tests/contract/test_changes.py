@@ -1,5 +1,6 @@
 """Polls for changed rows bring the schedule up to date, whatever the writer's clock shows."""
 
+import asyncio
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -15,7 +16,7 @@ from peekaping_producer.redisdb.keys import DUE, LEASE
 from support.asynq_states import RedisState, put_pending, redis_state, score
 from support.catalogues import monitors_unreadable
 from support.databases import Database, monitor_row
-from support.leader_duties import CALM, Leader, hang_once, leader
+from support.leader_duties import CALM, HUNG_S, Leader, hang_once, leader
 from support.nodes import connected
 from support.redis_time import redis_now_ms
 from support.schedule import is_not_scheduled, is_scheduled, scheduled_ids
@@ -149,6 +150,23 @@ async def test_a_poll_that_hung_with_the_database_does_not_delay_the_next(
         await until(partial(is_scheduled, redis, row["id"]))
         await led.test.until_logged("database recovered")
         await empty_sqlite_db.update("monitors", row["id"], active=False, updated_at=now_utc())
+        await until(partial(is_not_scheduled, redis, row["id"]))
+
+
+async def test_one_poll_that_took_long_does_not_delay_the_next(redis: Redis, empty_sqlite_db: Database) -> None:
+    """As on a machine that stalls. Only a database that takes long again and again is spared."""
+    row = monitor_row(updated_at=now_utc())
+    await empty_sqlite_db.insert("monitors", row)
+
+    async def stall(name: str, number: int) -> None:
+        if name == "active_of" and number == 3:
+            await empty_sqlite_db.update("monitors", row["id"], active=False, updated_at=now_utc())
+            await asyncio.sleep(HUNG_S)
+
+    timing = replace(CALM, changes_every_s=0.05, share=100)
+    async with leader(redis, empty_sqlite_db, timing) as led, led.elected(led.changes.duty()):
+        led.catalog.after = stall
+        await until(partial(is_scheduled, redis, row["id"]))
         await until(partial(is_not_scheduled, redis, row["id"]))
 
 

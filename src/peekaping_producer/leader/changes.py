@@ -1,5 +1,6 @@
 """The leader's poll for changes by `updated_at`: finds what an event missed, long before the next sweep."""
 
+import math
 import time
 from datetime import datetime, timedelta
 
@@ -50,6 +51,7 @@ class ChangeReader:
         if term is not self._term:
             self._term, self._polled, self._poll = term, now_utc(), None
         outage, every_s = self._node.database_outage, self._timing.changes_every_s
+        last_cost_s = math.inf
         await term.ended.within(every_s)
         while not term.is_over:
             began_s, recoveries, failed = time.monotonic(), outage.recoveries, False
@@ -64,7 +66,9 @@ class ChangeReader:
                 self._database.recovered()
                 # The time in which a read hung, until an outage was over, cost the database nothing.
                 cost_s = outage.available_s_since(began_s)
-            more_s = self._timing.share * cost_s - every_s
+            # The lesser of two: one poll that took long says more about this machine than about the database.
+            more_s = self._timing.share * min(cost_s, last_cost_s) - every_s
+            last_cost_s = cost_s
             await term.ended.within(every_s)
             if not failed:
                 await term.ended.within(more_s)
