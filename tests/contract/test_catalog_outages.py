@@ -325,7 +325,7 @@ async def test_sqlite_is_read_completely_while_another_process_writes(empty_sqli
         assert writer.stdout.readline() == "busy\n"
         seen: list[int] = []
         async with opened(empty_sqlite_db) as catalog:
-            for _ in range(15):
+            for _ in range(6):
                 monitor = (await catalog.read([watched["id"]])).found[watched["id"]].monitor
                 assert monitor.name == str(monitor.retry_interval)
                 seen.append(monitor.retry_interval)

@@ -42,19 +42,20 @@ class Logged(Struct, frozen=True):
     """A place where an event is logged."""
 
     place: str
-    event: ast.expr
+    constants: list[LogEvent]
+    """Those that it may be; none where it is no constant."""
     level: str
     fields: set[str]
 
-    @property
-    def constants(self) -> list[LogEvent]:
-        """The constants that it may be; none where it is no constant."""
-        if not isinstance(self.event, ast.Attribute):
-            return []
-        source, name = ast.unparse(self.event.value), self.event.attr
-        if source == "self._events":
-            return [asdict(events)[name] for events in _EVENTS.values()]
-        return [LogEvent[name]] if source == "LogEvent" else []
+
+def constants(event: ast.expr) -> list[LogEvent]:
+    """Return the constants that an expression may be."""
+    if not isinstance(event, ast.Attribute):
+        return []
+    source, name = ast.unparse(event.value), event.attr
+    if source == "self._events":
+        return [asdict(events)[name] for events in _EVENTS.values()]
+    return [LogEvent[name]] if source == "LogEvent" else []
 
 
 @cache
@@ -76,7 +77,7 @@ def _logged() -> Iterator[Logged]:
                 continue
             fields = {keyword.arg for keyword in call.keywords if keyword.arg} - {"exc_info"}
             for event in events:
-                yield Logged(f"{module}:{call.lineno}", event, level, fields)
+                yield Logged(f"{module}:{call.lineno}", constants(event), level, fields)
 
 
 @cache

@@ -5,6 +5,7 @@ The columns have no types on purpose: `rows` checks what a driver returns, value
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Final
 
 from msgspec import Struct
@@ -116,6 +117,7 @@ def containing(text: str) -> str:
     return f"%{text}%"
 
 
+@cache
 def statements(dialect: Dialect) -> Statements:
     """Return the statements in a dialect."""
 
