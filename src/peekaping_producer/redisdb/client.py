@@ -1,7 +1,7 @@
 """The Redis client: it never retries on its own, and its errors say who must act."""
 
 from contextlib import AbstractAsyncContextManager
-from functools import partial
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any
 
@@ -94,8 +94,13 @@ def load_script(redis: Redis, package: str, *names: str) -> AsyncScript:
 
     It is run by EVALSHA, and loaded if Redis does not know it.
     """
+    return redis.register_script(_text_of_script(package, *names))
+
+
+@cache
+def _text_of_script(package: str, *names: str) -> str:
     texts = [files(__package__ if name in _SHARED_SCRIPTS else package) / f"{name}.lua" for name in names]
-    return redis.register_script("\n".join(text.read_text("utf-8") for text in texts))
+    return "\n".join(text.read_text("utf-8") for text in texts)
 
 
 def text_of(part: bytes) -> str:
