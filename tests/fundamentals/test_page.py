@@ -181,7 +181,7 @@ async def test_the_fleet_the_queue_and_the_monitors_that_need_attention_are_show
         await until_shown(client, "its earlier task was orphaned, and was replaced")
     assert "host-9-n9 9.8.7 follows 12.5 4 ms 71 ms unavailable connection refused; 3 checks from the cache" in text
     assert "Healed shop" in text
-    assert re.search(r"Pending 1 Running 1 Workers 0 Oldest task waiting for \d+ d", text), text
+    assert re.search(r"Pending 1 Running 1 Workers 0 Longest wait \d+ d", text), text
 
 
 async def test_a_pause_is_shown_on_every_page(settings: Settings, empty_sqlite_db: SqliteDatabase) -> None:
