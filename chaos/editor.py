@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from chaos.database import ChaosDatabase
 from chaos.evidence import Life, Segment
-from chaos.plan import NOTICED_WITHIN_S, PERIODS_S, Fault, Kind
+from chaos.plan import NOTICED_WITHIN_MS, PERIODS_S, Fault, Kind
 from peekaping_producer.demo.clock import now_ms
 from peekaping_producer.leader.event_message import CREATED, DELETED, UPDATED
 from support.api_events import row_message
@@ -75,7 +75,7 @@ class Editor:
 
     def apply(self, fault: Fault) -> str:
         """Change a monitor; return which."""
-        within_ms = HEARD_WITHIN_MS if fault.event else round(NOTICED_WITHIN_S * 1000)
+        within_ms = HEARD_WITHIN_MS if fault.event else NOTICED_WITHIN_MS
         if fault.kind is Kind.CREATE:
             return self._create(fault, within_ms)
         off = fault.kind is Kind.SWITCH_ON

@@ -14,7 +14,7 @@ from typing import Final
 from msgspec import Struct
 
 from chaos.evidence import Check, Evidence, Incident, Life, Segment, Span, on_this_clock
-from chaos.plan import NOTICED_WITHIN_S, OF_DATABASE, Kind
+from chaos.plan import NOTICED_WITHIN_MS, OF_DATABASE, Kind
 from chaos.rules import (
     CLAIM_MS,
     DATABASE_MS,
@@ -168,7 +168,7 @@ class _Judge:
         """Return from when on checks are expected: later if a fault kept the change from being noticed."""
         expected_ms = max(segment.expected_ms, self._evidence.began_ms)
         for incident in self._evidence.incidents:
-            noticed_ms = incident.ended_ms + round(NOTICED_WITHIN_S * 1000)
+            noticed_ms = incident.ended_ms + NOTICED_WITHIN_MS
             if (
                 delays_changes(incident.kind)
                 and segment.from_ms > self._evidence.began_ms

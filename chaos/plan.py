@@ -10,9 +10,9 @@ from msgspec import Struct
 NODES: Final = 3
 PERIODS_S: Final = (6, 8, 12)
 """The intervals of the monitors. All divide an hour, so a step of the clock by hours leaves every grid where it is."""
-NOTICED_WITHIN_S: Final = 8.0
+NOTICED_WITHIN_MS: Final = 8_000
 """How soon after a fault a change is noticed that no event reports, or whose event was lost: it is polled every 5 s."""
-CALM_S: Final = NOTICED_WITHIN_S + 1.5 * max(PERIODS_S)
+CALM_S: Final = NOTICED_WITHIN_MS / 1000 + 1.5 * max(PERIODS_S)
 """Nothing is broken at the end, for as long as a monitor that was created in the last fault needs for a check."""
 _FIRST_S: Final = 2.0
 _GAP_S: Final = (2.0, 6.0)

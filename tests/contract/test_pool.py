@@ -13,7 +13,7 @@ from peekaping_producer.errors import Unavailable
 from peekaping_producer.node.redis_watch import RedisWatch
 from peekaping_producer.redisdb.client import answered, open_redis
 from peekaping_producer.redisdb.keys import SIGNALS
-from peekaping_producer.redisdb.pool import drop_connections, moves_of, note_subscription
+from peekaping_producer.redisdb.pool import drop_connections, dropped_subscriptions, note_subscription
 from peekaping_producer.schedule.store import Schedule
 from peekaping_producer.timing import Timing
 from support.databases import SqliteDatabase
@@ -131,8 +131,8 @@ async def test_a_node_that_stops_closes_no_connection_before_its_last_commands(
     async with client_of(sqlite_db, redis_server) as redis:
         watch = RedisWatch(test.node, redis, Schedule(redis, Timing()))
         await redis.ping()
-        moves = moves_of(redis)
+        dropped = dropped_subscriptions(redis)
         async with running(watch.connections_loop()) as (loop,):
             test.node.stop.set()
             await loop
-        assert moves_of(redis) == moves
+        assert dropped_subscriptions(redis) == dropped

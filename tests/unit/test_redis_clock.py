@@ -23,7 +23,7 @@ CALLS = st.builds(Call, WAITS_S, DELAYS_S, DELAYS_S)
 
 
 class Timeline:
-    """The true time; Redis' clock runs beside it, as far ahead as it was stepped."""
+    """The true time. Redis' clock is ahead of it by as much as it was stepped."""
 
     def __init__(self) -> None:
         self.clock = RedisClock()

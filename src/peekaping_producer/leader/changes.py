@@ -10,9 +10,8 @@ from peekaping_producer.catalog.reading import Place
 from peekaping_producer.clock import now_utc
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.leader.duty import Duty
-from peekaping_producer.leader.sync import KNOWN, NEW, Arrival, Sync
+from peekaping_producer.leader.sync import Sync, new_since
 from peekaping_producer.leader.term import Term
-from peekaping_producer.model.monitor import Schedulable
 from peekaping_producer.node.node import Node
 
 
@@ -82,10 +81,7 @@ class ChangeReader:
             now = now_utc()
             self._poll = _Poll(now, self._since(now))
         poll = self._poll
-
-        def arrival(monitor: Schedulable) -> Arrival:
-            return NEW if monitor.created_at and monitor.created_at >= poll.since else KNOWN
-
+        arrival = new_since(poll.since)
         while not term.is_over:
             poll.after = await self._sync.reconcile_changed(term, poll.since, poll.after, arrival)
             if poll.after is None:

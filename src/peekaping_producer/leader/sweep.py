@@ -11,10 +11,10 @@ from msgspec import Struct
 from peekaping_producer.clock import now_utc
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.leader.duty import Duty
-from peekaping_producer.leader.sync import KNOWN, NEW, Arrival, Sync
+from peekaping_producer.leader.sync import Sync, new_since
 from peekaping_producer.leader.term import Term
 from peekaping_producer.model.ids import is_monitor_id
-from peekaping_producer.model.monitor import MonitorId, Schedulable
+from peekaping_producer.model.monitor import MonitorId
 from peekaping_producer.node.backoff import Backoff
 from peekaping_producer.node.node import Node
 from peekaping_producer.node.stop import Bell
@@ -122,12 +122,7 @@ class Sweeper:
 
     async def _fill(self, term: Term, progress: "_Progress") -> None:
         """Bring every active monitor into the schedule."""
-
-        def arrival(monitor: Schedulable) -> Arrival:
-            """Make a new monitor due at once: nobody should wait a period for its first check."""
-            return NEW if monitor.created_at and monitor.created_at >= progress.new_from else KNOWN
-
-        status = self._node.status
+        arrival, status = new_since(progress.new_from), self._node.status
         while not term.is_over:
             with progress.timed():
                 page, counts = await self._sync.schedule_page(term, progress.after, arrival)

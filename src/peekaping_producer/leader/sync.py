@@ -36,8 +36,17 @@ class Arrival(Struct, frozen=True):
     """Whether it is pending now, if an event said so: its row may be older."""
 
 
-NEW, KNOWN = Arrival(at_once=True), Arrival()
 ArrivalOf = Callable[[Schedulable], Arrival]
+_NEW, _KNOWN = Arrival(at_once=True), Arrival()
+
+
+def new_since(since: datetime) -> ArrivalOf:
+    """Make a monitor created since then due at once: nobody should wait a period for its first check."""
+
+    def arrival(monitor: Schedulable) -> Arrival:
+        return _NEW if monitor.created_at and monitor.created_at >= since else _KNOWN
+
+    return arrival
 
 
 class Synced(Struct, frozen=True):

@@ -162,7 +162,7 @@ class Pool(ConnectionPool):
             await connection.disconnect(nowait=True)
 
 
-def moves_of(redis: Redis) -> int:
+def dropped_subscriptions(redis: Redis) -> int:
     """Return how often a client's subscriptions have been dropped."""
     return redis.connection_pool.dropped_subscriptions if isinstance(redis.connection_pool, Pool) else 0
 

@@ -7,7 +7,7 @@ from redis.asyncio.client import PubSub
 
 from peekaping_producer.errors import Unavailable
 from peekaping_producer.redisdb.client import answered
-from peekaping_producer.redisdb.pool import moves_of, note_subscription
+from peekaping_producer.redisdb.pool import dropped_subscriptions, note_subscription
 from peekaping_producer.timing import Timing
 
 
@@ -23,11 +23,11 @@ async def listen(
     Returns when the pool has dropped the connection, so that the caller subscribes to where Redis is now. Raises
     Unavailable if the connection is lost or no longer answers.
     """
-    moves = moves_of(redis)
+    dropped = dropped_subscriptions(redis)
     try:
         await _listen(redis, channels, timing, on_message, on_subscribed)
     except Unavailable:
-        if moves_of(redis) == moves:
+        if dropped_subscriptions(redis) == dropped:
             raise
 
 
