@@ -465,7 +465,7 @@ class Fleet(RuleBasedStateMachine):
             self._settle(one, batch.claim, batch.reading or self._cached(one, batch))
 
     def _took(self, one: OurNode, claim: Claim, *, available: bool) -> Batch | None:
-        one.node.spacing.update(go_seen=claim.go_seen)
+        one.node.spacing.update(go_seen=claim.go_seen, at_s=claim.answered_at_s)
         if not claim.claimed:
             return None
         batch = Batch(claim, one.read(claim) if available else None)

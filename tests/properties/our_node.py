@@ -76,7 +76,7 @@ class OurNode:
         found = plan(claim, reading, _UTC, self.node.spacing.now, release_ms=TIMING.release_ms)
         if found.go_slots:
             self._stage.run(self.schedule.note_go_node())
-            self.node.spacing.update(go_seen=True)
+            self.node.spacing.notice(claim.answered_at_s + TIMING.lease_ms / 1000)
             found = plan(claim, reading, _UTC, self.node.spacing.now, release_ms=TIMING.release_ms)
         return found
 

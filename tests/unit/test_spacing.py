@@ -27,7 +27,7 @@ ALONE = "go producer gone"
 def test_what_each_setting_means(mode: ScheduleMode, go_seen: bool, spacing: Spacing) -> None:
     assert spacing_for(mode, go_seen=go_seen) is spacing
     choice = TestNode(mode=mode).node.spacing
-    choice.update(go_seen=go_seen)
+    choice.update(go_seen=go_seen, at_s=0)
     assert choice.now is spacing
 
 
@@ -39,17 +39,32 @@ def test_a_node_begins_as_if_it_were_alone() -> None:
 def test_auto_follows_and_logs_each_change_once() -> None:
     test = TestNode(mode=ScheduleMode.AUTO)
     for go_seen in (False, False, True, True, True, False, False, True):
-        test.node.spacing.update(go_seen=go_seen)
+        test.node.spacing.update(go_seen=go_seen, at_s=0)
         assert test.node.spacing.now is (Spacing.ALIGNED if go_seen else Spacing.SPREAD)
     assert [line["event"] for line in test.lines] == [BESIDE, ALONE, BESIDE]
     assert {line["level"] for line in test.lines} == {"info"}
+
+
+def test_what_a_batch_shows_outlasts_the_claims_that_do_not_know_it_yet() -> None:
+    test = TestNode(mode=ScheduleMode.AUTO)
+    test.node.spacing.notice(until_s=8)
+    for at_s, go_seen, spacing in (
+        (0.1, False, Spacing.ALIGNED),
+        (7.9, True, Spacing.ALIGNED),
+        (7.9, False, Spacing.ALIGNED),
+        (8.0, True, Spacing.ALIGNED),
+        (8.1, False, Spacing.SPREAD),
+    ):
+        test.node.spacing.update(go_seen=go_seen, at_s=at_s)
+        assert test.node.spacing.now is spacing
+    assert [line["event"] for line in test.lines] == [BESIDE, ALONE]
 
 
 @pytest.mark.parametrize("mode", [ScheduleMode.SPREAD, ScheduleMode.ALIGNED])
 def test_a_fixed_setting_logs_nothing(mode: ScheduleMode) -> None:
     test = TestNode(mode=mode)
     for go_seen in (True, False, True):
-        test.node.spacing.update(go_seen=go_seen)
+        test.node.spacing.update(go_seen=go_seen, at_s=0)
     assert test.lines == []
 
 

@@ -102,7 +102,7 @@ class Dispatcher:
             self._node.liveness.turned()
             self._note_claims_work()
             self._backoff.reset()
-            self._node.spacing.update(go_seen=claim.go_seen)
+            self._node.spacing.update(go_seen=claim.go_seen, at_s=claim.answered_at_s)
             self._node.pause.update(claim.pause, claim.now_ms)
             self._plan_next_claim(claim)
             if claim.step:
@@ -169,7 +169,7 @@ class Dispatcher:
         planned = orders_for(self._node.spacing.now)
         if planned.go_slots and not claim.go_seen:
             # Noticed only now: the next slots of this batch must already be aligned with the Go node's.
-            self._node.spacing.update(go_seen=True)
+            self._node.spacing.notice(claim.answered_at_s + self._timing.lease_ms / 1000)
             planned = orders_for(self._node.spacing.now)
         measures.stage(Stage.READ, began_s, read_s)
         measures.stage(Stage.PLAN, read_s, time.monotonic())

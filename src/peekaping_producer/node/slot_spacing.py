@@ -16,14 +16,24 @@ class SpacingChoice:
         self._mode = mode
         self._log = log
         self._go_seen = False
+        self._noticed_until_s = 0.0
 
     @property
     def now(self) -> Spacing:
         """The spacing of the slots that are chosen now."""
         return spacing_for(self._mode, go_seen=self._go_seen)
 
-    def update(self, *, go_seen: bool) -> None:
-        """Note whether the last claim found a Go producer; a change is logged once."""
+    def notice(self, until_s: float) -> None:
+        """Align: a batch shows a Go producer's slots. Until then Redis has it noted; earlier claims do not know it."""
+        self._noticed_until_s = until_s
+        self._change(go_seen=True)
+
+    def update(self, *, go_seen: bool, at_s: float) -> None:
+        """Note whether a claim found that any node has noticed a Go producer, and when, on the monotonic clock."""
+        self._change(go_seen=go_seen or at_s < self._noticed_until_s)
+
+    def _change(self, *, go_seen: bool) -> None:
+        """Log a change, once."""
         if go_seen == self._go_seen:
             return
         self._go_seen = go_seen
