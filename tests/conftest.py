@@ -1,11 +1,17 @@
 """What every test has: real servers to ask for, and checks that it leaves nothing behind."""
 
 import gc
+import os
+import shutil
 import signal
+import tempfile
+from functools import partial
 from itertools import chain
 
 import hypothesis
 import pytest
+
+from support.server_process import PREPARED_IN, data_root
 
 pytest_plugins = [
     "support.redis_fixtures",
@@ -23,6 +29,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the folder in which the processes of this run share what their servers begin with."""
+    if PREPARED_IN not in os.environ:
+        os.environ[PREPARED_IN] = tempfile.mkdtemp(prefix="prepared-", dir=data_root())
+        config.add_cleanup(partial(shutil.rmtree, os.environ[PREPARED_IN], ignore_errors=True))
 
 
 @pytest.hookimpl(trylast=True)

@@ -112,7 +112,7 @@ async def streaming(settings: Settings) -> AsyncIterator[AsyncIterator[tuple[str
 
     base = f"http://{HOST}:{settings.producer_http_port}"
     async with (
-        httpx.AsyncClient(base_url=base, trust_env=False, timeout=20) as client,
+        httpx.AsyncClient(base_url=base, trust_env=False, verify=False, timeout=20) as client,
         client.stream("GET", "/events") as stream,
     ):
         assert stream.headers["content-type"].startswith("text/event-stream")

@@ -37,8 +37,9 @@ async def opened(
         yield catalog
         await until_checked_in(catalog)
     finally:
-        absent = isinstance(catalog, MongoCatalog) and not all(
-            client._topology.description.has_known_servers for client in _clients(catalog)
+        absent = isinstance(catalog, MongoCatalog) and any(
+            client._topology._opened and not client._topology.description.has_known_servers
+            for client in _clients(catalog)
         )
         await catalog.close()
         if absent:

@@ -52,7 +52,10 @@ def database_authority() -> Authority:
 
 
 def write_server_files(folder: Path, owner: tuple[int, int]) -> None:
-    """Write `ca.pem`, `server.pem` and `server.key` for this machine's address, readable for their owner only."""
+    """Write `ca.pem`, `server.pem` and `server.key` for this machine's address, readable for their owner only.
+
+    A server's folder gets them last: each process of a test run has an authority of its own.
+    """
     authority = database_authority()
     certificate = authority.issue(HOST)
     for source, name in ((authority.path, "ca.pem"), (certificate.path, "server.pem"), (certificate.key, "server.key")):

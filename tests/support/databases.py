@@ -246,6 +246,8 @@ class MongoDatabase:
     def __init__(self, server: Secantus, name: str) -> None:
         self.server = server
         self.name = name
+        self.client: AsyncMongoClient[Row] | None = None
+        """The client of the test, if it has one: each login takes longer than most of what tests do."""
 
     def settings(self, **others: Any) -> Settings:
         server = self.server
@@ -255,6 +257,9 @@ class MongoDatabase:
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[AsyncDatabase[Row]]:
         """Connect with pymongo and yield the database."""
+        if self.client:
+            yield self.client[self.name]
+            return
         async with mongo_client(self.server) as client:
             yield client[self.name]
 
@@ -358,12 +363,16 @@ async def mysql_copy(server: MySQLServer, *, rows: bool) -> AsyncIterator[MySqlD
 async def mongo_database(server: Secantus, *, rows: bool) -> MongoDatabase:
     """Make a database with Peekaping's index, and the recorded documents; it ends with the server."""
     database = MongoDatabase(server, f"peekaping_{uuid.uuid4().hex[:12]}")
+    await _fill_mongo(database, rows=rows)
+    return database
+
+
+async def _fill_mongo(database: MongoDatabase, *, rows: bool) -> None:
     async with database.connected() as collections:
         await collections["heartbeat"].create_index([("monitor_id", 1), ("time", -1)])
         if rows:
             for collection, documents in recorded_documents().items():
                 await collections[collection].insert_many(documents)
-    return database
 
 
 @asynccontextmanager
@@ -372,13 +381,14 @@ async def mongo_copy(server: Secantus, *, rows: bool) -> AsyncIterator[MongoData
 
     In it, new ids have MongoDB's form.
     """
-    database = await mongo_database(server, rows=rows)
-    try:
-        with ids_are("mongo"):
-            yield database
-    finally:
-        async with mongo_client(server) as client:
-            await client.drop_database(database.name)
+    database = MongoDatabase(server, f"peekaping_{uuid.uuid4().hex[:12]}")
+    async with mongo_client(server) as database.client:
+        await _fill_mongo(database, rows=rows)
+        try:
+            with ids_are("mongo"):
+                yield database
+        finally:
+            await database.client.drop_database(database.name)
 
 
 @asynccontextmanager

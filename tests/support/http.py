@@ -81,6 +81,6 @@ async def client_of(port: int, host: str = HOST) -> AsyncIterator[Client]:
         except httpx.TransportError:
             return False
 
-    async with httpx.AsyncClient(base_url=f"http://{host}:{port}", trust_env=False, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=f"http://{host}:{port}", trust_env=False, verify=False, timeout=30) as client:
         await until(served, "a node serves HTTP")
         yield Client(client)

@@ -4,11 +4,13 @@ What was there before the test counts as none of its business, so session-wide s
 """
 
 import asyncio
+import contextlib
 import re
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
+from pathlib import Path
 
 import psutil
 import pytest
@@ -54,13 +56,27 @@ def child_processes() -> dict[int, str]:
     """
     children = {}
     serving = server_pids()
-    direct = psutil.Process().children()
-    forked = [child for server in direct if server.pid in serving for child in server.children()]
+    direct = _children_of(psutil.Process())
+    forked = [child for server in direct if server.pid in serving for child in _children_of(server)]
     for child in [*forked, *(child for child in direct if child.pid not in serving)]:
         try:
             children[child.pid] = f"{child.name()} (pid {child.pid}, {child.status()})"
         except psutil.NoSuchProcess:
             continue
+    return children
+
+
+def _children_of(process: psutil.Process) -> list[psutil.Process]:
+    """Return the direct children, as Linux lists them; psutil reads every process there is to find them."""
+    of_threads = [*Path(f"/proc/{process.pid}/task").glob("*/children")]
+    if not of_threads:
+        return process.children()
+    children = []
+    for of_thread in of_threads:
+        with contextlib.suppress(OSError):  # the thread has ended
+            for pid in of_thread.read_text().split():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    children.append(psutil.Process(int(pid)))
     return children
 
 

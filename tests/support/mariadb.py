@@ -82,6 +82,10 @@ class MariaDB(ServerProcess):
         """The path of its Unix socket."""
         return str(self.folder / "s.sock")
 
+    def _fill(self) -> None:
+        super()._fill()
+        write_server_files(self.folder, self._runner())
+
     def _prepare(self) -> None:
         self._done(
             installed("mariadb-install-db"),
@@ -92,7 +96,6 @@ class MariaDB(ServerProcess):
             "--skip-name-resolve",
         )
         (self.folder / "init.sql").write_text(_INIT.format(password=self.password))
-        write_server_files(self.folder, self._runner())
 
     def _command(self) -> list[str]:
         files = {"init-file": "init.sql"} | (_TLS_FILES if self._tls else {})

@@ -52,12 +52,15 @@ class Prometheus(ServerProcess):
 
     def _answers(self) -> bool:
         try:
-            return httpx.get(f"http://{HOST}:{self.port}/-/ready", trust_env=False, timeout=1).status_code == 200
+            return (
+                httpx.get(f"http://{HOST}:{self.port}/-/ready", trust_env=False, verify=False, timeout=1).status_code
+                == 200
+            )
         except httpx.TransportError:
             return False
 
     async def _asked(self, path: str, **parameters: str) -> dict[str, object]:
-        async with httpx.AsyncClient(base_url=f"http://{HOST}:{self.port}", trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=f"http://{HOST}:{self.port}", trust_env=False, verify=False) as client:
             answer = (await client.get(f"/api/v1/{path}", params=parameters)).json()
         assert answer["status"] == "success", answer
         found: dict[str, object] = answer["data"]

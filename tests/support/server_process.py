@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import fcntl
 import os
 import pwd
 import random
@@ -14,6 +15,7 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -51,8 +53,18 @@ def data_root() -> Path:
     return _MEMORY if roomy else Path("/tmp")
 
 
-_templates: dict[type["ServerProcess"], Path] = {}
-"""The folders of this process's first servers, as they were before these started."""
+PREPARED_IN = "PEEKAPING_TEST_PREPARED"
+"""The variable that names the folder of what servers begin with, which the processes of a test run share."""
+
+
+@cache
+def _prepared() -> Path:
+    """Return the folder of what servers begin with: the test run's, or this process's."""
+    if folder := os.environ.get(PREPARED_IN):
+        return Path(folder)
+    own = Path(tempfile.mkdtemp(prefix="prepared-", dir=data_root()))
+    atexit.register(shutil.rmtree, own, ignore_errors=True)
+    return own
 
 
 class ServerProcess(ABC):
@@ -65,13 +77,14 @@ class ServerProcess(ABC):
     kill_signal = signal.SIGKILL
     """Ends it at once, with all its processes."""
     prepared_once = False
-    """Whether what `_prepare` makes serves every server of this class; then it is made once and copied."""
+    """Whether what `_prepare` makes serves every server of this class; then it is made once, and copied."""
 
     def __init__(self) -> None:
         self.templates: set[str] = set()
         """The databases made to be copied, by those who made them."""
         self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._paused = False
         self._port = 0
 
     def __enter__(self) -> Self:
@@ -93,16 +106,20 @@ class ServerProcess(ABC):
 
     def _fill(self) -> None:
         """Fill the folder: by a copy of what the first server of this class was given, where that will do."""
-        template = _templates.get(type(self))
-        if template is not None:
-            _copy(template, self.folder)
+        if not self.prepared_once:
+            self._prepare()
             return
-        self._prepare()
-        if self.prepared_once:
-            template = Path(tempfile.mkdtemp(prefix=f"{self.name.lower()}-prepared-", dir=data_root()))
-            atexit.register(shutil.rmtree, template, ignore_errors=True)
-            _copy(self.folder, template)
-            _templates[type(self)] = template
+        prepared = _prepared() / type(self).__name__
+        with prepared.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not prepared.exists():
+                self._prepare()
+                unfinished = prepared.with_suffix(".unfinished")
+                unfinished.mkdir()
+                _copy(self.folder, unfinished)
+                unfinished.rename(prepared)
+                return
+        _copy(prepared, self.folder)
 
     @abstractmethod
     def _prepare(self) -> None:
@@ -146,12 +163,16 @@ class ServerProcess(ABC):
 
     def pause(self) -> None:
         """Freeze the server and every process of it: connections stay open and nothing is answered."""
+        self._paused = True
         for process in self._processes():
             with contextlib.suppress(psutil.NoSuchProcess):  # backends come and go
                 process.suspend()
 
     def resume(self) -> None:
         """Let it go on after `pause`."""
+        if not self._paused:
+            return
+        self._paused = False
         for process in self._processes():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.resume()

@@ -114,9 +114,12 @@ class TlsPostgres(Postgres):
 
     name = "TLS-Postgres"
 
+    def _fill(self) -> None:
+        super()._fill()
+        write_server_files(self.folder, self._runner())
+
     def _prepare(self) -> None:
         super()._prepare()
-        write_server_files(self.folder, self._runner())
         access = f"hostssl all {CERTIFICATE_USER} all cert\nhostssl all all all trust\n"
         (self.folder / "data" / "pg_hba.conf").write_text(access)
 

@@ -322,10 +322,10 @@ SIZES = {
 @pytest.mark.parametrize(
     ("measured_by", "sizes", "megabytes", "monitors"),
     [
-        ("rss", "as in use", 64, 160_000),
+        ("rss", "as in use", 32, 80_000),
         ("rss", "odd", 8, 20_000),
-        ("traced", "none", 8, 20_000),
-        ("traced", "odd", 8, 8_000),
+        ("traced", "none", 4, 10_000),
+        ("traced", "odd", 4, 4_000),
         ("rss", "a few huge", 8, 60_000),
     ],
 )

@@ -2,6 +2,7 @@
 
 import math
 from datetime import datetime
+from functools import cache
 from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -24,32 +25,8 @@ class Rendering:
 
     def __init__(self, node_id: str, files: StaticFiles, *, actions: bool) -> None:
         """Compile nothing yet. With `actions`, the pages have forms, which need the token."""
-        self._templates = Environment(
-            loader=PackageLoader("peekaping_producer.web"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            auto_reload=False,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._templates.globals |= {
-            "actions": actions,
-            "node_id": node_id,
-            "version": __version__,
-            "static": files.address,
-        }
-        self._templates.filters |= {
-            "count": count,
-            "name": printable_name,
-            "id": printable,
-            "span": span,
-            "level": _LEVELS.__getitem__,
-            "clock": lambda instant: instant.strftime("%H:%M:%S"),
-            "instant": datetime.fromisoformat,
-            "due": _due,
-            "stamp": _stamp,
-            "ms": _ms,
-        }
+        self._templates = _templates()
+        self._always = {"actions": actions, "node_id": node_id, "version": __version__, "static": files.address}
 
     def compile(self) -> None:
         """Compile all templates, which takes a tenth of a second: in a thread."""
@@ -78,7 +55,33 @@ class Rendering:
         return self._render(template, **values)
 
     def _render(self, template: str, **values: object) -> str:
-        return self._templates.get_template(template).render(values)
+        return self._templates.get_template(template).render(self._always, **values)
+
+
+@cache
+def _templates() -> Environment:
+    """Return the templates, which all pages of this process share."""
+    templates = Environment(
+        loader=PackageLoader("peekaping_producer.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        auto_reload=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters |= {
+        "count": count,
+        "name": printable_name,
+        "id": printable,
+        "span": span,
+        "level": _LEVELS.__getitem__,
+        "clock": lambda instant: instant.strftime("%H:%M:%S"),
+        "instant": datetime.fromisoformat,
+        "due": _due,
+        "stamp": _stamp,
+        "ms": _ms,
+    }
+    return templates
 
 
 def _ms(value: int | None) -> str:
