@@ -22,6 +22,7 @@ _context.set_forkserver_preload(
         "peekaping_producer.launch",
         "peekaping_producer.demo.results",
         "peekaping_producer.demo.queue",
+        "httpcore",  # httpx imports it late
         "httpx",
         *(f"peekaping_producer.catalog.{kind}" for kind in ("postgres", "mysql", "sqlite", "mongo")),
     ]
