@@ -1,8 +1,6 @@
 """Catalogs for tests, with a check at the end that no connection is left checked out."""
 
 import asyncio
-import gc
-import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -37,23 +35,10 @@ async def opened(
         yield catalog
         await until_checked_in(catalog)
     finally:
-        absent = isinstance(catalog, MongoCatalog) and any(
-            client._topology._opened and not client._topology.description.has_known_servers
-            for client in _clients(catalog)
-        )
         await catalog.close()
-        if absent:
-            await _forget_sockets(asyncio.all_tasks() - tasks_before)
-
-
-async def _forget_sockets(connecting: set[asyncio.Task[Any]]) -> None:
-    """Collect a socket that pymongo leaves open if its client is closed while it connects."""
-    with warnings.catch_warnings():
-        # The socket can be collected once its task has ended.
-        if connecting:
+        connecting = asyncio.all_tasks() - tasks_before
+        if connecting and isinstance(catalog, MongoCatalog):
             await asyncio.wait(connecting, timeout=SETTLE_WITHIN_S)
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
 
 
 async def until_checked_in(catalog: Catalog) -> None:

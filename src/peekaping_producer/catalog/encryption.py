@@ -23,9 +23,10 @@ _FIXES = {
 
 def context_of(settings: Settings) -> ssl.SSLContext:
     """Return the context for DB_TLS and its files. Raises ConfigurationError for a wrong file."""
-    context = tls_context("DB_TLS", settings.db_tls_ca, settings.db_tls_cert, settings.db_tls_key)
+    verify = settings.db_tls in VERIFYING
+    context = tls_context("DB_TLS", settings.db_tls_ca, settings.db_tls_cert, settings.db_tls_key, verify=verify)
     context.check_hostname = settings.db_tls is DbTls.VERIFY_FULL
-    if settings.db_tls not in VERIFYING:
+    if not verify:
         context.verify_mode = ssl.CERT_NONE
     return context
 
