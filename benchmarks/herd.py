@@ -130,10 +130,12 @@ def make_due(redis: Redis, ids: Sequence[MonitorId], at_ms: int | None = None) -
 
 
 def empty_queue(redis: Redis, ids: Sequence[MonitorId]) -> None:
-    """Remove every task."""
-    for start in range(0, len(ids), PAGE):
-        redis.delete(*(asynq.TASK + task_id(id_) for id_ in ids[start : start + PAGE]))
-    redis.delete(asynq.PENDING, CLAIMS)
+    """Remove every task, at once: a check that is settled meanwhile would be in the list or have a task, not both."""
+    with redis.pipeline() as pipe:
+        for start in range(0, len(ids), PAGE):
+            pipe.delete(*(asynq.TASK + task_id(id_) for id_ in ids[start : start + PAGE]))
+        pipe.delete(asynq.PENDING, CLAIMS)
+        pipe.execute()
 
 
 def await_settled(redis: Redis, checks: int) -> None:
