@@ -94,7 +94,7 @@ def test_costs_follow_what_the_benchmark_measured(tmp_path: Path) -> None:
     costs, batch = shipped(), 200
     found = calibrated(costs, measured(tmp_path, 2 * costs.node_us(batch), 3 * costs.redis_us(batch)))
     assert found.node_us(33) == pytest.approx(2 * costs.node_us(33))
-    assert found.database_us_per_check == 9
+    assert found.database_us(batch) == pytest.approx(9)
     assert found.redis_us(33) == pytest.approx(3 * costs.redis_us(33))
     assert found.measured == "2026-01-02 on 4 cores of a processor"
 

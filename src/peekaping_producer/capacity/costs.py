@@ -22,6 +22,9 @@ class Costs(Struct, frozen=True):
     redis_us_per_check: float
     redis_us_per_batch: float
     database_us_per_check: float
+    database_us_per_batch: float
+    node_us_per_swept_monitor: float
+    """For the leader, each time that it compares the monitors with the schedule."""
     network_bytes_per_check: int
     """Sent to Redis, which is most of the traffic."""
     redis_bytes_scheduled: int
@@ -33,7 +36,7 @@ class Costs(Struct, frozen=True):
     node_bytes_per_monitor: int
     """In the cache, up to PRODUCER_CACHE_MB."""
     lateness_ms: float
-    """How late a check is on a node that has nothing to catch up with: the median."""
+    """How late a check is that a claim finds at once, on a node that has nothing to catch up with."""
 
     def node_us(self, batch: float) -> float:
         """Return a node's CPU time for a check, in batches of this size."""
@@ -42,6 +45,10 @@ class Costs(Struct, frozen=True):
     def redis_us(self, batch: float) -> float:
         """Return Redis' CPU time for a check, in batches of this size."""
         return self.redis_us_per_check + self.redis_us_per_batch / batch
+
+    def database_us(self, batch: float) -> float:
+        """Return the database's CPU time for a check, in batches of this size."""
+        return self.database_us_per_check + self.database_us_per_batch / batch
 
     def most_per_s(self, nodes: int) -> float:
         """Return the checks per second that a fleet reaches, if each node and Redis have a core."""
@@ -103,6 +110,7 @@ def calibrated(costs: Costs, report: Path) -> Costs:
         raise ConfigurationError(f"--calibrate {report}: {reason}") from None
     node = node_us / costs.node_us(_BATCH)
     redis = redis_us / costs.redis_us(_BATCH)
+    database = database_us / costs.database_us(_BATCH)
     return msgspec.structs.replace(
         costs,
         measured=f"{found.machine.measured_at} on {found.machine.cores} cores of {found.machine.processor}",
@@ -110,6 +118,8 @@ def calibrated(costs: Costs, report: Path) -> Costs:
         node_us_per_batch=costs.node_us_per_batch * node,
         redis_us_per_check=costs.redis_us_per_check * redis,
         redis_us_per_batch=costs.redis_us_per_batch * redis,
-        database_us_per_check=database_us,
+        database_us_per_check=costs.database_us_per_check * database,
+        database_us_per_batch=costs.database_us_per_batch * database,
+        node_us_per_swept_monitor=costs.node_us_per_swept_monitor * node,
         lateness_ms=costs.lateness_ms * node,
     )

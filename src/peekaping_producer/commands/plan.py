@@ -8,6 +8,8 @@ from msgspec import Struct
 from peekaping_producer.capacity.costs import Costs, calibrated, shipped
 from peekaping_producer.capacity.picture import drawn
 from peekaping_producer.capacity.simulation import HOUR_S, Simulated, fleet, simulate
+from peekaping_producer.catalog.last_known import MB
+from peekaping_producer.config.settings import Settings
 from peekaping_producer.errors import ConfigurationError
 from peekaping_producer.model.cadence import Spacing
 from peekaping_producer.report.format import count, span
@@ -17,6 +19,7 @@ MOST_MONITORS = 10_000_000
 _LONGEST_INTERVAL_S = 86_400
 _OUTAGE_FROM_S = 600.0
 _timing = Timing()
+_CACHE_BYTES = Settings.model_fields["producer_cache_mb"].default * MB
 
 
 class Load(Struct, frozen=True):
@@ -127,8 +130,8 @@ def plan(
         checks_per_s,
         most_per_s,
         checks_per_s < most_per_s,
-        _load(spread, costs, interval_s),
-        _load(aligned, costs, interval_s),
+        _load(spread, costs, interval_s, _batches(checks_per_s / nodes)[1]),
+        _load(aligned, costs, interval_s, 0),
         CatchUp(outage_s, round(outage.caught_up_s, 1), outage.missed),
         _needs(monitors, interval_s, nodes, costs),
     )
@@ -146,32 +149,37 @@ def _write(picture: Path, svg: str) -> None:
         raise ConfigurationError(f"--picture {picture}: {error.strerror}") from None
 
 
-def _load(simulated: Simulated, costs: Costs, interval_s: int) -> Load:
+def _batches(due_per_s: float) -> tuple[float, float]:
+    """Return how many monitors a node's claims find, and the seconds between two claims; 0 for full batches."""
+    spacing_s = _timing.claim_spacing_s(due_per_s, within_s=1)
+    found = due_per_s * spacing_s
+    return (_timing.batch, 0.0) if found >= _timing.batch else (max(1.0, found), spacing_s)
+
+
+def _load(simulated: Simulated, costs: Costs, interval_s: int, claims_every_s: float) -> Load:
     """Return the load after the first interval, in which the simulation begins."""
     steady = simulated.checks_per_second[min(interval_s, HOUR_S // 2) :]
-    more_ms = round(costs.lateness_ms)
-    return Load(
-        max(steady),
-        min(steady),
-        simulated.percentile_ms(50) + more_ms,
-        simulated.percentile_ms(99) + more_ms,
-        simulated.percentile_ms(100) + more_ms,
-    )
+
+    def late_ms(percent: float) -> int:
+        # A check becomes due anywhere between two claims.
+        return simulated.percentile_ms(percent) + round(costs.lateness_ms + claims_every_s * 1000 * percent / 100)
+
+    return Load(max(steady), min(steady), late_ms(50), late_ms(99), late_ms(100))
 
 
 def _needs(monitors: int, interval_s: int, nodes: int, costs: Costs) -> Needs:
     checks_per_s = monitors / interval_s
-    due_per_s = checks_per_s / nodes
-    batch = max(1.0, min(_timing.batch, due_per_s * _timing.claim_spacing_s(due_per_s, within_s=1)))
+    batch, _ = _batches(checks_per_s / nodes)
     rows_per_s = checks_per_s + 2 * monitors / _timing.sweep_every_s
+    sweeps_us_per_s = min(monitors * costs.node_us_per_swept_monitor / _timing.sweep_every_s, 1e6 / _timing.share)
     return Needs(
-        _percent(checks_per_s * costs.node_us(batch)),
-        costs.node_bytes + monitors * costs.node_bytes_per_monitor,
+        _percent(checks_per_s * costs.node_us(batch) + sweeps_us_per_s),
+        costs.node_bytes + min(monitors * costs.node_bytes_per_monitor, _CACHE_BYTES),
         _percent(checks_per_s * costs.redis_us(batch)),
         round(2 * checks_per_s / batch, 1),
         round(checks_per_s * costs.network_bytes_per_check),
         monitors * (costs.redis_bytes_scheduled + costs.redis_bytes_pending),
-        _percent(checks_per_s * costs.database_us_per_check),
+        _percent(checks_per_s * costs.database_us(batch)),
         round(rows_per_s, 1),
     )
 
