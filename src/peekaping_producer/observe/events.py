@@ -50,7 +50,9 @@ class LogEvent(StrEnum):
     maintenances.
     """
     MONITORS_NOT_SETTLED = "monitors not settled"
-    """Redis refused to write the result of a claim; the monitors are due again. To do: fix what `reason` says."""
+    """Redis refused to write the result of a claim; the monitors are due again when it expires. To do: fix what
+    `reason` says.
+    """
     CLAIMS_EXPIRED = "claims expired"
     """Monitors were claimed but not settled in time, because a node died, was frozen or lost Redis; they are due again.
     To do: find out why, if it recurs.
@@ -152,8 +154,8 @@ class LogEvent(StrEnum):
     DATABASE_RECOVERED = "database recovered"
     """All reads work again. Nothing to do."""
     DATABASE_NOT_IN_USE = "database no longer in use"
-    """Only the leader's reads had failed. This node no longer leads, so it stops retrying; whether the database answers
-    is not known. Nothing to do.
+    """Of this node's reads, only those that it makes as leader had failed. It no longer leads, so it stops retrying;
+    whether the database answers is not known. Nothing to do.
     """
     CACHE_TOO_SMALL = "cache too small"
     """The cache cannot hold all monitors, so an outage of the database would affect the rest. To do: raise

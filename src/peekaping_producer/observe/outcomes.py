@@ -39,9 +39,13 @@ class Outcome(StrEnum):
     DROPPED = "dropped"
     """Taken out of the schedule: deleted, inactive or skipped as invalid."""
     POSTPONED = "postponed"
-    """Its earlier task must be found in a very long queue. Such searches are limited: due again in a second."""
+    """Its earlier task waits in a very long queue, and too many such tasks were searched for. The monitor is due again
+    in a second.
+    """
     LOST = "lost"
-    """The claim had expired, and the monitor is due again; or it was removed. Nothing was changed."""
+    """The claim was no longer valid: it had expired, and the monitor is due again; or the monitor had been removed.
+    Nothing was changed.
+    """
     UNKNOWN = "unknown"
     """Redis' reply was lost, and a second try found the claim gone: settled by the first try, or expired."""
     FAILED = "failed"
@@ -53,9 +57,10 @@ class Outcome(StrEnum):
     GONE = "gone"
     """Deleted or inactive by the time of its check."""
     DEFERRED_NOT_CACHED = "deferred_not_cached"
-    """The database is unavailable, and this node's cache does not have the monitor: it stays due."""
+    """The database is unavailable, and this node's cache does not have the monitor: it stays due, or is `released`."""
     DEFERRED_PUSH = "deferred_push"
-    """The database is unavailable, and a push monitor cannot be served from the cache: it stays due."""
+    """The database is unavailable, and a push monitor cannot be served from the cache: it stays due, or is `released`.
+    """
     FROM_CACHE = "from_cache"
     """The database is unavailable: the check was built from the cache. It is also counted by how it was settled."""
 
@@ -77,7 +82,9 @@ class Outcome(StrEnum):
     RECLAIMED = "reclaimed"
     """A claim expired: its node died, or could not reach Redis. The monitor is due again."""
     UNSETTLED = "unsettled"
-    """Redis did not answer before the claim expired. The monitor is due again."""
+    """Redis did not answer this node's settle before the claim expired. The monitor is due again, and the node that
+    puts it back counts `reclaimed`.
+    """
     EVENT_DROPPED = "event_dropped"
     """A message on Peekaping's event channels could not be understood; the log says why."""
     LOOP_FAILED = "loop_failed"
