@@ -82,6 +82,26 @@ def test_what_is_too_much_is_said_to_be(tmp_path: Path) -> None:
     assert any("Not possible" in line for line in planned.text())
 
 
+@pytest.mark.parametrize(("monitors", "between_claims_ms"), [(1_000, 50), (40_000, 36)])
+def test_a_check_waits_for_the_next_claim(monitors: int, between_claims_ms: int) -> None:
+    at_once_ms, late = shipped().lateness_ms, plan(monitors, MINUTE_S, 1, 60, None, None).spread
+    assert late.lateness_p50_ms == pytest.approx(at_once_ms + between_claims_ms / 2, abs=5)
+    assert late.lateness_p99_ms == pytest.approx(at_once_ms + between_claims_ms, abs=5)
+
+
+def test_small_batches_cost_more_for_a_check() -> None:
+    costs, needs = shipped(), plan(1_000, MINUTE_S, 1, 60, None, None).needs
+    checks_per_s = 1_000 / MINUTE_S
+    assert needs.database_cpu_percent > 3 * checks_per_s * costs.database_us(200) / 1e4
+    assert needs.redis_cpu_percent > 3 * checks_per_s * costs.redis_us(200) / 1e4
+
+
+def test_a_node_s_cache_is_bounded_and_so_is_the_time_of_sweeps() -> None:
+    small, large = (plan(monitors, 86_400, 1, 60, None, None).needs for monitors in (210_000, 250_000))
+    assert small.node_memory_bytes == large.node_memory_bytes < 200e6
+    assert 5 < small.node_cpu_percent < 6
+
+
 def test_the_picture_is_an_svg(tmp_path: Path) -> None:
     picture = tmp_path / "plan.svg"
     plan(100, MINUTE_S, 1, 60, None, picture)
