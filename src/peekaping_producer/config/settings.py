@@ -113,7 +113,8 @@ class DatabaseSettings(Base):
     )
     db_host: Host | None = setting(
         None,
-        meaning="The database server's host name or address, or the path of its Unix socket.",
+        meaning="The database server's host name or address, or the path of its Unix socket. With MongoDB, also several"
+        " hosts, separated by commas.",
         allowed="a host name, or the path of a Unix socket",
     )
     db_port: Port | None = setting(None, meaning="The database server's port.", allowed=PORT)
