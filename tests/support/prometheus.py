@@ -52,12 +52,10 @@ class Prometheus(ServerProcess):
 
     def _answers(self) -> bool:
         try:
-            return (
-                httpx.get(f"http://{HOST}:{self.port}/-/ready", trust_env=False, verify=False, timeout=1).status_code
-                == 200
-            )
+            answer = httpx.get(f"http://{HOST}:{self.port}/-/ready", trust_env=False, verify=False, timeout=1)
         except httpx.TransportError:
             return False
+        return answer.status_code == 200
 
     async def _asked(self, path: str, **parameters: str) -> dict[str, object]:
         async with httpx.AsyncClient(base_url=f"http://{HOST}:{self.port}", trust_env=False, verify=False) as client:
