@@ -189,21 +189,8 @@ class _Judge:
         )
 
     def _late(self, life: Life, slot_ms: int, made_good_ms: int, period_ms: int) -> Slot:
-        """Describe a late check. Its cause is the fault that began last before it was made good.
-
-        If Redis or all nodes were gone when that fault began, the cause is that they were gone.
-        """
-
-        def may_cause(one: Incident) -> bool:
-            in_time_ms = one.ended_ms + (rule_of(one.kind).recovers_ms or DATABASE_MS)
-            return one.kind in RULES and one.began_ms <= made_good_ms and slot_ms <= in_time_ms
-
-        claim = self._left_claimed(life, slot_ms, made_good_ms)
-        incident = claim or self._last(may_cause)
-        if incident and not claim:
-            began_ms = incident.began_ms
-            incident = self._last(lambda one: may_cause(one) and _nobody_at(one, began_ms)) or incident
-        reason = Reason.CLAIM if claim else (rule_of(incident.kind).reason if incident else None) or Reason.NONE
+        """Describe a late check."""
+        reason, incident = self._cause_of_delay(life, slot_ms, made_good_ms)
         return Slot(
             life.monitor_id, slot_ms, made_good_ms, missed=False, period_ms=period_ms, reason=reason, incident=incident
         )
@@ -232,6 +219,26 @@ class _Judge:
             return without, outage
         stalled = self._stalled_ms(slot_ms, slot_ms + period_ms)
         return (Reason.MACHINE if stalled else Reason.NONE), None
+
+    def _cause_of_delay(self, life: Life, slot_ms: int, made_good_ms: int) -> tuple[Reason, Incident | None]:
+        """Return why a check was late: by the fault that began last before it was made good.
+
+        If Redis or all nodes were gone when that fault began, the cause is that they were gone.
+        """
+
+        def may_cause(one: Incident) -> bool:
+            in_time_ms = one.ended_ms + (rule_of(one.kind).recovers_ms or DATABASE_MS)
+            return one.kind in RULES and one.began_ms <= made_good_ms and slot_ms <= in_time_ms
+
+        claim = self._left_claimed(life, slot_ms, made_good_ms)
+        if claim:
+            return Reason.CLAIM, claim
+        last = self._last(may_cause)
+        if last:
+            cause = self._last(lambda one: may_cause(one) and _nobody_at(one, last.began_ms)) or last
+            return rule_of(cause.kind).reason or Reason.NONE, cause
+        edited = self._used_old_interval(life, slot_ms)
+        return (Reason.OLD_INTERVAL if edited else Reason.NONE), edited
 
     def _without_database(self, life: Life, slot_ms: int, period_ms: int) -> tuple[Reason, Incident | None]:
         outage = self._last(lambda one: one.kind in OF_DATABASE and _covers(one, slot_ms, DATABASE_MS))

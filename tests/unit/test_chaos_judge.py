@@ -305,7 +305,21 @@ def test_or_make_it_miss_one() -> None:
     assert judged(on_time(but=(41.0,)), outage, life=edited).missed == {Reason.NONE: 1}
 
 
-def test_but_only_once_in_an_outage() -> None:
+def test_or_make_one_late() -> None:
+    edited, outage = a_life((-100, -100, 8), (8, 9, 10_000)), fault(Kind.HANG_ALL_FROM_DATABASE, 19, 23)
+    late = checks(1, 11, 21, 35, 41, 51)
+    verdict = judged(late, outage, life=edited)
+    assert verdict.failures == ()
+    assert [(slot.reason, slot.incident, slot.missed) for slot in verdict.slots] == [
+        (Reason.OLD_INTERVAL, outage, False)
+    ]
+    assert "4.0 s late without a fault" in only_failure(judged(late, outage))
+    assert "4.0 s late without a fault" in only_failure(judged(late, life=edited))
+    later = checks(1, 11, 21, 31, 45, 51)
+    assert "4.0 s late without a fault" in only_failure(judged(later, outage, life=edited))
+
+
+def test_but_it_misses_only_one_in_an_outage() -> None:
     edited, outage = a_life((-100, -100, 8), (8, 9, 10_000)), fault(Kind.HANG_ALL_FROM_DATABASE, 19, 43)
     assert "missed 2 times with the old interval" in only_failure(
         judged(on_time(but=(31.0, 41.0)), outage, life=edited)
