@@ -3,8 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.synced
 TESTS ?= tests/fundamentals tests/contract tests/vectors tests/interop tests/unit tests/fuzz tests/deploy
 JOBS ?= 5
-# The tests of one group, such as those in the browser, share a process and what it has started.
-PYTEST = $(BIN)/$(if $(COVERAGE),coverage run,python) -m pytest -n $(JOBS) --dist loadgroup
+PYTEST = $(BIN)/$(if $(COVERAGE),coverage run,python) -m pytest -n $(JOBS)
 
 # An installed uv of 0.8 or newer makes .venv by itself. Without one, Python's own venv and pip fetch it into .venv.
 UV = $(or $(shell uv --version 2>/dev/null | awk '{ split($$2, v, "."); if (v[1] > 0 || v[2] >= 8) print "uv" }'),$(BIN)/uv)
@@ -60,7 +59,7 @@ scenarios: $(STAMP) ## Run the tests of whole fleets under faults, of the page i
 	$(PYTEST) tests/scenarios $(ARGS)
 
 properties: $(STAMP) ## Compare the real scripts with a model in random steps (ARGS=--examples=5000 for more)
-	$(BIN)/python -m pytest -n 2 --maxschedchunk=1 -m properties tests/properties $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m properties tests/properties $(ARGS)
 
 lint: $(STAMP) ## Check style and format: ruff
 	$(BIN)/ruff check
@@ -81,7 +80,7 @@ image: $(STAMP) ## Check deploy/: build and run the image in a fresh Debian (nee
 	$(BIN)/python -m pytest -m image tests/deploy $(ARGS)
 
 model: $(STAMP) ## Check the model of the schedule exhaustively (spin, gcc): two to three minutes on two cores
-	$(BIN)/python -m pytest -n 2 --maxschedchunk=1 -m model tests/model $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m model tests/model $(ARGS)
 
 chaos: $(STAMP) ## Break a fleet for a minute, judge what a real asynq worker saw; needs Go (ARGS=--help)
 	$(BIN)/python -m chaos $(ARGS)

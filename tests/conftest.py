@@ -5,11 +5,16 @@ import os
 import shutil
 import signal
 import tempfile
+from collections import defaultdict
 from functools import partial
 from itertools import chain
+from operator import itemgetter
+from pathlib import Path
 
 import hypothesis
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from support.server_process import PREPARED_IN, data_root
 
@@ -23,6 +28,18 @@ pytest_plugins = [
 # How fast a busy machine makes up input says nothing about a test.
 hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("busy")
+
+_WHOLE = {
+    "test_log_events.py",
+    "test_package.py",
+    "test_page_in_browser.py",
+    "test_redis_connections.py",
+    "test_replies.py",
+    "test_scores.py",
+}
+"""Files whose tests share what takes long to make: one process runs each of them."""
+_LONG_UNTIL = 0.8
+"""The share of the run in which all long tests begin."""
 
 # A shell starts its background jobs so, and nohup what it runs; the processes that tests start would inherit it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -40,10 +57,40 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the long tests, each beside a short one, so that every process takes one and none is the last."""
-    long = [item for item in items if item.get_closest_marker("long")]
-    short = [item for item in items if not item.get_closest_marker("long")]
-    items[:] = [*chain.from_iterable(zip(long, short, strict=False)), *long[len(short) :], *short[len(long) :]]
+    """Spread the tests of each file over the whole run, and the long ones over most of it.
+
+    Side by side, those that wait would all wait at once. A long one at the end would run alone.
+    """
+    files: defaultdict[Path, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        files[item.path].append(item)
+    kinds: defaultdict[Path | None, list[list[pytest.Item]]] = defaultdict(list)
+    for path, tests in files.items():
+        if path.name in _WHOLE:
+            kinds[None].append(tests)
+        else:
+            for test in tests:
+                kinds[None if test.get_closest_marker("long") else path].append([test])
+    spread = [
+        ((number + first / len(kinds)) / len(parts) * (1 if kind else _LONG_UNTIL), tests)
+        for first, (kind, parts) in enumerate(kinds.items())
+        for number, tests in enumerate(parts)
+    ]
+    items[:] = chain.from_iterable(tests for _, tests in sorted(spread, key=itemgetter(0)))
+
+
+class _Scheduler(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives a process one test at a time, or a whole file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if Path(file).name in _WHOLE else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _Scheduler:
+    """Distribute the tests to processes."""
+    return _Scheduler(config, log)
 
 
 def pytest_collection_finish() -> None:

@@ -347,6 +347,7 @@ async def test_heartbeats_are_read_for_type_exactly_push_only(any_db: Database, 
     assert reading.found[MonitorId(row["id"])].last_heartbeat is None
 
 
+@pytest.mark.long
 async def test_ten_thousand_ids_are_one_reading(any_db: Database) -> None:
     proxy, maintenance = proxy_row(), maintenance_row()
     there = many(any_db) // 2 if any_db.kind == "mongo" else many(any_db)

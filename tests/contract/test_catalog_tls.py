@@ -127,6 +127,7 @@ async def test_every_mode_but_off_reaches_a_server_that_requires_tls(place: Plac
         assert "DB_TLS" in await refusal(unset)
 
 
+@pytest.mark.long
 async def test_a_certificate_that_does_not_check_names_the_variable_to_fix(place: Place, stranger: Authority) -> None:
     other = str(stranger.path)
 

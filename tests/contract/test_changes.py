@@ -153,6 +153,7 @@ async def test_a_poll_that_hung_with_the_database_does_not_delay_the_next(
         await until(partial(is_not_scheduled, redis, row["id"]))
 
 
+@pytest.mark.long
 async def test_one_poll_that_took_long_does_not_delay_the_next(redis: Redis, empty_sqlite_db: Database) -> None:
     """As on a machine that stalls. Only a database that takes long again and again is spared."""
     row = monitor_row(updated_at=now_utc())

@@ -230,6 +230,7 @@ async def test_a_producer_that_starts_late(
     assert set(missed_by(producer)) == {Outcome.MISSED_NO_NODE}
 
 
+@pytest.mark.long
 async def test_a_producer_during_outages(
     own_db: PostgresDatabase, own_postgres_server: Postgres, own_redis_server: RedisServer
 ) -> None:

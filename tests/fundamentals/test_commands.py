@@ -263,6 +263,7 @@ async def test_status_does_not_wait_for_a_database_that_hangs(
     assert "no answer within 2 s" in status["names_problem"]
 
 
+@pytest.mark.long
 async def test_status_lists_monitors_that_are_skipped_as_invalid_until_they_are_fixed(
     shell: Shell, redis: Redis, empty_sqlite_db: SqliteDatabase
 ) -> None:
@@ -299,6 +300,7 @@ async def test_status_lists_monitors_that_are_skipped_as_invalid_until_they_are_
         assert await invalid() == {}
 
 
+@pytest.mark.long
 async def test_status_shows_a_killed_node_as_gone_within_ten_seconds(
     shell: Shell, redis: Redis, empty_sqlite_db: SqliteDatabase
 ) -> None:

@@ -167,6 +167,7 @@ async def test_however_many_ask_the_metrics_are_made_once_a_second(settings: Set
 # --- probes
 
 
+@pytest.mark.long
 async def test_what_is_unavailable_makes_a_node_not_ready_and_never_not_alive(
     own_db: PostgresDatabase, own_postgres_server: Postgres, own_redis_server: RedisServer
 ) -> None:

@@ -49,6 +49,7 @@ def _differs(file: Path, text: str) -> bool:
 # --- the file, and the probe that reads it
 
 
+@pytest.mark.long
 async def test_a_node_is_alive_whatever_is_unavailable(
     own_db: PostgresDatabase, own_postgres_server: Postgres, own_redis_server: RedisServer, tmp_path: Path, alive: Path
 ) -> None:

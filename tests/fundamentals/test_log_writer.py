@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from redis.asyncio import Redis
 
 from peekaping_producer.config.settings import LogLevel, Mode
@@ -117,6 +118,7 @@ async def test_a_full_disk_costs_the_lines_of_that_time_alone() -> None:
     assert [line["event"] for line in lines] == [DROPPED]
 
 
+@pytest.mark.long
 async def test_a_log_that_nobody_reads_stops_no_check_and_costs_no_leadership(
     empty_sqlite_db: SqliteDatabase, redis_server: RedisServer, redis: Redis, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from collections import defaultdict
 from datetime import datetime
 from itertools import pairwise
 
+import pytest
 from redis.asyncio import Redis
 
 from peekaping_producer.asynq import keys
@@ -55,6 +56,7 @@ async def test_asynq_sees_and_takes_a_task_of_every_monitor(
         assert task.deadline_ms - task.started_ms > max(0, task.payload["timeout"]) * 1000
 
 
+@pytest.mark.long
 async def test_checks_come_again_and_again_on_their_grid(
     any_db: Database, redis_server: RedisServer, redis: Redis, asynq_peer: AsynqPeer
 ) -> None:

@@ -23,10 +23,7 @@ from support.databases import monitor_row, sqlite_copy
 from support.programs import needed
 from support.server_process import free_port
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.xdist_group("browser"),
-]
+pytestmark = pytest.mark.long
 
 INTERVAL_S = 20
 """A check that is late by half of it is missed, and the page is not green for minutes."""

@@ -12,7 +12,7 @@ import sqlite3
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -136,6 +136,9 @@ class PostgresDatabase:
     def __init__(self, server: Postgres, name: str) -> None:
         self.server = server
         self.name = name
+        self.until_dropped: AsyncExitStack | None = None
+        """What closes the connection of the test, if it keeps one: each new one costs more than most statements."""
+        self._kept: Any = None
 
     def settings(self, **others: Any) -> Settings:
         address = {"db_host": HOST, "db_port": self.server.port, "db_user": SUPERUSER, "db_pass": "any"}
@@ -147,9 +150,19 @@ class PostgresDatabase:
         async with _connected(self.server, self.name) as connection:
             yield connection
 
+    @asynccontextmanager
+    async def _at_hand(self) -> AsyncIterator[Any]:
+        if self.until_dropped is None:
+            async with self.connected() as connection:
+                yield connection
+            return
+        if self._kept is None or self._kept.is_closed():
+            self._kept = await self.until_dropped.enter_async_context(self.connected())
+        yield self._kept
+
     async def insert(self, table: str, *rows: Row) -> None:
         columns = list(rows[0])
-        async with self.connected() as connection:
+        async with self._at_hand() as connection:
             await connection.copy_records_to_table(
                 table,
                 columns=columns,
@@ -158,22 +171,22 @@ class PostgresDatabase:
 
     async def update(self, table: str, id_: str, **values: Any) -> None:
         assigned = ", ".join(f'"{column}" = ${number}' for number, column in enumerate(values, start=2))
-        async with self.connected() as connection:
+        async with self._at_hand() as connection:
             done = await connection.execute(
                 f"UPDATE {table} SET {assigned} WHERE id = $1", id_, *map(_for_postgres, values.values())
             )
             assert done == "UPDATE 1"
 
     async def delete(self, table: str, id_: str) -> None:
-        async with self.connected() as connection:
+        async with self._at_hand() as connection:
             assert await connection.execute(f"DELETE FROM {table} WHERE id = $1", id_) == "DELETE 1"
 
     async def execute(self, sql: str) -> None:
-        async with self.connected() as connection:
+        async with self._at_hand() as connection:
             await connection.execute(sql)
 
     async def ids(self, where: str = "true") -> list[str]:
-        async with self.connected() as connection:
+        async with self._at_hand() as connection:
             return [
                 row[0] for row in await connection.fetch(f"SELECT id::text FROM monitors WHERE {where} ORDER BY id")
             ]
@@ -319,21 +332,28 @@ def _bare_sqlite_file() -> bytes:
 
 async def postgres_database(server: Postgres, *, rows: bool) -> PostgresDatabase:
     """Make a database of the fixture, with its rows or without; it ends with the server."""
-    template = await _template(server, rows=rows)
+    async with _connected(server, "postgres") as administrator:
+        return await _copied(server, administrator, rows=rows)
+
+
+async def _copied(server: Postgres, administrator: Any, *, rows: bool) -> PostgresDatabase:
+    template = await _template(server, administrator, rows=rows)
     database = PostgresDatabase(server, f"peekaping_{uuid.uuid4().hex[:12]}")
     # Copying files takes a seventh of the processor time of the default, which writes all pages to the log.
-    await _administer(server, f"CREATE DATABASE {database.name} TEMPLATE {template} STRATEGY FILE_COPY")
+    await administrator.execute(f"CREATE DATABASE {database.name} TEMPLATE {template} STRATEGY FILE_COPY")
     return database
 
 
 @asynccontextmanager
 async def postgres_copy(server: Postgres, *, rows: bool) -> AsyncIterator[PostgresDatabase]:
     """Make a database of the fixture for the duration of the block."""
-    database = await postgres_database(server, rows=rows)
-    try:
-        yield database
-    finally:
-        await _administer(server, f"DROP DATABASE {database.name} WITH (FORCE)")
+    async with _connected(server, "postgres") as administrator:
+        database = await _copied(server, administrator, rows=rows)
+        try:
+            async with AsyncExitStack() as database.until_dropped:
+                yield database
+        finally:
+            await administrator.execute(f"DROP DATABASE {database.name} WITH (FORCE)")
 
 
 async def mysql_database(server: MySQLServer, *, rows: bool) -> MySqlDatabase:
@@ -545,16 +565,11 @@ async def _connected(server: Postgres, database: str) -> AsyncIterator[Any]:
         await connection.close()
 
 
-async def _administer(server: Postgres, statement: str) -> None:
-    async with _connected(server, "postgres") as connection:
-        await connection.execute(statement)
-
-
-async def _template(server: Postgres, *, rows: bool) -> str:
+async def _template(server: Postgres, administrator: Any, *, rows: bool) -> str:
     """Return the name of the database to copy, created on first use."""
     name = "fixture" if rows else "bare"
     if name not in server.templates:
-        await _administer(server, f"CREATE DATABASE {name}")
+        await administrator.execute(f"CREATE DATABASE {name}")
         async with _connected(server, name) as connection:
             await connection.execute(POSTGRES_FIXTURE.read_text(encoding="utf-8"))
             if not rows:

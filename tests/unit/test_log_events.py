@@ -14,8 +14,6 @@ from peekaping_producer import observe
 from peekaping_producer.node.outage import _EVENTS
 from peekaping_producer.observe.events import LogEvent
 
-pytestmark = pytest.mark.xdist_group("log events")
-"""One process parses the package."""
 PACKAGE = Path(observe.__file__).parents[1]
 DOCS = (PACKAGE.parents[1] / "docs" / "logs.md").read_text()
 LEVELS = ["debug", "info", "warning", "error"]
