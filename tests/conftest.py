@@ -1,11 +1,14 @@
 """What every test has: real servers to ask for, and checks that it leaves nothing behind."""
 
+import fcntl
 import gc
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections import defaultdict
+from collections.abc import Generator
 from functools import partial
 from itertools import chain
 from operator import itemgetter
@@ -29,6 +32,7 @@ pytest_plugins = [
 hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("busy")
 
+_COMPILED = Path(__file__).parent / "unit" / "__pycache__"
 _WHOLE = {
     "test_log_events.py",
     "test_package.py",
@@ -53,6 +57,17 @@ def pytest_configure(config: pytest.Config) -> None:
     if PREPARED_IN not in os.environ:
         os.environ[PREPARED_IN] = tempfile.mkdtemp(prefix="prepared-", dir=data_root())
         config.add_cleanup(partial(shutil.rmtree, os.environ[PREPARED_IN], ignore_errors=True))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Let one process compile the tests of a fresh checkout; side by side, each would compile all of them."""
+    with (Path(os.environ[PREPARED_IN]) / "compiling").open("w") as lock:
+        if not (sys.dont_write_bytecode or _COMPILED.exists()):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if _COMPILED.exists():
+                fcntl.flock(lock, fcntl.LOCK_UN)
+        return (yield)
 
 
 @pytest.hookimpl(trylast=True)
