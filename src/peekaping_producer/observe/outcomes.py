@@ -39,8 +39,8 @@ class Outcome(StrEnum):
     DROPPED = "dropped"
     """Taken out of the schedule: deleted, inactive or skipped as invalid."""
     POSTPONED = "postponed"
-    """Its earlier task waits in a very long queue, and the limit of searches in that queue had been reached. The
-    monitor is due again in a second.
+    """Its earlier task waits in a very long queue. One settle searches such a queue for a few tasks only, and this was
+    one too many. The monitor is due again in a second.
     """
     LOST = "lost"
     """The claim was no longer valid: it had expired, and the monitor is due again; or the monitor had been removed.
