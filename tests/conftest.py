@@ -42,7 +42,7 @@ _WHOLE = {
     "test_scores.py",
 }
 """Files whose tests share what takes long to make: one process runs each of them."""
-_LONG_UNTIL = 0.8
+_LONG_UNTIL = 0.5
 """The share of the run in which all long tests begin."""
 
 # A shell starts its background jobs so, and nohup what it runs; the processes that tests start would inherit it.
@@ -72,7 +72,7 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Spread the tests of each file over the whole run, and the long ones over most of it.
+    """Spread the tests of each file over the whole run, and the long ones over its first half.
 
     Side by side, those that wait would all wait at once. A long one at the end would run alone.
     """

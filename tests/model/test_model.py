@@ -26,7 +26,7 @@ CONFIGURATIONS = {
 }
 """What there is besides the API server, reclaim and the clock. The next check comes within BOUND ticks of calm."""
 LONG = {"claims", "readers", "leaders"}
-"""These run first, so that two processes take the same time."""
+"""These begin early, so that two processes take the same time."""
 NOT_TWICE = "!(spent[me])"
 NOT_DELETED = "!(handled)||wanted"
 NOT_OUTDATED = "!(old[me])"
