@@ -99,6 +99,7 @@ def test_a_node_s_cache_is_bounded_and_so_is_the_time_of_sweeps() -> None:
     small, large = (plan(monitors, 86_400, 1, 60, None, None).needs for monitors in (210_000, 250_000))
     assert small.node_memory_bytes == large.node_memory_bytes < 200e6
     assert 5 < small.node_cpu_percent < 6
+    assert small.database_rows_per_s == pytest.approx(large.database_rows_per_s, rel=0.01)
 
 
 def test_the_picture_is_an_svg(tmp_path: Path) -> None:

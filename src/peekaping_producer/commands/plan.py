@@ -170,17 +170,18 @@ def _load(simulated: Simulated, costs: Costs, interval_s: int, claims_every_s: f
 def _needs(monitors: int, interval_s: int, nodes: int, costs: Costs) -> Needs:
     checks_per_s = monitors / interval_s
     batch, _ = _batches(checks_per_s / nodes)
-    rows_per_s = checks_per_s + 2 * monitors / _timing.sweep_every_s
-    sweeps_us_per_s = min(monitors * costs.node_us_per_swept_monitor / _timing.sweep_every_s, 1e6 / _timing.share)
+    sweep_s = monitors * costs.node_us_per_swept_monitor / 1e6
+    swept_per_s = monitors / max(_timing.sweep_every_s, _timing.share * sweep_s)
     return Needs(
-        _percent(checks_per_s * costs.node_us(batch) + sweeps_us_per_s),
+        _percent(checks_per_s * costs.node_us(batch) + swept_per_s * costs.node_us_per_swept_monitor),
         costs.node_bytes + min(monitors * costs.node_bytes_per_monitor, _CACHE_BYTES),
         _percent(checks_per_s * costs.redis_us(batch)),
         round(2 * checks_per_s / batch, 1),
         round(checks_per_s * costs.network_bytes_per_check),
         monitors * (costs.redis_bytes_scheduled + costs.redis_bytes_pending),
         _percent(checks_per_s * costs.database_us(batch)),
-        round(rows_per_s, 1),
+        # A sweep reads each row, and then whether each monitor in the schedule still has one.
+        round(checks_per_s + 2 * swept_per_s, 1),
     )
 
 
