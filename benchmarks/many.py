@@ -18,6 +18,7 @@ from peekaping_producer.leader.event_message import CREATED
 from peekaping_producer.redisdb.keys import DUE, LEASE
 
 EVENT_EVERY_S = 0.5
+"""Between two events, so that they are spread over the first sweep."""
 GIVE_UP_S = 30.0
 INSERT = """INSERT INTO monitors (id, type, name, interval, timeout, max_retries, retry_interval, resend_interval,
  active, status, created_at, updated_at, config)"""

@@ -176,6 +176,7 @@ class Actions:
                 while time.monotonic() < give_up_s:
                     claimed = set(client.zrange(LEASE, 0, -1))
                     if not claimed:
+                        # A claim lasts a fraction of a second, so it is waited for closely.
                         time.sleep(0.001)
                         continue
                     node.freeze()
@@ -184,7 +185,7 @@ class Actions:
                         return
                     node.thaw()
         except redis.RedisError:
-            pass
+            pass  # Redis may be broken too; the node is frozen all the same
         node.freeze()
 
     # --- data

@@ -33,6 +33,7 @@ hypothesis.settings.register_profile("busy", deadline=None, suppress_health_chec
 hypothesis.settings.load_profile("busy")
 
 _COMPILED = Path(__file__).parent / "unit" / "__pycache__"
+"""Exists once some process has begun to compile the tests."""
 _WHOLE = {
     "test_log_events.py",
     "test_package.py",
