@@ -127,11 +127,17 @@ def _as_sqlite(row: tuple[object, ...]) -> tuple[object, ...]:
     return tuple(value.isoformat(" ") if isinstance(value, datetime) else value for value in row)
 
 
+class _RoomyPostgres(Postgres):
+    """A Postgres whose own memory holds all monitors, as one has that is set up for so many."""
+
+    shared_buffers = "2GB"
+
+
 @contextmanager
 def postgres_database(monitors: int, interval_s: int) -> Iterator[Database]:
     """Start a Postgres with a database of this many active monitors."""
     rows = make_rows(monitors, interval_s)
-    with Postgres() as server:
+    with _RoomyPostgres() as server:
         settings = {
             "DB_TYPE": "postgres",
             "DB_HOST": HOST,

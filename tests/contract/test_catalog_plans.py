@@ -57,9 +57,11 @@ async def explained(
         sent.append((statement, parameters))
 
     event.listen(sync_engine(catalog), "before_cursor_execute", remember)
+    selected = getattr(catalog._statements, statement_name)
+    values = {"ids": catalog._database.ids_as_sent(ids)}
 
     def explain_it(connection: Connection) -> list[Any]:
-        found = connection.execute(getattr(catalog._statements, statement_name), {"ids": ids}).all()
+        found = connection.execute(selected, values).all()
         assert len(found) == len(ids)
         statement, parameters = sent[-1]
         return list(connection.exec_driver_sql(f"{explain} {statement}", parameters).all())

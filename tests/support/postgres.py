@@ -28,7 +28,6 @@ _SETTINGS = {
     "synchronous_commit": "off",
     "full_page_writes": "off",
     "autovacuum": "off",
-    "shared_buffers": "32MB",
     # In the data folder, and gone with it even if the server is killed.
     "dynamic_shared_memory_type": "mmap",
     # No zone of the server's may matter.
@@ -43,6 +42,7 @@ class Postgres(ServerProcess):
     prepared_once = True
     stop_signal = signal.SIGINT
     kill_signal = signal.SIGQUIT
+    shared_buffers = "32MB"
 
     @property
     def socket_folder(self) -> Path:
@@ -63,7 +63,8 @@ class Postgres(ServerProcess):
         access.write_text(f"host all {PASSWORD_USER} all scram-sha-256\n{access.read_text()}")
 
     def _command(self) -> list[str]:
-        settings = _SETTINGS | {"port": str(self.port), "unix_socket_directories": str(self.folder)}
+        own = {"port": str(self.port), "unix_socket_directories": str(self.folder)}
+        settings = _SETTINGS | own | {"shared_buffers": self.shared_buffers}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return [str(self._binaries() / "postgres"), "-D", "data", *options]
 

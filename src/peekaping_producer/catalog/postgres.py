@@ -26,7 +26,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import AdaptedConnection
 from sqlalchemy.exc import InvalidatePoolError, SQLAlchemyError
-from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import any_
 from sqlalchemy.util import await_, greenlet_spawn
 
@@ -105,7 +104,6 @@ class Postgres(SqlDatabase):
         """Take the settings that lead to it. Raises ConfigurationError for a wrong DB_TLS_* file."""
         super().__init__(settings, server_address(settings))
         self._tls = _tls(settings)
-        self._compiled: dict[Select[Any], SQLCompiler] = {}
 
     def connect(self, connections: int, timeout_s: float, *, seldom_used: bool = False) -> Connections:
         """See SqlDatabase."""
@@ -151,14 +149,10 @@ class Postgres(SqlDatabase):
         """See SqlDatabase. Without SQLAlchemy where no transaction is needed: it took half of the time."""
         if not connection.get_execution_options().get(_DIRECT):
             return super().fetch(connection, statement, ids)
-        compiled = self._compiled.get(statement)
-        if compiled is None:
-            compiled = self._compiled[statement] = _compiled(statement, connection)
+        text, parameters = self.as_sent(connection, statement, ids)
         driver = cast_type("_Connection", connection.connection.driver_connection)
-        parameters = compiled.construct_params({"ids": ids})
-        in_order = [parameters[name] for name in compiled.positiontup or ()]
         try:
-            fetched: Sequence[Row] = await_(driver.fetch(compiled.string, *in_order))
+            fetched: Sequence[Row] = await_(driver.fetch(text, *parameters))
         except BaseException:
             connection.invalidate()  # it may still be waiting for the answer
             raise
@@ -234,14 +228,6 @@ def _engine(
         limit = f"SET LOCAL statement_timeout = {timeout_ms}"
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(limit))
     return engine.execution_options(schema_translate_map={None: settings.db_schema}) if settings.db_schema else engine
-
-
-def _compiled(statement: Select[Any], connection: Connection) -> SQLCompiler:
-    """Return a statement as asyncpg takes it."""
-    schemas = connection.get_execution_options().get("schema_translate_map")
-    return statement.compile(
-        dialect=connection.dialect, schema_translate_map=schemas, render_schema_translate=bool(schemas)
-    )
 
 
 def _tls(settings: Settings) -> Tls:

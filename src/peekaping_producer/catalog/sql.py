@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, ClassVar, TypeVar, cast
 
 from sqlalchemy import Connection, Select, Table, column, inspect, select
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from peekaping_producer.catalog import rows
 from peekaping_producer.catalog.assembly import counts_of, maintenances_of, monitors_of, page_of, reading_of, retries_of
@@ -55,6 +56,7 @@ class SqlDatabase(ABC):
         """Take the settings, and those of them that say where the database is, as text."""
         self.settings = settings
         self.where = where
+        self._compiled: dict[Select[Any], SQLCompiler] = {}
 
     @abstractmethod
     def connect(self, connections: int, timeout_s: float, *, seldom_used: bool = False) -> Connections:
@@ -77,7 +79,22 @@ class SqlDatabase(ABC):
 
     def fetch(self, connection: Connection, statement: Select[Any], ids: Sequence[str]) -> Sequence[rows.Row]:
         """Return the rows of a statement whose parameter is `ids`."""
-        return cast("Sequence[rows.Row]", connection.execute(statement, {"ids": ids}).all())
+        return cast("Sequence[rows.Row]", connection.execute(statement, {"ids": self.ids_as_sent(ids)}).all())
+
+    def as_sent(self, connection: Connection, statement: Select[Any], ids: Sequence[str]) -> tuple[str, list[object]]:
+        """Return a statement whose parameter is `ids`, and its parameters, as the driver takes them."""
+        compiled = self._compiled.get(statement)
+        if compiled is None:
+            schemas = connection.get_execution_options().get("schema_translate_map")
+            compiled = self._compiled[statement] = statement.compile(
+                dialect=connection.dialect, schema_translate_map=schemas, render_schema_translate=bool(schemas)
+            )
+        parameters = compiled.construct_params({"ids": self.ids_as_sent(ids)})
+        return compiled.string, [parameters[name] for name in compiled.positiontup or ()]
+
+    def ids_as_sent(self, ids: Sequence[str]) -> object:
+        """Return a list of ids as the driver takes it."""
+        return ids
 
     def check_rights(self, connection: Connection) -> None:  # noqa: B027 - most databases need no such check
         """Raise for a table that may not be read, where the database would list it as if it did not exist."""

@@ -18,25 +18,24 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     QueuePool,
-    Text,
-    TypeDecorator,
+    Select,
     bindparam,
     create_engine,
     func,
     literal_column,
     select,
 )
-from sqlalchemy.engine import Dialect as SqlAlchemyDialect
 from sqlalchemy.exc import OperationalError
 
 from peekaping_producer.catalog.connections import Connections, driver_error, reason
 from peekaping_producer.catalog.limits import Limits
 from peekaping_producer.catalog.reading import Facts
+from peekaping_producer.catalog.rows import Row
 from peekaping_producer.catalog.sql import SqlCatalog, SqlDatabase
 from peekaping_producer.catalog.tables import TABLE_NAMES, Dialect
 from peekaping_producer.config.settings import Settings
 from peekaping_producer.deadline import answered_by
-from peekaping_producer.errors import ConfigurationError, Unavailable
+from peekaping_producer.errors import ConfigurationError, Unavailable, one_line
 
 _REOPEN_S = 30
 """A file that replaces the open one, as a restore does, is noticed within this time."""
@@ -66,23 +65,14 @@ T = TypeVar("T")
 def open_catalog(settings: Settings, limits: Limits) -> SqlCatalog:
     """Return the catalog of the configured SQLite file, with one connection for batches; nothing is opened yet.
 
-    More would be slower, since only one thread runs Python at a time: four read half as fast as one.
+    More would be slower, since only one thread runs Python at a time: four read half as fast as one. While a batch is
+    read, the next is claimed; without that, the thread would wait for Redis after each.
     """
-    return SqlCatalog(Sqlite(settings), msgspec.structs.replace(limits, connections=1))
-
-
-class _Json(TypeDecorator[Sequence[str]]):
-    """A list of ids as one JSON text, so that the statement is the same for any number of them."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: Sequence[str] | None, dialect: SqlAlchemyDialect) -> str:  # noqa: ARG002
-        return msgspec.json.encode(value).decode()
+    return SqlCatalog(Sqlite(settings), msgspec.structs.replace(limits, connections=2))
 
 
 def _among_ids(column: Column[Any]) -> ColumnElement[bool]:
-    return column.in_(select(func.json_each(bindparam("ids", type_=_Json())).table_valued("value").c.value))
+    return column.in_(select(func.json_each(bindparam("ids")).table_valued("value").c.value))
 
 
 def _is_id(column: Column[Any]) -> ColumnElement[bool]:
@@ -122,6 +112,17 @@ class Sqlite(SqlDatabase):
             return "is its disk slow, or does another process hold a lock on it?"
         return _ADVICE.get(_code(error))
 
+    def fetch(self, connection: Connection, statement: Select[Any], ids: Sequence[str]) -> Sequence[Row]:
+        """See SqlDatabase. Without SQLAlchemy, whose own rows took a quarter of the time."""
+        text, parameters = self.as_sent(connection, statement, ids)
+        driver = cast("sqlite3.Connection", connection.connection.driver_connection)
+        fetched: Sequence[Row] = driver.execute(text, parameters).fetchall()
+        return fetched
+
+    def ids_as_sent(self, ids: Sequence[str]) -> str:
+        """See SqlDatabase: one JSON text, so that the statement is the same for any number of ids."""
+        return msgspec.json.encode(ids).decode()
+
     def facts(self, connection: Connection) -> Facts:
         """See SqlDatabase."""
         mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
@@ -148,7 +149,7 @@ class SqliteConnections:
     async def do(self, work: Callable[[Connection], T], timeout_s: float) -> T:
         """See Connections. Work that nobody waits for any more is interrupted, in this statement or in its next."""
         given_up = threading.Event()
-        async with answered_by("database", timeout_s, reason):
+        async with answered_by("database", timeout_s, _reason):
             try:
                 return await asyncio.get_running_loop().run_in_executor(self._thread, self._done, work, given_up)
             finally:
@@ -173,8 +174,8 @@ def _tolerant(work: Callable[[Connection], T], connection: Connection, driver: s
     """Do the work, and again if a text is not UTF-8: it must not fail the whole fetch."""
     try:
         return work(connection)
-    except OperationalError as error:
-        if _NOT_UTF_8 not in str(error.orig):
+    except (OperationalError, sqlite3.OperationalError) as error:
+        if _NOT_UTF_8 not in str(driver_error(error)):
             raise
     driver.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
     try:
@@ -187,6 +188,11 @@ def _connect(name: str) -> sqlite3.Connection:
     """Open the file read-only, even while others write to it, whatever its name contains."""
     uri = f"file:{quote(os.fsencode(os.path.abspath(name)))}?mode=ro"
     return sqlite3.connect(uri, uri=True, timeout=_LOCKED_S, check_same_thread=False, cached_statements=_STATEMENTS)
+
+
+def _reason(error: Exception) -> str | None:
+    """Return an error's reason in one line; None for a bug of ours."""
+    return one_line(error) if isinstance(error, sqlite3.Error) else reason(error)
 
 
 def _code(error: Unavailable) -> int:

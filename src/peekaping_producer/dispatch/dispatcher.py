@@ -31,8 +31,8 @@ class Dispatcher:
     """Loops that take turns to claim: one waits for the next due time, the others wait for their turn.
 
     Under load several batches overlap, one reading the database while another waits for Redis; idle loops cost
-    nothing. A batch is claimed only if a database connection is free for it, so no lease expires while it waits for
-    one. Every claim is settled or expires (invariant 3).
+    nothing. A batch is claimed only if the catalog has room for it, so no lease expires while it waits to be read.
+    Every claim is settled or expires (invariant 3).
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Dispatcher:
         connections: int,
         server_zone: ZoneInfo,
     ) -> None:
-        """Take the stores; the catalog has at most `connections` for batches."""
+        """Take the stores; the catalog reads at most `connections` batches at the same time."""
         self._node = node
         self._timing = node.timing
         self._measures = node.measures
