@@ -80,10 +80,11 @@ class Drain:
         claimed_ms = round(task.scheduled_at.timestamp() * 1000)
         period_ms = task.interval * 1000
         last_ms = self._slots_ms.get(task.monitor_id)
-        # Any slot of the monitor shows where the others are.
-        grid_ms = cadence(MonitorId(task.monitor_id), task.interval).phase_ms if last_ms is None else last_ms
-        slot_ms = claimed_ms - (claimed_ms - grid_ms) % period_ms
-        if last_ms is not None:
+        if last_ms is None:
+            # The first check can come at once; then it takes the place of the slot nearest to it.
+            slot_ms = cadence(MonitorId(task.monitor_id), task.interval).next_slot(claimed_ms) - period_ms
+        else:
+            slot_ms = claimed_ms - (claimed_ms - last_ms) % period_ms
             passed = (slot_ms - last_ms) // period_ms
             self._missed += max(0, passed - 1)
             self._doubled += passed == 0

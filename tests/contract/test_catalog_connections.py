@@ -97,6 +97,12 @@ async def test_through_pgbouncer_statements_are_bounded_and_can_t_write(
                     await connection.exec_driver_sql("DELETE FROM monitors")
 
 
+async def test_a_read_of_a_whole_table_takes_one_core_of_postgres(postgres_db: PostgresDatabase) -> None:
+    async with opened(postgres_db) as catalog, engine(catalog).connect() as connection:
+        found = await connection.exec_driver_sql("SHOW max_parallel_workers_per_gather")
+        assert found.scalar_one() == "0"
+
+
 async def test_no_session_setting_reaches_other_clients_of_pgbouncer(
     pgbouncer_of_any_mode: PgBouncer, postgres_db: PostgresDatabase
 ) -> None:

@@ -75,6 +75,8 @@ _ANOTHER_PROTOCOL = "rejected SSL upgrade"
 """asyncpg's words for an answer that no Postgres gives, or one without TLS if it is required."""
 _DIRECT: Final = "peekaping_direct"
 """The option of connections whose statements need no transaction."""
+_SESSION: Final = {"default_transaction_read_only": "on", "max_parallel_workers_per_gather": "0"}
+"""A poll of a whole table must not take several cores at once, which checks need."""
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 """From which Postgres counts; a column without a zone is in UTC."""
 T = TypeVar("T")
@@ -208,7 +210,7 @@ def _engine(
         # sets its own.
         options: dict[str, Any] = {"execution_options": {"postgresql_readonly": True}}
     else:
-        connect_args["server_settings"] |= {"default_transaction_read_only": "on", "statement_timeout": timeout_ms}
+        connect_args["server_settings"] |= _SESSION | {"statement_timeout": timeout_ms}
         options = {
             "isolation_level": "AUTOCOMMIT",
             "pool_reset_on_return": None,
