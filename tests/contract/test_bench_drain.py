@@ -87,3 +87,13 @@ def test_each_report_begins_where_the_last_one_ended(client: Redis) -> None:
     drain.take()
     assert drain.seen().checks == 1
     assert (drain.seen().checks, drain.seen().max_ms) == (0, 0)
+
+
+def test_a_first_check_at_once_takes_the_place_of_the_slot_nearest_to_it(client: Redis) -> None:
+    drain = Drain(client)
+    _queue(client, slot=1, claimed_after_ms=-20_000, queued_after_ms=-19_999)
+    drain.take()
+    _queue(client, slot=2, claimed_after_ms=1, queued_after_ms=2)
+    drain.take()
+    seen = drain.seen()
+    assert (seen.checks, seen.missed, seen.doubled) == (2, 0, 0)

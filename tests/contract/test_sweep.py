@@ -68,6 +68,24 @@ async def test_a_sweep_reads_in_pages(redis: Redis, empty_sqlite_db: SqliteDatab
         assert led.catalog.most_ids < 100
 
 
+async def test_the_sweep_after_a_loss_makes_up_for_the_slots_since_then(
+    redis: Redis, empty_sqlite_db: SqliteDatabase
+) -> None:
+    rows = [monitor_row(interval=60) for _ in range(40)]
+    await empty_sqlite_db.insert("monitors", *rows)
+    lost_at_ms = await redis_now_ms(redis) - 30_000
+    async with leader(redis, empty_sqlite_db, replace(CALM, sweep_page=10)) as led:
+        led.term.lost, led.term.generation = "Redis has lost its data", lost_at_ms
+        await led.sweeper.sweep_once(led.term)
+        for row in rows:
+            assert await score(redis, DUE, row["id"]) == cadence(row["id"], 60).slot_from(lost_at_ms)
+        # What goes missing later was checked meanwhile.
+        await redis.delete(DUE)
+        before_ms = await redis_now_ms(redis)
+        await led.sweeper.sweep_once(led.term)
+        assert all([await score(redis, DUE, row["id"]) >= before_ms for row in rows])
+
+
 async def test_a_monitor_created_since_the_last_sweep_is_due_at_once(redis: Redis, any_db: Database) -> None:
     now = now_utc()
     old, new = monitor_row(interval=86_400), monitor_row(interval=86_400, created_at=now)

@@ -1,6 +1,7 @@
 -- Schedule: bring active monitors into the schedule, and leave alone what is right already. For the leader only.
 -- KEYS  1 due ZSET  2 lease ZSET  3 leader STRING  4 tombstones ZSET  5 step HASH
 -- ARGV  1 node id  2 channel of signals  3 soon_ms: all nodes are woken for what is due within that
+--       4 since_ms: what is in neither set is added at its first slot from then on, even if that is past; or "" for now
 --       then five for each id: id, period_ms, phase_ms, "now" (due at once if it is in neither set) or "",
 --       "edited" (a person changed its row), "period" (and is known to have changed its period), the period of its retry grid,
 --       which it is not on now, or ""
@@ -34,8 +35,9 @@ local function nearest_slot(due_ms, half_ms, period_ms, phase_ms)
   return slot_ms >= now_ms and slot_ms or as_score(math.max(now_ms, due_ms))
 end
 
+local since_ms = ARGV[4] == '' and now_ms or math.min(now_ms, ARGV[4])
 local outcomes, soonest_ms, ids = {}, math.huge, {}
-for i = 4, #ARGV, 5 do
+for i = 5, #ARGV, 5 do
   local id, period_ms, phase_ms = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
   local retry_ms = tonumber(ARGV[i + 4])
   local edited = ARGV[i + 4] ~= '' and not retry_ms
@@ -55,7 +57,7 @@ for i = 4, #ARGV, 5 do
       outcome, to_ms = 'moved', slot_from(now_ms + half_ms, period_ms, phase_ms)
     end
   elseif not redis.call('ZSCORE', KEYS[2], id) then
-    outcome, to_ms = 'added', ARGV[i + 3] == 'now' and as_score(now_ms) or slot_from(now_ms, period_ms, phase_ms)
+    outcome, to_ms = 'added', ARGV[i + 3] == 'now' and as_score(now_ms) or slot_from(since_ms, period_ms, phase_ms)
   elseif edited then
     outcome, to_ms = 'revoked', as_score(now_ms)
     redis.call('ZREM', KEYS[2], id)

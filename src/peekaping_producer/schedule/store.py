@@ -255,12 +255,14 @@ class Schedule:
 
     # What a leader does (invariant 9).
 
-    async def schedule(self, node_id: str, entries: Sequence[Entry]) -> list[Placement]:
+    async def schedule(self, node_id: str, entries: Sequence[Entry], since_ms: int | None = None) -> list[Placement]:
         """Bring monitors into the schedule, and leave alone what is right already.
 
-        Raises NotLeading, and changes nothing, if this node does not lead.
+        A monitor that is missing from it gets its first slot from `since_ms` on (Redis' clock, Unix ms), by default its
+        next one. Raises NotLeading, and changes nothing, if this node does not lead.
         """
-        args: list[str | int] = [node_id, SIGNALS, int(self._timing.claim_wait_s * 1000)]
+        soon_ms = int(self._timing.claim_wait_s * 1000)
+        args: list[str | int] = [node_id, SIGNALS, soon_ms, "" if since_ms is None else since_ms]
         for entry in entries:
             args += (entry.id, entry.cadence.period_ms, entry.cadence.phase_ms)
             args += ("now" if entry.at_once else "", _edit(entry))
