@@ -174,13 +174,13 @@ class CheckedSchedule(Schedule):
 
     # --- the leader, and run-now
 
-    async def schedule(self, node_id: str, entries: Sequence[Entry], since_ms: int | None = None) -> list[Placement]:
+    async def schedule(self, node_id: str, entries: Sequence[Entry], lost_ms: int = 0) -> list[Placement]:
         before = self._state()
         with self._write([entry.id for entry in entries], before, node_id):
-            placements = await super().schedule(node_id, entries, since_ms)
+            placements = await super().schedule(node_id, entries, lost_ms)
         assert before.leader == node_id, "invariant 9: only the leader schedules"
         after, expected = self._state(), before.copy()
-        assert placements == model.schedule(expected, [_entry(entry) for entry in entries], since_ms)
+        assert placements == model.schedule(expected, [_entry(entry) for entry in entries], lost_ms)
         same(expected, after)
         self._reached.update(map(placement_of, placements))
         return placements

@@ -237,11 +237,11 @@ def withdraw(state: State, id_: str, stale: bytes) -> None:
 # --- what the leader does, and run-now
 
 
-def schedule(state: State, entries: list[Entry], since_ms: int | None) -> list[str]:
+def schedule(state: State, entries: list[Entry], lost_ms: int) -> list[str]:
     """Bring monitors into the schedule (invariant 5); return the placements."""
     placements = []
     for entry in entries:
-        placement, due_ms = _placement(state, entry, since_ms)
+        placement, due_ms = _placement(state, entry, lost_ms)
         if entry.edited:
             state.lease.pop(entry.id, None)
         if due_ms is not None:
@@ -251,14 +251,12 @@ def schedule(state: State, entries: list[Entry], since_ms: int | None) -> list[s
     return placements
 
 
-def _placement(state: State, entry: Entry, since_ms: int | None) -> tuple[str, float | None]:
+def _placement(state: State, entry: Entry, lost_ms: int) -> tuple[str, float | None]:
     now_ms, grid, due_ms = state.now_ms, entry.grid, state.due.get(entry.id)
     if due_ms is None and entry.id in state.lease:
         return ("revoked", ours(now_ms)) if entry.edited else ("kept", None)
     if due_ms is None:
-        return "added", ours(now_ms) if entry.at_once else grid.first_from(
-            now_ms if since_ms is None else min(now_ms, since_ms)
-        )
+        return "added", ours(now_ms) if entry.at_once else grid.first_from(now_ms - lost_ms)
     on_retry_grid = entry.retry_ms is not None and (due_ms - grid.phase_ms) % entry.retry_ms == 0
     off_grid = (entry.edited or on_retry_grid) and not grid.has(due_ms)
     too_soon = entry.period_changed and due_ms < now_ms + grid.period_ms // 2

@@ -65,10 +65,9 @@ T = TypeVar("T")
 def open_catalog(settings: Settings, limits: Limits) -> SqlCatalog:
     """Return the catalog of the configured SQLite file, with one connection for batches; nothing is opened yet.
 
-    More would be slower, since only one thread runs Python at a time: four read half as fast as one. While a batch is
-    read, the next is claimed; without that, the thread would wait for Redis after each.
+    More would be slower, since only one thread runs Python at a time: four read half as fast as one.
     """
-    return SqlCatalog(Sqlite(settings), msgspec.structs.replace(limits, connections=2))
+    return SqlCatalog(Sqlite(settings), msgspec.structs.replace(limits, connections=1))
 
 
 def _among_ids(column: Column[Any]) -> ColumnElement[bool]:

@@ -75,9 +75,11 @@ class Dispatcher:
                     return
                 claim, measures = batch
                 started_s = time.monotonic()
-                planned = await self._plan(claim, measures)
+                reading = await self._read(claim, measures)
                 full = len(claim.claimed) == self._timing.batch and not self._source.serving_from_cache
                 self._in_flight.batch_read(full=full)
+            await asyncio.sleep(0)  # the request for the next claim goes out before this batch is planned
+            planned = self._plan(claim, reading, measures)
             await self._settle(claim, planned.orders, started_s, measures)
             if planned.go_slots:
                 await self._note_go_node()
@@ -157,12 +159,9 @@ class Dispatcher:
             await self._schedule.note_step(self._unnoted_step)
             self._unnoted_step = None
 
-    async def _plan(self, claim: Claim, measures: BatchMeasures) -> Plan:
-        """Read the batch and give each monitor an order."""
-        until_s = claim.answered_at_s + self._timing.read_deadline_s
+    def _plan(self, claim: Claim, reading: Reading, measures: BatchMeasures) -> Plan:
+        """Give each monitor of the batch an order."""
         began_s = time.monotonic()
-        reading = await self._read([claimed.id for claimed in claim.claimed], until_s)
-        read_s = time.monotonic()
         orders_for = partial(
             plan, claim, reading, self._server_zone, release_ms=self._timing.release_ms, headers=measures.headers
         )
@@ -171,8 +170,7 @@ class Dispatcher:
             # Noticed only now: the next slots of this batch must already be aligned with the Go node's.
             self._node.spacing.notice(claim.answered_at_s + self._timing.lease_ms / 1000)
             planned = orders_for(self._node.spacing.now)
-        measures.stage(Stage.READ, began_s, read_s)
-        measures.stage(Stage.PLAN, read_s, time.monotonic())
+        measures.stage(Stage.PLAN, began_s, time.monotonic())
         self._node.tally.count(reading.deferred.values())
         for id_, error in planned.faults.items():
             self._node.faults.note(LogEvent.MONITOR_FAILED, error, monitor=id_)
@@ -183,7 +181,14 @@ class Dispatcher:
         self._node.tally.add(Outcome.GONE, planned.gone)
         return planned
 
-    async def _read(self, ids: Sequence[MonitorId], until_s: float) -> Reading:
+    async def _read(self, claim: Claim, measures: BatchMeasures) -> Reading:
+        began_s = time.monotonic()
+        ids = [claimed.id for claimed in claim.claimed]
+        reading = await self._read_somehow(ids, claim.answered_at_s + self._timing.read_deadline_s)
+        measures.stage(Stage.READ, began_s, time.monotonic())
+        return reading
+
+    async def _read_somehow(self, ids: Sequence[MonitorId], until_s: float) -> Reading:
         """Read the batch; after an unexpected exception, read its monitors one at a time (invariant 7)."""
         try:
             return await self._source.read(ids, until_s)

@@ -58,8 +58,8 @@ class Sweeper:
         self._progress: _Progress | None = None
         """The sweep under way: after a failure it goes on with the page that failed."""
         self._term: Term | None = None
-        self._lost_at_ms: int | None = None
-        """Since when, by Redis' clock, no slot was checked, as the schedule was lost; None once it is rebuilt."""
+        self._lost_at_s: float | None = None
+        """Since when no slot was checked, as the schedule was lost, by the monotonic clock; None once it is rebuilt."""
         self._empty_logged = False
 
     def duty(self) -> Duty:
@@ -91,11 +91,15 @@ class Sweeper:
     def _begin(self, term: Term) -> None:
         if term is not self._term:
             self._term, self._progress = term, None
-            self._lost_at_ms = term.generation if term.lost else None
+            self._lost_at_s = time.monotonic() if term.lost else None
             self._node.status.invalid_ids = None
 
+    def _lost_ms(self) -> int:
+        """Return for how long the schedule has been lost; 0 if it is not. Redis' clock may have been stepped since."""
+        return 0 if self._lost_at_s is None else int((time.monotonic() - self._lost_at_s) * 1000)
+
     def _under_way(self) -> "_Progress":
-        self._progress = self._progress or _Progress(self._node, self._new_from, self._lost_at_ms)
+        self._progress = self._progress or _Progress(self._node, self._new_from)
         return self._progress
 
     async def sweep_once(self, term: Term) -> Swept:
@@ -111,7 +115,7 @@ class Sweeper:
         await self._clean(term, progress)
         if progress.step_noted_ms is not None and not term.is_over:
             await self._schedule.end_step(term.node_id, progress.step_noted_ms)
-        self._progress, self._new_from, self._lost_at_ms = None, progress.began, None
+        self._progress, self._new_from, self._lost_at_s = None, progress.began, None
         counts = progress.counts
         return Swept(
             seen=counts["seen"],
@@ -128,7 +132,7 @@ class Sweeper:
         arrival, status = new_since(progress.new_from), self._node.status
         while not term.is_over:
             with progress.timed():
-                page, counts = await self._sync.schedule_page(term, progress.after, arrival, progress.lost_at_ms)
+                page, counts = await self._sync.schedule_page(term, progress.after, arrival, self._lost_ms())
             progress.add(seen=len(page.monitors), invalid=len(page.invalid), **counts)
             self._node.loss.swept(progress.began_s, progress.counts["added"])
             progress.invalid_ids |= {id_ for id_ in page.invalid if not is_monitor_id(id_)}
@@ -185,12 +189,11 @@ class Sweeper:
 class _Progress:
     """How far a sweep has come and what it has done, logged regularly if it takes long."""
 
-    def __init__(self, node: Node, new_from: datetime | None, lost_at_ms: int | None) -> None:
+    def __init__(self, node: Node, new_from: datetime | None) -> None:
         self.began = now_utc()
         self.began_s = time.monotonic()
         self.new_from = new_from or self.began - _NEW_BEFORE_FIRST
         """A monitor created since then counts as new."""
-        self.lost_at_ms = lost_at_ms
         self.begun = False
         self.step_noted_ms: int | None = None
         """The step of Redis' clock that was already noted when it began."""

@@ -1,7 +1,7 @@
 -- Schedule: bring active monitors into the schedule, and leave alone what is right already. For the leader only.
 -- KEYS  1 due ZSET  2 lease ZSET  3 leader STRING  4 tombstones ZSET  5 step HASH
 -- ARGV  1 node id  2 channel of signals  3 soon_ms: all nodes are woken for what is due within that
---       4 since_ms: what is in neither set is added at its first slot from then on, even if that is past; or "" for now
+--       4 lost_ms: what is in neither set is added at its first slot of the last lost_ms, or its next one
 --       then five for each id: id, period_ms, phase_ms, "now" (due at once if it is in neither set) or "",
 --       "edited" (a person changed its row), "period" (and is known to have changed its period), the period of its retry grid,
 --       which it is not on now, or ""
@@ -35,7 +35,7 @@ local function nearest_slot(due_ms, half_ms, period_ms, phase_ms)
   return slot_ms >= now_ms and slot_ms or as_score(math.max(now_ms, due_ms))
 end
 
-local since_ms = ARGV[4] == '' and now_ms or math.min(now_ms, ARGV[4])
+local since_ms = now_ms - ARGV[4]
 local outcomes, soonest_ms, ids = {}, math.huge, {}
 for i = 5, #ARGV, 5 do
   local id, period_ms, phase_ms = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])

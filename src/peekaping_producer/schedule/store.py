@@ -255,14 +255,13 @@ class Schedule:
 
     # What a leader does (invariant 9).
 
-    async def schedule(self, node_id: str, entries: Sequence[Entry], since_ms: int | None = None) -> list[Placement]:
+    async def schedule(self, node_id: str, entries: Sequence[Entry], lost_ms: int = 0) -> list[Placement]:
         """Bring monitors into the schedule, and leave alone what is right already.
 
-        A monitor that is missing from it gets its first slot from `since_ms` on (Redis' clock, Unix ms), by default its
-        next one. Raises NotLeading, and changes nothing, if this node does not lead.
+        A monitor that is missing from it gets its first slot of the last `lost_ms`, in which the schedule was lost, or
+        else its next one. Raises NotLeading, and changes nothing, if this node does not lead.
         """
-        soon_ms = int(self._timing.claim_wait_s * 1000)
-        args: list[str | int] = [node_id, SIGNALS, soon_ms, "" if since_ms is None else since_ms]
+        args: list[str | int] = [node_id, SIGNALS, int(self._timing.claim_wait_s * 1000), lost_ms]
         for entry in entries:
             args += (entry.id, entry.cadence.period_ms, entry.cadence.phase_ms)
             args += ("now" if entry.at_once else "", _edit(entry))
