@@ -59,7 +59,7 @@ class Sweeper:
         """The sweep under way: after a failure it goes on with the page that failed."""
         self._term: Term | None = None
         self._lost_at_s: float | None = None
-        """Since when no slot was checked, as the schedule was lost, by the monotonic clock; None once it is rebuilt."""
+        """When the schedule was lost, by the monotonic clock, as Redis' may be stepped; None once it is rebuilt."""
         self._empty_logged = False
 
     def duty(self) -> Duty:
@@ -93,10 +93,6 @@ class Sweeper:
             self._term, self._progress = term, None
             self._lost_at_s = time.monotonic() if term.lost else None
             self._node.status.invalid_ids = None
-
-    def _lost_ms(self) -> int:
-        """Return for how long the schedule has been lost; 0 if it is not. Redis' clock may have been stepped since."""
-        return 0 if self._lost_at_s is None else int((time.monotonic() - self._lost_at_s) * 1000)
 
     def _under_way(self) -> "_Progress":
         self._progress = self._progress or _Progress(self._node, self._new_from)
@@ -132,7 +128,7 @@ class Sweeper:
         arrival, status = new_since(progress.new_from), self._node.status
         while not term.is_over:
             with progress.timed():
-                page, counts = await self._sync.schedule_page(term, progress.after, arrival, self._lost_ms())
+                page, counts = await self._sync.schedule_page(term, progress.after, arrival, self._lost_at_s)
             progress.add(seen=len(page.monitors), invalid=len(page.invalid), **counts)
             self._node.loss.swept(progress.began_s, progress.counts["added"])
             progress.invalid_ids |= {id_ for id_ in page.invalid if not is_monitor_id(id_)}

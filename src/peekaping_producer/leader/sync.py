@@ -118,18 +118,18 @@ class Sync:
             await self._drop_ahead()
 
     async def schedule_page(
-        self, term: Term, after: MonitorId | None, arrival: ArrivalOf, lost_ms: int = 0
+        self, term: Term, after: MonitorId | None, arrival: ArrivalOf, lost_at_s: float | None = None
     ) -> tuple[Page, Counter[str]]:
         """Schedule the active monitors of the page after `after`; return the page, and how many by placement.
 
-        No slot of the last `lost_ms` was checked (see Schedule.schedule).
+        If the schedule was lost at `lost_at_s` (monotonic clock), no slot since then was checked.
         """
         reading = await self._page_after(after)
         try:
             page = await reading.task
             if self._reads_ahead and page.next_after is not None and not term.is_over:
                 self._ahead = self._begin_page(page.next_after)
-            counts, overtaken = await self._placed(term, page, reading.acted_on, arrival, lost_ms)
+            counts, overtaken = await self._placed(term, page, reading.acted_on, arrival, lost_at_s)
         finally:
             await self._end(reading)
         if overtaken:
@@ -223,7 +223,7 @@ class Sync:
             self._readings.discard(acted_on)
 
     async def _placed(
-        self, term: Term, page: Page, acted_on: _ActedOn, arrival: ArrivalOf, lost_ms: int = 0
+        self, term: Term, page: Page, acted_on: _ActedOn, arrival: ArrivalOf, lost_at_s: float | None = None
     ) -> tuple[Counter[str], list[MonitorId]]:
         """Schedule the monitors of a page; return the placements, and the monitors that were overtaken."""
         self._invalid.report(page.invalid)
@@ -240,6 +240,7 @@ class Sync:
             self._note_acted_on([entry.id for entry in entries], acted_on)
             placed: Counter[str] = Counter()
             if entries:
+                lost_ms = 0 if lost_at_s is None else int((time.monotonic() - lost_at_s) * 1000)
                 placed.update(await self._schedule.schedule(term.node_id, entries, lost_ms))
         return placed, [*overtaken]
 
