@@ -59,7 +59,7 @@ def scheduled(redis: Redis) -> int:
     return int(redis.zcard(DUE) + redis.zcard(LEASE))
 
 
-def overdue(redis: Redis, by_ms: float) -> int:
+def _overdue(redis: Redis, by_ms: float) -> int:
     """Return how many monitors have been due for longer than this."""
     return int(redis.zcount(DUE, "-inf", time.time() * 1000 - by_ms))
 
@@ -74,14 +74,14 @@ def _case(database: Database, seconds: float) -> Case:
     ):
         wait_until(lambda: scheduled(redis) >= monitors, "the first sweep has added all", within_s=_WITHIN_S)
         with suppress(TimeoutError):
-            wait_until(lambda: not overdue(redis, _ON_TIME_MS), "nothing is late any more", within_s=_CATCH_UP_S)
+            wait_until(lambda: not _overdue(redis, _ON_TIME_MS), "nothing is late any more", within_s=_CATCH_UP_S)
         pids = {"node": producer.pid, "redis": server.pid, "drain": drain.pid}
         if database.pid:
             pids["database"] = database.pid
         drain.seen()
         windows = [_window(drain, pids, seconds / _WINDOWS) for _ in range(_WINDOWS)]
         # What is overdue by more than its interval is missed, though no task shows it yet.
-        unseen = overdue(redis, STEADY_INTERVAL_S * 1000)
+        unseen = _overdue(redis, STEADY_INTERVAL_S * 1000)
         memory = redis.info("memory")["used_memory"]
         return Case(
             f"postgres, {monitors:,} monitors", _figures(windows, producer, monitors, unseen, memory / monitors)

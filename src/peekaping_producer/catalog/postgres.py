@@ -76,7 +76,7 @@ _ANOTHER_PROTOCOL = "rejected SSL upgrade"
 _DIRECT: Final = "peekaping_direct"
 """The option of connections whose statements need no transaction."""
 _SESSION: Final = {"default_transaction_read_only": "on", "max_parallel_workers_per_gather": "0"}
-"""A poll of a whole table must not take several cores at once, which checks need."""
+"""Read-only; and a poll of a whole table must not take several cores at once, which checks need."""
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 """From which Postgres counts; a column without a zone is in UTC."""
 T = TypeVar("T")

@@ -31,8 +31,8 @@ class Dispatcher:
     """Loops that take turns to claim: one waits for the next due time, the others wait for their turn.
 
     Under load several batches overlap, one reading the database while another waits for Redis; idle loops cost
-    nothing. A batch is claimed only if the catalog has room for it, so no lease expires while it waits to be read.
-    Every claim is settled or expires (invariant 3).
+    nothing. A batch is claimed only if a database connection is free for it, so no lease expires while it waits for
+    one. Every claim is settled or expires (invariant 3).
     """
 
     def __init__(
@@ -184,11 +184,11 @@ class Dispatcher:
     async def _read(self, claim: Claim, measures: BatchMeasures) -> Reading:
         began_s = time.monotonic()
         ids = [claimed.id for claimed in claim.claimed]
-        reading = await self._read_somehow(ids, claim.answered_at_s + self._timing.read_deadline_s)
+        reading = await self._read_ids(ids, claim.answered_at_s + self._timing.read_deadline_s)
         measures.stage(Stage.READ, began_s, time.monotonic())
         return reading
 
-    async def _read_somehow(self, ids: Sequence[MonitorId], until_s: float) -> Reading:
+    async def _read_ids(self, ids: Sequence[MonitorId], until_s: float) -> Reading:
         """Read the batch; after an unexpected exception, read its monitors one at a time (invariant 7)."""
         try:
             return await self._source.read(ids, until_s)

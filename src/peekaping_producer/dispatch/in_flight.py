@@ -14,7 +14,7 @@ _BUSY = 0.97
 
 
 class InFlight:
-    """Room for batches from before their claim to the end of their read: as many as the catalog reads at once.
+    """Room for batches from before their claim to the end of their read. Each has a database connection of its own.
 
     There is room for four at first. It doubles while a series of full batches leaves the thread that handles them idle
     for part of the time, and shrinks while the thread is always busy: more batches would only wait for it.
